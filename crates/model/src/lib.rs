@@ -1,0 +1,32 @@
+//! The vocabulary of Hyperion: what is asked (a job), how it is fenced (an
+//! isolation level), what one node must do (a node plan), what was used and
+//! what it cost.
+//!
+//! **Architecture invariant:** this crate is pure. It has no clock, file,
+//! socket, process, environment or randomness, and it depends on no other
+//! crate of the workspace.
+
+pub mod class;
+pub mod ids;
+pub mod job;
+pub mod metrics;
+pub mod mount;
+pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod resources;
+pub mod sandbox;
+pub mod units;
+pub mod usage;
+
+pub use class::Class;
+pub use ids::{JobId, Name, Rank};
+pub use job::{JobSpec, Level, MpiChoice, Parallel};
+pub use mount::{Mount, MountKind, Propagation};
+pub use plan::NodePlan;
+pub use probe::{Check, Verdict};
+pub use report::RunReport;
+pub use resources::{Binding, CpuSet, Resources, Rlimit};
+pub use sandbox::{ProcessSpec, RootSource, RootSpec, SandboxSpec, UserSpec, UsernsMode};
+pub use units::{Bytes, Cores};
+pub use usage::Usage;

@@ -1,0 +1,25 @@
+//! All that one node must do for one job.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::job::JobSpec;
+use crate::sandbox::SandboxSpec;
+
+/// The plan of one node: the sandbox and the job whose ranks join it.
+///
+/// `engine` makes it, `node` carries it out; neither knows more of the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The job.
+    pub id: JobId,
+    /// What was asked, settled: nothing in it is left to be decided but the
+    /// MPI family where it says so.
+    pub job: JobSpec,
+    /// The fence.
+    pub sandbox: SandboxSpec,
+    /// The digest of the image, where there is one.
+    pub image_digest: Option<String>,
+    /// The image's environment, `NAME=value`, below the job's own.
+    pub image_env: Vec<String>,
+}
