@@ -1,2 +1,31 @@
-//! cli
-fn main() {}
+//! The one binary: reads words, calls the crates below, prints.
+//!
+//! **Architecture invariant:** only this crate reads the environment, writes
+//! to the terminal and turns errors into exit codes.
+
+mod args;
+mod commands;
+mod config;
+mod context;
+mod errors;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // Inside a sandbox the same file is PID 1, started under another name.
+    if let Some(code) = hyperion_isolation::init::entry() {
+        return code;
+    }
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return args::report_usage(&error),
+    };
+    let output = cli.global.output;
+    match context::Context::new(&cli.global).and_then(|ctx| cli.command.run(&ctx)) {
+        Ok(code) => code,
+        Err(error) => errors::report(&error, output),
+    }
+}

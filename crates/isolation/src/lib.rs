@@ -1,1 +1,3 @@
-//! isolation
+//! How a program is fenced.
+
+pub mod init;
