@@ -1,1 +1,16 @@
-//! testkit
+//! What the tests of every crate share: gates, temporary folders, the binary.
+//!
+//! Holds no knowledge of Hyperion's own types, so every crate can use it for
+//! its tests. Never a dependency of what ships.
+
+mod binary;
+mod dir;
+mod gate;
+mod need;
+mod wait;
+
+pub use binary::{binary, hyperion, hyperion_binary, run_as};
+pub use dir::TestDir;
+pub use gate::{Gate, check};
+pub use need::{Need, Unmet};
+pub use wait::{wait_for, wait_until};
