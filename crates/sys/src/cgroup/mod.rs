@@ -1,0 +1,363 @@
+//! Control groups: what a sandbox may use and has used.
+//!
+//! The field has version 1, version 2, both at once, and neither. What is
+//! here finds out which, makes one group per sandbox in each hierarchy that is
+//! needed, and removes exactly what it made.
+
+mod layout;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyperion_model::{Bytes, Resources, Usage};
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use layout::{Hierarchy, Layout, Version};
+
+/// What went wrong with a cgroup.
+#[derive(Debug, Error)]
+pub enum CgroupError {
+    /// A limit was asked for and there is no controller to hold it.
+    #[error("cannot limit {what}: this user has no {controller} cgroup to write to")]
+    NoController {
+        /// What was to be limited.
+        what: &'static str,
+        /// The controller that would do it.
+        controller: &'static str,
+    },
+    /// A cgroup file or folder could not be made or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+}
+
+/// The groups of one sandbox, one per hierarchy. Removed by [`Cgroup::remove`]
+/// only, so that a record of it can outlive the process that made it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Cgroup {
+    groups: Vec<Group>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Group {
+    version: Version,
+    controllers: Vec<String>,
+    path: PathBuf,
+}
+
+/// The controllers of version 1 that a sandbox joins. `freezer`, `devices`,
+/// `blkio` and the rest are left alone: each hierarchy costs a start 70 µs.
+const V1_CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
+
+impl Cgroup {
+    /// Makes the groups of a sandbox and sets its limits. Where nothing can be
+    /// written and nothing is limited there are no groups, and that is no error.
+    ///
+    /// # Errors
+    /// [`CgroupError`]; what was made is removed again.
+    pub fn create(layout: &Layout, name: &str, resources: &Resources) -> Result<Self, CgroupError> {
+        let mut made = Self::default();
+        match made.fill(layout, name, resources) {
+            Ok(()) => Ok(made),
+            Err(e) => {
+                made.remove();
+                Err(e)
+            }
+        }
+    }
+
+    fn fill(
+        &mut self,
+        layout: &Layout,
+        name: &str,
+        resources: &Resources,
+    ) -> Result<(), CgroupError> {
+        for hierarchy in &layout.hierarchies {
+            let wanted = match hierarchy.version {
+                Version::V1 => {
+                    let cpuset = resources.cpuset.is_some() && hierarchy.has("cpuset");
+                    cpuset || V1_CONTROLLERS.iter().any(|c| hierarchy.has(c))
+                }
+                // Beside version 1 controllers the unified hierarchy has nothing for us.
+                Version::V2 => !layout.is_hybrid(),
+            };
+            if !wanted {
+                continue;
+            }
+            let parent = match hierarchy.version {
+                Version::V1 => hierarchy.own(),
+                Version::V2 => match hierarchy.prepare_v2_parent() {
+                    Ok(parent) => parent,
+                    Err(_) => continue,
+                },
+            };
+            let path = parent.join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => {}
+                // Not ours to write: limits that need it are refused below.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                    ) =>
+                {
+                    continue;
+                }
+                Err(source) => {
+                    return Err(CgroupError::Io {
+                        action: "make the cgroup",
+                        path,
+                        source,
+                    });
+                }
+            }
+            let controllers = match hierarchy.version {
+                Version::V1 => hierarchy.controllers.clone(),
+                Version::V2 => words(&path.join("cgroup.controllers")),
+            };
+            self.groups.push(Group {
+                version: hierarchy.version,
+                controllers,
+                path,
+            });
+        }
+        self.limit(resources)
+    }
+
+    fn limit(&self, resources: &Resources) -> Result<(), CgroupError> {
+        if let Some(Bytes(bytes)) = resources.memory {
+            let group = self.need("memory", "memory")?;
+            match group.version {
+                Version::V1 => group.write("memory.limit_in_bytes", &bytes.to_string())?,
+                Version::V2 => {
+                    group.write("memory.max", &bytes.to_string())?;
+                    // Without swap accounting the file is not there, and nothing is swapped for us.
+                    let _ = group.write("memory.swap.max", "0");
+                }
+            }
+        }
+        if let Some(cores) = resources.cpus {
+            let group = self.need("processor time", "cpu")?;
+            const PERIOD: u64 = 100_000;
+            let quota = (cores.0 * PERIOD / 1000).max(1000);
+            match group.version {
+                Version::V1 => {
+                    group.write("cpu.cfs_period_us", &PERIOD.to_string())?;
+                    group.write("cpu.cfs_quota_us", &quota.to_string())?;
+                }
+                Version::V2 => group.write("cpu.max", &format!("{quota} {PERIOD}"))?,
+            }
+        }
+        if let Some(pids) = resources.pids {
+            self.need("the number of processes", "pids")?
+                .write("pids.max", &pids.to_string())?;
+        }
+        if let Some(group) = self.with("cpuset").filter(|g| g.version == Version::V1) {
+            // An empty cpuset of version 1 takes no process: both files must be filled.
+            let parent = group.path.parent().unwrap_or(&group.path);
+            let mems = fs::read_to_string(parent.join("cpuset.mems")).unwrap_or_default();
+            group.write("cpuset.mems", mems.trim())?;
+        }
+        if let Some(cpus) = &resources.cpuset {
+            self.need("the set of processors", "cpuset")?
+                .write("cpuset.cpus", &cpus.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn with(&self, controller: &str) -> Option<&Group> {
+        self.groups
+            .iter()
+            .find(|g| g.controllers.iter().any(|c| c == controller))
+    }
+
+    fn need(&self, what: &'static str, controller: &'static str) -> Result<&Group, CgroupError> {
+        self.with(controller)
+            .ok_or(CgroupError::NoController { what, controller })
+    }
+
+    /// Tells whether there is any group.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Opens the group of version 2, for `CLONE_INTO_CGROUP`.
+    pub fn v2_fd(&self) -> Option<OwnedFd> {
+        let group = self.groups.iter().find(|g| g.version == Version::V2)?;
+        crate::mount::open_dir(&group.path).ok()
+    }
+
+    /// Moves a process into the groups of version 1.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn attach_v1(&self, pid: Pid) -> Result<(), CgroupError> {
+        let mut v1 = self.groups.iter().filter(|g| g.version == Version::V1);
+        v1.try_for_each(|g| g.add(pid))
+    }
+
+    /// Moves a process into every group.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn attach(&self, pid: Pid) -> Result<(), CgroupError> {
+        self.groups.iter().try_for_each(|g| g.add(pid))
+    }
+
+    /// Lists the processes in the groups.
+    pub fn processes(&self) -> Vec<Pid> {
+        let Some(group) = self.with("pids").or(self.groups.first()) else {
+            return Vec::new();
+        };
+        let text = fs::read_to_string(group.path.join("cgroup.procs")).unwrap_or_default();
+        text.lines()
+            .filter_map(|l| Pid::from_raw(l.parse().ok()?))
+            .collect()
+    }
+
+    /// Kills every process in the groups, those included that fork meanwhile.
+    pub fn kill(&self) {
+        for group in self.groups.iter().filter(|g| g.version == Version::V2) {
+            let _ = group.write("cgroup.kill", "1");
+        }
+        // A process that forks faster than it is killed is held by the pids limit on the second round.
+        for _ in 0..100 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            if let Some(group) = self.with("pids") {
+                let _ = group.write("pids.max", "0");
+            }
+            for pid in left {
+                let _ = crate::signals::send(pid, libc::SIGKILL);
+            }
+        }
+    }
+
+    /// Reads what the groups have used. What no controller counts is `None`.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for group in &self.groups {
+            group.add_usage(&mut usage);
+        }
+        usage
+    }
+
+    /// Removes the groups, waiting a moment for processes that are still
+    /// leaving. Gives what could not be removed.
+    pub fn remove(&self) -> Vec<PathBuf> {
+        let mut left = Vec::new();
+        for group in self.groups.iter().rev() {
+            let mut tries = 0;
+            loop {
+                match fs::remove_dir(&group.path) {
+                    Ok(()) => break,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+                    Err(e) if e.raw_os_error() == Some(libc::EBUSY) && tries < 200 => {
+                        tries += 1;
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Err(_) => {
+                        left.push(group.path.clone());
+                        break;
+                    }
+                }
+            }
+        }
+        left
+    }
+}
+
+impl Group {
+    fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
+        let path = self.path.join(file);
+        // No O_CREAT and no O_TRUNC: a cgroup file that is missing is an error.
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .and_then(|mut f| io::Write::write_all(&mut f, value.as_bytes()));
+        written.map_err(|source| CgroupError::Io {
+            action: "write",
+            path,
+            source,
+        })
+    }
+
+    fn add(&self, pid: Pid) -> Result<(), CgroupError> {
+        self.write("cgroup.procs", &pid.as_raw_pid().to_string())
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        fs::read_to_string(self.path.join(file))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    fn field(&self, file: &str, key: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        text.lines()
+            .find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    fn add_usage(&self, usage: &mut Usage) {
+        let has = |c: &str| self.controllers.iter().any(|x| x == c);
+        match self.version {
+            Version::V1 => {
+                if has("cpuacct") {
+                    usage.cpu_user = self.number("cpuacct.usage_user").map(Duration::from_nanos);
+                    usage.cpu_system = self.number("cpuacct.usage_sys").map(Duration::from_nanos);
+                }
+                if has("memory") {
+                    usage.memory_peak = self.number("memory.max_usage_in_bytes").map(Bytes);
+                    usage.memory_current = self.number("memory.usage_in_bytes").map(Bytes);
+                    usage.oom_kills = self.field("memory.oom_control", "oom_kill");
+                }
+                if has("pids") {
+                    usage.pids = self.number("pids.current");
+                }
+            }
+            Version::V2 => {
+                usage.cpu_user = self
+                    .field("cpu.stat", "user_usec")
+                    .map(Duration::from_micros);
+                usage.cpu_system = self
+                    .field("cpu.stat", "system_usec")
+                    .map(Duration::from_micros);
+                usage.memory_peak = self.number("memory.peak").map(Bytes);
+                usage.memory_current = self.number("memory.current").map(Bytes);
+                usage.oom_kills = self.field("memory.events", "oom_kill");
+                usage.pids = self.number("pids.current");
+                if let Ok(text) = fs::read_to_string(self.path.join("io.stat")) {
+                    usage.io_read = Some(Bytes(io_total(&text, "rbytes=")));
+                    usage.io_written = Some(Bytes(io_total(&text, "wbytes=")));
+                }
+            }
+        }
+    }
+}
+
+/// Adds up one field of `io.stat` over all devices.
+fn io_total(text: &str, key: &str) -> u64 {
+    text.split_ascii_whitespace()
+        .filter_map(|w| w.strip_prefix(key)?.parse::<u64>().ok())
+        .sum()
+}
+
+fn words(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.split_ascii_whitespace().map(str::to_owned).collect()
+}

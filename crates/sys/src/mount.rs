@@ -1,0 +1,211 @@
+//! Mounts, through the kernel's descriptor-based calls (Linux 5.2 and later):
+//! a mount is made first and put into place afterwards.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+/// Nothing can be written.
+pub const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+/// Set-user-id bits and file capabilities have no effect.
+pub const NO_SUID: u64 = libc::MOUNT_ATTR_NOSUID;
+/// Device nodes have no effect.
+pub const NO_DEV: u64 = libc::MOUNT_ATTR_NODEV;
+/// No program can be executed.
+pub const NO_EXEC: u64 = libc::MOUNT_ATTR_NOEXEC;
+
+/// Makes a file system that is not yet attached anywhere.
+///
+/// An option without a value is a flag. `attributes` are the constants above.
+///
+/// # Errors
+/// The kernel's: `ENODEV` when it has no such file system, `EPERM` when it
+/// may not be mounted from this user namespace.
+pub fn new_filesystem(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: u64,
+) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(&context, *key)?;
+        } else {
+            fsconfig_set_string(&context, *key, *value)?;
+        }
+    }
+    fsconfig_create(&context)?;
+    let flags = MountAttrFlags::from_bits_retain(attributes as u32);
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}
+
+/// Copies the mount at a path, detached; with `recursive`, what is mounted below it too.
+///
+/// # Errors
+/// The kernel's.
+pub fn clone_tree(at: BorrowedFd<'_>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if path.as_os_str().is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    Ok(open_tree(at, path, flags)?)
+}
+
+/// What is changed on a mount by [`set_attributes`].
+#[derive(Debug, Default)]
+pub struct Change<'a> {
+    /// Attributes to set.
+    pub set: u64,
+    /// `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`; 0 leaves it.
+    pub propagation: u64,
+    /// Ids are mapped by this user namespace.
+    pub idmap: Option<BorrowedFd<'a>>,
+    /// Mounts below it are changed too.
+    pub recursive: bool,
+}
+
+/// Changes the attributes of a mount.
+///
+/// # Errors
+/// `EINVAL` when the file system cannot be mapped, `ENOSYS` before Linux 5.12.
+pub fn set_attributes(mount: BorrowedFd<'_>, change: &Change<'_>) -> io::Result<()> {
+    let mut attr = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: 0,
+        propagation: change.propagation,
+        userns_fd: 0,
+    };
+    if let Some(ns) = change.idmap {
+        attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attr.userns_fd = ns.as_raw_fd() as u64;
+    }
+    let flags = libc::AT_EMPTY_PATH
+        | if change.recursive {
+            libc::AT_RECURSIVE
+        } else {
+            0
+        };
+    // SAFETY: the path is an empty string and `attr` is live and of the stated size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Puts a detached mount on the file or folder that `target` refers to.
+///
+/// # Errors
+/// The kernel's.
+pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", target, "", flags)?)
+}
+
+/// Makes an overlay, not yet attached. `lowers` are folders, the topmost
+/// first; `upper` is the folder that is written to and an empty one beside it.
+///
+/// Whiteouts and opaque marks use `user.overlay.*`, so that the same layers
+/// serve inside a user namespace and outside.
+///
+/// # Errors
+/// The kernel's.
+pub fn overlay(
+    lowers: &[&Path],
+    upper: Option<(&Path, &Path)>,
+    attributes: u64,
+) -> io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", "hyperion")?;
+    fsconfig_set_flag(&context, "userxattr")?;
+    let appended = lowers
+        .iter()
+        .try_for_each(|l| fsconfig_set_string(&context, "lowerdir+", *l));
+    if appended.is_err() {
+        // Before Linux 6.5: one string, in which colons and backslashes are escaped.
+        let escaped: Vec<String> = lowers
+            .iter()
+            .map(|l| {
+                l.to_string_lossy()
+                    .replace('\\', "\\\\")
+                    .replace(':', "\\:")
+            })
+            .collect();
+        fsconfig_set_string(&context, "lowerdir", escaped.join(":"))?;
+    }
+    if let Some((upper, work)) = upper {
+        fsconfig_set_string(&context, "upperdir", upper)?;
+        fsconfig_set_string(&context, "workdir", work)?;
+        // What a job writes into its root is thrown away at its end: no need to sync it.
+        let _ = fsconfig_set_flag(&context, "volatile");
+    }
+    fsconfig_create(&context)?;
+    let flags = MountAttrFlags::from_bits_retain(attributes as u32);
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+}
+
+/// Opens a path below a root as if the root were `/`: no `..`, symbolic link
+/// or magic link leads out of it.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_below(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(rustix::fs::openat2(
+        root,
+        path,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?)
+}
+
+/// Makes every mount of this namespace private or a slave of the host's.
+///
+/// # Errors
+/// The kernel's.
+pub fn isolate_propagation(slave: bool) -> io::Result<()> {
+    use rustix::mount::{MountPropagationFlags as P, mount_change};
+    let kind = if slave { P::DOWNSTREAM } else { P::PRIVATE };
+    Ok(mount_change("/", kind | P::REC)?)
+}
+
+/// Makes a folder the root of this mount namespace and lets go of the old one.
+///
+/// # Errors
+/// The kernel's; the root is the old one then.
+pub fn pivot_into(root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    // The old root ends up on top of the new one, at the same place, and is taken away there.
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?;
+    Ok(rustix::process::chdir("/")?)
+}
+
+/// Opens a folder for use as the base of [`open_below`] and [`attach`].
+///
+/// # Errors
+/// The kernel's.
+pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}

@@ -1,0 +1,265 @@
+//! Processes: forking, cloning into namespaces, executing, waiting.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::ptr;
+use std::time::Duration;
+
+use hyperion_model::report::Exit;
+use rustix::process::Pid;
+
+/// Of linux/sched.h; the C library crate's constant overflows its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Fork {
+    /// The old process, and the number of the new one.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Copies this process.
+///
+/// # Errors
+/// `Unsupported` when the process has more than one thread: the copy of a
+/// lock held by another thread would never be released. Else the kernel's.
+pub fn fork() -> io::Result<Fork> {
+    require_single_thread()?;
+    // SAFETY: there is one thread, so the child sees every lock as this thread left it.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(positive(pid)?)),
+    }
+}
+
+/// Copies this process into new namespaces and, on cgroup v2, into a cgroup.
+///
+/// `namespaces` are `CLONE_NEW*` bits. The C library is not told of the new
+/// process, so the child should soon execute something.
+///
+/// # Errors
+/// As [`fork`]; `EPERM` when a namespace is not permitted, `ENOSPC` when
+/// `max_user_namespaces` is reached.
+pub fn clone_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    require_single_thread()?;
+    // SAFETY: all-zero is a valid `clone_args`: no flags and no pointers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM and a stack this is a fork, and there is one thread.
+    let pid = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(positive(pid as libc::pid_t)?)),
+    }
+}
+
+fn positive(pid: libc::pid_t) -> io::Result<Pid> {
+    Pid::from_raw(pid).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn require_single_thread() -> io::Result<()> {
+    // The link count of /proc/self/task is 2 + the number of threads; where
+    // /proc is not mounted this is PID 1 on its way up, which makes no threads.
+    match std::fs::metadata("/proc/self/task") {
+        Ok(meta) if meta.nlink() > 3 => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "cannot fork: the process has several threads",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Ends this process at once, without running destructors or exit handlers.
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: `_exit` never returns and touches no memory of ours.
+    unsafe { libc::_exit(i32::from(code)) }
+}
+
+/// Becomes another program. Returns only on failure.
+pub fn exec(path: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: both arrays are null-terminated and their strings outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Becomes the program that a descriptor refers to. Returns only on failure.
+pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io::Error {
+    let (argv, env) = (pointers(argv), pointers(env));
+    // SAFETY: as in `exec`; the empty path is a valid string.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([ptr::null()])
+        .collect()
+}
+
+/// A process that has ended, and what it used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one.
+    pub pid: Pid,
+    /// How it ended.
+    pub exit: Exit,
+    /// Processor time in user mode, its waited-for children included.
+    pub user: Duration,
+    /// Processor time in the kernel, likewise.
+    pub system: Duration,
+    /// Largest resident size in bytes.
+    pub max_rss: u64,
+    /// Bytes read from block devices.
+    pub io_read: u64,
+    /// Bytes written to block devices.
+    pub io_written: u64,
+}
+
+/// Takes the end of any child that has ended.
+///
+/// # Errors
+/// `ECHILD` when there is no child.
+pub fn wait_any() -> io::Result<Option<Ended>> {
+    wait(-1, libc::WNOHANG)
+}
+
+/// Waits until one child ends and takes its end.
+///
+/// # Errors
+/// `ECHILD` when it is not a child.
+pub fn wait_for(pid: Pid) -> io::Result<Ended> {
+    loop {
+        match wait(pid.as_raw_pid(), 0) {
+            Ok(Some(ended)) => return Ok(ended),
+            Ok(None) => {}
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn wait(pid: libc::pid_t, flags: libc::c_int) -> io::Result<Option<Ended>> {
+    let mut status = 0;
+    // SAFETY: all-zero is a valid `rusage`.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the right types.
+    let got = unsafe { libc::wait4(pid, &raw mut status, flags, &raw mut usage) };
+    match got {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => {
+            let exit = if libc::WIFSIGNALED(status) {
+                Exit::Signal(libc::WTERMSIG(status) as u8)
+            } else {
+                Exit::Code(libc::WEXITSTATUS(status) as u8)
+            };
+            let time = |t: libc::timeval| Duration::new(t.tv_sec as u64, t.tv_usec as u32 * 1000);
+            Ok(Some(Ended {
+                pid: positive(pid)?,
+                exit,
+                user: time(usage.ru_utime),
+                system: time(usage.ru_stime),
+                max_rss: usage.ru_maxrss as u64 * 1024,
+                // getrusage(2) counts blocks of 512 bytes.
+                io_read: usage.ru_inblock as u64 * 512,
+                io_written: usage.ru_oublock as u64 * 512,
+            }))
+        }
+    }
+}
+
+/// Marks every descriptor from `first` on to be closed when a program is
+/// executed, so that none leaks into it.
+///
+/// # Errors
+/// The kernel's (before Linux 5.11).
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: setting the close-on-exec flag closes nothing and so invalidates no descriptor.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as libc::c_uint,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Puts descriptors at the numbers 0, 1, 2, …, open across exec. Meant for a
+/// child that is about to execute a program: what was at these numbers is closed.
+///
+/// # Errors
+/// The kernel's.
+pub fn install_fds(fds: &[OwnedFd]) -> io::Result<()> {
+    // First out of the way of the numbers that are about to be overwritten.
+    let floor = fds.len() as RawFd;
+    let mut moved = Vec::with_capacity(fds.len());
+    for fd in fds {
+        moved.push(rustix::io::fcntl_dupfd_cloexec(fd.as_fd(), floor)?);
+    }
+    for (number, fd) in moved.iter().enumerate() {
+        // SAFETY: the caller is about to execute a program and uses the old descriptors at these numbers no more.
+        if unsafe { libc::dup2(fd.as_raw_fd(), number as RawFd) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Takes ownership of a descriptor that was inherited at a known number.
+///
+/// # Errors
+/// `EBADF` when nothing is open there.
+pub fn take_inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD reads a flag and works on any number.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, and by the contract of inheritance nobody else in this fresh process owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// Gives the children of a process of this host, by `/proc`; none when it is gone.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_pid());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace()
+        .filter_map(|p| Pid::from_raw(p.parse().ok()?))
+        .collect()
+}
