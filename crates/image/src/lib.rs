@@ -1,1 +1,15 @@
-//! image
+//! Images: the store that keeps them, the registries and archives that they
+//! come from, and the root file systems made of them.
+//!
+//! Everything is named by digest and nothing is trusted before its digest was
+//! checked. Images are taken as hostile: no entry of a layer leaves the folder
+//! that it is unpacked into, and no number in a manifest is believed.
+//!
+//! **Architecture invariant:** this crate prints nothing and reads no
+//! environment; where things lie and what the host can do comes in as arguments.
+
+pub mod digest;
+pub mod store;
+
+pub use digest::{Digest, DigestError};
+pub use store::{ImageRecord, Store, StoreError};
