@@ -46,9 +46,9 @@ pub use packages::{Distribution, Family, distribution};
 pub use topology::{Cache, NumaNode, Topology, topology};
 pub use virt::{XenRole, xen_role};
 
-/// Longest part of a file that is read: far above every file of `/proc` and
-/// `/sys` that is used, and a bound for a hostile tree.
-const MAX_TEXT: u64 = 1 << 20;
+/// Longest part of a file that is read: above every `modules.dep` (about 1 MiB), and
+/// a bound for a hostile tree.
+const MAX_TEXT: u64 = 16 << 20;
 
 /// Who asks: what may be opened depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Host {
     }
 
     /// Reads a file without the white space at its ends; `None` when it
-    /// cannot be read. At most 1 MiB is read, and bytes that are no UTF-8 are
+    /// cannot be read. At most 16 MiB are read, and bytes that are no UTF-8 are
     /// replaced.
     pub(crate) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         let file = fs::File::open(self.locate(path.as_ref())?).ok()?;
