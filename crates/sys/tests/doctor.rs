@@ -123,6 +123,8 @@ fn rights_are_judged_for_the_user_who_asks() {
         &["0 uids", "usermod --add-subuids"],
     );
     let root = fixture("laptop", 0);
+    let hybrid = fixture("hybrid", NOBODY);
+    hybrid.expect("kvm", Limited, &["chgrp kvm /dev/kvm"]);
     root.expect("kvm", Unknown, &["only a guest that boots"]);
     root.expect("cgroups", Good, &["version 2", "cpuset", "memory"]);
     root.expect("subordinate-ids", Good, &[]);
@@ -331,6 +333,20 @@ fn every_check_has_a_stable_name_and_evidence() {
         lists.push(checks.into_iter().map(|c| c.name).collect::<Vec<_>>());
     }
     assert!(lists.iter().all(|names| *names == lists[0]));
+}
+
+#[test]
+fn the_reference_names_every_check_and_no_other() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/doctor.md");
+    let page = fs::read_to_string(page).expect("the reference is there");
+    let documented: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(name, _)| name)
+        .collect();
+    let checks = host::checks(&fixture("laptop", 0).host);
+    let names: Vec<&str> = checks.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(documented, names);
 }
 
 #[test]

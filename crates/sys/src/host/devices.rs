@@ -1,5 +1,7 @@
 //! Accelerators and other devices of the PCI bus, and the energy meter.
 
+use std::fmt;
+
 use hyperion_model::{Bytes, Check, Verdict};
 use serde::Serialize;
 
@@ -105,27 +107,26 @@ impl PciDevice {
             _ => "unknown",
         }
     }
+}
 
-    fn describe(&self) -> String {
-        let product = match &self.model {
-            Some(model) => model.clone(),
-            None => format!("{:04x}:{:04x}", self.vendor, self.device),
-        };
-        let memory = self
-            .memory
-            .map(|bytes| format!(" with {bytes}"))
-            .unwrap_or_default();
+impl fmt::Display for PciDevice {
+    /// Writes maker, product, memory, address and driver.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.maker())?;
+        match &self.model {
+            Some(model) => f.write_str(model)?,
+            None => write!(f, "{:04x}:{:04x}", self.vendor, self.device)?,
+        }
+        if let Some(memory) = self.memory {
+            write!(f, " with {memory}")?;
+        }
         let driver = self.driver.as_deref().unwrap_or("no driver");
-        format!(
-            "{} {product}{memory} at {} ({driver})",
-            self.maker(),
-            self.address
-        )
+        write!(f, " at {} ({driver})", self.address)
     }
 }
 
 fn describe(devices: &[&PciDevice]) -> String {
-    let words: Vec<String> = devices.iter().map(|d| d.describe()).collect();
+    let words: Vec<String> = devices.iter().map(ToString::to_string).collect();
     words.join(", ")
 }
 

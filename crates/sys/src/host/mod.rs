@@ -95,10 +95,16 @@ impl Host {
         }
     }
 
-    /// Looks for programs in these folders, as `PATH` lists them.
+    /// Looks for programs in these folders first, as `PATH` lists them, and
+    /// then in the standard ones. Relative ones are left out.
     #[must_use]
-    pub fn with_search_path(mut self, folders: Vec<PathBuf>) -> Self {
-        self.search_path = folders;
+    pub fn with_search_path(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        let standard = std::mem::take(&mut self.search_path);
+        for folder in folders.into_iter().chain(standard) {
+            if folder.is_absolute() && !self.search_path.contains(&folder) {
+                self.search_path.push(folder);
+            }
+        }
         self
     }
 
@@ -190,6 +196,12 @@ impl Host {
             .is_ok_and(|m| permits_read_write(m.permissions().mode(), m.uid(), m.gid(), &self.user))
     }
 
+    /// Gives the mode bits of a path.
+    pub(crate) fn mode(&self, path: impl AsRef<Path>) -> Option<u32> {
+        let metadata = fs::metadata(self.locate(path.as_ref())?).ok()?;
+        Some(metadata.permissions().mode())
+    }
+
     /// Finds a program by its name: the first executable in the search path.
     pub(crate) fn program(&self, name: &str) -> Option<PathBuf> {
         self.search_path
@@ -200,9 +212,9 @@ impl Host {
 
     /// Tells whether the path is an executable file.
     pub(crate) fn is_program(&self, path: &Path) -> bool {
-        self.locate(path)
-            .and_then(|p| fs::metadata(p).ok())
-            .is_some_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+        const FILE: u32 = 0o100000;
+        self.mode(path)
+            .is_some_and(|mode| mode & 0o170000 == FILE && mode & 0o111 != 0)
     }
 
     /// Gives the name of the user from the host's own `/etc/passwd`.

@@ -56,8 +56,8 @@ pub(super) fn check_user_namespaces(host: &Host) -> Check {
                 return Check {
                     consequence: NEEDS_ROOT.into(),
                     fix: if fix.is_empty() {
-                        "allow unshare(2) with CLONE_NEWUSER: a seccomp filter or a limit of an \
-                         outer container refuses it"
+                        "allow unshare(2) with CLONE_NEWUSER: a seccomp filter, a read-only /proc or \
+                         a limit of an outer container refuses it"
                             .into()
                     } else {
                         fix

@@ -134,11 +134,16 @@ pub(super) fn check_kvm(host: &Host, dist: &Distribution) -> Check {
         },
         (true, false) => Check {
             consequence: EMULATED.into(),
-            fix: format!(
-                "usermod -aG kvm {}, then log in again",
-                host.user_name()
-                    .unwrap_or_else(|| host.user.uid.to_string())
-            ),
+            fix: if host
+                .mode("/dev/kvm")
+                .is_some_and(|mode| mode & 0o060 == 0o060)
+            {
+                let user = host.user_name();
+                let user = user.unwrap_or_else(|| host.user.uid.to_string());
+                format!("usermod -aG kvm {user}, then log in again")
+            } else {
+                "chgrp kvm /dev/kvm; chmod 0660 /dev/kvm (udev's rules do so)".to_owned()
+            },
             ..seen("kvm", Verdict::Limited, evidence)
         },
         (false, _) => {
