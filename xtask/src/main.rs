@@ -1,5 +1,6 @@
 //! The workspace's own tools: what cargo has no command for.
 
+mod bench;
 mod capabilities;
 mod tidy;
 
@@ -12,6 +13,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   tidy           check the workspace's own rules; prints FILE:LINE and the fix
+  bench [PART]   measure beside the peers and write docs/performance.md
   readme-table   write the table of what works into README.md
 ";
 
@@ -31,6 +33,7 @@ fn command(words: &[String]) -> Result<ExitCode> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["tidy"] => tidy::run(&root),
+        ["bench", parts @ ..] => bench::run(&root, parts),
         ["readme-table"] => {
             capabilities::write_readme(&root)?;
             Ok(ExitCode::SUCCESS)

@@ -1,0 +1,3 @@
+/* Waits for ever in no memory of its own. */
+#include <unistd.h>
+int main(void) { for (;;) pause(); }
