@@ -9,7 +9,10 @@
 //! environment; where things lie and what the host can do comes in as arguments.
 
 pub mod digest;
+pub mod reference;
+pub mod registry;
 pub mod store;
 
 pub use digest::{Digest, DigestError};
+pub use reference::{ImageReference, ReferenceError};
 pub use store::{ImageRecord, Store, StoreError};

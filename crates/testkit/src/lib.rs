@@ -1,4 +1,5 @@
-//! What the tests of every crate share: gates, temporary folders, the binary.
+//! What the tests of every crate share: gates, temporary folders, the
+//! binary, servers on loopback.
 //!
 //! Holds no knowledge of Hyperion's own types, so every crate can use it for
 //! its tests. Never a dependency of what ships.
@@ -6,11 +7,15 @@
 mod binary;
 mod dir;
 mod gate;
+mod http;
 mod need;
+mod registry;
 mod wait;
 
 pub use binary::{binary, hyperion, hyperion_binary, run_as};
 pub use dir::TestDir;
 pub use gate::{Gate, check};
+pub use http::{HttpServer, Request};
 pub use need::{Need, Unmet};
+pub use registry::{DockerRegistry, RegistryOptions};
 pub use wait::{wait_for, wait_until};

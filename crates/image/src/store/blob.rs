@@ -57,6 +57,15 @@ impl Store {
         }
     }
 
+    /// Gives how many of a blob's `size` bytes are still to come.
+    pub fn missing_bytes(&self, digest: &Digest, size: u64) -> u64 {
+        if self.has_blob(digest) {
+            return 0;
+        }
+        let partial = self.dir.join("partial").join(digest.hex());
+        size.saturating_sub(std::fs::metadata(partial).map_or(0, |m| m.len()))
+    }
+
     /// Opens a blob for reading; its digest is not checked again.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use thiserror::Error;
 
 pub use blob::{BlobLock, NewBlob, PartialBlob};
+pub(crate) use image::Manifest;
 pub use image::{Descriptor, HistoryEntry, ImageRecord, LayerRecord, RuntimeConfig};
 pub use refs::Reference;
 
