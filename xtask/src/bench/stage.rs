@@ -178,17 +178,12 @@ impl Stage {
             &tar
         ]
         .run()?;
-        cmd![
-            "tar",
-            "-rf",
-            &tar,
-            "--owner=0",
-            "--group=0",
-            "-C",
-            self.dir.join("extra"),
-            "opt"
-        ]
-        .run()?;
+        // Files only: podman refuses an archive that names a folder twice.
+        let files = ["true", "pingpong.mpich", "pingpong.openmpi"];
+        cmd!["tar", "-rf", &tar, "--owner=0", "--group=0", "-C"]
+            .args([self.dir.join("extra")])
+            .args(files.map(|file| format!("./opt/{file}")))
+            .run()?;
         write_layout(&layout, &tar)?;
         Ok(layout)
     }
@@ -209,12 +204,23 @@ impl Stage {
     /// An empty folder of this stage.
     pub(super) fn fresh(&self, name: &str) -> Result<PathBuf> {
         let dir = self.dir.join("fresh").join(name);
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
-        }
+        clear(&dir)?;
         fs::create_dir_all(&dir)?;
         Ok(dir)
     }
+
+    /// Removes what a case unpacked, and lets the disk come to rest before the next.
+    pub(super) fn tidy_up(&self, leftovers: &Path) -> Result<()> {
+        clear(leftovers)?;
+        cmd!["sync", "--file-system", &self.dir].run()
+    }
+}
+
+fn clear(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Docker's seccomp list in the shape that a runtime takes.
