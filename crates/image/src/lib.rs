@@ -9,6 +9,7 @@
 //! environment; where things lie and what the host can do comes in as arguments.
 
 pub mod digest;
+pub mod layer;
 pub mod reference;
 pub mod registry;
 pub mod store;
