@@ -44,6 +44,13 @@ impl Digest {
         self.hex()[..12].to_owned()
     }
 
+    /// Gives the first 16 bytes, to make another kind of id of it.
+    pub(crate) fn first_16(&self) -> [u8; 16] {
+        let mut out = [0; 16];
+        out.copy_from_slice(&self.0[..16]);
+        out
+    }
+
     /// Reads the 64 digits without the algorithm.
     pub fn from_hex(hex: &str) -> Option<Self> {
         let digit = |b: u8| match b {

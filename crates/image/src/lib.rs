@@ -9,11 +9,14 @@
 //! environment; where things lie and what the host can do comes in as arguments.
 
 pub mod digest;
+#[doc(hidden)]
+pub mod failpoint;
 pub mod layer;
 pub mod reference;
 pub mod registry;
 pub mod store;
 
 pub use digest::{Digest, DigestError};
+pub use layer::unpack::Owners;
 pub use reference::{ImageReference, ReferenceError};
-pub use store::{ImageRecord, Store, StoreError};
+pub use store::{ImageRecord, Lease, Root, RootForm, RootPolicy, RootfsError, Store, StoreError};

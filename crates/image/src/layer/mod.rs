@@ -5,6 +5,7 @@
 //! make device nodes (a sandbox gets its own `/dev`), to climb out of the root,
 //! and to take over extended attributes that mean something to overlayfs.
 
+pub mod erofs;
 pub mod stream;
 pub(crate) mod tar;
 pub mod unpack;
@@ -105,6 +106,8 @@ pub enum LayerError {
 
 /// The longest name of an entry: Linux's own limit, in bytes.
 const MAX_PATH: usize = 4095;
+/// The longest component of it: Linux's own limit too.
+const MAX_NAME: usize = 255;
 /// The most folders inside one another: each takes an open file while it is removed.
 const MAX_DEPTH: usize = 512;
 
@@ -139,7 +142,8 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
             _ => out.push(part),
         }
     }
-    if path.len() > MAX_PATH || out.len() > MAX_DEPTH {
+    let long = out.iter().any(|part| part.len() > MAX_NAME);
+    if long || path.len() > MAX_PATH || out.len() > MAX_DEPTH {
         return Err(LayerError::TooDeep {
             bytes: path.len(),
             parts: out.len(),

@@ -7,7 +7,7 @@
 
 use std::io::{self, BufRead};
 
-use super::{LayerError, to_path};
+use super::{LayerError, MAX_PATH, to_path};
 
 const BLOCK: usize = 512;
 /// The most that a header may carry beside itself (long names, attributes), in bytes.
@@ -170,6 +170,10 @@ impl<R: BufRead> Tar<R> {
             .mtime
             .unwrap_or_else(|| (header.signed(136, 12).unwrap_or(0), 0));
         let link = extension.link.or(long_link);
+        let link = link.unwrap_or_else(|| until_nul(header.field(157, 100)).to_owned());
+        if kind == Kind::Symlink && !(1..=MAX_PATH).contains(&link.len()) {
+            return Err(self.bad("target of a link"));
+        }
         // Other kinds have no data, whatever their size says.
         let stored = match kind {
             Kind::File => extension.size.unwrap_or(stored),
@@ -184,7 +188,7 @@ impl<R: BufRead> Tar<R> {
             gid,
             mtime,
             size: stored,
-            link: link.unwrap_or_else(|| until_nul(header.field(157, 100)).to_owned()),
+            link,
             xattrs: extension.xattrs,
             pieces: None,
         };

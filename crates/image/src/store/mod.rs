@@ -6,9 +6,9 @@
 //! refs/NAME             one small file for each name: which manifest it means
 //! records/HEX           what a job needs to know of an image, read from its manifest and
 //!                       config once; a shared flock on it is a lease on the image
-//! layers/HEX            an unpacked layer, named by its diff id
+//! layers/HEX            an unpacked layer, named by its diff id; .HEX is half-unpacked
 //! erofs/HEX             an image in one file, named by its manifest
-//! tmp/                  what is being made; nothing here outlives its maker's lock
+//! tmp/                  locks, and small files on their way
 //! lock                  shared: something is being added; exclusive: something is removed
 //! ```
 //!
@@ -20,7 +20,9 @@
 
 mod blob;
 mod image;
+mod prune;
 mod refs;
+mod rootfs;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,7 +34,9 @@ use thiserror::Error;
 pub use blob::{BlobLock, NewBlob, PartialBlob};
 pub(crate) use image::Manifest;
 pub use image::{Descriptor, HistoryEntry, ImageRecord, LayerRecord, RuntimeConfig};
+pub use prune::Pruned;
 pub use refs::Reference;
+pub use rootfs::{Lease, Root, RootForm, RootPolicy, RootfsError, parallel_filesystem};
 
 use crate::digest::Digest;
 
@@ -114,6 +118,20 @@ pub enum StoreError {
         /// What it says of itself.
         media_type: String,
     },
+    /// An id stands for an image with several names.
+    #[error("{digest} has {} names: {}", names.len(), names.join(", "))]
+    ManyNames {
+        /// The image.
+        digest: Digest,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// A running job uses the image.
+    #[error("{0} is in use by a running job")]
+    InUse(Digest),
+    /// Another process is adding to the store.
+    #[error("another process is adding an image to the store")]
+    Busy,
     /// Manifest and config disagree.
     #[error("{digest} lists {layers} layers and its config {diff_ids}")]
     LayerCount {

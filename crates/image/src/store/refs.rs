@@ -119,6 +119,11 @@ impl Store {
         Err(none())
     }
 
+    /// Gives what a text means when it is a name.
+    pub(super) fn named(&self, text: &str) -> Result<Option<Reference>, StoreError> {
+        self.read_ref(&canonical(text))
+    }
+
     fn by_prefix(&self, prefix: &str) -> Result<Option<ImageRecord>, StoreError> {
         let images = self.images()?;
         let mut hits: Vec<_> = images

@@ -1,0 +1,236 @@
+//! Removing images, and what nothing refers to.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::rootfs::{OWNED_BY_CALLER, remove_all};
+use super::{ImageRecord, Store, StoreError, open_lock};
+use crate::digest::Digest;
+
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pruned {
+    /// Names that are gone.
+    pub names: Vec<String>,
+    /// Images that are gone.
+    pub images: Vec<Digest>,
+    /// Images without a name that stay because a running job uses them.
+    pub in_use: Vec<Digest>,
+    /// Bytes given back to the file system, by the sizes of blobs and one-file images.
+    pub bytes: u64,
+}
+
+/// What images refer to.
+#[derive(Default)]
+struct Live {
+    images: HashSet<Digest>,
+    blobs: HashSet<Digest>,
+    diff_ids: HashSet<Digest>,
+}
+
+impl Live {
+    fn add(&mut self, image: &ImageRecord) {
+        self.images.insert(image.digest);
+        self.blobs.extend([image.digest, image.config_digest]);
+        for layer in &image.layers {
+            self.blobs.insert(layer.blob.digest);
+            self.diff_ids.insert(layer.diff_id);
+        }
+    }
+}
+
+impl Store {
+    /// Removes a name or, by digest or id, an image with all its names; content
+    /// that no other image needs goes with its last name.
+    ///
+    /// # Errors
+    /// [`StoreError::NoImage`]; [`StoreError::ManyNames`] for an id with more
+    /// than one name, unless `force`; [`StoreError::InUse`] while a job runs in
+    /// it, unless `force`, which takes the name and leaves the rest to
+    /// [`Store::prune`]; [`StoreError::Io`].
+    pub fn remove(&self, text: &str, force: bool) -> Result<Pruned, StoreError> {
+        let all = self.list()?;
+        let named = self.named(text)?;
+        let digest = match &named {
+            Some(reference) => reference.digest,
+            None => self.resolve(text)?.digest,
+        };
+        let names: Vec<String> = match named {
+            Some(reference) => vec![reference.name],
+            None => {
+                let of_it = all.iter().filter(|r| r.digest == digest);
+                of_it.map(|r| r.name.clone()).collect()
+            }
+        };
+        let others = all
+            .iter()
+            .any(|r| r.digest == digest && !names.contains(&r.name));
+        let mut pruned = Pruned::default();
+        if others {
+            self.take_names(names, &mut pruned)?;
+            return Ok(pruned);
+        }
+        if names.len() > 1 && !force {
+            return Err(StoreError::ManyNames { digest, names });
+        }
+        let mine = match self.claim(&digest)? {
+            Claim::Mine(lock) => Some(lock),
+            Claim::InUse if !force => return Err(StoreError::InUse(digest)),
+            Claim::InUse | Claim::Gone => None,
+        };
+        self.take_names(names, &mut pruned)?;
+        // While something is being added nobody can say what is unused; what
+        // stays now is found by the next prune.
+        let (Some(_mine), Ok(_lock)) = (mine, self.removing()) else {
+            pruned.in_use.push(digest);
+            return Ok(pruned);
+        };
+        // An image that cannot be read any more leaves its content to prune.
+        let gone = self.record(&digest);
+        self.forget(&digest, &mut pruned)?;
+        if let Ok(gone) = gone {
+            let live = self.live()?;
+            let mut lost = Live::default();
+            lost.add(&gone);
+            for blob in lost.blobs.difference(&live.blobs) {
+                pruned.file(&self.blob_path(blob))?;
+            }
+            for diff_id in lost.diff_ids.difference(&live.diff_ids) {
+                let folder = self.dir.join("layers").join(diff_id.hex());
+                remove_all(&folder)?;
+                remove_all(Path::new(&format!("{}{OWNED_BY_CALLER}", folder.display())))?;
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Removes images without a name that no job uses, content that no image
+    /// needs, and what was left behind by anything that was killed.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] while another process adds something; what is
+    /// damaged or cannot be removed. What was removed until then is gone, and
+    /// nothing that is needed.
+    pub fn prune(&self) -> Result<Pruned, StoreError> {
+        let _lock = self.removing()?;
+        let mut pruned = Pruned::default();
+        let named: HashSet<Digest> = self.list()?.into_iter().map(|r| r.digest).collect();
+        for digest in self.images()? {
+            if named.contains(&digest) {
+                continue;
+            }
+            match self.claim(&digest)? {
+                Claim::Mine(_lock) => self.forget(&digest, &mut pruned)?,
+                Claim::InUse => pruned.in_use.push(digest),
+                Claim::Gone => {}
+            }
+        }
+        // A name whose record was lost keeps its image all the same.
+        for digest in &named {
+            self.record(digest)?;
+        }
+        let live = self.live()?;
+        let keeps = |set: &HashSet<Digest>, name: &str| {
+            let hex = name.strip_suffix(OWNED_BY_CALLER).unwrap_or(name);
+            Digest::from_hex(hex).is_some_and(|digest| set.contains(&digest))
+        };
+        self.sweep("blobs/sha256", &mut pruned, |name| keeps(&live.blobs, name))?;
+        self.sweep("erofs", &mut pruned, |name| keeps(&live.images, name))?;
+        self.sweep("layers", &mut pruned, |name| keeps(&live.diff_ids, name))?;
+        self.sweep("partial", &mut pruned, |_| false)?;
+        self.sweep("tmp", &mut pruned, |_| false)?;
+        Ok(pruned)
+    }
+
+    fn take_names(&self, names: Vec<String>, pruned: &mut Pruned) -> Result<(), StoreError> {
+        for name in names {
+            self.untag(&name)?;
+            pruned.names.push(name);
+        }
+        Ok(())
+    }
+
+    /// Removes everything in a folder of the store but what `keeps` names.
+    fn sweep(
+        &self,
+        folder: &str,
+        pruned: &mut Pruned,
+        keeps: impl Fn(&str) -> bool,
+    ) -> Result<(), StoreError> {
+        let folder = self.dir.join(folder);
+        for entry in std::fs::read_dir(&folder).map_err(StoreError::std("read", &folder))? {
+            let entry = entry.map_err(StoreError::std("read", &folder))?;
+            if !entry.file_name().to_str().is_some_and(&keeps) {
+                pruned.file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gathers what the images need that have a record.
+    fn live(&self) -> Result<Live, StoreError> {
+        let mut live = Live::default();
+        for digest in self.images()? {
+            live.add(&self.record(&digest)?);
+        }
+        Ok(live)
+    }
+
+    fn forget(&self, digest: &Digest, pruned: &mut Pruned) -> Result<(), StoreError> {
+        pruned.file(&self.erofs_path(digest))?;
+        remove_all(&self.record_path(digest))?;
+        pruned.images.push(*digest);
+        Ok(())
+    }
+
+    /// Keeps everything else from adding while something is removed.
+    fn removing(&self) -> Result<OwnedFd, StoreError> {
+        let path = self.dir.join("lock");
+        try_lock(&path)?.ok_or(StoreError::Busy)
+    }
+
+    /// Tries to be the only one that uses an image.
+    fn claim(&self, digest: &Digest) -> Result<Claim, StoreError> {
+        let path = self.record_path(digest);
+        if !path.exists() {
+            return Ok(Claim::Gone);
+        }
+        Ok(try_lock(&path)?.map_or(Claim::InUse, Claim::Mine))
+    }
+}
+
+enum Claim {
+    /// No job uses it, and none can while this is open.
+    Mine(OwnedFd),
+    InUse,
+    Gone,
+}
+
+fn try_lock(path: &Path) -> Result<Option<OwnedFd>, StoreError> {
+    let fd = open_lock(path)?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(fd)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(errno) => Err(StoreError::io("lock", path)(errno)),
+    }
+}
+
+impl Pruned {
+    /// Removes a file or folder and counts its bytes.
+    fn file(&mut self, path: &Path) -> Result<(), StoreError> {
+        use std::os::unix::fs::MetadataExt;
+        let bytes = match std::fs::symlink_metadata(path) {
+            Ok(metadata) => metadata.blocks() * 512,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(StoreError::std("read", path)(e)),
+        };
+        remove_all(path)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
