@@ -1,6 +1,6 @@
 //! Named points at which a test can have the process killed.
 
-/// Kills this process when the environment names this point; nothing outside tests.
+/// Kills this process at a point that was armed; nothing outside tests.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! failpoint {
@@ -10,12 +10,20 @@ macro_rules! failpoint {
     };
 }
 
-/// Dies as by `kill -9` when `HYPERION_FAILPOINT` is this name.
 #[cfg(any(test, feature = "failpoints"))]
-#[doc(hidden)]
+static ARMED: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+
+/// Chooses the point at which this process dies.
+#[cfg(any(test, feature = "failpoints"))]
+pub fn arm(name: &str) {
+    let _ = ARMED.set(name.to_owned());
+}
+
+/// Dies as by `kill -9` when this point is armed.
+#[cfg(any(test, feature = "failpoints"))]
 pub fn reach(name: &str) {
-    if std::env::var_os("HYPERION_FAILPOINT").is_some_and(|wanted| wanted == name) {
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    use rustix::process::{Signal, getpid, kill_process};
+    if ARMED.get().is_some_and(|armed| armed == name) {
+        let _ = kill_process(getpid(), Signal::KILL);
     }
 }

@@ -88,6 +88,15 @@ pub enum StoreError {
     /// No such blob.
     #[error("{0} is not in the store")]
     MissingBlob(Digest),
+    /// A name that no image can have.
+    #[error("{name:?} is not an image name")]
+    BadName {
+        /// What was written.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: crate::reference::ReferenceError,
+    },
     /// No such image.
     #[error("there is no image {0:?}")]
     NoImage(String),

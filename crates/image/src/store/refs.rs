@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ImageRecord, Store, StoreError};
 use crate::digest::Digest;
+use crate::reference::ImageReference;
 
 /// A name and the image that it means.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,15 +29,14 @@ impl Store {
     /// # Errors
     /// What is missing, damaged or not understood; the name is as before.
     pub fn tag(&self, name: &str, digest: &Digest) -> Result<ImageRecord, StoreError> {
+        let name = canonical(name)?;
         let _adding = self.adding()?;
         let record = self.record(digest)?;
         for layer in &record.layers {
-            // An unpacked layer stands in for a blob that was given away for its space.
             if !self.has_blob(&layer.blob.digest) {
                 return Err(StoreError::MissingBlob(layer.blob.digest));
             }
         }
-        let name = canonical(name);
         let reference = Reference {
             name: name.clone(),
             digest: *digest,
@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoImage`] when there is no such name, or [`StoreError::Io`].
     pub fn untag(&self, name: &str) -> Result<Digest, StoreError> {
-        let name = canonical(name);
+        let name = canonical(name)?;
         let Some(reference) = self.read_ref(&name)? else {
             return Err(StoreError::NoImage(name));
         };
@@ -102,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoImage`], [`StoreError::Ambiguous`], or why it cannot be read.
     pub fn resolve(&self, text: &str) -> Result<ImageRecord, StoreError> {
-        if let Some(reference) = self.read_ref(&canonical(text))? {
+        if let Some(reference) = self.named(text)? {
             return self.record(&reference.digest);
         }
         let none = || StoreError::NoImage(text.to_owned());
@@ -121,7 +121,11 @@ impl Store {
 
     /// Gives what a text means when it is a name.
     pub(super) fn named(&self, text: &str) -> Result<Option<Reference>, StoreError> {
-        self.read_ref(&canonical(text))
+        match canonical(text) {
+            Ok(name) => self.read_ref(&name),
+            // What cannot be a name may still be a digest.
+            Err(_) => Ok(None),
+        }
     }
 
     fn by_prefix(&self, prefix: &str) -> Result<Option<ImageRecord>, StoreError> {
@@ -201,23 +205,12 @@ fn is_prefix(text: &str) -> bool {
 }
 
 /// Makes a name whole, as docker does: `debian` is `docker.io/library/debian:latest`.
-fn canonical(name: &str) -> String {
-    let (registry, rest) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => ("docker.io", name),
-    };
-    let library = if registry == "docker.io" && !rest.contains('/') {
-        "library/"
-    } else {
-        ""
-    };
-    let last = rest.rsplit('/').next().unwrap_or(rest);
-    let tag = if last.contains([':', '@']) {
-        ""
-    } else {
-        ":latest"
-    };
-    format!("{registry}/{library}{rest}{tag}")
+fn canonical(name: &str) -> Result<String, StoreError> {
+    let reference: ImageReference = name.parse().map_err(|source| StoreError::BadName {
+        name: name.to_owned(),
+        source,
+    })?;
+    Ok(reference.to_string())
 }
 
 /// The file name for a name: itself with everything but letters, digits and
@@ -340,26 +333,10 @@ mod tests {
         assert!(store.list().expect("listed").is_empty());
     }
 
-    #[test]
-    fn names_become_whole_as_docker_makes_them() {
-        let table = [
-            ("debian", "docker.io/library/debian:latest"),
-            ("debian:bookworm", "docker.io/library/debian:bookworm"),
-            ("me/x", "docker.io/me/x:latest"),
-            ("localhost/x", "localhost/x:latest"),
-            ("localhost:5000/x:1", "localhost:5000/x:1"),
-            ("ghcr.io/a/b/c", "ghcr.io/a/b/c:latest"),
-        ];
-        for (text, whole) in table {
-            assert_eq!(canonical(text), whole);
-            assert_eq!(canonical(whole), whole);
-        }
-    }
-
     proptest! {
         #[test]
         fn no_name_leaves_its_folder(name in "\\PC{0,300}") {
-            let file = file_name(&canonical(&name));
+            let file = file_name(&name);
             prop_assert!(!file.contains('/') && !file.starts_with('.') && file.len() <= 255);
         }
     }
