@@ -22,7 +22,7 @@ stage() {
 docs() { RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps; }
 
 deny() {
-  cargo deny --log-level warn check bans licenses sources || return
+  cargo deny --log-level warn check --hide-inclusion-graph bans licenses sources || return
   # Known flaws are listed in a database that is fetched: without it there is nothing to check.
   if timeout 120 cargo deny fetch db >/dev/null 2>&1; then
     cargo deny --log-level warn check --disable-fetch advisories

@@ -15,7 +15,7 @@ pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
 /// Writes one JSON document and a line end.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string_pretty(value)?)
 }
