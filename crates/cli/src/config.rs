@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hyperion_image::registry::Registries;
 use serde::Deserialize;
 
 /// What can be configured. Unknown keys are refused by name.
@@ -11,6 +12,8 @@ use serde::Deserialize;
 pub(crate) struct Config {
     /// Folder of images and jobs.
     pub(crate) root: Option<PathBuf>,
+    /// Mirrors, certificates and insecure registries.
+    pub(crate) registries: Registries,
 }
 
 impl Config {
@@ -38,6 +41,7 @@ impl Config {
         let later: Self =
             toml::from_str(&text).with_context(|| format!("cannot use {}", file.display()))?;
         self.root = later.root.or(self.root.take());
+        self.registries.merge(later.registries);
         Ok(())
     }
 }

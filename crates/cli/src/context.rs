@@ -15,7 +15,6 @@ pub(crate) struct Context {
     /// Shape of standard output.
     pub(crate) output: OutputFormat,
     /// The settled configuration.
-    #[expect(dead_code, reason = "read by the verbs that talk to registries")]
     pub(crate) config: Config,
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod context;
 mod errors;
 mod output;
+mod registry;
 
 use std::process::ExitCode;
 

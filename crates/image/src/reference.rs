@@ -263,6 +263,26 @@ impl From<ImageReference> for String {
     }
 }
 
+/// Reads a registry's host as people write it: a scheme and a last slash do not count.
+///
+/// # Errors
+/// [`ReferenceError::Host`].
+pub fn parse_host(text: &str) -> Result<String, ReferenceError> {
+    let host = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .unwrap_or(text);
+    let host = host.strip_suffix('/').unwrap_or(host);
+    match host {
+        "index.docker.io" | "registry-1.docker.io" => Ok(DEFAULT_REGISTRY.to_owned()),
+        host if valid_host(host) => Ok(host.to_owned()),
+        host => Err(ReferenceError::Host {
+            name: text.to_owned(),
+            host: host.to_owned(),
+        }),
+    }
+}
+
 /// Says whether the first part of a name is a registry: docker's own rule.
 fn is_host(first: &str) -> bool {
     first == "localhost"
@@ -411,6 +431,15 @@ mod tests {
             refused(&"a".repeat(260)),
             ReferenceError::TooLong(_)
         ));
+    }
+
+    #[test]
+    fn hosts_are_read_as_people_write_them() {
+        assert_eq!(parse_host("https://r.io:5000/"), Ok("r.io:5000".into()));
+        assert_eq!(parse_host("index.docker.io"), Ok("docker.io".into()));
+        for bad in ["", "r.io/x", "r.io:port", "https://"] {
+            assert!(parse_host(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
