@@ -1,3 +1,163 @@
-//! How a program is fenced.
+//! How a program is fenced: as a process, in a container.
+//!
+//! An [`Isolation`] puts up a [`Sandbox`]; processes are spawned into it, and
+//! all ranks of a job on one node join the same one. Inside every sandbox runs
+//! the same [`init`], which speaks the same [`protocol`]; only the wire differs.
+//!
+//! **Architecture invariant:** nothing here knows where a job came from or who
+//! schedules it. Nothing here prints, reads the environment or keeps records.
 
+pub mod container;
+pub mod error;
 pub mod init;
+pub mod process;
+pub mod protocol;
+pub mod wire;
+
+mod guest;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use hyperion_model::{CpuSet, ProcessSpec, SandboxSpec, Usage};
+use hyperion_sys::cgroup::Cgroup;
+use serde::{Deserialize, Serialize};
+
+pub use error::SandboxError;
+pub use protocol::{Event, FileKind};
+
+/// A way to fence programs.
+pub trait Isolation {
+    /// Puts up a sandbox with its init inside, and nothing else running.
+    ///
+    /// `stage` holds what is needed while it goes up; see [`Stage`].
+    ///
+    /// # Errors
+    /// [`SandboxError`]; nothing is left behind.
+    fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError>;
+}
+
+/// What the host lends to a sandbox while it goes up.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// An empty folder: the root is put together on top of it, in the
+    /// sandbox's own mount namespace.
+    pub folder: PathBuf,
+    /// The file of this program, which becomes the init.
+    pub program: PathBuf,
+}
+
+/// One fence on one node.
+///
+/// Legal order: `spawn`, `adopt`, `signal`, `usage` and the file calls in any
+/// order until `destroy`, after which only `destroy` is legal again.
+pub trait Sandbox {
+    /// Starts a process. `fds` become its descriptors from 0 on, or from 3 on
+    /// when it gets a terminal, whose other end is returned.
+    ///
+    /// # Errors
+    /// [`SandboxError::Spawn`] when the program could not be executed.
+    fn spawn(
+        &mut self,
+        id: u32,
+        process: &ProcessSpec,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Spawned, SandboxError>;
+
+    /// Announces a rank that something inside (an `mpirun`) will start: its
+    /// standard output and error, which the shim inside asks for.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn adopt(
+        &mut self,
+        id: u32,
+        cpus: Option<CpuSet>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), SandboxError>;
+
+    /// Sends a signal to one process, or to all that were spawned.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError>;
+
+    /// Is readable when [`Sandbox::next_event`] has something to say.
+    fn fd(&self) -> BorrowedFd<'_>;
+
+    /// Takes the next event without waiting.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`] when the init is gone.
+    fn next_event(&mut self) -> Result<Option<Event>, SandboxError>;
+
+    /// Reads part of a regular file inside, links followed inside; `None` when
+    /// there is none. At most 1 MiB at once.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn read_file(
+        &mut self,
+        path: &str,
+        offset: u64,
+        len: u32,
+    ) -> Result<Option<Vec<u8>>, SandboxError>;
+
+    /// Lists a folder inside, sorted; empty when there is none.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError>;
+
+    /// Tells what a path inside is, links followed.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn file_kind(&mut self, path: &str) -> Result<Option<FileKind>, SandboxError>;
+
+    /// Gives what all processes inside have used together so far.
+    fn usage(&self) -> Usage;
+
+    /// Gives what a later process needs to clean up after a crash.
+    fn record(&self) -> SandboxRecord;
+
+    /// Gives the path, as seen inside, of the folder with the shim
+    /// `hyperion-rank` and the socket `ranks`.
+    fn shim_folder(&self) -> PathBuf;
+
+    /// Kills everything inside and removes what was made. Idempotent.
+    fn destroy(&mut self);
+}
+
+/// What came of a spawn.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Its number, as its own namespace sees it.
+    pub pid: u32,
+    /// The supervisor's end of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// What was made for a sandbox and outlives the process that made it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SandboxRecord {
+    /// Its groups.
+    pub cgroup: Cgroup,
+    /// Its init, as this host numbers it.
+    pub init: u32,
+    /// When the init started, in clock ticks since boot: tells a recycled number apart.
+    pub init_started: u64,
+}
+
+impl SandboxRecord {
+    /// Kills what is left of a sandbox whose supervisor is gone, and removes its groups.
+    pub fn clean_up(&self) {
+        if guest::start_time(self.init) == Some(self.init_started)
+            && let Some(pid) = rustix::process::Pid::from_raw(self.init.cast_signed())
+        {
+            let _ = hyperion_sys::signals::send(pid, 9);
+        }
+        self.cgroup.kill();
+        self.cgroup.remove();
+    }
+}

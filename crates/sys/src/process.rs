@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::Duration;
@@ -12,6 +12,24 @@ use rustix::process::Pid;
 
 /// Of linux/sched.h; the C library crate's constant overflows its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The kinds of namespace that [`clone_into`] makes.
+pub mod namespace {
+    /// Mounts.
+    pub const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+    /// Process numbers.
+    pub const PID: u64 = libc::CLONE_NEWPID as u64;
+    /// System V and POSIX inter-process communication.
+    pub const IPC: u64 = libc::CLONE_NEWIPC as u64;
+    /// Host name.
+    pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
+    /// The view of cgroups.
+    pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+    /// User and group ids, capabilities.
+    pub const USER: u64 = libc::CLONE_NEWUSER as u64;
+    /// Network interfaces.
+    pub const NET: u64 = libc::CLONE_NEWNET as u64;
+}
 
 /// Which side of a fork this is.
 #[derive(Debug)]
@@ -157,8 +175,20 @@ pub fn wait_any() -> io::Result<Option<Ended>> {
 /// # Errors
 /// `ECHILD` when it is not a child.
 pub fn wait_for(pid: Pid) -> io::Result<Ended> {
+    wait_until_ended(pid.as_raw_pid())
+}
+
+/// Waits until any child ends and takes its end.
+///
+/// # Errors
+/// `ECHILD` when there is no child.
+pub fn wait_for_any() -> io::Result<Ended> {
+    wait_until_ended(-1)
+}
+
+fn wait_until_ended(pid: libc::pid_t) -> io::Result<Ended> {
     loop {
-        match wait(pid.as_raw_pid(), 0) {
+        match wait(pid, 0) {
             Ok(Some(ended)) => return Ok(ended),
             Ok(None) => {}
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -238,6 +268,78 @@ pub fn install_fds(fds: &[OwnedFd]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Moves one descriptor to a number above the standard streams and closes
+/// every later one. Meant for a fresh copy of a process, which owns copies of
+/// all its parent's files and must use none of them again but the one returned.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_only(fd: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+    let old = fd.into_raw_fd();
+    if old != number {
+        // SAFETY: what was open at `number` is the parent's, which this copy never uses again.
+        if unsafe { libc::dup3(old, number, libc::O_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: as above, for all numbers that follow.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            number as libc::c_uint + 1,
+            libc::c_uint::MAX,
+            0,
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `number` was just made, or was given up by `into_raw_fd`.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Keeps one descriptor open across the next exec, at a given number; every
+/// other one above the standard streams is closed by it.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_for_exec(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    let copy = rustix::io::fcntl_dupfd_cloexec(fd, number + 1)?;
+    close_on_exec_from(3)?;
+    // SAFETY: the caller is about to execute a program and uses what was at `number` no more.
+    if unsafe { libc::dup2(copy.as_raw_fd(), number) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Starts the loopback interface of this network namespace.
+///
+/// # Errors
+/// The kernel's, `EPERM` when the namespace is not this user's.
+pub fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: all-zero is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: `request` is live and initialized as netdevice(7) says.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Takes ownership of a descriptor that was inherited at a known number.

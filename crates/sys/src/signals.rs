@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGWINCH};
+
 /// The signals that end or inform a program and can be passed on.
 pub const FORWARDED: [i32; 6] = [
     libc::SIGINT,
@@ -144,6 +146,24 @@ pub fn send(pid: rustix::process::Pid, signal: i32) -> io::Result<()> {
 pub fn send_to_group(group: rustix::process::Pid, signal: i32) -> io::Result<()> {
     // SAFETY: kill touches no memory.
     let done = unsafe { libc::kill(-group.as_raw_pid(), signal) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sends a signal to every process of this process namespace but PID 1. Meant
+/// for PID 1 of one: anywhere else it would reach the whole host.
+///
+/// # Errors
+/// `Unsupported` when this process is not PID 1.
+pub fn send_to_all(signal: i32) -> io::Result<()> {
+    if !rustix::process::getpid().is_init() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: kill touches no memory.
+    let done = unsafe { libc::kill(-1, signal) };
     if done == 0 {
         Ok(())
     } else {

@@ -6,9 +6,13 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use hyperion_model::UsernsMode;
+use hyperion_model::report::Exit;
+
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, getegid, geteuid};
 use thiserror::Error;
+
+use crate::process::{self, Fork};
 
 /// What went wrong with a user namespace.
 #[derive(Debug, Error)]
@@ -106,6 +110,61 @@ pub fn open(pid: Pid) -> io::Result<OwnedFd> {
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
     )?)
+}
+
+/// Runs a function in a copy of this process inside a new user namespace, and
+/// waits for it. What it returns beside success is lost.
+///
+/// # Errors
+/// The kernel's and `newuidmap`'s; `Other` when the function itself failed,
+/// with its number where it had one.
+pub fn run_inside(
+    mode: &UsernsMode,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<io::Result<()>> {
+    let (mut wait, go) = io::pipe()?;
+    match process::clone_into(process::namespace::USER, None)? {
+        Fork::Child => {
+            drop(go);
+            // The pipe closes when the maps are written (or the parent is gone).
+            let mut byte = [0];
+            if !matches!(io::Read::read(&mut wait, &mut byte), Ok(1)) {
+                process::exit_now(255);
+            }
+            let root = rustix::process::Uid::ROOT;
+            let _ = rustix::thread::set_thread_res_gid(
+                rustix::process::Gid::ROOT,
+                rustix::process::Gid::ROOT,
+                rustix::process::Gid::ROOT,
+            );
+            let _ = rustix::thread::set_thread_res_uid(root, root, root);
+            let code = match work() {
+                Ok(()) => 0,
+                Err(e) => e
+                    .raw_os_error()
+                    .and_then(|n| u8::try_from(n).ok())
+                    .unwrap_or(255),
+            };
+            process::exit_now(code)
+        }
+        Fork::Parent(pid) => {
+            drop(wait);
+            let mapped = write_maps(pid, mode);
+            if mapped.is_ok() {
+                (&go).write_all(&[1])?;
+            }
+            drop(go);
+            let ended = process::wait_for(pid)?;
+            mapped.map_err(io::Error::other)?;
+            Ok(match ended.exit {
+                Exit::Code(0) => Ok(()),
+                Exit::Code(255) | Exit::Signal(_) => {
+                    Err(io::Error::other("the work in the user namespace failed"))
+                }
+                Exit::Code(errno) => Err(io::Error::from_raw_os_error(i32::from(errno))),
+            })
+        }
+    }
 }
 
 /// Finds the largest subordinate range of a user in the text of `/etc/subuid`

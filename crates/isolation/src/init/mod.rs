@@ -1,8 +1,306 @@
-//! The program that is PID 1 inside a sandbox.
+//! The program that runs inside every sandbox: PID 1 of a container (and of a
+//! virtual machine), the reaper of a job at process level.
+//!
+//! It starts processes, reaps whatever ends, passes signals on, and ends with
+//! everything it started when its supervisor says so or is gone.
 
+mod files;
+mod shim;
+mod spawn;
+mod users;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Runs the init when this process was started as one; gives `None` otherwise.
+use hyperion_model::CpuSet;
+use hyperion_sys::process::{self, Ended};
+use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SIGSTOP, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Pid;
+
+use crate::protocol::{Event, Reply, Request};
+use crate::wire::{Frame, Wire};
+
+/// The name under which a container's init is executed.
+pub(crate) const INIT_NAME: &str = "hyperion-init";
+const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
+/// The descriptor on which it finds its supervisor.
+pub(crate) const CONTROL_FD: i32 = 3;
+
+/// Runs the init, or the shim beside a rank, if this process was started
+/// under their name; gives `None` otherwise.
 pub fn entry() -> Option<ExitCode> {
-    None
+    let name = std::env::args_os().next()?;
+    let base = std::path::Path::new(&name).file_name()?;
+    if base == INIT_NAME {
+        let Ok(socket) = process::take_inherited_fd(CONTROL_FD) else {
+            return Some(ExitCode::FAILURE);
+        };
+        serve(Wire::new(socket));
+        return Some(ExitCode::SUCCESS);
+    }
+    (base == shim::NAME).then(shim::run)
+}
+
+/// Runs the init in a fresh copy of a supervisor; never returns.
+pub(crate) fn run_forked(wire: Wire) -> ! {
+    if let Ok(socket) = process::keep_only(wire.into_socket(), CONTROL_FD) {
+        serve(Wire::new(socket));
+    }
+    process::exit_now(0)
+}
+
+/// Serves one supervisor until it says stop or is gone; nothing that was
+/// started runs any more afterwards.
+fn serve(wire: Wire) {
+    let _ = rustix::thread::set_name(c"hyperion-init");
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    // Other processes inside must not look into this one, nor reach its program file.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if let Ok(mut init) = Init::new(wire) {
+        // However the loop ends, everything inside ends with it.
+        let _ = init.run();
+    }
+    kill_everything();
+}
+
+struct Init {
+    wire: Wire,
+    signals: SignalFd,
+    confinement: spawn::Confinement,
+    /// What was spawned, with the supervisor's numbers.
+    spawned: HashMap<Pid, u32>,
+    /// Ranks that a program inside will start, until they ask for their streams.
+    expected: BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
+    /// Where those ranks report.
+    rank_socket: PathBuf,
+    listener: Option<UnixListener>,
+    shims: Vec<Wire>,
+}
+
+impl Init {
+    fn new(mut wire: Wire) -> io::Result<Self> {
+        let mut watched = signals::FORWARDED.to_vec();
+        watched.push(SIGCHLD);
+        let signals = SignalFd::new(&watched)?;
+        wire.send(&Reply::Ready, &[])?;
+        let Request::Configure(config) = wire.receive()? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let confinement =
+            spawn::Confinement::new(&config).map_err(|name| io::Error::other(name.to_owned()))?;
+        Ok(Self {
+            wire,
+            signals,
+            confinement,
+            spawned: HashMap::new(),
+            expected: BTreeMap::new(),
+            rank_socket: config.rank_socket,
+            listener: None,
+            shims: Vec::new(),
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            let ready = self.wait()?;
+            if ready.signal {
+                while let Some(signal) = self.signals.next() {
+                    if signal != SIGCHLD {
+                        self.signal(None, signal);
+                    }
+                }
+            }
+            // Ends first: a request that comes with them must see them reported.
+            self.reap()?;
+            self.serve_shims(&ready)?;
+            if ready.request {
+                while let Some(frame) = self.wire.try_receive_frame()? {
+                    let Frame::Message(json) = frame else {
+                        return Err(io::ErrorKind::InvalidData.into());
+                    };
+                    if !self.handle(serde_json::from_slice(&json)?)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let mut fds = vec![
+            PollFd::new(&self.wire, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        fds.extend(self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN)));
+        let first_shim = fds.len();
+        fds.extend(self.shims.iter().map(|s| PollFd::new(s, PollFlags::IN)));
+        while let Err(e) = poll(&mut fds, None) {
+            if e != rustix::io::Errno::INTR {
+                return Err(e.into());
+            }
+        }
+        let ready = |i: usize| !fds[i].revents().is_empty();
+        Ok(Ready {
+            request: ready(0),
+            signal: ready(1),
+            shim: self.listener.is_some() && ready(2),
+            shims: (first_shim..fds.len()).map(ready).collect(),
+        })
+    }
+
+    /// Carries out one request; tells whether to go on.
+    fn handle(&mut self, request: Request) -> io::Result<bool> {
+        match request {
+            Request::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Request::Spawn { id, process } => {
+                let fds = self.wire.take_fds();
+                match spawn::spawn(&self.confinement, &process, fds) {
+                    Ok((pid, terminal)) => {
+                        self.spawned.insert(pid, id);
+                        let terminal_fd: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+                        let reply = Reply::Spawned {
+                            pid: pid.as_raw_pid().unsigned_abs(),
+                            terminal: terminal.is_some(),
+                        };
+                        self.wire.send(&reply, &terminal_fd)?;
+                    }
+                    Err((step, error)) => {
+                        let errno = error.raw_os_error().unwrap_or(EINVAL);
+                        self.wire.send(&Reply::SpawnFailed { step, errno }, &[])?;
+                    }
+                }
+            }
+            Request::Adopt { id, cpus } => {
+                if self.listener.is_none() {
+                    self.listener = Some(shim::listen(&self.rank_socket)?);
+                }
+                self.expected.insert(id, (cpus, self.wire.take_fds()));
+            }
+            Request::Signal { id, signal } => self.signal(id, signal),
+            Request::Read { path, offset, len } => {
+                let bytes = files::read(&path, offset, len);
+                self.wire.send(
+                    &Reply::Data {
+                        found: bytes.is_some(),
+                    },
+                    &[],
+                )?;
+                if let Some(bytes) = bytes {
+                    self.wire.send_data(0, &bytes)?;
+                }
+            }
+            Request::List { path } => self.wire.send(
+                &Reply::Names {
+                    names: files::list(&path),
+                },
+                &[],
+            )?,
+            Request::Kind { path } => self.wire.send(
+                &Reply::KindIs {
+                    kind: files::kind(&path),
+                },
+                &[],
+            )?,
+            Request::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Signals the process groups of one or all of what was spawned.
+    fn signal(&self, id: Option<u32>, signal: i32) {
+        for (&pid, &this) in &self.spawned {
+            if id.is_none_or(|id| id == this) {
+                // Each leads a session, so its group is what a terminal would signal.
+                let _ = signals::send_to_group(pid, signal);
+            }
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        while let Ok(Some(ended)) = process::wait_any() {
+            if let Some(id) = self.spawned.remove(&ended.pid) {
+                self.wire
+                    .send(&Reply::Event(ended_event(id, &ended)), &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets ranks join that a program inside has started, and passes on their ends.
+    fn serve_shims(&mut self, ready: &Ready) -> io::Result<()> {
+        let mut kept = Vec::new();
+        for (mut wire, ready) in self.shims.drain(..).zip(&ready.shims) {
+            if *ready {
+                match shim::hear(&mut wire, &mut self.expected) {
+                    Some(event) => self.wire.send(&Reply::Event(event), &[])?,
+                    None => continue,
+                }
+            }
+            kept.push(wire);
+        }
+        self.shims = kept;
+        if ready.shim
+            && let Some(listener) = &self.listener
+            && let Ok((stream, _)) = listener.accept()
+        {
+            self.shims.push(Wire::new(stream.into()));
+        }
+        Ok(())
+    }
+}
+
+struct Ready {
+    request: bool,
+    signal: bool,
+    shim: bool,
+    shims: Vec<bool>,
+}
+
+/// Says how a process ended.
+fn ended_event(id: u32, ended: &Ended) -> Event {
+    Event::Ended {
+        id,
+        exit: ended.exit,
+        user: ended.user,
+        system: ended.system,
+        max_rss: ended.max_rss,
+        io_read: ended.io_read,
+        io_written: ended.io_written,
+    }
+}
+
+/// Kills and reaps every process inside but this one.
+fn kill_everything() {
+    let this = rustix::process::getpid();
+    if this.is_init() {
+        // In a process namespace of its own: everything there is.
+        let _ = signals::send_to_all(SIGKILL);
+        while process::wait_for_any().is_ok() {}
+        return;
+    }
+    // At process level: every descendant, for orphans come to this process.
+    loop {
+        let children = process::children(this);
+        if children.is_empty() {
+            return;
+        }
+        for child in children {
+            kill_tree(child);
+            let _ = process::wait_for(child);
+        }
+    }
+}
+
+fn kill_tree(pid: Pid) {
+    // Stopped first, so that it makes no more children while these are looked up.
+    let _ = signals::send(pid, SIGSTOP);
+    for child in process::children(pid) {
+        kill_tree(child);
+    }
+    let _ = signals::send(pid, SIGKILL);
 }

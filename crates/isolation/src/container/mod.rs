@@ -1,0 +1,221 @@
+//! The level `container`: namespaces, a root of its own, fewer powers.
+//!
+//! ```text
+//! supervisor                          child in new namespaces
+//!   cgroup, clone3 ──────────────────▶ waits
+//!   cgroup.procs, id maps
+//!   mapped mounts, made with the
+//!   host's powers
+//!   Go + mounts ─────────────────────▶ puts the root together, pivots,
+//!                                      executes this program as `hyperion-init`
+//!   Ready ◀─────────────────────────── from a read-only mount of its file
+//!   Configure ───────────────────────▶ serves
+//! ```
+//!
+//! What the child mounts it mounts with the powers of its own user namespace
+//! only, so a mistake in it is a mistake inside the fence.
+
+mod root;
+mod setup;
+mod system;
+
+pub use root::remove_scratch;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use hyperion_model::job::Network;
+use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
+use hyperion_sys::caps::CapSet;
+use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
+use hyperion_sys::process::{self, Fork, namespace};
+use hyperion_sys::{signals, userns};
+use rustix::fs::CWD;
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::guest::Guest;
+use crate::process::{make_cgroup, rank_socket};
+use crate::protocol::Config;
+use crate::wire::Wire;
+use crate::{Isolation, Sandbox, SandboxError, Stage};
+
+/// Where, inside, the shim and its socket lie.
+const SHIM_FOLDER: &str = "/dev/.hyperion";
+
+/// Fences programs with namespaces.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ContainerIsolation;
+
+/// What the supervisor has made for the child; the mounts come along in this order.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Go {
+    /// How many mapped mounts of the root's lower folders (or its one EROFS file) come.
+    lowers: usize,
+    /// Whether a mapped mount of the scratch folder comes.
+    scratch: bool,
+    /// For each mount of the spec, whether its mapped source comes.
+    binds: Vec<bool>,
+}
+
+impl Isolation for ContainerIsolation {
+    fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let options = &spec.container;
+        CapSet::adjusted(&options.cap_add, &options.cap_drop)
+            .map_err(|name| SandboxError::Capability(name.to_owned()))?;
+        for mount in &options.mounts {
+            if let MountKind::Bind { source, .. } = &mount.kind
+                && !source.exists()
+            {
+                return Err(SandboxError::MountSource(source.clone()));
+            }
+        }
+        let cgroup = make_cgroup(spec)?;
+        let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
+        let cgroup_fd = cgroup.v2_fd();
+        let init = match process::clone_into(namespaces(spec), cgroup_fd.as_ref().map(AsFd::as_fd))
+        {
+            Ok(Fork::Child) => setup::run(theirs, spec, stage),
+            Ok(Fork::Parent(pid)) => pid,
+            Err(e) => {
+                cgroup.remove();
+                return Err(SandboxError::Namespaces(e));
+            }
+        };
+        drop(theirs);
+        let sent = cgroup
+            .attach_v1(init)
+            .map_err(SandboxError::from)
+            .and_then(|()| release(&mut ours, init, spec));
+        if let Err(e) = sent {
+            let _ = signals::send(init, signals::SIGKILL);
+            let _ = process::wait_for(init);
+            cgroup.remove();
+            return Err(e);
+        }
+        let config = Config {
+            confine: true,
+            cap_add: options.cap_add.clone(),
+            cap_drop: options.cap_drop.clone(),
+            seccomp_unconfined: options.seccomp_unconfined,
+            set_groups: spec.userns != UsernsMode::Single,
+            rank_socket: rank_socket(Path::new(SHIM_FOLDER)),
+        };
+        Ok(Box::new(Guest::greet(
+            ours,
+            init,
+            cgroup,
+            SHIM_FOLDER.into(),
+            config,
+        )?))
+    }
+}
+
+fn namespaces(spec: &SandboxSpec) -> u64 {
+    let mut flags =
+        namespace::MOUNT | namespace::PID | namespace::IPC | namespace::UTS | namespace::CGROUP;
+    if spec.userns != UsernsMode::Host {
+        flags |= namespace::USER;
+    }
+    if spec.container.network == Network::None {
+        flags |= namespace::NET;
+    }
+    flags
+}
+
+/// Maps the child's ids, makes what needs the host's powers, and lets it go.
+fn release(wire: &mut Wire, init: Pid, spec: &SandboxSpec) -> Result<(), SandboxError> {
+    userns::write_maps(init, &spec.userns)?;
+    let mut go = Go::default();
+    let mut mounts = Vec::new();
+    if matches!(spec.userns, UsernsMode::Range { .. }) {
+        let map = userns::open(init)
+            .map_err(|source| setup_error("opening the user namespace", source))?;
+        mapped_root(spec, map.as_fd(), &mut go, &mut mounts)?;
+        for mount in &spec.container.mounts {
+            let mapped = match &mount.kind {
+                // A folder whose file system cannot be mapped is mounted as it is, by the child.
+                MountKind::Bind { source, .. } => mapped_clone(source, map.as_fd(), true, 0).ok(),
+                MountKind::Tmpfs { .. } => None,
+            };
+            go.binds.push(mapped.is_some());
+            mounts.extend(mapped);
+        }
+    }
+    let fds: Vec<BorrowedFd<'_>> = mounts.iter().map(AsFd::as_fd).collect();
+    wire.send(&go, &fds).map_err(SandboxError::Lost)
+}
+
+/// Makes the mounts of the root, with ids mapped for the child's user namespace.
+fn mapped_root(
+    spec: &SandboxSpec,
+    map: BorrowedFd<'_>,
+    go: &mut Go,
+    mounts: &mut Vec<OwnedFd>,
+) -> Result<(), SandboxError> {
+    let step = |what: &str, path: &Path| format!("mounting the {what} {}", path.display());
+    match &spec.root.source {
+        RootSource::Host => {}
+        RootSource::Erofs { file } => {
+            let mount = mount_erofs(file).and_then(|m| {
+                let change = Change {
+                    idmap: Some(map),
+                    ..Change::default()
+                };
+                mount::set_attributes(m.as_fd(), &change).map(|()| m)
+            });
+            mounts.push(mount.map_err(|e| setup_error(step("image", file), e))?);
+            go.lowers = 1;
+        }
+        RootSource::Layers { layers } => {
+            for layer in layers {
+                let mount = mapped_clone(layer, map, false, READ_ONLY | NO_SUID | NO_DEV);
+                mounts.push(mount.map_err(|e| setup_error(step("layer", layer), e))?);
+            }
+            go.lowers = layers.len();
+        }
+    }
+    if let Some(scratch) = &spec.root.scratch {
+        let mount = mapped_clone(scratch, map, false, NO_SUID | NO_DEV);
+        mounts.push(mount.map_err(|e| setup_error(step("scratch folder", scratch), e))?);
+        go.scratch = true;
+    }
+    Ok(())
+}
+
+fn mapped_clone(
+    path: &Path,
+    map: BorrowedFd<'_>,
+    recursive: bool,
+    set: u64,
+) -> io::Result<OwnedFd> {
+    let tree = mount::clone_tree(CWD, path, recursive)?;
+    mount::set_attributes(
+        tree.as_fd(),
+        &Change {
+            set,
+            idmap: Some(map),
+            recursive,
+            ..Change::default()
+        },
+    )?;
+    Ok(tree)
+}
+
+/// Mounts an EROFS file, without a loop device where the kernel can.
+fn mount_erofs(file: &Path) -> io::Result<OwnedFd> {
+    let source = file.to_string_lossy();
+    mount::new_filesystem(
+        "erofs",
+        &[("source", &source)],
+        READ_ONLY | NO_SUID | NO_DEV,
+    )
+}
+
+fn setup_error(step: impl Into<String>, source: io::Error) -> SandboxError {
+    SandboxError::Setup {
+        step: step.into(),
+        source,
+    }
+}

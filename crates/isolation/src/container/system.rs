@@ -1,0 +1,316 @@
+//! `/proc`, `/sys` and `/dev` of a container, and the few files of the host
+//! that a container with the host's network needs.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use hyperion_model::job::Network;
+use hyperion_model::{MountKind, SandboxSpec, UsernsMode};
+use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::root::Root;
+use super::setup::{Doing, Failure, is_folder};
+
+/// The folders in which system file systems are mounted.
+pub(super) const FOLDERS: [&str; 4] = ["/proc", "/sys", "/dev", "/tmp"];
+
+/// The device files that every container has.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// What tells too much of the host or reaches into it: docker's list.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+];
+
+/// What may be read but not written: docker's list.
+const READ_ONLY_PATHS: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Files of the host that are shown inside, opened before the root changes.
+pub(super) struct HostFiles {
+    sys: Option<OwnedFd>,
+    devices: Vec<(&'static str, OwnedFd)>,
+    resolv_conf: Option<OwnedFd>,
+    hosts: String,
+}
+
+impl HostFiles {
+    /// Opens what is there; what is not is left out.
+    pub(super) fn open(spec: &SandboxSpec) -> Self {
+        let clone = |path: &str, recursive| mount::clone_tree(CWD, Path::new(path), recursive).ok();
+        let host_network = spec.container.network == Network::Host;
+        let hosts = if host_network {
+            std::fs::read_to_string("/etc/hosts").unwrap_or_default()
+        } else {
+            String::new()
+        };
+        let hostname = spec
+            .container
+            .hostname
+            .as_deref()
+            .unwrap_or(spec.id.as_str());
+        Self {
+            sys: clone("/sys", true),
+            devices: DEVICES
+                .iter()
+                .filter_map(|name| Some((*name, clone(&format!("/dev/{name}"), false)?)))
+                .collect(),
+            resolv_conf: if host_network {
+                clone("/etc/resolv.conf", false)
+            } else {
+                None
+            },
+            hosts: hosts_file(&hosts, hostname),
+        }
+    }
+}
+
+/// Adds the container's own name: programs that look themselves up must find themselves.
+fn hosts_file(host: &str, hostname: &str) -> String {
+    let mut text = host.trim_end().to_owned();
+    if !host
+        .lines()
+        .any(|l| l.split_ascii_whitespace().skip(1).any(|n| n == "localhost"))
+    {
+        text.push_str("\n127.0.0.1 localhost\n::1 localhost");
+    }
+    format!("{}\n127.0.1.1 {hostname}\n", text.trim_start())
+}
+
+/// Mounts the system's file systems into the root.
+pub(super) fn populate(
+    root: &Root,
+    spec: &SandboxSpec,
+    host: HostFiles,
+    program: BorrowedFd<'_>,
+) -> Result<(), Failure> {
+    let put = |made: &OwnedFd, path: &str| -> Result<(), Failure> {
+        let step = format_args!("mounting at {path}").to_string();
+        let target = root
+            .target(Path::new(path), is_folder(made).doing(&step)?)
+            .doing(&step)?;
+        mount::attach(made.as_fd(), target.as_fd()).doing(&step)
+    };
+    let quiet = NO_SUID | NO_DEV | NO_EXEC;
+    let proc = mount::new_filesystem("proc", &[], quiet).doing("mounting /proc")?;
+    put(&proc, "/proc")?;
+
+    let sys = host
+        .sys
+        .as_ref()
+        .ok_or(rustix::io::Errno::NOENT)
+        .doing("opening /sys")?;
+    let protect = Change {
+        set: READ_ONLY | quiet,
+        recursive: true,
+        ..Change::default()
+    };
+    mount::set_attributes(sys.as_fd(), &protect).doing("protecting /sys")?;
+    put(sys, "/sys")?;
+    let empty = mount::new_filesystem(
+        "tmpfs",
+        &[("size", "0"), ("mode", "755")],
+        READ_ONLY | quiet,
+    )
+    .doing("making an empty folder")?;
+    // The host's groups, and the release agents of version 1 with them, are out of sight.
+    if exists(root, "/sys/fs/cgroup") {
+        put(&cgroup_view().unwrap_or(clone(&empty)?), "/sys/fs/cgroup")?;
+    }
+
+    populate_dev(root, spec, &host, program, &put)?;
+
+    let null =
+        mount::clone_tree(root.as_fd(), Path::new("dev/null"), false).doing("opening /dev/null")?;
+    for path in MASKED.iter().filter(|p| exists(root, p)) {
+        let folder = mount::open_below(root.as_fd(), Path::new(path), OFlags::PATH)
+            .and_then(|f| is_folder(&f))
+            .unwrap_or(false);
+        put(&clone(if folder { &empty } else { &null })?, path)?;
+    }
+    for path in READ_ONLY_PATHS.iter().filter(|p| exists(root, p)) {
+        let tree = mount::clone_tree(root.as_fd(), Path::new(path.trim_start_matches('/')), true)
+            .doing(path)?;
+        mount::set_attributes(
+            tree.as_fd(),
+            &Change {
+                set: READ_ONLY | quiet,
+                ..Change::default()
+            },
+        )
+        .doing(path)?;
+        put(&tree, path)?;
+    }
+    let own_tmp = spec
+        .container
+        .mounts
+        .iter()
+        .any(|m| m.target == Path::new("/tmp"));
+    if (spec.root.scratch.is_none() || spec.container.read_only) && !own_tmp {
+        // Programs of every kind, MPI launchers first, count on a place for sockets and sessions.
+        let tmp = mount::new_filesystem("tmpfs", &[("mode", "1777")], NO_SUID | NO_DEV)
+            .doing("mounting /tmp")?;
+        put(&tmp, "/tmp")?;
+    }
+    Ok(())
+}
+
+fn populate_dev(
+    root: &Root,
+    spec: &SandboxSpec,
+    host: &HostFiles,
+    program: BorrowedFd<'_>,
+    put: &dyn Fn(&OwnedFd, &str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let dev = mount::new_filesystem(
+        "tmpfs",
+        &[("mode", "755"), ("size", "64k")],
+        NO_SUID | NO_EXEC,
+    )
+    .doing("mounting /dev")?;
+    put(&dev, "/dev")?;
+    for (name, device) in &host.devices {
+        put(device, &format!("/dev/{name}"))?;
+    }
+    for (link, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        rustix::fs::symlinkat(target, &dev, link).doing("making links in /dev")?;
+    }
+    // Group 5 is `tty` everywhere; a namespace of one user has no such group.
+    let mut pts = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    if spec.userns != UsernsMode::Single {
+        pts.push(("gid", "5"));
+    }
+    put(
+        &mount::new_filesystem("devpts", &pts, NO_SUID | NO_EXEC).doing("mounting /dev/pts")?,
+        "/dev/pts",
+    )?;
+
+    let size = spec.container.shm_size.map(|s| s.0.to_string());
+    let mut shm = vec![("mode", "1777")];
+    shm.extend(size.iter().map(|s| ("size", s.as_str())));
+    let own_shm = spec
+        .container
+        .mounts
+        .iter()
+        .any(|m| m.target == Path::new("/dev/shm") && matches!(m.kind, MountKind::Bind { .. }));
+    if !own_shm {
+        put(
+            &mount::new_filesystem("tmpfs", &shm, NO_SUID | NO_DEV | NO_EXEC)
+                .doing("mounting /dev/shm")?,
+            "/dev/shm",
+        )?;
+    }
+    if let Ok(mqueue) = mount::new_filesystem("mqueue", &[], NO_SUID | NO_DEV | NO_EXEC) {
+        put(&mqueue, "/dev/mqueue")?;
+    }
+
+    // This program, for the shim beside ranks that an mpirun inside starts. Its
+    // file is on a read-only mount: nothing inside can write to the host's.
+    rustix::fs::mkdirat(&dev, ".hyperion", Mode::from_raw_mode(0o755))
+        .doing("making /dev/.hyperion")?;
+    let copy =
+        mount::clone_tree(program, Path::new(""), false).doing("opening the program file")?;
+    put(&copy, "/dev/.hyperion/hyperion-rank")?;
+
+    write_file(&dev, ".hyperion/hosts", &host.hosts).doing("writing the hosts file")?;
+    let hosts = mount::clone_tree(
+        dev_folder(root)?.as_fd(),
+        Path::new(".hyperion/hosts"),
+        false,
+    )
+    .doing("opening the hosts file")?;
+    for (file, path) in [
+        (Some(&hosts), "/etc/hosts"),
+        (host.resolv_conf.as_ref(), "/etc/resolv.conf"),
+    ] {
+        let taken = spec
+            .container
+            .mounts
+            .iter()
+            .any(|m| m.target == Path::new(path));
+        let Some(file) = file.filter(|_| !taken) else {
+            continue;
+        };
+        let change = Change {
+            set: READ_ONLY | NO_SUID | NO_DEV | NO_EXEC,
+            ..Change::default()
+        };
+        mount::set_attributes(file.as_fd(), &change).doing(path)?;
+        // An image without /etc has no use for it; one that makes it a folder or a link to nowhere gets none.
+        if let Ok(target) = mount::open_below(root.as_fd(), Path::new(path), OFlags::PATH)
+            && !is_folder(&target).unwrap_or(true)
+        {
+            mount::attach(file.as_fd(), target.as_fd()).doing(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn dev_folder(root: &Root) -> Result<OwnedFd, Failure> {
+    mount::open_below(
+        root.as_fd(),
+        Path::new("/dev"),
+        OFlags::PATH | OFlags::DIRECTORY,
+    )
+    .doing("opening /dev")
+}
+
+fn write_file(at: &OwnedFd, path: &str, text: &str) -> std::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(at, path, flags, Mode::from_raw_mode(0o644))?;
+    std::io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes())
+}
+
+/// Shows the sandbox's own groups where the host has version 2 only.
+fn cgroup_view() -> Option<OwnedFd> {
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let quiet = READ_ONLY | NO_SUID | NO_DEV | NO_EXEC;
+    unified
+        .then(|| mount::new_filesystem("cgroup2", &[], quiet).ok())
+        .flatten()
+}
+
+fn clone(mount: &OwnedFd) -> Result<OwnedFd, Failure> {
+    mount::clone_tree(mount.as_fd(), Path::new(""), false).doing("copying a mount")
+}
+
+fn exists(root: &Root, path: &str) -> bool {
+    mount::open_below(root.as_fd(), Path::new(path), OFlags::PATH).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_finds_itself_in_its_hosts_file() {
+        let text = hosts_file("127.0.0.1 localhost\n10.0.0.1 head\n", "job1");
+        assert_eq!(text, "127.0.0.1 localhost\n10.0.0.1 head\n127.0.1.1 job1\n");
+        assert_eq!(
+            hosts_file("", "a"),
+            "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 a\n"
+        );
+    }
+}

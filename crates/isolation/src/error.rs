@@ -1,0 +1,112 @@
+//! What goes wrong with a sandbox.
+
+use std::io;
+use std::path::PathBuf;
+
+use hyperion_sys::cgroup::CgroupError;
+use hyperion_sys::userns::UsernsError;
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// What goes wrong with a sandbox.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// A limit cannot be held.
+    #[error("cannot limit the sandbox")]
+    Cgroup(#[from] CgroupError),
+    /// The user namespace cannot be set up.
+    #[error("cannot set up the user namespace")]
+    Userns(#[from] UsernsError),
+    /// The kernel refused the namespaces themselves.
+    #[error("cannot make the namespaces of a container")]
+    Namespaces(#[source] io::Error),
+    /// A step on the way up failed inside.
+    #[error("cannot put up the container: {step} failed")]
+    Setup {
+        /// What was being done, with the path it was done to.
+        step: String,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A host folder that is to be mounted is not there.
+    #[error("there is no {} to mount", .0.display())]
+    MountSource(PathBuf),
+    /// A capability that does not exist.
+    #[error("there is no capability named {0:?}")]
+    Capability(String),
+    /// The program could not be started.
+    #[error("cannot start {program:?}: {}", step.describe())]
+    Spawn {
+        /// The program, as written.
+        program: String,
+        /// How far it got.
+        step: SpawnStep,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// The init is gone or speaks nonsense: it was killed from outside, or by the memory limit.
+    #[error("the sandbox ended unexpectedly")]
+    Lost(#[source] io::Error),
+}
+
+impl SandboxError {
+    /// Gives the exit code that a shell gives for a program that could not be
+    /// started: 127 when it was not found, 126 when it cannot be executed.
+    pub fn spawn_exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Spawn {
+                step: SpawnStep::Execute,
+                source,
+                ..
+            } => {
+                let not_found = source.kind() == io::ErrorKind::NotFound;
+                Some(if not_found { 127 } else { 126 })
+            }
+            Self::Spawn {
+                step: SpawnStep::Folder,
+                ..
+            } => Some(127),
+            _ => None,
+        }
+    }
+}
+
+/// How far the start of a program got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpawnStep {
+    /// Looking up the user.
+    User,
+    /// Making a terminal.
+    Terminal,
+    /// Copying the init.
+    Fork,
+    /// Limits and binding.
+    Limits,
+    /// Becoming the user and giving up powers.
+    Privileges,
+    /// Entering the working folder.
+    Folder,
+    /// Executing the file.
+    Execute,
+}
+
+impl SpawnStep {
+    /// Says what failed.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::User => "its user is not known inside",
+            Self::Terminal => "no terminal could be made",
+            Self::Fork => "no process could be made",
+            Self::Limits => "a limit could not be set",
+            Self::Privileges => "its privileges could not be set",
+            Self::Folder => "its working folder could not be entered",
+            Self::Execute => "it could not be executed",
+        }
+    }
+}
+
+/// Makes an I/O error of a number that crossed the wire.
+pub(crate) fn from_errno(errno: i32) -> io::Error {
+    Errno::from_raw_os_error(errno).into()
+}

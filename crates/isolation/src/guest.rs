@@ -1,0 +1,253 @@
+//! The supervisor's end of a sandbox with an init inside: the one
+//! implementation of [`Sandbox`] for every level whose init is a local process.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use hyperion_model::{CpuSet, ProcessSpec, Usage};
+use hyperion_sys::cgroup::Cgroup;
+use hyperion_sys::{process, signals};
+use rustix::process::Pid;
+
+use crate::error::from_errno;
+use crate::protocol::{Config, Event, FileKind, Reply, Request};
+use crate::wire::{Frame, Wire};
+use crate::{Sandbox, SandboxError, SandboxRecord, Spawned};
+
+/// A sandbox whose init is a child of this process.
+pub(crate) struct Guest {
+    wire: Wire,
+    init: Option<Pid>,
+    init_started: u64,
+    cgroup: Cgroup,
+    shim_folder: PathBuf,
+    events: VecDeque<Event>,
+}
+
+impl Guest {
+    /// Waits for the init to say that it is up, and configures it.
+    pub(crate) fn greet(
+        mut wire: Wire,
+        init: Pid,
+        cgroup: Cgroup,
+        shim_folder: PathBuf,
+        config: Config,
+    ) -> Result<Self, SandboxError> {
+        let started = start_time(init.as_raw_pid().unsigned_abs()).unwrap_or(0);
+        let told = wire
+            .receive::<Reply>()
+            .and_then(|reply| wire.send(&Request::Configure(config), &[]).map(|()| reply));
+        let mut guest = Self {
+            wire,
+            init: Some(init),
+            init_started: started,
+            cgroup,
+            shim_folder,
+            events: VecDeque::new(),
+        };
+        let problem = match told {
+            Ok(Reply::Ready) => return Ok(guest),
+            Ok(Reply::SetupFailed { step, errno }) => SandboxError::Setup {
+                step,
+                source: from_errno(errno),
+            },
+            Ok(_) => nonsense(),
+            Err(e) => SandboxError::Lost(e),
+        };
+        guest.destroy();
+        Err(problem)
+    }
+
+    fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
+        self.wire.send(request, fds).map_err(SandboxError::Lost)
+    }
+
+    /// Waits for the answer to the last request; events that come before it are kept.
+    fn answer(&mut self) -> Result<Reply, SandboxError> {
+        loop {
+            match self.wire.receive().map_err(SandboxError::Lost)? {
+                Reply::Event(event) => self.events.push_back(event),
+                reply => return Ok(reply),
+            }
+        }
+    }
+}
+
+fn nonsense() -> SandboxError {
+    SandboxError::Lost(io::ErrorKind::InvalidData.into())
+}
+
+impl Sandbox for Guest {
+    fn spawn(
+        &mut self,
+        id: u32,
+        process: &ProcessSpec,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Spawned, SandboxError> {
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        self.ask(
+            &Request::Spawn {
+                id,
+                process: process.clone(),
+            },
+            &borrowed,
+        )?;
+        match self.answer()? {
+            Reply::Spawned { pid, terminal } => {
+                let terminal = if terminal {
+                    Some(self.wire.take_fd().map_err(SandboxError::Lost)?)
+                } else {
+                    None
+                };
+                Ok(Spawned { pid, terminal })
+            }
+            Reply::SpawnFailed { step, errno } => {
+                let program = process.argv.first().cloned().unwrap_or_default();
+                Err(SandboxError::Spawn {
+                    program,
+                    step,
+                    source: from_errno(errno),
+                })
+            }
+            _ => Err(nonsense()),
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        id: u32,
+        cpus: Option<CpuSet>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), SandboxError> {
+        let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        self.ask(&Request::Adopt { id, cpus }, &borrowed)
+    }
+
+    fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError> {
+        self.ask(&Request::Signal { id, signal }, &[])
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        match self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
+            None => Ok(None),
+            Some(Frame::Message(json)) => match serde_json::from_slice(&json) {
+                Ok(Reply::Event(event)) => Ok(Some(event)),
+                _ => Err(nonsense()),
+            },
+            Some(Frame::Data(..)) => Err(nonsense()),
+        }
+    }
+
+    fn read_file(
+        &mut self,
+        path: &str,
+        offset: u64,
+        len: u32,
+    ) -> Result<Option<Vec<u8>>, SandboxError> {
+        self.ask(
+            &Request::Read {
+                path: path.to_owned(),
+                offset,
+                len: len.min(1 << 20),
+            },
+            &[],
+        )?;
+        match self.answer()? {
+            Reply::Data { found: false } => Ok(None),
+            Reply::Data { found: true } => {
+                match self.wire.receive_frame().map_err(SandboxError::Lost)? {
+                    Some(Frame::Data(_, bytes)) => Ok(Some(bytes)),
+                    _ => Err(nonsense()),
+                }
+            }
+            _ => Err(nonsense()),
+        }
+    }
+
+    fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError> {
+        self.ask(
+            &Request::List {
+                path: path.to_owned(),
+            },
+            &[],
+        )?;
+        match self.answer()? {
+            Reply::Names { names } => Ok(names),
+            _ => Err(nonsense()),
+        }
+    }
+
+    fn file_kind(&mut self, path: &str) -> Result<Option<FileKind>, SandboxError> {
+        self.ask(
+            &Request::Kind {
+                path: path.to_owned(),
+            },
+            &[],
+        )?;
+        match self.answer()? {
+            Reply::KindIs { kind } => Ok(kind),
+            _ => Err(nonsense()),
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        self.cgroup.usage()
+    }
+
+    fn record(&self) -> SandboxRecord {
+        let init = self.init.map_or(0, |p| p.as_raw_pid().unsigned_abs());
+        SandboxRecord {
+            cgroup: self.cgroup.clone(),
+            init,
+            init_started: self.init_started,
+        }
+    }
+
+    fn shim_folder(&self) -> PathBuf {
+        self.shim_folder.clone()
+    }
+
+    fn destroy(&mut self) {
+        let Some(init) = self.init.take() else { return };
+        // The init kills what it started and ends; one that cannot be asked any more is killed.
+        if self.ask(&Request::Stop, &[]).is_err() {
+            let _ = signals::send(init, signals::SIGKILL);
+        }
+        let _ = process::wait_for(init);
+        // What outlived the init (at process level, when it was killed) is now a child of this process.
+        kill_children();
+        self.cgroup.kill();
+        self.cgroup.remove();
+    }
+}
+
+/// Kills and reaps every descendant that has become a child of this process.
+fn kill_children() {
+    let this = rustix::process::getpid();
+    loop {
+        let children = process::children(this);
+        if children.is_empty() {
+            return;
+        }
+        for child in children {
+            let _ = signals::send(child, signals::SIGKILL);
+            let _ = process::wait_for(child);
+        }
+    }
+}
+
+/// Gives the start of a process in clock ticks since boot: field 22 of proc_pid_stat(5).
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; what follows its last ')' is fixed.
+    text.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}

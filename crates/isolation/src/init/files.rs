@@ -1,0 +1,63 @@
+//! What a supervisor may ask of the files inside.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+
+use crate::protocol::FileKind;
+
+/// Not to be held up by a pipe or a device that hostile files may be.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+/// More names than this are not needed to find a library.
+const MAX_NAMES: usize = 20_000;
+
+/// Reads part of a regular file; `None` when it is not one.
+pub(super) fn read(path: &str, offset: u64, len: u32) -> Option<Vec<u8>> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(NONBLOCK)
+        .open(path)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut bytes = vec![0; len as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    bytes.truncate(filled);
+    Some(bytes)
+}
+
+/// Lists a folder, sorted.
+pub(super) fn list(path: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(path) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .take(MAX_NAMES)
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+/// Tells what a path is, links followed.
+pub(super) fn kind(path: &str) -> Option<FileKind> {
+    let meta: Metadata = fs::metadata(path).ok()?;
+    Some(if meta.is_dir() {
+        FileKind::Folder
+    } else if !meta.is_file() {
+        FileKind::Other
+    } else if meta.mode() & 0o111 != 0 {
+        FileKind::Executable
+    } else {
+        FileKind::File
+    })
+}

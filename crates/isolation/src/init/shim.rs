@@ -1,0 +1,179 @@
+//! The small parent of a rank that a program inside (an `mpirun`) starts.
+//!
+//! It asks the init for the rank's own streams, starts the rank on them,
+//! passes signals on, and reports how it ended: so output, labels and "which
+//! rank died of what" are the same whoever starts the ranks.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+
+use hyperion_model::CpuSet;
+use hyperion_model::report::Exit;
+use hyperion_sys::process::{self, Ended, Fork};
+use hyperion_sys::signals::{self, SIGCHLD, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use serde::{Deserialize, Serialize};
+
+use super::{ended_event, spawn};
+use crate::protocol::Event;
+use crate::wire::{Frame, Wire};
+
+/// The name under which the shim is executed.
+pub(super) const NAME: &str = "hyperion-rank";
+
+/// Where an MPI launcher tells a process its rank.
+const RANK_VARIABLES: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"];
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "say")]
+enum Word {
+    /// Shim to init: this rank is about to start.
+    Join { rank: u32 },
+    /// Init to shim: these are its processors; its streams come along.
+    Welcome { cpus: Option<CpuSet> },
+    /// Shim to init.
+    Ended(Event),
+}
+
+/// Listens for shims. Every user inside may connect: ranks may run as any.
+pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// The init's side: hears one shim; gives the event to pass on, or `None` when
+/// the shim is to be forgotten.
+pub(super) fn hear(
+    wire: &mut Wire,
+    expected: &mut BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
+) -> Option<Event> {
+    let Ok(Some(Frame::Message(json))) = wire.try_receive_frame() else {
+        return None;
+    };
+    match serde_json::from_slice(&json).ok()? {
+        Word::Join { rank } => {
+            // A rank that nobody expects, or a second of the same number, gets nothing.
+            let (cpus, fds) = expected.remove(&rank)?;
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            wire.send(&Word::Welcome { cpus }, &fds).ok()?;
+            Some(Event::Joined { id: rank })
+        }
+        Word::Ended(event @ Event::Ended { .. }) => Some(event),
+        _ => None,
+    }
+}
+
+/// The shim's side: `FOLDER/hyperion-rank PROGRAM ARGUMENT…`.
+pub(super) fn run() -> ExitCode {
+    match try_run() {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: cannot start the rank\ncause: {e}");
+            ExitCode::from(if e.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            })
+        }
+    }
+}
+
+fn try_run() -> io::Result<ExitCode> {
+    let mut arguments = std::env::args_os();
+    let this = arguments.next().unwrap_or_default();
+    let argv: Vec<CString> = arguments
+        .map(|a| CString::new(a.into_encoded_bytes()))
+        .collect::<Result<_, _>>()?;
+    let rank = RANK_VARIABLES
+        .iter()
+        .find_map(|v| std::env::var(v).ok()?.parse::<u32>().ok());
+    let Some(rank) = rank else {
+        return Err(io::Error::other("the launcher gave no rank"));
+    };
+    let socket = Path::new(&this).with_file_name("ranks");
+    let mut wire = Wire::new(UnixStream::connect(socket)?.into());
+    wire.send(&Word::Join { rank }, &[])?;
+    let Word::Welcome { cpus } = wire.receive()? else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let output = wire.take_fds();
+
+    let mut watched = signals::FORWARDED.to_vec();
+    watched.push(SIGCHLD);
+    let arrived = SignalFd::new(&watched)?;
+    let pid = match process::fork()? {
+        Fork::Child => {
+            let error = become_rank(&argv, cpus.as_ref(), output);
+            eprintln!(
+                "error: cannot start {:?}\ncause: {error}",
+                argv.first().cloned().unwrap_or_default()
+            );
+            process::exit_now(if error.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            })
+        }
+        Fork::Parent(pid) => pid,
+    };
+    drop(output);
+    let ended = loop {
+        let mut fds = [PollFd::new(&arrived, PollFlags::IN)];
+        let _ = poll(&mut fds, None);
+        while let Some(signal) = arrived.next() {
+            if signal != SIGCHLD {
+                let _ = signals::send(pid, signal);
+            }
+        }
+        if let Some(ended) = process::wait_any()? {
+            break ended;
+        }
+    };
+    let _ = wire.send(&Word::Ended(ended_event(rank, &ended)), &[]);
+    Ok(end_alike(&ended))
+}
+
+fn become_rank(argv: &[CString], cpus: Option<&CpuSet>, output: Vec<OwnedFd>) -> io::Error {
+    let become_it = || -> io::Result<io::Error> {
+        signals::reset();
+        signals::die_with_parent()?;
+        spawn::bind(cpus)?;
+        let stdin = rustix::stdio::stdin().try_clone_to_owned()?;
+        let streams: Vec<OwnedFd> = std::iter::once(stdin).chain(output).collect();
+        process::install_fds(&streams)?;
+        let Some(program) = argv.first() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let env: Vec<CString> = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                let mut text = name.into_encoded_bytes();
+                text.push(b'=');
+                text.extend(value.into_encoded_bytes());
+                CString::new(text).ok()
+            })
+            .collect();
+        let path = std::env::var("PATH").unwrap_or_default();
+        Ok(spawn::execute_in_path(program, argv, &env, &path))
+    };
+    become_it().unwrap_or_else(|e| e)
+}
+
+/// Ends this process as its rank ended, so that the launcher sees the same.
+fn end_alike(ended: &Ended) -> ExitCode {
+    match ended.exit {
+        Exit::Code(code) => ExitCode::from(code),
+        Exit::Signal(signal) => {
+            signals::reset();
+            let _ = signals::send(rustix::process::getpid(), i32::from(signal));
+            ExitCode::from(128u8.saturating_add(signal))
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The level `process`: limits, binding and environment, and nothing more.
+//! Programs see the host as it is.
+
+use std::path::Path;
+
+use hyperion_model::SandboxSpec;
+use hyperion_sys::cgroup::{Cgroup, Layout};
+use hyperion_sys::process::{self, Fork};
+
+use crate::guest::Guest;
+use crate::init;
+use crate::protocol::Config;
+use crate::wire::Wire;
+use crate::{Isolation, Sandbox, SandboxError, Stage};
+
+/// Fences programs by limits only.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ProcessIsolation;
+
+impl Isolation for ProcessIsolation {
+    fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let cgroup = make_cgroup(spec)?;
+        let (ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
+        // The init is a copy of this process: there is no fence for it to be on the other side of.
+        let init = match process::fork().map_err(SandboxError::Namespaces)? {
+            Fork::Child => init::run_forked(theirs),
+            Fork::Parent(pid) => pid,
+        };
+        drop(theirs);
+        if let Err(e) = cgroup.attach(init) {
+            cgroup.kill();
+            let _ = process::wait_for(init);
+            cgroup.remove();
+            return Err(e.into());
+        }
+        let config = Config {
+            set_groups: true,
+            rank_socket: rank_socket(&stage.folder),
+            ..Config::default()
+        };
+        Ok(Box::new(Guest::greet(
+            ours,
+            init,
+            cgroup,
+            stage.folder.clone(),
+            config,
+        )?))
+    }
+}
+
+/// Makes the groups of a sandbox.
+pub(crate) fn make_cgroup(spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
+    let name = format!("hyperion-{}", spec.id);
+    Ok(Cgroup::create(&Layout::detect(), &name, &spec.resources)?)
+}
+
+/// Gives the path of the socket on which ranks report that a program inside has started.
+pub(crate) fn rank_socket(folder: &Path) -> std::path::PathBuf {
+    folder.join("ranks")
+}

@@ -1,0 +1,168 @@
+//! What a supervisor and the init inside a sandbox say to each other.
+//!
+//! Every message is one frame of a [`crate::wire::Wire`]. The supervisor asks;
+//! the init answers each request in order, and reports ends in between.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyperion_model::report::Exit;
+use hyperion_model::{CpuSet, ProcessSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::error::SpawnStep;
+
+/// What a supervisor asks of an init.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "ask")]
+pub enum Request {
+    /// The first message: how processes are fenced.
+    Configure(Config),
+    /// Start a process; descriptors come with the frame.
+    Spawn {
+        /// The supervisor's number for it.
+        id: u32,
+        /// What to start.
+        process: ProcessSpec,
+    },
+    /// A rank will be started by a program inside; descriptors come with the frame.
+    Adopt {
+        /// The supervisor's number for it: the rank.
+        id: u32,
+        /// Processors it is bound to.
+        cpus: Option<CpuSet>,
+    },
+    /// Send a signal.
+    Signal {
+        /// To whom; to all when absent.
+        id: Option<u32>,
+        /// Which.
+        signal: i32,
+    },
+    /// Read part of a file.
+    Read {
+        /// Absolute path inside.
+        path: String,
+        /// From where.
+        offset: u64,
+        /// How much at most.
+        len: u32,
+    },
+    /// List a folder.
+    List {
+        /// Absolute path inside.
+        path: String,
+    },
+    /// Tell what a path is.
+    Kind {
+        /// Absolute path inside.
+        path: String,
+    },
+    /// Kill everything and end.
+    Stop,
+}
+
+/// How an init fences the processes that it starts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Take privileges away: capabilities, `no_new_privs`, seccomp.
+    pub confine: bool,
+    /// Added capabilities.
+    pub cap_add: Vec<String>,
+    /// Dropped capabilities.
+    pub cap_drop: Vec<String>,
+    /// No seccomp filter.
+    pub seccomp_unconfined: bool,
+    /// Group membership can be changed (it cannot in a user namespace of one user).
+    pub set_groups: bool,
+    /// Where the socket for ranks that are started inside lies.
+    pub rank_socket: PathBuf,
+}
+
+/// What an init answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "say")]
+pub enum Reply {
+    /// The sandbox is up.
+    Ready,
+    /// A step on the way up failed; the init has ended.
+    SetupFailed {
+        /// What was being done.
+        step: String,
+        /// The kernel's number.
+        errno: i32,
+    },
+    /// A process runs; its terminal comes with the frame.
+    Spawned {
+        /// Its number inside.
+        pid: u32,
+        /// Whether a terminal comes.
+        terminal: bool,
+    },
+    /// A process could not be started.
+    SpawnFailed {
+        /// How far it got.
+        step: SpawnStep,
+        /// The kernel's number.
+        errno: i32,
+    },
+    /// The next frame is data: the bytes asked for, or none when there is no such file.
+    Data {
+        /// Whether there is such a file.
+        found: bool,
+    },
+    /// The entries of a folder.
+    Names {
+        /// Sorted.
+        names: Vec<String>,
+    },
+    /// What a path is.
+    KindIs {
+        /// `None` when there is nothing.
+        kind: Option<FileKind>,
+    },
+    /// Something happened that nobody asked for.
+    Event(Event),
+}
+
+/// What a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FileKind {
+    /// A regular file that may be executed.
+    Executable,
+    /// Another regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A device, socket or pipe.
+    Other,
+}
+
+/// Something that happened inside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// A rank that a program inside starts has asked for its streams.
+    Joined {
+        /// The supervisor's number for it.
+        id: u32,
+    },
+    /// A process that was spawned or adopted has ended.
+    Ended {
+        /// The supervisor's number for it.
+        id: u32,
+        /// How it ended.
+        exit: Exit,
+        /// Processor time in user mode.
+        user: Duration,
+        /// Processor time in the kernel.
+        system: Duration,
+        /// Largest resident size in bytes.
+        max_rss: u64,
+        /// Bytes read from block devices.
+        io_read: u64,
+        /// Bytes written to block devices.
+        io_written: u64,
+    },
+}

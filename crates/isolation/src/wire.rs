@@ -1,0 +1,349 @@
+//! Frames over a stream socket, with open files beside them where both ends
+//! are on one kernel.
+//!
+//! A frame is four bytes of length (little-endian, of what follows), one byte
+//! of kind, and the payload: `J` a JSON message, `D` a channel number (four
+//! bytes, little-endian) and bytes.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No frame is larger: a peer that claims more speaks nonsense.
+const MAX_FRAME: usize = 16 << 20;
+/// No message carries more open files.
+const MAX_FDS: usize = 16;
+
+/// One whole frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A message in JSON.
+    Message(Vec<u8>),
+    /// Bytes of one channel.
+    Data(u32, Vec<u8>),
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Wire {
+    socket: OwnedFd,
+    inbox: Vec<u8>,
+    outbox: VecDeque<u8>,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl Wire {
+    /// Wraps a connected stream socket.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            inbox: Vec::new(),
+            outbox: VecDeque::new(),
+            fds: VecDeque::new(),
+        }
+    }
+
+    /// Makes two connected ends.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        Ok((Self::new(a), Self::new(b)))
+    }
+
+    /// Gives up the framing and returns the socket.
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// Sends a message, waiting until it is out.
+    ///
+    /// # Errors
+    /// The kernel's: `BrokenPipe` when the other end is gone.
+    pub fn send(&mut self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let frame = message_frame(message)?;
+        self.write_all(&frame, fds)
+    }
+
+    /// Sends bytes on a channel, waiting until they are out.
+    ///
+    /// # Errors
+    /// As [`Wire::send`].
+    pub fn send_data(&mut self, channel: u32, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(&data_frame(channel, bytes), &[])
+    }
+
+    /// Queues a message; [`Wire::flush`] sends it when the other end takes it.
+    ///
+    /// # Errors
+    /// When the message cannot be written as JSON.
+    pub fn queue(&mut self, message: &impl Serialize) -> io::Result<()> {
+        self.outbox.extend(message_frame(message)?);
+        Ok(())
+    }
+
+    /// Queues bytes on a channel.
+    pub fn queue_data(&mut self, channel: u32, bytes: &[u8]) {
+        self.outbox.extend(data_frame(channel, bytes));
+    }
+
+    /// Tells how many bytes wait to be sent.
+    pub fn queued(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Sends what is queued as far as the other end takes it now.
+    ///
+    /// # Errors
+    /// As [`Wire::send`].
+    pub fn flush(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            let (first, _) = self.outbox.as_slices();
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match rustix::net::send(&self.socket, first, flags) {
+                Ok(sent) => drop(self.outbox.drain(..sent)),
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        while !bytes.is_empty() {
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            match sendmsg(
+                &self.socket,
+                &[IoSlice::new(bytes)],
+                &mut control,
+                SendFlags::NOSIGNAL,
+            ) {
+                Ok(sent) => {
+                    bytes = &bytes[sent..];
+                    fds = &[];
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next frame, waiting for it; `None` at the end.
+    ///
+    /// # Errors
+    /// The kernel's; `InvalidData` when the other end speaks nonsense.
+    pub fn receive_frame(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.pop()? {
+                return Ok(Some(frame));
+            }
+            if self.fill(RecvFlags::empty())? == Filled::End {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Takes the next frame if one has arrived; `Err(UnexpectedEof)` at the end.
+    ///
+    /// # Errors
+    /// As [`Wire::receive_frame`].
+    pub fn try_receive_frame(&mut self) -> io::Result<Option<Frame>> {
+        loop {
+            if let Some(frame) = self.pop()? {
+                return Ok(Some(frame));
+            }
+            match self.fill(RecvFlags::DONTWAIT)? {
+                Filled::Some => {}
+                Filled::Nothing => return Ok(None),
+                Filled::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+
+    /// Takes the next message, waiting for it.
+    ///
+    /// # Errors
+    /// As [`Wire::receive_frame`]; `UnexpectedEof` at the end.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+        match self.receive_frame()? {
+            Some(Frame::Message(json)) => Ok(serde_json::from_slice(&json)?),
+            Some(Frame::Data(..)) => Err(io::ErrorKind::InvalidData.into()),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Takes the oldest open file that came with a frame.
+    ///
+    /// # Errors
+    /// `InvalidData` when fewer came than were announced.
+    pub fn take_fd(&mut self) -> io::Result<OwnedFd> {
+        self.fds
+            .pop_front()
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Takes all open files that have come.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        self.fds.drain(..).collect()
+    }
+
+    fn pop(&mut self) -> io::Result<Option<Frame>> {
+        let Some((length, rest)) = self.inbox.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length == 0 || length > MAX_FRAME {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let frame = match (rest[0], &rest[1..length]) {
+            (b'J', json) => Frame::Message(json.to_vec()),
+            (b'D', data) => {
+                let (channel, bytes) = data
+                    .split_first_chunk::<4>()
+                    .ok_or(io::ErrorKind::InvalidData)?;
+                Frame::Data(u32::from_le_bytes(*channel), bytes.to_vec())
+            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        self.inbox.drain(..4 + length);
+        Ok(Some(frame))
+    }
+
+    fn fill(&mut self, flags: RecvFlags) -> io::Result<Filled> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut buffer = [0u8; 16384];
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        let got = match recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(&mut buffer)],
+            &mut control,
+            flags,
+        ) {
+            Ok(message) => message.bytes,
+            Err(rustix::io::Errno::INTR) => return Ok(Filled::Some),
+            Err(rustix::io::Errno::AGAIN) => return Ok(Filled::Nothing),
+            Err(rustix::io::Errno::CONNRESET) => return Ok(Filled::End),
+            Err(e) => return Err(e.into()),
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                self.fds.extend(fds);
+            }
+        }
+        self.inbox.extend_from_slice(&buffer[..got]);
+        Ok(if got == 0 { Filled::End } else { Filled::Some })
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[derive(PartialEq)]
+enum Filled {
+    Some,
+    Nothing,
+    End,
+}
+
+fn message_frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0, 0, 0, 0, b'J'];
+    serde_json::to_writer(&mut frame, message)?;
+    close_frame(frame)
+}
+
+fn data_frame(channel: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(9 + bytes.len());
+    frame.extend_from_slice(&(5 + bytes.len() as u32).to_le_bytes());
+    frame.push(b'D');
+    frame.extend_from_slice(&channel.to_le_bytes());
+    frame.extend_from_slice(bytes);
+    frame
+}
+
+fn close_frame(mut frame: Vec<u8>) -> io::Result<Vec<u8>> {
+    let length = frame.len() - 4;
+    if length > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the message is larger than 16 MiB",
+        ));
+    }
+    frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_data_and_files_arrive_in_order() {
+        let (mut a, mut b) = Wire::pair().expect("a pair");
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        a.send(&"one", &[writer.as_fd()]).expect("sent");
+        a.send_data(7, b"bytes").expect("sent");
+        a.send(&"two", &[]).expect("sent");
+        assert_eq!(b.receive::<String>().expect("received"), "one");
+        let sent = b.take_fd().expect("a file came");
+        assert_eq!(
+            b.receive_frame().expect("received"),
+            Some(Frame::Data(7, b"bytes".to_vec()))
+        );
+        assert_eq!(b.receive::<String>().expect("received"), "two");
+        assert_eq!(b.try_receive_frame().expect("nothing yet"), None);
+        drop(writer);
+        rustix::io::write(&sent, b"x").expect("the file is the pipe");
+        let mut byte = [0];
+        assert_eq!(rustix::io::read(&reader, &mut byte).expect("read"), 1);
+        drop(a);
+        assert_eq!(b.receive_frame().expect("the end"), None);
+    }
+
+    #[test]
+    fn a_frame_that_claims_too_much_is_refused() {
+        let (a, mut b) = Wire::pair().expect("a pair");
+        rustix::io::write(&a, &[0xff, 0xff, 0xff, 0x7f, b'J']).expect("written");
+        let error = b.receive_frame().expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_the_other_end_does_not_take_stays_queued() {
+        let (mut a, b) = Wire::pair().expect("a pair");
+        let chunk = vec![0u8; 1 << 20];
+        for _ in 0..4 {
+            a.queue_data(1, &chunk);
+        }
+        a.flush().expect("does not block");
+        assert!(a.queued() > 0);
+        drop(b);
+        assert!(a.flush().is_err());
+    }
+}
