@@ -270,6 +270,27 @@ pub fn install_fds(fds: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor above the standard streams that would survive an
+/// exec. This program opens all its own as close-on-exec, so these are what a
+/// shell left open by accident; a supervisor must not hold them for hours.
+pub fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers: Vec<RawFd> = entries
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    for number in numbers.into_iter().filter(|&n| n > 2) {
+        // SAFETY: F_GETFD reads a flag and works on any number.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+            // SAFETY: no value of this program owns a descriptor without the flag.
+            unsafe { libc::close(number) };
+        }
+    }
+}
+
 /// Moves one descriptor to a number above the standard streams and closes
 /// every later one. Meant for a fresh copy of a process, which owns copies of
 /// all its parent's files and must use none of them again but the one returned.

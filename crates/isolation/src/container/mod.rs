@@ -51,6 +51,8 @@ pub struct ContainerIsolation;
 /// What the supervisor has made for the child; the mounts come along in this order.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Go {
+    /// Whether a mount of this program's file comes.
+    program: bool,
     /// How many mapped mounts of the root's lower folders (or its one EROFS file) come.
     lowers: usize,
     /// Whether a mapped mount of the scratch folder comes.
@@ -74,6 +76,10 @@ impl Isolation for ContainerIsolation {
         let cgroup = make_cgroup(spec)?;
         let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
         let cgroup_fd = cgroup.v2_fd();
+        // The child finds the stage as its working folder: the root of a user
+        // namespace may not be allowed to walk the path to it.
+        rustix::process::chdir(&stage.folder)
+            .map_err(|e| setup_error("entering the stage", e.into()))?;
         let init = match process::clone_into(namespaces(spec), cgroup_fd.as_ref().map(AsFd::as_fd))
         {
             Ok(Fork::Child) => setup::run(theirs, spec, stage),
@@ -84,10 +90,11 @@ impl Isolation for ContainerIsolation {
             }
         };
         drop(theirs);
+        let _ = rustix::process::chdir("/");
         let sent = cgroup
             .attach_v1(init)
             .map_err(SandboxError::from)
-            .and_then(|()| release(&mut ours, init, spec));
+            .and_then(|()| release(&mut ours, init, spec, stage));
         if let Err(e) = sent {
             let _ = signals::send(init, signals::SIGKILL);
             let _ = process::wait_for(init);
@@ -125,18 +132,28 @@ fn namespaces(spec: &SandboxSpec) -> u64 {
 }
 
 /// Maps the child's ids, makes what needs the host's powers, and lets it go.
-fn release(wire: &mut Wire, init: Pid, spec: &SandboxSpec) -> Result<(), SandboxError> {
+fn release(
+    wire: &mut Wire,
+    init: Pid,
+    spec: &SandboxSpec,
+    stage: &Stage,
+) -> Result<(), SandboxError> {
     userns::write_maps(init, &spec.userns)?;
     let mut go = Go::default();
     let mut mounts = Vec::new();
     if matches!(spec.userns, UsernsMode::Range { .. }) {
         let map = userns::open(init)
             .map_err(|source| setup_error("opening the user namespace", source))?;
+        let program = mount::clone_tree(CWD, &stage.program, false);
+        mounts.push(program.map_err(|e| setup_error("opening the program file", e))?);
+        go.program = true;
         mapped_root(spec, map.as_fd(), &mut go, &mut mounts)?;
         for mount in &spec.container.mounts {
             let mapped = match &mount.kind {
-                // A folder whose file system cannot be mapped is mounted as it is, by the child.
-                MountKind::Bind { source, .. } => mapped_clone(source, map.as_fd(), true, 0).ok(),
+                // A folder whose file system cannot be mapped is mounted as it is.
+                MountKind::Bind { source, .. } => mapped_clone(source, map.as_fd(), true, 0)
+                    .or_else(|_| mount::clone_tree(CWD, source, true))
+                    .ok(),
                 MountKind::Tmpfs { .. } => None,
             };
             go.binds.push(mapped.is_some());

@@ -23,25 +23,27 @@ impl AsFd for Root {
     }
 }
 
-/// Puts the root together on top of the stage folder, in this mount namespace.
+/// Puts the root together on top of the stage, which is the working folder,
+/// in this mount namespace.
 ///
 /// `lowers` and `scratch` are mapped mounts where ids are mapped; elsewhere the
 /// folders of the spec are used as they are.
 pub(super) fn assemble(
     spec: &SandboxSpec,
-    stage: &Path,
     lowers: Vec<OwnedFd>,
     scratch: Option<OwnedFd>,
 ) -> Result<Root, Failure> {
-    let at = |name: &str| stage.join(name);
+    // Relative paths from here on: the stage is entered, whatever its path is.
+    let at = |name: &str| PathBuf::from(name);
     let bottom = mount::new_filesystem(
         "tmpfs",
         &[("mode", "700"), ("size", "64k")],
         NO_SUID | NO_DEV,
     )
     .doing("preparing the stage")?;
-    let floor = mount::open_dir(stage).doing(format_args!("opening {}", stage.display()))?;
+    let floor = mount::open_dir(Path::new(".")).doing("opening the stage")?;
     mount::attach(bottom.as_fd(), floor.as_fd()).doing("preparing the stage")?;
+    rustix::process::fchdir(&bottom).doing("entering the stage")?;
     let place = |name: &str| -> Result<OwnedFd, Failure> {
         make_dir(&bottom, name).doing("preparing the stage")?;
         mount::open_dir(&at(name)).doing("preparing the stage")

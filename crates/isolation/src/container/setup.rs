@@ -71,8 +71,11 @@ fn climb(
     mount::isolate_propagation(slave).doing("separating the mounts from the host's")?;
 
     // Everything of the host is opened before the new root covers it.
-    let program =
-        mount::clone_tree(CWD, &stage.program, false).doing("opening the program file")?;
+    let program = match go.program {
+        true => wire.take_fd(),
+        false => mount::clone_tree(CWD, &stage.program, false),
+    };
+    let program = program.doing("opening the program file")?;
     let read_only = Change {
         set: READ_ONLY | NO_SUID,
         ..Change::default()
@@ -98,7 +101,7 @@ fn climb(
     }
     let files = system::HostFiles::open(spec);
 
-    let root = root::assemble(spec, &stage.folder, lowers, scratch)?;
+    let root = root::assemble(spec, lowers, scratch)?;
     system::populate(&root, spec, files, program.as_fd())?;
     for (mount, source) in spec.container.mounts.iter().zip(sources) {
         put(&root, mount, source)?;

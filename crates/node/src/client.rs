@@ -1,0 +1,107 @@
+//! Talking to the supervisor of a running job.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use hyperion_isolation::wire::{Frame, Wire};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::jobs::{JobError, JobFolder};
+use crate::log::Stream;
+use crate::talk::{Ask, Tell, of_channel};
+
+/// What comes from a supervisor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// Output of a rank (of the command itself, after [`Ask::Exec`]).
+    Output(u32, Stream, Vec<u8>),
+    /// Anything else.
+    Told(Tell),
+}
+
+/// A connection to a supervisor.
+#[derive(Debug)]
+pub struct Client {
+    wire: Wire,
+}
+
+impl Client {
+    /// Wraps a connection that was made otherwise (by the command that started the supervisor).
+    pub fn new(wire: Wire) -> Self {
+        Self { wire }
+    }
+
+    /// Connects to the supervisor of a job.
+    ///
+    /// # Errors
+    /// [`JobError::NotRunning`].
+    pub fn connect(job: &JobFolder) -> Result<Self, JobError> {
+        let not_running = || JobError::NotRunning(job.id.clone());
+        let address = socket_address(&job.path).map_err(|_| not_running())?;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(|_| not_running())?;
+        connect(&socket, &address.0).map_err(|_| not_running())?;
+        Ok(Self {
+            wire: Wire::new(socket),
+        })
+    }
+
+    /// Asks something.
+    ///
+    /// # Errors
+    /// The kernel's: `BrokenPipe` when the supervisor is gone.
+    pub fn ask(&mut self, ask: &Ask) -> io::Result<()> {
+        self.wire.send(ask, &[])
+    }
+
+    /// Sends standard input.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn input(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.send_data(0, bytes)
+    }
+
+    /// Waits for what comes next; `None` when the supervisor is gone.
+    ///
+    /// # Errors
+    /// The kernel's; `InvalidData` when it speaks nonsense.
+    pub fn hear(&mut self) -> io::Result<Option<Heard>> {
+        self.wire.receive_frame()?.map(heard).transpose()
+    }
+
+    /// Takes what has come, without waiting.
+    ///
+    /// # Errors
+    /// As [`Client::hear`]; `UnexpectedEof` when the supervisor is gone.
+    pub fn try_hear(&mut self) -> io::Result<Option<Heard>> {
+        self.wire.try_receive_frame()?.map(heard).transpose()
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
+    }
+}
+
+fn heard(frame: Frame) -> io::Result<Heard> {
+    Ok(match frame {
+        Frame::Message(json) => Heard::Told(serde_json::from_slice(&json)?),
+        Frame::Data(channel, bytes) => {
+            let (rank, stream) = of_channel(channel);
+            Heard::Output(rank, stream, bytes)
+        }
+    })
+}
+
+/// Gives the address of a job's socket by way of an open folder: a path of
+/// any length fits the 108 bytes of an address so. The folder must stay open.
+pub(crate) fn socket_address(folder: &Path) -> io::Result<(SocketAddrUnix, std::fs::File)> {
+    use std::os::fd::AsRawFd;
+    let open = std::fs::File::open(folder)?;
+    let path = format!("/proc/self/fd/{}/control", open.as_raw_fd());
+    Ok((SocketAddrUnix::new(path)?, open))
+}

@@ -1,0 +1,463 @@
+//! The records of jobs on disk.
+//!
+//! ```text
+//! jobs/<id>/job.json      what was asked; locked by the supervisor while it lives
+//! jobs/<id>/running.json  the sandbox, for cleaning up after a crash
+//! jobs/<id>/end.json      how it ended and what it cost
+//! jobs/<id>/log           what it wrote
+//! jobs/<id>/control       the supervisor's socket
+//! names/<name>            a link to the id
+//! ```
+//!
+//! Each file is written once, whole, before it gets its name: a crash at any
+//! point leaves a folder whose state can be told (see [`State`]).
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use hyperion_isolation::SandboxRecord;
+use hyperion_model::report::Exit;
+use hyperion_model::{JobId, Name, NodePlan, RunReport};
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// What goes wrong with the records of jobs.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// No job has this id or name.
+    #[error("there is no job {0:?}")]
+    NotFound(String),
+    /// Several ids begin like this.
+    #[error("several jobs begin with {0:?}: {1}")]
+    Ambiguous(String, String),
+    /// The name is taken.
+    #[error("the name {name:?} is in use by job {id}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// The job runs and must not be removed.
+    #[error("job {0} is running")]
+    Running(JobId),
+    /// The job does not run, so it cannot be asked for anything.
+    #[error("job {0} is not running")]
+    NotRunning(JobId),
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A record does not hold what it should.
+    #[error("the record {} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobError {
+    let path = path.to_owned();
+    move |source| JobError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Its sandbox goes up.
+    Starting,
+    /// It runs.
+    Running,
+    /// It has ended and said how.
+    Ended,
+    /// Its supervisor was killed before it could say how the job ended.
+    Lost,
+}
+
+/// The first file of a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Asked {
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// What is to be done.
+    pub plan: NodePlan,
+}
+
+/// The second file of a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Running {
+    /// When the first rank was started.
+    pub started: Timestamp,
+    /// The supervisor's process number.
+    pub supervisor: u32,
+    /// What to clean up after a crash.
+    pub sandbox: SandboxRecord,
+}
+
+/// Why a job failed, in the words of its first failing rank.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The rank that failed first; none when the job as a whole did.
+    pub rank: Option<u32>,
+    /// What happened.
+    pub what: String,
+    /// Further causes, outermost first.
+    pub causes: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The last lines that the rank wrote to standard error.
+    pub last_lines: Vec<String>,
+}
+
+/// The last file of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When it ended.
+    pub finished: Timestamp,
+    /// The exit code for the command line: the first failing rank's, or 0.
+    pub code: u8,
+    /// How its first failing rank ended, or the last one to end well.
+    pub exit: Option<Exit>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// What it cost; none when it never started.
+    pub report: Option<RunReport>,
+}
+
+/// All jobs below one root.
+#[derive(Debug, Clone)]
+pub struct Jobs {
+    root: PathBuf,
+}
+
+impl Jobs {
+    /// Names the folder; nothing is made or read yet.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+
+    /// Makes the folder of a new job and takes its name. The returned folder
+    /// holds the job's lock.
+    ///
+    /// # Errors
+    /// [`JobError::NameTaken`]; nothing is left behind then.
+    pub fn create(&self, plan: &NodePlan) -> Result<JobFolder, JobError> {
+        let path = self.root.join("jobs").join(plan.id.as_str());
+        make_dirs(&path)?;
+        let mut folder = JobFolder {
+            id: plan.id.clone(),
+            path,
+            lock: None,
+        };
+        let made = folder
+            .write_asked(plan)
+            .and_then(|()| match &plan.job.name {
+                Some(name) => self.take_name(name, &folder),
+                None => Ok(()),
+            });
+        match made {
+            Ok(()) => Ok(folder),
+            Err(e) => {
+                let _ = fs::remove_dir_all(&folder.path);
+                Err(e)
+            }
+        }
+    }
+
+    fn take_name(&self, name: &Name, folder: &JobFolder) -> Result<(), JobError> {
+        let link = self.names().join(name.as_str());
+        for _ in 0..100 {
+            match symlink(folder.id.as_str(), &link) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => make_dirs(&self.names())?,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                    let owner = fs::read_link(&link).unwrap_or_default();
+                    let id = owner.to_string_lossy().into_owned();
+                    if self.root.join("jobs").join(&owner).exists() {
+                        return Err(JobError::NameTaken {
+                            name: name.to_string(),
+                            id,
+                        });
+                    }
+                    // The owner was removed by a process that died before it removed the name.
+                    let _ = fs::remove_file(&link);
+                }
+                Err(e) => return Err(failed("make", &link)(e)),
+            }
+        }
+        Err(JobError::NameTaken {
+            name: name.to_string(),
+            id: "another, many times over".into(),
+        })
+    }
+
+    /// Finds a job by name, id, or the beginning of an id.
+    ///
+    /// # Errors
+    /// [`JobError::NotFound`], [`JobError::Ambiguous`].
+    pub fn find(&self, text: &str) -> Result<JobFolder, JobError> {
+        if let Ok(name) = text.parse::<Name>()
+            && let Ok(owner) = fs::read_link(self.names().join(name.as_str()))
+            && let Some(folder) = owner.to_str().and_then(|id| self.folder(id))
+        {
+            return Ok(folder);
+        }
+        let matching: Vec<JobFolder> = self
+            .list()?
+            .into_iter()
+            .filter(|j| !text.is_empty() && j.id.as_str().starts_with(text))
+            .collect();
+        match <[JobFolder; 1]>::try_from(matching) {
+            Ok([one]) => Ok(one),
+            Err(none) if none.is_empty() => Err(JobError::NotFound(text.to_owned())),
+            Err(many) => {
+                let ids: Vec<&str> = many.iter().map(|j| j.id.as_str()).collect();
+                Err(JobError::Ambiguous(text.to_owned(), ids.join(", ")))
+            }
+        }
+    }
+
+    fn folder(&self, id: &str) -> Option<JobFolder> {
+        let path = self.root.join("jobs").join(id);
+        let id = id.parse().ok()?;
+        path.is_dir().then_some(JobFolder {
+            id,
+            path,
+            lock: None,
+        })
+    }
+
+    /// Lists all jobs, the oldest first.
+    ///
+    /// # Errors
+    /// [`JobError::Io`].
+    pub fn list(&self) -> Result<Vec<JobFolder>, JobError> {
+        let path = self.root.join("jobs");
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed("list", &path)(e)),
+        };
+        let mut jobs: Vec<(Option<Timestamp>, JobFolder)> = entries
+            .flatten()
+            .filter_map(|e| self.folder(e.file_name().to_str()?))
+            .map(|j| (j.asked().ok().map(|a| a.created), j))
+            .collect();
+        jobs.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
+        Ok(jobs.into_iter().map(|(_, j)| j).collect())
+    }
+
+    /// Removes the record of a job that does not run.
+    ///
+    /// # Errors
+    /// [`JobError::Running`].
+    pub fn remove(&self, job: &JobFolder) -> Result<(), JobError> {
+        match job.state() {
+            State::Starting | State::Running => return Err(JobError::Running(job.id.clone())),
+            State::Lost => job.clean_up(),
+            State::Ended => {}
+        }
+        self.erase(job)
+    }
+
+    /// Removes the record and the name, whatever the state.
+    ///
+    /// # Errors
+    /// [`JobError::Io`].
+    pub fn erase(&self, job: &JobFolder) -> Result<(), JobError> {
+        let name = job.asked().ok().and_then(|a| a.plan.job.name);
+        if let Some(name) = name {
+            let link = self.names().join(name.as_str());
+            if fs::read_link(&link).is_ok_and(|owner| owner == Path::new(job.id.as_str())) {
+                let _ = fs::remove_file(&link);
+            }
+        }
+        match fs::remove_dir_all(&job.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &job.path)(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a folder with its parents, closed to other users.
+fn make_dirs(path: &Path) -> Result<(), JobError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .map_err(failed("make", path))
+}
+
+/// The record of one job.
+#[derive(Debug)]
+pub struct JobFolder {
+    /// Its id.
+    pub id: JobId,
+    /// Its folder.
+    pub path: PathBuf,
+    lock: Option<File>,
+}
+
+impl JobFolder {
+    fn write_asked(&mut self, plan: &NodePlan) -> Result<(), JobError> {
+        let asked = Asked {
+            created: Timestamp::now(),
+            plan: plan.clone(),
+        };
+        let path = self.path.join("job.json");
+        // Locked before it has its name: whoever sees the file sees the lock.
+        let part = self.path.join("job.json.part");
+        let json = serde_json::to_vec(&asked).map_err(|source| JobError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        let mut file = private_file(&part).map_err(failed("write", &part))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|e| failed("lock", &part)(e.into()))?;
+        file.write_all(&json).map_err(failed("write", &part))?;
+        fs::rename(&part, &path).map_err(failed("write", &path))?;
+        self.lock = Some(file);
+        Ok(())
+    }
+
+    /// Reads what was asked.
+    ///
+    /// # Errors
+    /// [`JobError::Io`], [`JobError::Damaged`].
+    pub fn asked(&self) -> Result<Asked, JobError> {
+        self.read("job.json")
+    }
+
+    /// Reads what runs; `None` before it does.
+    pub fn running(&self) -> Option<Running> {
+        self.read("running.json").ok()
+    }
+
+    /// Reads how it ended; `None` before it has.
+    pub fn end(&self) -> Option<End> {
+        self.read("end.json").ok()
+    }
+
+    /// Gives the path of the log.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Gives the folder on which the sandbox's root is put together.
+    pub fn stage(&self) -> PathBuf {
+        self.path.join("stage")
+    }
+
+    /// Gives the folder for what the job writes into its root.
+    pub fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    /// Gives the path of the supervisor's socket.
+    pub fn control(&self) -> PathBuf {
+        self.path.join("control")
+    }
+
+    /// Tells where the job stands.
+    pub fn state(&self) -> State {
+        if self.path.join("end.json").exists() {
+            return State::Ended;
+        }
+        if self.lock.is_some() || self.is_locked() {
+            let running = self.path.join("running.json").exists();
+            return if running {
+                State::Running
+            } else {
+                State::Starting
+            };
+        }
+        // It may have ended between the two looks.
+        if self.path.join("end.json").exists() {
+            State::Ended
+        } else {
+            State::Lost
+        }
+    }
+
+    fn is_locked(&self) -> bool {
+        let Ok(file) = File::open(self.path.join("job.json")) else {
+            return false;
+        };
+        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
+    /// Writes a file whole before it gets its name.
+    ///
+    /// # Errors
+    /// [`JobError::Io`].
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), JobError> {
+        let path = self.path.join(name);
+        let part = self.path.join(format!("{name}.part"));
+        let json = serde_json::to_vec(value).map_err(|source| JobError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        let written = private_file(&part).and_then(|mut f| f.write_all(&json));
+        written
+            .and_then(|()| fs::rename(&part, &path))
+            .map_err(failed("write", &path))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, JobError> {
+        let path = self.path.join(name);
+        let bytes = fs::read(&path).map_err(failed("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| JobError::Damaged { path, source })
+    }
+
+    /// Removes what a killed supervisor has left outside the record: processes,
+    /// cgroups, the scratch folder.
+    pub fn clean_up(&self) {
+        if let Some(running) = self.running() {
+            running.sandbox.clean_up();
+        }
+        if let Ok(asked) = self.asked() {
+            let _ = hyperion_isolation::container::remove_scratch(
+                &self.scratch(),
+                &asked.plan.sandbox.userns,
+            );
+        }
+        let _ = fs::remove_dir_all(self.stage());
+        let _ = fs::remove_file(self.control());
+    }
+}
+
+/// Makes a file that only its owner can read: specs hold environments, logs hold output.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}

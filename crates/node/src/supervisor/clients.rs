@@ -1,0 +1,318 @@
+//! Who is connected to a supervisor, and what they are told.
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use hyperion_isolation::wire::{Frame, Wire};
+use hyperion_model::ProcessSpec;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
+
+use super::streams::Owner;
+use super::{Problem, Supervisor};
+use crate::client::socket_address;
+use crate::log::Stream;
+use crate::talk::{Ask, Size, Tell, channel};
+
+/// A client that has more than this waiting holds up the job's output.
+const CONGESTED: usize = 1 << 20;
+
+struct Connection {
+    id: u64,
+    wire: Wire,
+    /// Output goes there.
+    attached: bool,
+    /// Whose input its bytes are.
+    feeds: Option<Owner>,
+}
+
+/// All connections.
+pub(super) struct Clients {
+    listener: OwnedFd,
+    all: Vec<Connection>,
+    next_id: u64,
+    /// Size of the first client's terminal, for the job's own.
+    pub(super) size: Option<Size>,
+}
+
+impl Clients {
+    /// Opens the socket in the job's folder; the first client is there already.
+    pub(super) fn listen(
+        folder: &Path,
+        first: Wire,
+        attach: Option<(bool, Option<Size>)>,
+    ) -> io::Result<Self> {
+        let listener = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
+        let (address, _folder) = socket_address(folder)?;
+        bind(&listener, &address)?;
+        // The job's user may talk to it, and root; nobody else.
+        std::fs::set_permissions(
+            folder.join("control"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o600),
+        )?;
+        listen(&listener, 64)?;
+        let feeds = attach.and_then(|(stdin, _)| stdin.then_some(Owner::Rank(0)));
+        let connection = Connection {
+            id: 0,
+            wire: first,
+            attached: attach.is_some(),
+            feeds,
+        };
+        Ok(Self {
+            listener,
+            all: vec![connection],
+            next_id: 1,
+            size: attach.and_then(|(_, size)| size),
+        })
+    }
+
+    pub(super) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Range<usize> {
+        let start = fds.len();
+        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        for client in &self.all {
+            let out = if client.wire.queued() > 0 {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            };
+            fds.push(PollFd::new(&client.wire, PollFlags::IN | out));
+        }
+        start..fds.len()
+    }
+
+    /// Tells whether somebody is slow to take what was sent.
+    pub(super) fn congested(&self) -> bool {
+        self.all.iter().any(|c| c.wire.queued() > CONGESTED)
+    }
+
+    fn send(&mut self, to: impl Fn(&Connection) -> bool, queue: impl Fn(&mut Wire)) {
+        for client in self.all.iter_mut().filter(|c| to(c)) {
+            queue(&mut client.wire);
+            // One that is gone is noticed when its end of the socket is read.
+            let _ = client.wire.flush();
+        }
+    }
+
+    fn tell(&mut self, id: u64, message: &Tell) {
+        self.send(|c| c.id == id, |w| drop(w.queue(message)));
+    }
+
+    /// Tells everybody.
+    pub(super) fn tell_all(&mut self, message: &Tell) {
+        self.send(|_| true, |w| drop(w.queue(message)));
+    }
+
+    /// Tells everybody who watches something for people to read.
+    pub(super) fn note(&mut self, text: &str) {
+        let message = Tell::Note(text.to_owned());
+        self.send(|c| c.attached, |w| drop(w.queue(&message)));
+    }
+
+    /// Sends a rank's output to everybody who is attached.
+    pub(super) fn output(&mut self, rank: u32, stream: Stream, bytes: &[u8]) {
+        self.send(
+            |c| c.attached,
+            |w| w.queue_data(channel(rank, stream), bytes),
+        );
+    }
+
+    /// Sends output of a command beside the ranks to its client.
+    pub(super) fn output_to(&mut self, id: u64, stream: Stream, bytes: &[u8]) {
+        self.send(|c| c.id == id, |w| w.queue_data(channel(0, stream), bytes));
+    }
+
+    /// Tells everybody the end, and waits until they have heard it or gone away.
+    pub(super) fn tell_end(&mut self, message: &Tell) {
+        self.tell_all(message);
+        loop {
+            self.all
+                .retain_mut(|c| c.wire.flush().is_ok() && c.wire.queued() > 0);
+            if self.all.is_empty() {
+                return;
+            }
+            let mut fds: Vec<PollFd<'_>> = self
+                .all
+                .iter()
+                .map(|c| PollFd::new(&c.wire, PollFlags::OUT))
+                .collect();
+            if poll(&mut fds, None).is_err_and(|e| e != rustix::io::Errno::INTR) {
+                return;
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Hears what clients ask. `ready` is the part of the poll set that is theirs.
+    pub(super) fn serve_clients(&mut self, ready: &[PollFlags]) -> Result<(), Problem> {
+        if !ready[0].is_empty()
+            && let Ok(socket) = accept_with(&self.clients.listener, SocketFlags::CLOEXEC)
+        {
+            let id = self.clients.next_id;
+            self.clients.next_id += 1;
+            self.clients.all.push(Connection {
+                id,
+                wire: Wire::new(socket),
+                attached: false,
+                feeds: None,
+            });
+        }
+        let ids: Vec<(u64, PollFlags)> = self
+            .clients
+            .all
+            .iter()
+            .map(|c| c.id)
+            .zip(ready[1..].iter().copied())
+            .collect();
+        for (id, flags) in ids {
+            if flags.contains(PollFlags::OUT) {
+                self.clients.send(|c| c.id == id, |_| {});
+            }
+            if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+                self.hear(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, id: u64) -> Result<(), Problem> {
+        loop {
+            let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) else {
+                return Ok(());
+            };
+            if client
+                .feeds
+                .is_some_and(|owner| !self.streams.takes_input(owner))
+            {
+                return Ok(());
+            }
+            match client.wire.try_receive_frame() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Frame::Data(_, bytes))) => {
+                    if let Some(owner) = client.feeds {
+                        self.streams.feed(owner, &bytes);
+                    }
+                }
+                Ok(Some(Frame::Message(json))) => match serde_json::from_slice(&json) {
+                    Ok(ask) => self.answer(id, ask)?,
+                    Err(_) => self.leave(id),
+                },
+                // Gone, or speaks nonsense: nothing that it started ends for that, but its input does.
+                Err(_) => self.leave(id),
+            }
+        }
+    }
+
+    fn leave(&mut self, id: u64) {
+        let feeds = self
+            .clients
+            .all
+            .iter()
+            .find(|c| c.id == id)
+            .and_then(|c| c.feeds);
+        self.clients.all.retain(|c| c.id != id);
+        // A job keeps its input open for the next who attaches; a command does not outlive its asker's.
+        if let Some(owner @ Owner::Exec(_)) = feeds {
+            self.streams.end_input(owner);
+        }
+    }
+
+    fn answer(&mut self, id: u64, ask: Ask) -> Result<(), Problem> {
+        match ask {
+            Ask::Attach { stdin, size } => {
+                if let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) {
+                    client.attached = true;
+                    client.feeds = stdin.then_some(Owner::Rank(0));
+                }
+                if let Some(size) = size {
+                    self.streams.resize(Owner::Rank(0), size.rows, size.columns);
+                }
+                self.clients.tell(id, &Tell::Started);
+            }
+            Ask::Exec {
+                process,
+                stdin,
+                size,
+            } => self.exec(id, &process, stdin, size)?,
+            Ask::EndOfInput => {
+                if let Some(owner) = self.feeds_of(id) {
+                    self.streams.end_input(owner);
+                }
+            }
+            Ask::Resize(size) => {
+                let owner = self.feeds_of(id).unwrap_or(Owner::Rank(0));
+                self.streams.resize(owner, size.rows, size.columns);
+            }
+            Ask::Signal(signal) => self.signal_ranks(signal)?,
+            Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
+            Ask::Stats => {
+                let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
+                self.clients.tell(id, &Tell::Stats(usage));
+            }
+            Ask::Wait => {}
+        }
+        Ok(())
+    }
+
+    fn feeds_of(&self, id: u64) -> Option<Owner> {
+        self.clients.all.iter().find(|c| c.id == id)?.feeds
+    }
+
+    fn exec(
+        &mut self,
+        id: u64,
+        process: &ProcessSpec,
+        stdin: bool,
+        size: Option<Size>,
+    ) -> Result<(), Problem> {
+        let number = super::ranks::EXEC_BASE + id as u32;
+        let owner = Owner::Exec(id);
+        let process = self.complete(process);
+        let fds = self.streams_for(owner, process.tty, stdin)?;
+        let Some(sandbox) = &mut self.sandbox else {
+            return Ok(());
+        };
+        match sandbox.spawn(number, &process, fds) {
+            Ok(spawned) => {
+                if let Some(master) = spawned.terminal {
+                    self.streams.terminal(owner, master)?;
+                }
+                self.execs.insert(number, id);
+                if let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) {
+                    client.feeds = Some(owner);
+                }
+                if let Some(size) = size {
+                    self.streams.resize(owner, size.rows, size.columns);
+                }
+                self.clients.tell(id, &Tell::Started);
+            }
+            Err(e @ hyperion_isolation::SandboxError::Lost(_)) => return Err(e.into()),
+            Err(e) => {
+                let code = e.spawn_exit_code().unwrap_or(125);
+                let cause = std::error::Error::source(&e).map(ToString::to_string);
+                let causes = std::iter::once(e.to_string()).chain(cause).collect();
+                self.clients.tell(id, &Tell::Refused { causes, code });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a client that its command has ended.
+    pub(super) fn exec_ended(&mut self, event: &hyperion_isolation::Event) {
+        let hyperion_isolation::Event::Ended { id, exit, .. } = event else {
+            return;
+        };
+        if let Some(client) = self.execs.remove(id) {
+            self.streams
+                .catch_up(Owner::Exec(client), &mut self.clients);
+            self.clients.tell(client, &Tell::ExecEnded { exit: *exit });
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The process that keeps one job: it puts the sandbox up, starts the ranks,
+//! collects what they write, answers clients, and writes down how it ended.
+//!
+//! It is a copy of the command that started it, in a session of its own, so it
+//! survives the terminal; and it runs no threads, so that it may fork.
+//!
+//! ```text
+//! up ──▶ ranks run ──▶ (again, with --repeat) ──▶ sandbox down ──▶ record written
+//!  │        │ a rank fails, a limit is reached, a client says stop:
+//!  │        └─▶ SIGTERM to all ─▶ grace ─▶ SIGKILL ─▶ as above
+//!  └─ fails ─▶ record written
+//! ```
+
+mod clients;
+mod ranks;
+mod report;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hyperion_isolation::wire::Wire;
+use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage};
+use hyperion_model::report::{Exit, Phase};
+use hyperion_model::{Bytes, NodePlan};
+use hyperion_sys::process::{self, Fork};
+use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use thiserror::Error;
+
+use crate::client::Client;
+use crate::jobs::{End, Failure, JobFolder, Jobs, Running};
+use crate::log::Writer;
+use crate::talk::{Size, Tell};
+use clients::Clients;
+use ranks::RankState;
+use streams::Streams;
+
+/// How long ranks that were told to end may take before they are killed, when
+/// one of them has failed: together less than a second.
+const FAILURE_GRACE: Duration = Duration::from_millis(500);
+
+/// What a supervisor is started with.
+pub struct Launch {
+    /// What is to be done.
+    pub plan: NodePlan,
+    /// Where the jobs lie.
+    pub jobs: Jobs,
+    /// The record of this one, with its lock.
+    pub folder: JobFolder,
+    /// How it is fenced.
+    pub isolation: Box<dyn Isolation>,
+    /// The file of this program.
+    pub program: PathBuf,
+    /// When the command line began.
+    pub began: Instant,
+    /// What has been done so far.
+    pub phases: Vec<Phase>,
+    /// The host's processors.
+    pub host_cpus: u32,
+    /// The host's memory.
+    pub host_memory: Bytes,
+    /// Whether the starting command stays attached: does input come, and the
+    /// size of its terminal.
+    pub attach: Option<(bool, Option<Size>)>,
+    /// What must stay open as long as the job lives: the lease of its image.
+    pub keep: Vec<OwnedFd>,
+}
+
+/// Starts the supervisor of a job and gives the connection to it.
+///
+/// # Errors
+/// The kernel's; the job's folder is left to the caller.
+pub fn start(launch: Launch) -> io::Result<Client> {
+    let (ours, theirs) = Wire::pair()?;
+    match process::fork()? {
+        Fork::Parent(_) => Ok(Client::new(ours)),
+        Fork::Child => {
+            drop(ours);
+            let code = u8::from(detach().and_then(|()| supervise(launch, theirs)).is_err());
+            process::exit_now(code)
+        }
+    }
+}
+
+/// Leaves the terminal, its session and its files.
+fn detach() -> io::Result<()> {
+    rustix::process::setsid()?;
+    process::close_inherited();
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let streams: Vec<OwnedFd> = (0..3).map(|_| null.try_clone()).collect::<Result<_, _>>()?;
+    process::install_fds(&streams)?;
+    rustix::process::chdir("/")?;
+    let _ = rustix::thread::set_name(c"hyperion-sup");
+    // Orphans of a job whose init was killed come here and are ended here.
+    Ok(rustix::process::set_child_subreaper(Some(
+        rustix::process::getpid(),
+    ))?)
+}
+
+fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
+    let signals = SignalFd::new(&signals::FORWARDED)?;
+    let folder = &launch.folder;
+    let clients = Clients::listen(&folder.path, first, launch.attach)?;
+    let log = Writer::create(&folder.log())?;
+    let mut supervisor = Supervisor {
+        clients,
+        signals,
+        sandbox: None,
+        streams: Streams::new(log),
+        ranks: BTreeMap::new(),
+        execs: BTreeMap::new(),
+        repeats: Vec::new(),
+        first_start: None,
+        phases: launch.phases.clone(),
+        startup: Duration::ZERO,
+        failure: None,
+        failed_exit: None,
+        kill_at: None,
+        limit_at: None,
+        launch,
+    };
+    let end = supervisor.live();
+    supervisor.finish(end)
+}
+
+/// Why a job could not run or ended.
+#[derive(Debug, Error)]
+enum Problem {
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("the job's supervisor failed")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Job(#[from] crate::jobs::JobError),
+    #[error("the output folder {} cannot be used", path.display())]
+    OutputDir { path: PathBuf, source: io::Error },
+}
+
+struct Supervisor {
+    launch: Launch,
+    clients: Clients,
+    signals: SignalFd,
+    sandbox: Option<Box<dyn Sandbox>>,
+    streams: Streams,
+    ranks: BTreeMap<u32, RankState>,
+    /// Commands beside the ranks: their number in the sandbox, and whose they are.
+    execs: BTreeMap<u32, u64>,
+    repeats: Vec<Duration>,
+    first_start: Option<Instant>,
+    phases: Vec<Phase>,
+    startup: Duration,
+    failure: Option<Failure>,
+    failed_exit: Option<Exit>,
+    kill_at: Option<Instant>,
+    limit_at: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Puts the sandbox up, runs the ranks as often as asked, and says how it ended.
+    fn live(&mut self) -> End {
+        let outcome = self.up().and_then(|()| self.run_all());
+        if let Err(problem) = &outcome {
+            self.fail(problem);
+        }
+        let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
+        if let Some(sandbox) = &mut self.sandbox {
+            sandbox.destroy();
+        }
+        self.sandbox = None;
+        // Nothing holds the other ends any more: what is left in the pipes is all there is.
+        self.streams.drain(&mut self.clients);
+        let code = match (&outcome, self.failed_exit) {
+            (Err(Problem::Sandbox(e)), None) => e.spawn_exit_code().unwrap_or(125),
+            (Err(_), None) => 125,
+            (_, Some(exit)) => exit.shell_code(),
+            (Ok(()), None) if self.failure.is_some() => 124,
+            (Ok(()), None) => 0,
+        };
+        let report = self.first_start.is_some().then(|| self.report(usage));
+        let exit = self
+            .failed_exit
+            .or_else(|| outcome.is_ok().then_some(Exit::Code(0)));
+        End {
+            finished: Timestamp::now(),
+            code,
+            exit,
+            failure: self.failure.take(),
+            report,
+        }
+    }
+
+    /// Writes the record, tells everybody, and removes what is to be removed.
+    fn finish(mut self, end: End) -> io::Result<()> {
+        let folder = &self.launch.folder;
+        let job = &self.launch.plan;
+        let _ =
+            hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
+        let _ = std::fs::remove_dir_all(folder.stage());
+        let _ = std::fs::remove_file(folder.control());
+        let written = folder.write("end.json", &end);
+        if job.job.remove {
+            let _ = self.launch.jobs.erase(folder);
+        }
+        self.clients.tell_end(&Tell::Ended(Box::new(end)));
+        written.map_err(io::Error::other)
+    }
+
+    fn phase(&mut self, name: &str, since: Instant) {
+        self.phases.push(Phase {
+            name: name.to_owned(),
+            took: since.elapsed(),
+        });
+    }
+
+    fn up(&mut self) -> Result<(), Problem> {
+        let folder = &self.launch.folder;
+        self.phases.push(Phase {
+            name: "supervisor".into(),
+            took: self
+                .launch
+                .began
+                .elapsed()
+                .saturating_sub(total(&self.phases)),
+        });
+        let since = Instant::now();
+        let stage = Stage {
+            folder: folder.stage(),
+            program: self.launch.program.clone(),
+        };
+        make_dir(&stage.folder)?;
+        if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
+            make_dir(scratch)?;
+        }
+        let sandbox = self
+            .launch
+            .isolation
+            .create(&self.launch.plan.sandbox, &stage)?;
+        self.sandbox = Some(sandbox);
+        self.phase("sandbox", since);
+        Ok(())
+    }
+
+    /// Runs the ranks once, or as often as asked.
+    fn run_all(&mut self) -> Result<(), Problem> {
+        let repeat = self.launch.plan.job.repeat.max(1);
+        for _ in 0..repeat {
+            let since = Instant::now();
+            self.start_ranks()?;
+            if self.first_start.is_none() {
+                self.first_start = Some(since);
+                self.startup = self.launch.began.elapsed();
+                self.phase("spawn", since);
+                self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
+                self.record_running()?;
+                self.clients.tell_all(&Tell::Started);
+            }
+            while self.ranks.values().any(RankState::runs) {
+                self.turn()?;
+            }
+            self.repeats.push(since.elapsed());
+            if self.failure.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn record_running(&self) -> Result<(), Problem> {
+        let Some(sandbox) = &self.sandbox else {
+            return Ok(());
+        };
+        let supervisor = rustix::process::getpid().as_raw_pid().unsigned_abs();
+        let running = Running {
+            started: Timestamp::now(),
+            supervisor,
+            sandbox: sandbox.record(),
+        };
+        Ok(self.launch.folder.write("running.json", &running)?)
+    }
+
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self) -> Result<(), Problem> {
+        let Some(sandbox) = &self.sandbox else {
+            return Ok(());
+        };
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let sandbox_fd = sandbox.fd();
+        fds.push(PollFd::from_borrowed_fd(sandbox_fd, PollFlags::IN));
+        let clients = self.clients.poll_set(&mut fds);
+        // While a client is slow to take what was written, no more is read: a
+        // program that writes to a pipe is held up the same way.
+        let streams = self.streams.poll_set(&mut fds, !self.clients.congested());
+        let timeout = self.timeout();
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(io::Error::from(e).into()),
+        }
+        let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        drop(fds);
+        while let Some(signal) = self.signals.next() {
+            if signal == SIGTERM {
+                self.stop(Duration::from_secs(10))?;
+            }
+        }
+        // Output before ends: what a rank wrote last comes before the news of its end.
+        self.streams
+            .serve(&ready[streams.clone()], &mut self.clients)?;
+        self.serve_clients(&ready[clients])?;
+        if !ready[1].is_empty() {
+            self.serve_sandbox()?;
+        }
+        self.check_times()
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let next = [self.kill_at, self.limit_at].into_iter().flatten().min()?;
+        let left = next.saturating_duration_since(Instant::now());
+        Some(Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        })
+    }
+
+    fn check_times(&mut self) -> Result<(), Problem> {
+        let now = Instant::now();
+        if self.limit_at.is_some_and(|at| now >= at) {
+            self.limit_at = None;
+            let limit = self.launch.plan.job.time_limit.unwrap_or_default();
+            self.failure.get_or_insert(Failure {
+                rank: None,
+                what: format!(
+                    "the job reached its time limit of {}",
+                    hyperion_model::units::format_duration(limit)
+                ),
+                causes: Vec::new(),
+                hint: Some("give it more with --time".into()),
+                last_lines: Vec::new(),
+            });
+            self.stop(FAILURE_GRACE)?;
+        }
+        if self.kill_at.is_some_and(|at| now >= at) {
+            self.kill_at = None;
+            self.signal_ranks(SIGKILL)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the ranks to end, and sees to it that they do.
+    fn stop(&mut self, grace: Duration) -> Result<(), Problem> {
+        self.signal_ranks(SIGTERM)?;
+        let at = Instant::now() + grace;
+        self.kill_at = Some(self.kill_at.map_or(at, |old| old.min(at)));
+        Ok(())
+    }
+
+    fn serve_sandbox(&mut self) -> Result<(), Problem> {
+        while let Some(event) = self
+            .sandbox
+            .as_mut()
+            .map(|s| s.next_event())
+            .transpose()?
+            .flatten()
+        {
+            match event {
+                Event::Joined { id } => self.rank_joined(id),
+                Event::Ended { id, .. } if self.execs.contains_key(&id) => self.exec_ended(&event),
+                Event::Ended { .. } => self.rank_ended(&event)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down why the job failed, unless something failed before.
+    fn fail(&mut self, problem: &Problem) {
+        let mut causes = Vec::new();
+        let mut next = std::error::Error::source(problem);
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        let what = problem.to_string();
+        let hint = report::hint(problem);
+        self.failure.get_or_insert(Failure {
+            rank: None,
+            what,
+            causes,
+            hint,
+            last_lines: Vec::new(),
+        });
+    }
+}
+
+fn total(phases: &[Phase]) -> Duration {
+    phases.iter().map(|p| p.took).sum()
+}
+
+fn make_dir(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}

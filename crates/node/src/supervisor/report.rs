@@ -1,0 +1,88 @@
+//! What is told of a job at its end.
+
+use std::io;
+use std::time::Duration;
+
+use hyperion_isolation::SandboxError;
+use hyperion_model::report::Exit;
+use hyperion_model::{Bytes, RunReport, Usage};
+
+use super::{Problem, Supervisor};
+
+impl Supervisor {
+    /// Puts the report together.
+    pub(super) fn report(&self, mut usage: Usage) -> RunReport {
+        let plan = &self.launch.plan;
+        let limits = &plan.sandbox.resources;
+        let host = f64::from(self.launch.host_cpus);
+        let set = limits
+            .cpuset
+            .as_ref()
+            .map_or(host, |s| (s.len() as f64).min(host));
+        let cpus = limits.cpus.map_or(set, |c| c.as_f64().min(set));
+        let memory = limits
+            .memory
+            .unwrap_or(self.launch.host_memory)
+            .min(self.launch.host_memory);
+        // Without a cgroup the kernel's accounting of each rank is what there is.
+        let ranks = self.ranks.values();
+        if usage.cpu_total().is_none() {
+            usage.cpu_user = Some(ranks.clone().map(|r| r.times.0).sum());
+            usage.cpu_system = Some(ranks.clone().map(|r| r.times.1).sum());
+        }
+        let of_ranks =
+            |pick: fn(&(u64, u64)) -> u64| Some(Bytes(ranks.clone().map(|r| pick(&r.io)).sum()));
+        usage.io_read = usage.io_read.or_else(|| of_ranks(|io| io.0));
+        usage.io_written = usage.io_written.or_else(|| of_ranks(|io| io.1));
+        let ranks: Vec<_> = ranks.filter_map(|r| r.ended.clone()).collect();
+        usage.memory_peak = usage
+            .memory_peak
+            .or_else(|| ranks.iter().map(|r| r.memory_peak).max());
+        RunReport {
+            id: plan.id.clone(),
+            level: plan.job.level,
+            image: plan.job.image.clone(),
+            argv: plan.job.argv.clone(),
+            exit: self.failed_exit.unwrap_or(Exit::Code(0)),
+            mpi: None,
+            cpus,
+            memory,
+            startup: self.startup,
+            phases: self.phases.clone(),
+            wall: self
+                .first_start
+                .map_or(Duration::ZERO, |_| self.repeats.iter().sum()),
+            usage,
+            ranks,
+            repeats: self.repeats.clone(),
+        }
+    }
+}
+
+/// Says what to do about a problem.
+pub(super) fn hint(problem: &Problem) -> Option<String> {
+    let Problem::Sandbox(error) = problem else {
+        return None;
+    };
+    match error {
+        SandboxError::Spawn { source, program, .. } => match source.raw_os_error() {
+            Some(2) if program.contains('/') => Some("the file is missing inside, or the interpreter that it names is".into()),
+            Some(2) => Some("look at what is inside with: hyperion run IMAGE ls /usr/bin".into()),
+            Some(8) => Some("the file is not a program for this architecture, or a script without '#!' in its first line".into()),
+            Some(13) => Some("is it marked executable? chmod +x FILE".into()),
+            _ => None,
+        },
+        SandboxError::Namespaces(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Some("user namespaces are switched off here: `hyperion doctor` says which setting does it".into())
+        }
+        SandboxError::Cgroup(_) => Some(
+            "start it where a cgroup is delegated to you: systemd-run --user --scope -p Delegate=yes hyperion run …".into(),
+        ),
+        _ => None,
+    }
+}
+
+/// Says what to do about what a failed program has written.
+pub(super) fn hint_of_output(_lines: &[String]) -> Option<String> {
+    None
+}

@@ -1,0 +1,100 @@
+//! What a supervisor and its clients say to each other, over a Unix socket.
+//!
+//! Data frames carry bytes: from a client on channel 0, standard input; from
+//! the supervisor on [`channel`], output.
+
+use hyperion_model::report::Exit;
+use hyperion_model::{ProcessSpec, Usage};
+use serde::{Deserialize, Serialize};
+
+use crate::jobs::End;
+use crate::log::Stream;
+
+/// The size of a terminal in character cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters per line.
+    pub columns: u16,
+}
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "ask")]
+pub enum Ask {
+    /// Send me the job's output from now on, take my input, tell me the end.
+    Attach {
+        /// Whether input will come.
+        stdin: bool,
+        /// The client's terminal.
+        size: Option<Size>,
+    },
+    /// Start a command beside the ranks, in the same sandbox.
+    Exec {
+        /// What to start.
+        process: ProcessSpec,
+        /// Whether input will come.
+        stdin: bool,
+        /// The client's terminal.
+        size: Option<Size>,
+    },
+    /// My input has ended.
+    EndOfInput,
+    /// My terminal has another size now.
+    Resize(Size),
+    /// Send a signal to the ranks.
+    Signal(i32),
+    /// End the job: SIGTERM, and SIGKILL after so many milliseconds.
+    Stop {
+        /// The grace.
+        grace_ms: u64,
+    },
+    /// Tell what is used.
+    Stats,
+    /// Tell me the end when it comes, and nothing else.
+    Wait,
+}
+
+/// What a supervisor tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "tell")]
+pub enum Tell {
+    /// All ranks run.
+    Started,
+    /// Something for people to read, before the start.
+    Note(String),
+    /// The job has ended and everything of it is cleaned up.
+    Ended(Box<End>),
+    /// The command beside the ranks has ended.
+    ExecEnded {
+        /// How.
+        exit: Exit,
+    },
+    /// What was asked for could not be done.
+    Refused {
+        /// What went wrong, outermost first.
+        causes: Vec<String>,
+        /// The exit code that fits.
+        code: u8,
+    },
+    /// What is used now.
+    Stats(Usage),
+}
+
+/// Gives the channel of a rank's stream.
+pub const fn channel(rank: u32, stream: Stream) -> u32 {
+    rank << 1 | matches!(stream, Stream::Err) as u32
+}
+
+/// Gives the rank and stream of a channel.
+pub const fn of_channel(channel: u32) -> (u32, Stream) {
+    (
+        channel >> 1,
+        if channel & 1 == 1 {
+            Stream::Err
+        } else {
+            Stream::Out
+        },
+    )
+}
