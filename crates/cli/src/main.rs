@@ -10,6 +10,7 @@ mod context;
 mod errors;
 mod output;
 mod registry;
+mod session;
 
 use std::process::ExitCode;
 

@@ -101,6 +101,11 @@ impl Wire {
         self.outbox.extend(data_frame(channel, bytes));
     }
 
+    /// Tells whether bytes have come that were not taken yet.
+    pub fn holds_input(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Tells how many bytes wait to be sent.
     pub fn queued(&self) -> usize {
         self.outbox.len()

@@ -4,12 +4,13 @@
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use hyperion_model::job::Network;
 use hyperion_model::{Mount, MountKind, Propagation, SandboxSpec, UsernsMode};
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use hyperion_sys::{process, signals};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, OFlags};
 
 use super::{Go, root, system};
 use crate::Stage;
@@ -102,7 +103,7 @@ fn climb(
     let files = system::HostFiles::open(spec);
 
     let root = root::assemble(spec, lowers, scratch)?;
-    system::populate(&root, spec, files, program.as_fd())?;
+    system::populate(&root, spec, files, &program)?;
     for (mount, source) in spec.container.mounts.iter().zip(sources) {
         put(&root, mount, source)?;
     }
@@ -121,12 +122,9 @@ fn climb(
         hyperion_sys::process::loopback_up().doing("starting the loopback interface")?;
     }
 
-    let control =
-        process::keep_for_exec(wire.as_fd(), CONTROL_FD).doing("keeping the control socket");
-    control?;
-    let argv = [std::ffi::CString::from(c"hyperion-init")];
-    debug_assert_eq!(argv[0].to_bytes(), INIT_NAME.as_bytes());
-    Err(process::exec_fd(program.as_fd(), &argv, &[])).doing("starting the init")
+    let program = open_path(Path::new(system::SHIM)).doing("opening the program file")?;
+    process::keep_for_exec(wire.as_fd(), CONTROL_FD).doing("keeping the control socket")?;
+    Err(process::exec_fd(program.as_fd(), &[INIT_NAME.into()], &[])).doing("starting the init")
 }
 
 fn become_root(spec: &SandboxSpec) -> io::Result<()> {
@@ -209,4 +207,10 @@ fn put(root: &root::Root, mount: &Mount, source: OwnedFd) -> Result<(), Failure>
 pub(super) fn is_folder(file: &OwnedFd) -> io::Result<bool> {
     let stat = rustix::fs::fstat(file)?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+/// Opens a file without opening its content.
+fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
 }

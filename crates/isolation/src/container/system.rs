@@ -1,7 +1,7 @@
 //! `/proc`, `/sys` and `/dev` of a container, and the few files of the host
 //! that a container with the host's network needs.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use hyperion_model::job::Network;
@@ -14,6 +14,9 @@ use super::setup::{Doing, Failure, is_folder};
 
 /// The folders in which system file systems are mounted.
 pub(super) const FOLDERS: [&str; 4] = ["/proc", "/sys", "/dev", "/tmp"];
+
+/// Where this program's file is shown.
+pub(super) const SHIM: &str = "/dev/.hyperion/hyperion-rank";
 
 /// The device files that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -98,7 +101,7 @@ pub(super) fn populate(
     root: &Root,
     spec: &SandboxSpec,
     host: HostFiles,
-    program: BorrowedFd<'_>,
+    program: &OwnedFd,
 ) -> Result<(), Failure> {
     let put = |made: &OwnedFd, path: &str| -> Result<(), Failure> {
         let step = format_args!("mounting at {path}").to_string();
@@ -123,26 +126,25 @@ pub(super) fn populate(
     };
     mount::set_attributes(sys.as_fd(), &protect).doing("protecting /sys")?;
     put(sys, "/sys")?;
-    let empty = mount::new_filesystem(
-        "tmpfs",
-        &[("size", "0"), ("mode", "755")],
-        READ_ONLY | quiet,
-    )
-    .doing("making an empty folder")?;
     // The host's groups, and the release agents of version 1 with them, are out of sight.
+    let mut empty = Empty::default();
     if exists(root, "/sys/fs/cgroup") {
-        put(&cgroup_view().unwrap_or(clone(&empty)?), "/sys/fs/cgroup")?;
+        match cgroup_view() {
+            Some(view) => put(&view, "/sys/fs/cgroup")?,
+            None => put(&empty.next(root, "/sys/fs/cgroup")?, "/sys/fs/cgroup")?,
+        }
     }
 
     populate_dev(root, spec, &host, program, &put)?;
 
-    let null =
-        mount::clone_tree(root.as_fd(), Path::new("dev/null"), false).doing("opening /dev/null")?;
     for path in MASKED.iter().filter(|p| exists(root, p)) {
-        let folder = mount::open_below(root.as_fd(), Path::new(path), OFlags::PATH)
-            .and_then(|f| is_folder(&f))
-            .unwrap_or(false);
-        put(&clone(if folder { &empty } else { &null })?, path)?;
+        let target = mount::open_below(root.as_fd(), Path::new(path), OFlags::PATH).doing(path)?;
+        let cover = match is_folder(&target).doing(path)? {
+            true => empty.next(root, path)?,
+            false => mount::clone_tree(root.as_fd(), Path::new("dev/null"), false)
+                .doing("opening /dev/null")?,
+        };
+        mount::attach(cover.as_fd(), target.as_fd()).doing(path)?;
     }
     for path in READ_ONLY_PATHS.iter().filter(|p| exists(root, p)) {
         let tree = mount::clone_tree(root.as_fd(), Path::new(path.trim_start_matches('/')), true)
@@ -175,7 +177,7 @@ fn populate_dev(
     root: &Root,
     spec: &SandboxSpec,
     host: &HostFiles,
-    program: BorrowedFd<'_>,
+    program: &OwnedFd,
     put: &dyn Fn(&OwnedFd, &str) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let dev = mount::new_filesystem(
@@ -230,9 +232,7 @@ fn populate_dev(
     // file is on a read-only mount: nothing inside can write to the host's.
     rustix::fs::mkdirat(&dev, ".hyperion", Mode::from_raw_mode(0o755))
         .doing("making /dev/.hyperion")?;
-    let copy =
-        mount::clone_tree(program, Path::new(""), false).doing("opening the program file")?;
-    put(&copy, "/dev/.hyperion/hyperion-rank")?;
+    put(program, SHIM)?;
 
     write_file(&dev, ".hyperion/hosts", &host.hosts).doing("writing the hosts file")?;
     let hosts = mount::clone_tree(
@@ -292,8 +292,29 @@ fn cgroup_view() -> Option<OwnedFd> {
         .flatten()
 }
 
-fn clone(mount: &OwnedFd) -> Result<OwnedFd, Failure> {
-    mount::clone_tree(mount.as_fd(), Path::new(""), false).doing("copying a mount")
+/// An empty folder that nothing can be written to, shown in several places.
+#[derive(Default)]
+struct Empty(Option<&'static str>);
+
+impl Empty {
+    /// Gives a mount of it that is about to be put at a path. A mount can be
+    /// copied on every kernel only once it is in place, so the first is made
+    /// and the others are its copies.
+    fn next(&mut self, root: &Root, path: &'static str) -> Result<OwnedFd, Failure> {
+        match self.0 {
+            Some(first) => mount::clone_tree(
+                root.as_fd(),
+                Path::new(first.trim_start_matches('/')),
+                false,
+            ),
+            None => {
+                self.0 = Some(path);
+                let flags = READ_ONLY | NO_SUID | NO_DEV | NO_EXEC;
+                mount::new_filesystem("tmpfs", &[("size", "4k"), ("mode", "755")], flags)
+            }
+        }
+        .doing("making an empty folder")
+    }
 }
 
 fn exists(root: &Root, path: &str) -> bool {

@@ -26,7 +26,7 @@ use crate::protocol::{Event, Reply, Request};
 use crate::wire::{Frame, Wire};
 
 /// The name under which a container's init is executed.
-pub(crate) const INIT_NAME: &str = "hyperion-init";
+pub(crate) const INIT_NAME: &std::ffi::CStr = c"hyperion-init";
 const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 /// The descriptor on which it finds its supervisor.
 pub(crate) const CONTROL_FD: i32 = 3;
@@ -36,7 +36,7 @@ pub(crate) const CONTROL_FD: i32 = 3;
 pub fn entry() -> Option<ExitCode> {
     let name = std::env::args_os().next()?;
     let base = std::path::Path::new(&name).file_name()?;
-    if base == INIT_NAME {
+    if base.as_encoded_bytes() == INIT_NAME.to_bytes() {
         let Ok(socket) = process::take_inherited_fd(CONTROL_FD) else {
             return Some(ExitCode::FAILURE);
         };
@@ -107,27 +107,23 @@ impl Init {
 
     fn run(&mut self) -> io::Result<()> {
         loop {
-            let ready = self.wait()?;
-            if ready.signal {
-                while let Some(signal) = self.signals.next() {
-                    if signal != SIGCHLD {
-                        self.signal(None, signal);
-                    }
+            // Before waiting: a request may have come together with the one before it.
+            while let Some(frame) = self.wire.try_receive_frame()? {
+                let Frame::Message(json) = frame else {
+                    return Err(io::ErrorKind::InvalidData.into());
+                };
+                if !self.handle(serde_json::from_slice(&json)?)? {
+                    return Ok(());
                 }
             }
-            // Ends first: a request that comes with them must see them reported.
+            let ready = self.wait()?;
+            while let Some(signal) = self.signals.next() {
+                if signal != SIGCHLD {
+                    self.signal(None, signal);
+                }
+            }
             self.reap()?;
             self.serve_shims(&ready)?;
-            if ready.request {
-                while let Some(frame) = self.wire.try_receive_frame()? {
-                    let Frame::Message(json) = frame else {
-                        return Err(io::ErrorKind::InvalidData.into());
-                    };
-                    if !self.handle(serde_json::from_slice(&json)?)? {
-                        return Ok(());
-                    }
-                }
-            }
         }
     }
 
@@ -146,8 +142,6 @@ impl Init {
         }
         let ready = |i: usize| !fds[i].revents().is_empty();
         Ok(Ready {
-            request: ready(0),
-            signal: ready(1),
             shim: self.listener.is_some() && ready(2),
             shims: (first_shim..fds.len()).map(ready).collect(),
         })
@@ -255,8 +249,6 @@ impl Init {
 }
 
 struct Ready {
-    request: bool,
-    signal: bool,
     shim: bool,
     shims: Vec<bool>,
 }

@@ -175,7 +175,13 @@ impl Supervisor {
             if flags.contains(PollFlags::OUT) {
                 self.clients.send(|c| c.id == id, |_| {});
             }
-            if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            // What a slow program kept from being taken is taken up again here.
+            let held = self
+                .clients
+                .all
+                .iter()
+                .any(|c| c.id == id && c.wire.holds_input());
+            if held || flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 self.hear(id)?;
             }
         }

@@ -286,6 +286,11 @@ impl Supervisor {
 
     /// Waits for something to happen and deals with it.
     fn turn(&mut self) -> Result<(), Problem> {
+        // Before waiting: an end may have come together with an answer.
+        self.serve_sandbox()?;
+        if !self.ranks.values().any(RankState::runs) {
+            return Ok(());
+        }
         let Some(sandbox) = &self.sandbox else {
             return Ok(());
         };

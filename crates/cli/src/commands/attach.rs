@@ -1,0 +1,41 @@
+//! `hyperion attach`
+
+use std::process::ExitCode;
+
+use hyperion_node::talk::Ask;
+use hyperion_node::{Client, Jobs};
+
+use crate::context::Context;
+use crate::session::{self, Session};
+
+/// Words of `hyperion attach`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Do not pass on standard input
+    #[arg(long)]
+    no_stdin: bool,
+    /// Put the rank before each line of output
+    #[arg(long)]
+    label: bool,
+    /// Job, by name or id
+    job: String,
+}
+
+/// Attaches to a running job; ctrl-p ctrl-q leaves it again.
+pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let job = Jobs::new(&ctx.root).find(&args.job)?;
+    let spec = job.asked()?.plan.job;
+    let mut client = Client::connect(&job)?;
+    let input = spec.interactive && !args.no_stdin;
+    client.ask(&Ask::Attach {
+        stdin: input,
+        size: session::terminal_size().filter(|_| spec.tty),
+    })?;
+    let session = Session {
+        label: args.label,
+        raw: spec.tty && input,
+        input,
+        job: true,
+    };
+    session.run(client, &job.id, |_| Ok(()))
+}

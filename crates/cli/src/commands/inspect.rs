@@ -1,0 +1,74 @@
+//! `hyperion inspect` and `rm`
+
+use std::process::ExitCode;
+
+use hyperion_node::{Client, Jobs, State};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::output;
+
+/// Words of `hyperion inspect`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Jobs, by name or id
+    #[arg(required = true)]
+    jobs: Vec<String>,
+}
+
+/// Words of `hyperion rm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RmArgs {
+    /// Kill the job first if it runs
+    #[arg(short = 'f', long)]
+    force: bool,
+    /// All jobs that do not run
+    #[arg(long, conflicts_with = "jobs")]
+    ended: bool,
+    /// Jobs, by name or id
+    #[arg(required_unless_present = "ended")]
+    jobs: Vec<String>,
+}
+
+/// Prints everything that is known of jobs, as JSON.
+pub(crate) fn inspect(args: &InspectArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let mut all = Vec::new();
+    for name in &args.jobs {
+        let job = Jobs::new(&ctx.root).find(name)?;
+        let asked = job.asked()?;
+        all.push(json!({
+            "id": job.id, "state": job.state(), "folder": job.path, "created": asked.created,
+            "plan": asked.plan, "running": job.running(), "end": job.end(),
+        }));
+    }
+    output::json(&all)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes the records of jobs.
+pub(crate) fn rm(args: &RmArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let jobs = Jobs::new(&ctx.root);
+    let chosen = if args.ended {
+        jobs.list()?
+            .into_iter()
+            .filter(|j| matches!(j.state(), State::Ended | State::Lost))
+            .collect()
+    } else {
+        args.jobs
+            .iter()
+            .map(|name| jobs.find(name))
+            .collect::<Result<Vec<_>, _>>()?
+    };
+    for job in chosen {
+        if args.force
+            && matches!(job.state(), State::Starting | State::Running)
+            && let Ok(mut client) = Client::connect(&job)
+        {
+            client.ask(&hyperion_node::talk::Ask::Stop { grace_ms: 0 })?;
+            while client.hear()?.is_some() {}
+        }
+        jobs.remove(&job)?;
+        output::line(&job.id)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

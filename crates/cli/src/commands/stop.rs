@@ -1,0 +1,112 @@
+//! `hyperion stop`, `kill` and `wait`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use hyperion_model::units::parse_duration;
+use hyperion_node::client::Heard;
+use hyperion_node::talk::{Ask, Tell};
+use hyperion_node::{Client, JobFolder, Jobs, State};
+use hyperion_sys::signals;
+
+use crate::context::Context;
+use crate::output;
+
+/// Words of `hyperion stop`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StopArgs {
+    /// How long to wait between SIGTERM and SIGKILL
+    #[arg(short = 't', long, value_name = "SPAN", default_value = "10s", value_parser = parse_duration)]
+    time: Duration,
+    /// Jobs, by name or id
+    #[arg(required = true)]
+    jobs: Vec<String>,
+}
+
+/// Words of `hyperion kill`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KillArgs {
+    /// Signal, by name or number
+    #[arg(short = 's', long, value_name = "SIGNAL", default_value = "KILL", value_parser = parse_signal)]
+    signal: i32,
+    /// Jobs, by name or id
+    #[arg(required = true)]
+    jobs: Vec<String>,
+}
+
+/// Words of `hyperion wait`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct WaitArgs {
+    /// Jobs, by name or id
+    #[arg(required = true)]
+    jobs: Vec<String>,
+}
+
+fn parse_signal(text: &str) -> Result<i32, String> {
+    signals::by_name(text).ok_or_else(|| format!("there is no signal {text:?}"))
+}
+
+/// Ends jobs: SIGTERM, grace, SIGKILL.
+pub(crate) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let grace_ms = u64::try_from(args.time.as_millis()).unwrap_or(u64::MAX);
+    for name in &args.jobs {
+        let job = Jobs::new(&ctx.root).find(name)?;
+        if matches!(job.state(), State::Starting | State::Running) {
+            let mut client = Client::connect(&job)?;
+            client.ask(&Ask::Stop { grace_ms })?;
+            until_end(&mut client, &job)?;
+        } else if job.state() == State::Lost {
+            job.clean_up();
+        }
+        output::line(name)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a signal to jobs.
+pub(crate) fn kill(args: &KillArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    for name in &args.jobs {
+        let job = Jobs::new(&ctx.root).find(name)?;
+        Client::connect(&job)?.ask(&Ask::Signal(args.signal))?;
+        output::line(name)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for jobs and prints their exit codes.
+pub(crate) fn wait(args: &WaitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let mut last = 0;
+    for name in &args.jobs {
+        let job = Jobs::new(&ctx.root).find(name)?;
+        last = match job.end() {
+            Some(end) => end.code,
+            None => match Client::connect(&job) {
+                Ok(mut client) => {
+                    client.ask(&Ask::Wait)?;
+                    until_end(&mut client, &job)?
+                }
+                // It ended between the two looks.
+                Err(e) => job.end().ok_or(e)?.code,
+            },
+        };
+        output::line(last)?;
+    }
+    Ok(ExitCode::from(last))
+}
+
+/// Waits for the end of a job and gives its exit code.
+fn until_end(client: &mut Client, job: &JobFolder) -> anyhow::Result<u8> {
+    loop {
+        match client.hear().context("cannot talk to the supervisor")? {
+            Some(Heard::Told(Tell::Ended(end))) => return Ok(end.code),
+            Some(_) => {}
+            None => {
+                let end = job.end().ok_or_else(|| {
+                    anyhow!("the supervisor of job {} ended unexpectedly", job.id)
+                })?;
+                return Ok(end.code);
+            }
+        }
+    }
+}

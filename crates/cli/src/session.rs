@@ -1,0 +1,332 @@
+//! A terminal attached to a job: output out, input in, signals through.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use hyperion_model::JobId;
+use hyperion_node::client::Heard;
+use hyperion_node::log::Stream;
+use hyperion_node::talk::{Ask, Size, Tell};
+use hyperion_node::{Client, End, Failure};
+use hyperion_sys::signals::{self, SIGHUP, SIGWINCH, SignalFd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+
+/// Ctrl-p ctrl-q leaves a job running, as with docker.
+const DETACH: [u8; 2] = [0x10, 0x11];
+
+/// How a command is attached to a job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session {
+    /// The rank is put before each line.
+    pub(crate) label: bool,
+    /// Keys go to the job one by one, as they are typed.
+    pub(crate) raw: bool,
+    /// Input is passed on.
+    pub(crate) input: bool,
+    /// It is the job itself, not a command beside it: signals are passed on.
+    pub(crate) job: bool,
+}
+
+/// Gives the size of the terminal on standard output, if it is one.
+pub(crate) fn terminal_size() -> Option<Size> {
+    let size = tcgetwinsize(rustix::stdio::stdout()).ok()?;
+    Some(Size {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
+}
+
+/// Waits until a detached job runs and prints its id.
+pub(crate) fn wait_started(mut client: Client, id: &JobId) -> anyhow::Result<ExitCode> {
+    loop {
+        match client.hear()? {
+            Some(Heard::Told(Tell::Started)) => {
+                crate::output::line(id)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            // It was over before it could be told that it had started.
+            Some(Heard::Told(Tell::Ended(end))) if end.report.is_some() => {
+                crate::output::line(id)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Some(Heard::Told(Tell::Ended(end))) => {
+                tell_failure(&end);
+                return Ok(ExitCode::from(end.code));
+            }
+            Some(_) => {}
+            None => bail!("the supervisor of job {id} ended unexpectedly"),
+        }
+    }
+}
+
+impl Session {
+    /// Stays attached until the job or the command ends, or the user detaches.
+    pub(crate) fn run(
+        self,
+        mut client: Client,
+        id: &JobId,
+        at_end: impl FnOnce(&End) -> anyhow::Result<()>,
+    ) -> anyhow::Result<ExitCode> {
+        let mut watched = signals::FORWARDED.to_vec();
+        watched.push(SIGWINCH);
+        let arrived = SignalFd::new(&watched)?;
+        let _raw = self.raw.then(RawTerminal::enter).transpose()?.flatten();
+        let mut printer = Printer::new(self.label);
+        let mut input = self.input.then_some(Input::default());
+        loop {
+            while let Some(heard) = self.hear(&mut client, id)? {
+                match heard {
+                    Heard::Output(rank, stream, bytes) => {
+                        if printer
+                            .print(rank, stream, &bytes)
+                            .is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+                        {
+                            // Nobody reads any more: a program that writes to a closed pipe ends too.
+                            let _ = client.ask(&Ask::Stop { grace_ms: 1000 });
+                            printer.mute();
+                        }
+                    }
+                    Heard::Told(Tell::Note(text)) => eprintln!("{text}"),
+                    Heard::Told(Tell::Ended(end)) => {
+                        printer.finish();
+                        drop(_raw);
+                        tell_failure(&end);
+                        at_end(&end)?;
+                        return Ok(ExitCode::from(end.code));
+                    }
+                    Heard::Told(Tell::ExecEnded { exit }) => {
+                        printer.finish();
+                        return Ok(ExitCode::from(exit.shell_code()));
+                    }
+                    Heard::Told(Tell::Refused { causes, code }) => {
+                        drop(_raw);
+                        let mut causes = causes.into_iter();
+                        eprintln!("error: {}", causes.next().unwrap_or_default());
+                        causes.for_each(|c| eprintln!("cause: {c}"));
+                        return Ok(ExitCode::from(code));
+                    }
+                    Heard::Told(Tell::Started | Tell::Stats(_)) => {}
+                }
+            }
+            let stdin = rustix::stdio::stdin();
+            let mut fds = vec![
+                PollFd::new(&client, PollFlags::IN),
+                PollFd::new(&arrived, PollFlags::IN),
+            ];
+            if input.is_some() {
+                fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
+            }
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            let typed = fds.get(2).is_some_and(|f| !f.revents().is_empty());
+            drop(fds);
+            while let Some(signal) = arrived.next() {
+                if signal == SIGWINCH {
+                    if let Some(size) = terminal_size() {
+                        client.ask(&Ask::Resize(size))?;
+                    }
+                } else if signal == SIGHUP {
+                    // The terminal is gone; the job goes on.
+                    return Ok(ExitCode::SUCCESS);
+                } else if self.job {
+                    client.ask(&Ask::Signal(signal))?;
+                } else {
+                    return Ok(ExitCode::from(128 + signal as u8));
+                }
+            }
+            if typed && let Some(state) = &mut input {
+                match state.read(&mut client, self.raw)? {
+                    Typed::More => {}
+                    Typed::End => input = None,
+                    Typed::Detach => {
+                        drop(_raw);
+                        eprintln!("\nleft job {id} running: come back with `hyperion attach {id}`");
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(self, client: &mut Client, id: &JobId) -> anyhow::Result<Option<Heard>> {
+        match client.try_hear() {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                bail!("the supervisor of job {id} ended unexpectedly")
+            }
+            other => other.context("cannot talk to the supervisor"),
+        }
+    }
+}
+
+enum Typed {
+    More,
+    End,
+    Detach,
+}
+
+#[derive(Default)]
+struct Input {
+    /// A ctrl-p that may be the first half of the detach keys.
+    held: bool,
+}
+
+impl Input {
+    fn read(&mut self, client: &mut Client, raw: bool) -> anyhow::Result<Typed> {
+        let mut buffer = [0; 16 * 1024];
+        let got = match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+            Ok(0) => {
+                client.ask(&Ask::EndOfInput)?;
+                return Ok(Typed::End);
+            }
+            Ok(got) => got,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Typed::More),
+            Err(e) => return Err(e.into()),
+        };
+        if !raw {
+            client.input(&buffer[..got])?;
+            return Ok(Typed::More);
+        }
+        let mut pass = Vec::with_capacity(got + 1);
+        for &byte in &buffer[..got] {
+            if std::mem::take(&mut self.held) {
+                if byte == DETACH[1] {
+                    client.input(&pass)?;
+                    return Ok(Typed::Detach);
+                }
+                pass.push(DETACH[0]);
+            }
+            if byte == DETACH[0] {
+                self.held = true;
+            } else {
+                pass.push(byte);
+            }
+        }
+        if !pass.is_empty() {
+            client.input(&pass)?;
+        }
+        Ok(Typed::More)
+    }
+}
+
+/// Restores the terminal when it goes.
+struct RawTerminal(Termios);
+
+impl RawTerminal {
+    fn enter() -> io::Result<Option<Self>> {
+        let stdin = rustix::stdio::stdin();
+        if !isatty(stdin) {
+            return Ok(None);
+        }
+        let before = tcgetattr(stdin)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdin, OptionalActions::Flush, &raw)?;
+        Ok(Some(Self(before)))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.0);
+    }
+}
+
+/// Writes output, with labels if asked.
+pub(crate) struct Printer {
+    label: bool,
+    muted: bool,
+    /// Beginnings of lines whose end has not come yet.
+    open: BTreeMap<(u32, Stream), Vec<u8>>,
+}
+
+impl Printer {
+    pub(crate) fn new(label: bool) -> Self {
+        Self {
+            label,
+            muted: false,
+            open: BTreeMap::new(),
+        }
+    }
+
+    fn mute(&mut self) {
+        self.muted = true;
+    }
+
+    /// Writes bytes of one rank's stream.
+    pub(crate) fn print(&mut self, rank: u32, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        if self.muted {
+            return Ok(());
+        }
+        if !self.label {
+            return write(stream, bytes);
+        }
+        let open = self.open.entry((rank, stream)).or_default();
+        open.extend_from_slice(bytes);
+        let Some(end) = open.iter().rposition(|&b| b == b'\n') else {
+            return Ok(());
+        };
+        let whole: Vec<u8> = open.drain(..=end).collect();
+        let mut labelled = Vec::with_capacity(whole.len() + 64);
+        for line in whole.split_inclusive(|&b| b == b'\n') {
+            labelled.extend_from_slice(format!("[{rank}] ").as_bytes());
+            labelled.extend_from_slice(line);
+        }
+        write(stream, &labelled)
+    }
+
+    /// Writes what is left of lines without an end.
+    pub(crate) fn finish(&mut self) {
+        for ((rank, stream), rest) in std::mem::take(&mut self.open) {
+            if !rest.is_empty() && !self.muted {
+                let _ = write(
+                    stream,
+                    &[format!("[{rank}] ").as_bytes(), &rest, b"\n"].concat(),
+                );
+            }
+        }
+    }
+}
+
+fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
+        Stream::Out => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes)?;
+            out.flush()
+        }
+        Stream::Err => io::stderr().lock().write_all(bytes),
+    }
+}
+
+/// Says why a job failed, when its own output does not say it.
+pub(crate) fn tell_failure(end: &End) {
+    let Some(failure) = &end.failure else { return };
+    // A single command that merely ends with a code has said itself what it had to say.
+    let plain =
+        failure.rank.is_none() && failure.hint.is_none() && end.report.is_some() && end.code != 124;
+    if !plain {
+        print_failure(failure);
+    }
+}
+
+/// Prints why a job failed.
+pub(crate) fn print_failure(failure: &Failure) {
+    eprintln!("error: {}", failure.what);
+    for cause in &failure.causes {
+        eprintln!("cause: {cause}");
+    }
+    if failure.rank.is_some() && !failure.last_lines.is_empty() {
+        eprintln!("its last lines:");
+        for line in &failure.last_lines {
+            eprintln!("  {line}");
+        }
+    }
+    if let Some(hint) = &failure.hint {
+        eprintln!("hint: {hint}");
+    }
+}
