@@ -278,6 +278,52 @@ fn errors_name_the_cause_and_the_fix() {
     assert!(told.contains("--password-stdin"), "{told}");
 }
 
+#[test]
+fn an_image_that_does_not_fit_is_refused_with_the_fix() {
+    requires!("root");
+    let image = Arc::new(Image::new(4_000_000));
+    let server = stalling(&image, usize::MAX, &Arc::new(AtomicBool::new(true)));
+    let home = TestDir::new();
+    std::fs::create_dir(home.path().join("root")).expect("folder");
+    let name = format!("{}/x:1", server.host());
+    let pull = command(home.path(), &["pull", "--insecure", &name]);
+    // The mount is seen by the shell and by what it starts, and goes with them.
+    let script = "mount -t tmpfs -o size=2m none \"$HYPERION_ROOT\" && exec \"$@\"";
+    let output = Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .arg(pull.get_program())
+        .args(pull.get_args())
+        .env_clear()
+        .envs(
+            pull.get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{told}");
+    assert!(
+        told.contains("the image needs 4000000 more bytes"),
+        "{told}"
+    );
+    assert!(told.contains("hint: `hyperion image prune`"), "{told}");
+    let layer = Digest::of(&image.layer).to_string();
+    assert!(
+        !server
+            .requests()
+            .iter()
+            .any(|request| request.target.ends_with(&layer))
+    );
+}
+
 /// A registry that holds `image`, and lets nobody have more than the first
 /// `until` bytes of its layer before `open` is set.
 fn stalling(image: &Arc<Image>, until: usize, open: &Arc<AtomicBool>) -> HttpServer {

@@ -7,6 +7,7 @@
 mod command;
 mod mpi;
 mod page;
+mod registry;
 mod sample;
 mod stage;
 mod start;
@@ -30,6 +31,7 @@ const PARTS: &[(&str, Part)] = &[
     ("parallel", start::parallel),
     ("memory", start::memory),
     ("unpack", unpack::rows),
+    ("registry", registry::rows),
     ("cached", start::cached),
     ("messages", mpi::messages),
     ("heat", mpi::heat),

@@ -19,8 +19,6 @@ use super::error::RegistryError;
 use super::{Access, Event, Progress};
 use crate::reference::DEFAULT_REGISTRY;
 
-/// The longest silence that is waited out.
-pub(super) const SILENCE: Duration = Duration::from_secs(60);
 /// The longest pause that a registry may ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The largest answer of a token server or error text that is read, in bytes.
@@ -99,7 +97,7 @@ impl<'a> Endpoint<'a> {
                 RegistryError::PlainHttp { .. }
                 | RegistryError::Refused { .. }
                 | RegistryError::Network { .. },
-            ) = endpoint.within(SILENCE, probe.send()).await
+            ) = endpoint.within(access.backoff.silence, probe.send()).await
             {
                 endpoint.base =
                     Url::parse(&format!("http://{address}/")).map_err(|_| bad_host())?;
@@ -149,7 +147,7 @@ impl<'a> Endpoint<'a> {
     ) -> Result<Response, RegistryError> {
         let mut failures = 0;
         loop {
-            match self.send_once(action, SILENCE, &make).await {
+            match self.send_once(action, self.silence(), &make).await {
                 Err(e) if e.is_transient() => self.pause(&mut failures, e).await?,
                 other => return other,
             }
@@ -369,7 +367,7 @@ impl<'a> Endpoint<'a> {
                     }
                 }
             };
-            let response = self.within(SILENCE, request.send()).await?;
+            let response = self.within(self.silence(), request.send()).await?;
             let status = response.status();
             let result = match status {
                 StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => {
@@ -406,7 +404,7 @@ impl<'a> Endpoint<'a> {
         limit: u64,
     ) -> Result<Vec<u8>, RegistryError> {
         let mut bytes = Vec::new();
-        while let Some(chunk) = self.within(SILENCE, response.chunk()).await? {
+        while let Some(chunk) = self.within(self.silence(), response.chunk()).await? {
             if (bytes.len() + chunk.len()) as u64 > limit {
                 return Err(RegistryError::TooLarge {
                     host: self.host.clone(),
@@ -451,6 +449,11 @@ impl<'a> Endpoint<'a> {
         // The other side must not write to the user's terminal.
         let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
         plain.take(300).collect::<String>().trim().to_owned()
+    }
+
+    /// The longest silence that is waited out.
+    pub(super) fn silence(&self) -> Duration {
+        self.access.backoff.silence
     }
 
     pub(super) fn protocol(&self, what: &'static str) -> RegistryError {

@@ -7,7 +7,7 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::mpsc;
 
-use super::client::{Action, Endpoint, SILENCE};
+use super::client::{Action, Endpoint};
 use super::error::RegistryError;
 use super::{Event, blocking};
 use crate::store::{BlobLock, Descriptor, PartialBlob, Store, StoreError};
@@ -109,7 +109,9 @@ impl Endpoint<'_> {
                     offset => request.header(RANGE, format!("bytes={offset}-")),
                 }
             };
-            let response = self.send_once(Action::Pull, SILENCE, request).await?;
+            let response = self
+                .send_once(Action::Pull, self.silence(), request)
+                .await?;
             match response.status() {
                 StatusCode::PARTIAL_CONTENT if begins_at(&response, offset) => return Ok(response),
                 // A server that cannot resume begins anew, by itself or asked again.
@@ -155,7 +157,7 @@ impl Endpoint<'_> {
             (partial, Ok(()))
         });
         let received = loop {
-            match self.within(SILENCE, response.chunk()).await {
+            match self.within(self.silence(), response.chunk()).await {
                 Ok(Some(chunk)) => {
                     done += chunk.len() as u64;
                     if done > size {

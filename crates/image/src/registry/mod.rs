@@ -73,6 +73,8 @@ pub struct Backoff {
     pub attempts: u32,
     /// The pause after the first failure.
     pub first: Duration,
+    /// The longest silence that is waited out; more is a failure.
+    pub silence: Duration,
 }
 
 impl Default for Backoff {
@@ -80,6 +82,7 @@ impl Default for Backoff {
         Self {
             attempts: 5,
             first: Duration::from_millis(500),
+            silence: Duration::from_secs(60),
         }
     }
 }

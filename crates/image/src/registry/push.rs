@@ -15,7 +15,7 @@ use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::client::{Action, Endpoint, SILENCE};
+use super::client::{Action, Endpoint};
 use super::error::RegistryError;
 use super::manifest::{IndexEntry, OCI_INDEX, OCI_MANIFEST};
 use super::platform::Platform;
@@ -407,9 +407,9 @@ impl Push<'_> {
             }
             // When all is there a registry may copy it once more before it answers.
             let patience = if done == blob.size {
-                SILENCE * 10
+                self.endpoint.silence() * 10
             } else {
-                SILENCE
+                self.endpoint.silence()
             };
             if since.elapsed() > patience {
                 return Err(RegistryError::Silent {

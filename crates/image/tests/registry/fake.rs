@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hyperion_image::registry::{Access, Credentials, Pulled, RegistryError, pull, push};
 use hyperion_image::{Digest, ImageReference, Store, StoreError};
@@ -121,6 +122,29 @@ fn a_cut_connection_is_resumed_where_it_broke() {
     let resumed: Vec<_> = server.requests().iter().filter_map(offset).collect();
     assert_eq!(resumed, [50_000]);
     assert_eq!(partials(&store), 0);
+}
+
+#[test]
+fn a_silent_server_is_asked_again() {
+    let sample = Arc::new(sample());
+    let asked = AtomicBool::new(false);
+    let server = server(&sample, move |sample, request, out| {
+        asked.fetch_or(offset(request).is_some(), Ordering::SeqCst);
+        (is_layer(sample, request) && offset(request).is_none()).then(|| {
+            cut(out, sample.layer(), 50_000)?;
+            out.flush()?;
+            // Open and silent until the next request has come.
+            hyperion_testkit::wait_until(Duration::from_secs(60), || asked.load(Ordering::SeqCst));
+            Ok(())
+        })
+    });
+    let (_dir, store) = store();
+    let mut access = insecure();
+    access.backoff.silence = Duration::from_millis(200);
+    let pulled = pull(&access, &store, &name(&server), None, &()).expect("pulled");
+    assert_eq!(pulled.digest, sample.digest);
+    let resumed: Vec<_> = server.requests().iter().filter_map(offset).collect();
+    assert_eq!(resumed, [50_000]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn insecure() -> Access {
         backoff: Backoff {
             attempts: 4,
             first: Duration::from_millis(1),
+            ..Backoff::default()
         },
         ..Access::default()
     }
