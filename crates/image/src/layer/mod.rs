@@ -6,8 +6,14 @@
 //! and to take over extended attributes that mean something to overlayfs.
 
 pub mod erofs;
+mod fuzz;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod layer_tests;
 pub mod stream;
 pub(crate) mod tar;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod unpack;
 
 use std::io;
@@ -17,6 +23,7 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
+pub use fuzz::fuzz_layer;
 pub use stream::LayerStream;
 
 /// What is wrong with a layer, or with the place it is unpacked to.

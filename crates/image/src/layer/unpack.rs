@@ -55,7 +55,7 @@ pub fn unpack(
     let mut unpacker = Unpacker {
         root: Rc::new(root),
         open: HashMap::new(),
-        folders: BTreeMap::new(),
+        folders: BTreeMap::from([(Vec::new(), IMPLICIT)]),
         owners,
     };
     let mut tar = Tar::new(layer);
@@ -75,6 +75,19 @@ const OPEN_FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK);
+
+/// A folder that no entry describes, the same whenever it is unpacked.
+const IMPLICIT: (u32, Timestamps) = {
+    let start = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: start,
+        last_modification: start,
+    };
+    (0o755, times)
+};
 
 struct Unpacker {
     root: Rc<OwnedFd>,
@@ -141,12 +154,12 @@ impl Unpacker {
         if let Some(fd) = self.open.get(&name) {
             return Ok(Rc::clone(fd));
         }
-        let open = || open_inside(&self.root, &name, OPEN_FOLDER);
-        let fd = match open() {
+        let fd = match open_inside(&self.root, &name, OPEN_FOLDER) {
             Err(Errno::NOENT) => {
                 let (last, parents) = (parts[parts.len() - 1], &parts[..parts.len() - 1]);
                 let parent = self.folder(parents, path)?;
-                rustix::fs::mkdirat(&*parent, last, Mode::from_raw_mode(0o755))
+                self.folders.insert(name.clone(), IMPLICIT);
+                rustix::fs::mkdirat(&*parent, last, Mode::RWXU)
                     .and_then(|()| open_inside(&self.root, &name, OPEN_FOLDER))
             }
             other => other,
@@ -377,9 +390,7 @@ impl Unpacker {
             };
             let fd = fd.as_ref().unwrap_or(&self.root);
             let settle = || {
-                if mode & 0o700 != 0o700 {
-                    rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?;
-                }
+                rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))?;
                 rustix::fs::futimens(fd, &times)
             };
             settle().map_err(|errno| make_error(&path, errno))?;
