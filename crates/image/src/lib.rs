@@ -8,9 +8,12 @@
 //! **Architecture invariant:** this crate prints nothing and reads no
 //! environment; where things lie and what the host can do comes in as arguments.
 
+pub mod archive;
+pub mod bootstrap;
 pub mod digest;
 #[doc(hidden)]
 pub mod failpoint;
+pub mod import;
 pub mod layer;
 pub mod reference;
 pub mod registry;

@@ -10,6 +10,7 @@ mod fuzz;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod layer_tests;
+pub mod pack;
 pub mod stream;
 pub(crate) mod tar;
 #[cfg(test)]
@@ -87,6 +88,9 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// There is nothing in it, or it is no tar archive.
+    #[error("the archive has no entries")]
+    Empty,
     /// More entries than allowed.
     #[error("the layer has more than {0} entries")]
     Entries(u64),

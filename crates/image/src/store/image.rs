@@ -33,24 +33,34 @@ pub struct LayerRecord {
 #[serde(rename_all = "PascalCase", default)]
 pub struct RuntimeConfig {
     /// The environment, `NAME=value`.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// What always comes first in the command.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
     /// The arguments when the user gives none.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// `user[:group]`, by name or number; empty is root.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub user: String,
     /// The folder to start in; empty is `/`.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub working_dir: String,
     /// The signal that asks it to stop; `SIGTERM` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
     /// The image's labels.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(
+        deserialize_with = "or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -95,13 +105,14 @@ pub(crate) struct Manifest {
     pub(crate) layers: Vec<Descriptor>,
 }
 
-/// The parts of an image's config that are read here.
-#[derive(Debug, Deserialize)]
+/// The parts of an image's config that are read and written here.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Config {
     #[serde(default)]
     pub(crate) architecture: String,
     #[serde(default)]
     pub(crate) os: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) created: Option<String>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) config: RuntimeConfig,
@@ -113,6 +124,8 @@ pub(crate) struct Config {
 /// The layers as the config names them.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct RootFs {
+    #[serde(default, rename = "type")]
+    pub(crate) kind: String,
     #[serde(default)]
     pub(crate) diff_ids: Vec<Digest>,
 }
@@ -122,12 +135,16 @@ pub(crate) struct RootFs {
 #[serde(default)]
 pub struct HistoryEntry {
     /// When (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// By which command.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub created_by: String,
     /// A remark.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub comment: String,
     /// It changed only the config and has no layer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
 

@@ -18,6 +18,7 @@
 //! **Architecture invariant:** opening, resolving and leasing never scan:
 //! they are on the start path of every job.
 
+mod assemble;
 mod blob;
 mod image;
 mod prune;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use thiserror::Error;
 
+pub use assemble::NewImage;
 pub use blob::{BlobLock, NewBlob, PartialBlob};
 pub(crate) use image::Manifest;
 pub use image::{Descriptor, HistoryEntry, ImageRecord, LayerRecord, RuntimeConfig};

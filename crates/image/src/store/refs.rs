@@ -120,7 +120,10 @@ impl Store {
     }
 
     /// Gives what a text means when it is a name.
-    pub(super) fn named(&self, text: &str) -> Result<Option<Reference>, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn named(&self, text: &str) -> Result<Option<Reference>, StoreError> {
         match canonical(text) {
             Ok(name) => self.read_ref(&name),
             // What cannot be a name may still be a digest.
