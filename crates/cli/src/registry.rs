@@ -11,7 +11,7 @@ use crate::args::OutputFormat;
 use crate::context::Context;
 
 /// Flags of every verb that talks to a registry.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RegistryArgs {
     /// Allow HTTP, and HTTPS with a certificate that cannot be verified
     #[arg(long)]

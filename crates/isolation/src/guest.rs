@@ -12,7 +12,7 @@ use hyperion_sys::{process, signals};
 use rustix::process::Pid;
 
 use crate::error::from_errno;
-use crate::protocol::{Config, Event, FileKind, Reply, Request};
+use crate::protocol::{Config, Event, FileEntry, Reply, Request};
 use crate::wire::{Frame, Wire};
 use crate::{Sandbox, SandboxError, SandboxRecord, Spawned};
 
@@ -186,15 +186,15 @@ impl Sandbox for Guest {
         }
     }
 
-    fn file_kind(&mut self, path: &str) -> Result<Option<FileKind>, SandboxError> {
+    fn look(&mut self, path: &str) -> Result<Option<FileEntry>, SandboxError> {
         self.ask(
-            &Request::Kind {
+            &Request::Look {
                 path: path.to_owned(),
             },
             &[],
         )?;
         match self.answer()? {
-            Reply::KindIs { kind } => Ok(kind),
+            Reply::Found { entry } => Ok(entry),
             _ => Err(nonsense()),
         }
     }

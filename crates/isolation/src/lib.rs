@@ -24,7 +24,7 @@ use hyperion_sys::cgroup::Cgroup;
 use serde::{Deserialize, Serialize};
 
 pub use error::SandboxError;
-pub use protocol::{Event, FileKind};
+pub use protocol::{Event, FileEntry, FileKind};
 
 /// A way to fence programs.
 pub trait Isolation {
@@ -109,11 +109,11 @@ pub trait Sandbox {
     /// [`SandboxError::Lost`].
     fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError>;
 
-    /// Tells what a path inside is, links followed.
+    /// Tells what is at a path inside, links followed.
     ///
     /// # Errors
     /// [`SandboxError::Lost`].
-    fn file_kind(&mut self, path: &str) -> Result<Option<FileKind>, SandboxError>;
+    fn look(&mut self, path: &str) -> Result<Option<FileEntry>, SandboxError>;
 
     /// Gives what all processes inside have used together so far.
     fn usage(&self) -> Usage;

@@ -53,8 +53,8 @@ pub enum Request {
         /// Absolute path inside.
         path: String,
     },
-    /// Tell what a path is.
-    Kind {
+    /// Tell what is at a path.
+    Look {
         /// Absolute path inside.
         path: String,
     },
@@ -116,27 +116,36 @@ pub enum Reply {
         /// Sorted.
         names: Vec<String>,
     },
-    /// What a path is.
-    KindIs {
+    /// What is at a path.
+    Found {
         /// `None` when there is nothing.
-        kind: Option<FileKind>,
+        entry: Option<FileEntry>,
     },
     /// Something happened that nobody asked for.
     Event(Event),
 }
 
-/// What a path is.
+/// What a path is, links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
-    /// A regular file that may be executed.
-    Executable,
-    /// Another regular file.
+    /// A regular file.
     File,
     /// A folder.
     Folder,
     /// A device, socket or pipe.
     Other,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// What it is.
+    pub kind: FileKind,
+    /// Somebody may execute it.
+    pub executable: bool,
+    /// The path with all links followed.
+    pub path: String,
 }
 
 /// Something that happened inside.

@@ -73,6 +73,19 @@ impl FromStr for MpiChoice {
     }
 }
 
+/// What becomes of the look at program and host before the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preflight {
+    /// It is taken when there are several ranks, and said when something is wrong.
+    #[default]
+    Quiet,
+    /// It is taken and said.
+    Show,
+    /// It is taken and said, and the job ends there.
+    Only,
+}
+
 /// The parallel shape of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -87,6 +100,8 @@ pub struct Parallel {
     pub oversubscribe: bool,
     /// How ranks find each other.
     pub mpi: MpiChoice,
+    /// What becomes of the look before the start.
+    pub preflight: Preflight,
 }
 
 impl Default for Parallel {
@@ -97,6 +112,7 @@ impl Default for Parallel {
             bind: Binding::None,
             oversubscribe: false,
             mpi: MpiChoice::Auto,
+            preflight: Preflight::Quiet,
         }
     }
 }

@@ -21,7 +21,7 @@ pub mod usage;
 
 pub use class::Class;
 pub use ids::{JobId, Name, Rank};
-pub use job::{JobSpec, Level, MpiChoice, Parallel};
+pub use job::{JobSpec, Level, MpiChoice, Parallel, Preflight};
 pub use mount::{Mount, MountKind, Propagation};
 pub use plan::NodePlan;
 pub use probe::{Check, Verdict};

@@ -498,7 +498,10 @@ fn open_mpi(
     };
     notes.add(
         "start",
-        format!("{mpirun} starts {} in one sandbox", count(ask.ranks, "rank")),
+        format!(
+            "{mpirun} starts {} in one sandbox",
+            count(ask.ranks, "rank")
+        ),
         "Open MPI needs PMIx, which its own launcher serves",
     );
     Ok(LaunchKind::OpenMpi(OpenMpi {

@@ -21,7 +21,7 @@ pub struct Size {
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "ask")]
+#[serde(rename_all = "kebab-case")]
 pub enum Ask {
     /// Send me the job's output from now on, take my input, tell me the end.
     Attach {
@@ -58,7 +58,7 @@ pub enum Ask {
 
 /// What a supervisor tells.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "tell")]
+#[serde(rename_all = "kebab-case")]
 pub enum Tell {
     /// All ranks run.
     Started,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use hyperion_image::registry::{self, Platform};
-use hyperion_image::{ImageReference, Store};
+use hyperion_image::{ImageRecord, ImageReference, Store};
 
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -45,4 +45,12 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Brings an image that a job needs, as `hyperion pull` would.
+pub(crate) fn bring(ctx: &Context, store: &Store, name: &str) -> anyhow::Result<ImageRecord> {
+    let reference: ImageReference = name.parse()?;
+    let access = RegistryArgs::default().access(ctx);
+    registry::pull(&access, store, &reference, None, &Shown::new(ctx.output))?;
+    Ok(store.resolve(name)?)
 }

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::{ArgAction, ValueEnum};
-use hyperion_image::Store;
-use hyperion_image::store::ImageRecord;
+use hyperion_image::{ImageRecord, Owners, RootPolicy, Store, StoreError};
 use hyperion_isolation::Isolation;
 use hyperion_isolation::container::ContainerIsolation;
 use hyperion_isolation::process::ProcessIsolation;
@@ -17,10 +16,12 @@ use hyperion_model::report::Phase;
 use hyperion_model::units::parse_duration;
 use hyperion_model::{
     Binding, Bytes, Cores, CpuSet, JobId, JobSpec, Level, Mount, MountKind, MpiChoice, Name,
-    NodePlan, Parallel, Resources, Rlimit, RootSource, RootSpec, SandboxSpec, UsernsMode,
+    NodePlan, Parallel, Preflight, Resources, Rlimit, RootSource, RootSpec, SandboxSpec,
+    UsernsMode,
 };
+use hyperion_mpi::layout::NumaNode;
 use hyperion_node::Jobs;
-use hyperion_node::supervisor::{Launch, start};
+use hyperion_node::supervisor::{HostFacts, Launch, start};
 use hyperion_sys::host::{self, Host};
 
 use crate::context::Context;
@@ -227,12 +228,13 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let id = JobId::from_random(random()?);
     let jobs = Jobs::new(&ctx.root);
     let scratch = ctx.root.join("jobs").join(id.as_str()).join("scratch");
+    let userns = userns(level, &args, &id);
     let mut keep = Vec::new();
     let (image, source) = match level {
         Level::Process => (None, RootSource::Host),
         Level::Container => {
             let name = args.words.remove(0);
-            let (record, source, lease) = find_image(ctx, &name, &args.pull)?;
+            let (record, source, lease) = find_image(ctx, &name, &args.pull, &userns)?;
             keep.extend(lease);
             (Some((name, record)), source)
         }
@@ -248,7 +250,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 source,
                 scratch: (level == Level::Container && !args.read_only).then_some(scratch),
             },
-            userns: userns(level, &args, &id),
+            userns,
             container: job.container.clone(),
             resources: job.resources.clone(),
         },
@@ -276,8 +278,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         program: std::env::current_exe().context("cannot find the file of this program")?,
         began,
         phases,
-        host_cpus: host.cpus,
-        host_memory: host.memory,
+        host: host.facts(),
         attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| tty))),
         keep,
     };
@@ -327,6 +328,7 @@ fn find_image(
     ctx: &Context,
     name: &str,
     pull: &str,
+    userns: &UsernsMode,
 ) -> anyhow::Result<(Option<ImageRecord>, RootSource, Option<Lease>)> {
     if name.starts_with('/') || name.starts_with("./") || name.starts_with("../") {
         let path = Path::new(name)
@@ -339,10 +341,48 @@ fn find_image(
         };
         return Ok((None, source, None));
     }
-    let _ = pull;
     let store = Store::open(&ctx.images())?;
-    let record = store.resolve(name)?;
-    bail!("image {} has no root yet", record.digest)
+    let record = match (pull, store.resolve(name)) {
+        ("always", _) => super::pull::bring(ctx, &store, name)?,
+        ("missing", Err(StoreError::NoImage(_))) => super::pull::bring(ctx, &store, name)?,
+        (_, found) => found?,
+    };
+    let owners = if *userns == UsernsMode::Single {
+        Owners::Caller
+    } else {
+        Owners::Keep
+    };
+    let policy = RootPolicy::new(can_mount_files(), owners);
+    if matches!(userns, UsernsMode::Subordinate { .. }) && !store.is_prepared(&record, &policy) {
+        // Files get their owners only from inside a user namespace that has them.
+        let prepare = || {
+            store
+                .prepare(&record, &policy)
+                .map_err(std::io::Error::other)
+        };
+        hyperion_sys::userns::run_inside(userns, prepare)
+            .context("cannot make a user namespace to unpack the image in")?
+            .context("cannot unpack the image")?;
+    }
+    let root = store.rootfs(&record, &policy)?;
+    Ok((Some(record), root.source, Some(root.lease.into())))
+}
+
+/// Tells whether this process can mount an EROFS file without a loop device.
+fn can_mount_files() -> bool {
+    let since = |major: u32, minor: u32| {
+        let release = rustix::system::uname();
+        let text = release.release().to_string_lossy().into_owned();
+        let mut numbers = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|n| n.parse().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+    };
+    let known = || {
+        let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        text.lines().any(|l| l.trim() == "erofs")
+    };
+    rustix::process::geteuid().is_root() && since(6, 12) && known() && in_path("mkfs.erofs")
 }
 
 /// Decides how ids inside relate to those outside.
@@ -403,6 +443,26 @@ impl HostSize {
         Self {
             cpus,
             memory: memory.unwrap_or_default(),
+        }
+    }
+
+    /// Gives what a supervisor must know of this host.
+    fn facts(&self) -> HostFacts {
+        let host = Host::at("/");
+        let topology = host::topology(&host);
+        let nodes = topology.nodes.iter().map(|n| NumaNode {
+            id: n.id,
+            cpus: n.cpus.clone(),
+        });
+        HostFacts {
+            cpus: self.cpus,
+            memory: self.memory,
+            allowed: topology.allowed.clone(),
+            nodes: nodes.collect(),
+            arch: rustix::system::uname()
+                .machine()
+                .to_string_lossy()
+                .into_owned(),
         }
     }
 
@@ -512,6 +572,11 @@ fn job_spec(
             bind: args.bind,
             oversubscribe: args.oversubscribe,
             mpi: args.mpi,
+            preflight: match args.preflight.as_deref() {
+                None => Preflight::Quiet,
+                Some("only") => Preflight::Only,
+                Some(_) => Preflight::Show,
+            },
         },
         container: ContainerOptions {
             read_only: args.read_only,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use hyperion_model::{RootSource, SandboxSpec, UsernsMode};
+use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -108,9 +108,9 @@ pub(super) fn assemble(
             make_dir(&bottom, "points").doing("preparing the stage")?;
             let points = mount::open_dir(&at("points")).doing("preparing the stage")?;
             let points = Root { folder: points };
-            for target in mount_points(spec) {
+            for (target, folder) in mount_points(spec) {
                 points
-                    .target(target, true)
+                    .target(target, folder)
                     .doing("preparing the mount points")?;
             }
             folders.insert(0, at("points"));
@@ -129,16 +129,27 @@ fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd,
 }
 
 /// The paths at which something will be mounted.
-fn mount_points(spec: &SandboxSpec) -> impl Iterator<Item = &Path> {
-    let own = system::FOLDERS.iter().map(Path::new);
-    own.chain(spec.container.mounts.iter().map(|m| m.target.as_path()))
+fn mount_points(spec: &SandboxSpec) -> impl Iterator<Item = (&Path, bool)> {
+    let own = system::POINTS
+        .iter()
+        .map(|&(path, folder)| (Path::new(path), folder));
+    let folder = |m: &hyperion_model::Mount| match &m.kind {
+        MountKind::Bind { source, .. } => source.is_dir(),
+        MountKind::Tmpfs { .. } => true,
+    };
+    own.chain(
+        spec.container
+            .mounts
+            .iter()
+            .map(move |m| (m.target.as_path(), folder(m))),
+    )
 }
 
 fn has_mount_points(image: &Path, spec: &SandboxSpec) -> bool {
     let Ok(folder) = mount::open_dir(image) else {
         return false;
     };
-    mount_points(spec).all(|p| mount::open_below(folder.as_fd(), p, OFlags::PATH).is_ok())
+    mount_points(spec).all(|(p, _)| mount::open_below(folder.as_fd(), p, OFlags::PATH).is_ok())
 }
 
 fn make_dir(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<()> {

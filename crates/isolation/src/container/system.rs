@@ -12,8 +12,15 @@ use rustix::fs::{CWD, Mode, OFlags};
 use super::root::Root;
 use super::setup::{Doing, Failure, is_folder};
 
-/// The folders in which system file systems are mounted.
-pub(super) const FOLDERS: [&str; 4] = ["/proc", "/sys", "/dev", "/tmp"];
+/// Where the system's file systems and files are mounted, and whether that is a folder.
+pub(super) const POINTS: [(&str, bool); 6] = [
+    ("/proc", true),
+    ("/sys", true),
+    ("/dev", true),
+    ("/tmp", true),
+    ("/etc/hosts", false),
+    ("/etc/resolv.conf", false),
+];
 
 /// Where this program's file is shown.
 pub(super) const SHIM: &str = "/dev/.hyperion/hyperion-rank";
@@ -258,8 +265,8 @@ fn populate_dev(
             ..Change::default()
         };
         mount::set_attributes(file.as_fd(), &change).doing(path)?;
-        // An image without /etc has no use for it; one that makes it a folder or a link to nowhere gets none.
-        if let Ok(target) = mount::open_below(root.as_fd(), Path::new(path), OFlags::PATH)
+        // An image that makes it a folder, or a link to nowhere, gets none.
+        if let Ok(target) = root.target(Path::new(path), false)
             && !is_folder(&target).unwrap_or(true)
         {
             mount::attach(file.as_fd(), target.as_fd()).doing(path)?;

@@ -3,7 +3,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
-use crate::protocol::FileKind;
+use crate::protocol::{FileEntry, FileKind};
 
 /// Not to be held up by a pipe or a device that hostile files may be.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -48,16 +48,23 @@ pub(super) fn list(path: &str) -> Vec<String> {
     names
 }
 
-/// Tells what a path is, links followed.
-pub(super) fn kind(path: &str) -> Option<FileKind> {
+/// Tells what is at a path, links followed.
+pub(super) fn look(path: &str) -> Option<FileEntry> {
     let meta: Metadata = fs::metadata(path).ok()?;
-    Some(if meta.is_dir() {
-        FileKind::Folder
-    } else if !meta.is_file() {
-        FileKind::Other
-    } else if meta.mode() & 0o111 != 0 {
-        FileKind::Executable
-    } else {
-        FileKind::File
+    let kind = match meta.file_type() {
+        t if t.is_dir() => FileKind::Folder,
+        t if t.is_file() => FileKind::File,
+        _ => FileKind::Other,
+    };
+    let executable = kind == FileKind::File && meta.mode() & 0o111 != 0;
+    let path = fs::canonicalize(path)
+        .ok()?
+        .into_os_string()
+        .into_string()
+        .ok()?;
+    Some(FileEntry {
+        kind,
+        executable,
+        path,
     })
 }

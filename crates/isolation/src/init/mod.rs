@@ -194,9 +194,9 @@ impl Init {
                 },
                 &[],
             )?,
-            Request::Kind { path } => self.wire.send(
-                &Reply::KindIs {
-                    kind: files::kind(&path),
+            Request::Look { path } => self.wire.send(
+                &Reply::Found {
+                    entry: files::look(&path),
                 },
                 &[],
             )?,

@@ -93,10 +93,7 @@ mod tests {
             kept += 1;
         }
         assert!(kept > 500 && kept * VALUE_MAX <= RANK_BYTES_MAX, "{kept}");
-        assert_eq!(
-            store.put(Rank(0), "another", &value),
-            Err("store_full")
-        );
+        assert_eq!(store.put(Rank(0), "another", &value), Err("store_full"));
         assert_eq!(store.put(Rank(1), "another", "y"), Ok(()));
     }
 

@@ -12,6 +12,8 @@
 //! ```
 
 mod clients;
+mod pmi;
+mod preflight;
 mod ranks;
 mod report;
 mod streams;
@@ -25,7 +27,9 @@ use std::time::{Duration, Instant};
 use hyperion_isolation::wire::Wire;
 use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage};
 use hyperion_model::report::{Exit, Phase};
-use hyperion_model::{Bytes, NodePlan};
+use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
+use hyperion_mpi::decide::Refusal;
+use hyperion_mpi::layout::{LayoutError, NumaNode, layout};
 use hyperion_sys::process::{self, Fork};
 use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
 use jiff::Timestamp;
@@ -38,6 +42,8 @@ use crate::jobs::{End, Failure, JobFolder, Jobs, Running};
 use crate::log::Writer;
 use crate::talk::{Size, Tell};
 use clients::Clients;
+use pmi::Pmi;
+use preflight::Decision;
 use ranks::RankState;
 use streams::Streams;
 
@@ -61,15 +67,44 @@ pub struct Launch {
     pub began: Instant,
     /// What has been done so far.
     pub phases: Vec<Phase>,
-    /// The host's processors.
-    pub host_cpus: u32,
-    /// The host's memory.
-    pub host_memory: Bytes,
+    /// What this host has.
+    pub host: HostFacts,
     /// Whether the starting command stays attached: does input come, and the
     /// size of its terminal.
     pub attach: Option<(bool, Option<Size>)>,
     /// What must stay open as long as the job lives: the lease of its image.
     pub keep: Vec<OwnedFd>,
+}
+
+/// What a supervisor must know of its host.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    /// How many processors this process may use.
+    pub cpus: u32,
+    /// All memory.
+    pub memory: Bytes,
+    /// The processors that this process may use.
+    pub allowed: CpuSet,
+    /// Which processors are near which memory.
+    pub nodes: Vec<NumaNode>,
+    /// The architecture, in the words of `uname -m`.
+    pub arch: String,
+}
+
+impl HostFacts {
+    /// Gives the processors that a job with these limits may use.
+    fn allowed(&self, resources: &Resources) -> CpuSet {
+        match &resources.cpuset {
+            Some(asked) => CpuSet(asked.0.intersection(&self.allowed.0).copied().collect()),
+            None => self.allowed.clone(),
+        }
+    }
+
+    /// Counts them.
+    fn usable_cpus(&self, resources: &Resources) -> u32 {
+        let allowed = self.allowed(resources).len();
+        u32::try_from(allowed).unwrap_or(self.cpus)
+    }
 }
 
 /// Starts the supervisor of a job and gives the connection to it.
@@ -113,6 +148,10 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         signals,
         sandbox: None,
         streams: Streams::new(log),
+        decision: None,
+        pmi: None,
+        places: Vec::new(),
+        leader: None,
         ranks: BTreeMap::new(),
         execs: BTreeMap::new(),
         repeats: Vec::new(),
@@ -138,6 +177,10 @@ enum Problem {
     Io(#[from] io::Error),
     #[error(transparent)]
     Job(#[from] crate::jobs::JobError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the ranks do not fit this host")]
+    Layout(#[from] LayoutError),
     #[error("the output folder {} cannot be used", path.display())]
     OutputDir { path: PathBuf, source: io::Error },
 }
@@ -148,6 +191,13 @@ struct Supervisor {
     signals: SignalFd,
     sandbox: Option<Box<dyn Sandbox>>,
     streams: Streams,
+    /// How the ranks are started.
+    decision: Option<Decision>,
+    pmi: Option<Pmi>,
+    /// The processors of each rank.
+    places: Vec<Option<CpuSet>>,
+    /// An `mpirun` that starts the ranks: whether it still runs.
+    leader: Option<bool>,
     ranks: BTreeMap<u32, RankState>,
     /// Commands beside the ranks: their number in the sandbox, and whose they are.
     execs: BTreeMap<u32, u64>,
@@ -176,6 +226,7 @@ impl Supervisor {
         // Nothing holds the other ends any more: what is left in the pipes is all there is.
         self.streams.drain(&mut self.clients);
         let code = match (&outcome, self.failed_exit) {
+            (Err(Problem::Refused(refusal)), None) => refusal.exit_code(),
             (Err(Problem::Sandbox(e)), None) => e.spawn_exit_code().unwrap_or(125),
             (Err(_), None) => 125,
             (_, Some(exit)) => exit.shell_code(),
@@ -219,7 +270,6 @@ impl Supervisor {
     }
 
     fn up(&mut self) -> Result<(), Problem> {
-        let folder = &self.launch.folder;
         self.phases.push(Phase {
             name: "supervisor".into(),
             took: self
@@ -228,6 +278,18 @@ impl Supervisor {
                 .elapsed()
                 .saturating_sub(total(&self.phases)),
         });
+        let job = &self.launch.plan.job;
+        let parallel = &job.parallel;
+        // Before anything is made: a layout that does not fit is refused with nothing to undo.
+        self.places = layout(
+            parallel.ranks,
+            parallel.cpus_per_rank,
+            parallel.bind,
+            &self.launch.host.nodes,
+            &self.launch.host.allowed(&job.resources),
+            parallel.oversubscribe,
+        )?;
+        let folder = &self.launch.folder;
         let since = Instant::now();
         let stage = Stage {
             folder: folder.stage(),
@@ -243,11 +305,17 @@ impl Supervisor {
             .create(&self.launch.plan.sandbox, &stage)?;
         self.sandbox = Some(sandbox);
         self.phase("sandbox", since);
+        let since = Instant::now();
+        self.decision = self.preflight()?;
+        self.phase("preflight", since);
         Ok(())
     }
 
     /// Runs the ranks once, or as often as asked.
     fn run_all(&mut self) -> Result<(), Problem> {
+        if self.decision.is_none() {
+            return Ok(());
+        }
         let repeat = self.launch.plan.job.repeat.max(1);
         for _ in 0..repeat {
             let since = Instant::now();
@@ -260,7 +328,7 @@ impl Supervisor {
                 self.record_running()?;
                 self.clients.tell_all(&Tell::Started);
             }
-            while self.ranks.values().any(RankState::runs) {
+            while self.runs() {
                 self.turn()?;
             }
             self.repeats.push(since.elapsed());
@@ -269,6 +337,12 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether anything of the job still runs.
+    fn runs(&self) -> bool {
+        self.leader
+            .unwrap_or_else(|| self.ranks.values().any(RankState::runs))
     }
 
     fn record_running(&self) -> Result<(), Problem> {
@@ -288,7 +362,7 @@ impl Supervisor {
     fn turn(&mut self) -> Result<(), Problem> {
         // Before waiting: an end may have come together with an answer.
         self.serve_sandbox()?;
-        if !self.ranks.values().any(RankState::runs) {
+        if !self.runs() {
             return Ok(());
         }
         let Some(sandbox) = &self.sandbox else {
@@ -301,6 +375,7 @@ impl Supervisor {
         // While a client is slow to take what was written, no more is read: a
         // program that writes to a pipe is held up the same way.
         let streams = self.streams.poll_set(&mut fds, !self.clients.congested());
+        let pmi = self.pmi.as_ref().map_or(0..0, |p| p.poll_set(&mut fds));
         let timeout = self.timeout();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -316,6 +391,7 @@ impl Supervisor {
         // Output before ends: what a rank wrote last comes before the news of its end.
         self.streams
             .serve(&ready[streams.clone()], &mut self.clients)?;
+        self.serve_pmi(&ready[pmi])?;
         self.serve_clients(&ready[clients])?;
         if !ready[1].is_empty() {
             self.serve_sandbox()?;
@@ -375,6 +451,11 @@ impl Supervisor {
             match event {
                 Event::Joined { id } => self.rank_joined(id),
                 Event::Ended { id, .. } if self.execs.contains_key(&id) => self.exec_ended(&event),
+                Event::Ended {
+                    id: ranks::LEADER,
+                    exit,
+                    ..
+                } => self.leader_ended(exit)?,
                 Event::Ended { .. } => self.rank_ended(&event)?,
             }
         }
@@ -390,6 +471,9 @@ impl Supervisor {
             next = cause.source();
         }
         let what = problem.to_string();
+        if let Problem::Refused(refusal) = problem {
+            causes.push(refusal.cause.clone());
+        }
         let hint = report::hint(problem);
         self.failure.get_or_insert(Failure {
             rank: None,

@@ -6,9 +6,13 @@ use std::time::Instant;
 
 use hyperion_isolation::Event;
 use hyperion_model::report::{Exit, RankReport};
-use hyperion_model::{Bytes, Level, ProcessSpec};
+use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
+use hyperion_mpi::decide::LaunchKind;
+use hyperion_mpi::env::{Position, is_foreign_launcher_variable, rank_env};
+use hyperion_mpi::openmpi::OpenMpi;
 use hyperion_sys::signals;
 
+use super::pmi::Pmi;
 use super::streams::Owner;
 use super::{FAILURE_GRACE, Problem, Supervisor, report};
 use crate::jobs::Failure;
@@ -16,6 +20,9 @@ use crate::log::Stream;
 
 /// Numbers of commands beside the ranks start here.
 pub(super) const EXEC_BASE: u32 = 1 << 24;
+
+/// The number of an `mpirun` that starts the ranks.
+pub(super) const LEADER: u32 = (1 << 24) - 1;
 
 /// What a program finds its programs with when nobody says otherwise: docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,6 +36,15 @@ pub(super) struct RankState {
 }
 
 impl RankState {
+    fn started_now() -> Self {
+        Self {
+            started: Instant::now(),
+            ended: None,
+            io: (0, 0),
+            times: Default::default(),
+        }
+    }
+
     /// Tells whether it has not ended yet.
     pub(super) fn runs(&self) -> bool {
         self.ended.is_none()
@@ -48,7 +64,18 @@ impl Supervisor {
             self.streams.output_dir = Some(dir.clone());
         }
         self.ranks.clear();
-        for rank in 0..job.parallel.ranks {
+        let Some(decision) = &self.decision else {
+            return Ok(());
+        };
+        let processes = decision.processes;
+        match decision.kind.clone() {
+            LaunchKind::OpenMpi(open_mpi) => return self.start_open_mpi(&open_mpi),
+            LaunchKind::Pmi1 => {
+                self.pmi = Some(Pmi::new(processes, &format!("kvs_{}", self.launch.plan.id)))
+            }
+            LaunchKind::None => {}
+        }
+        for rank in 0..processes {
             self.start_rank(rank)?;
         }
         Ok(())
@@ -58,28 +85,74 @@ impl Supervisor {
         let job = &self.launch.plan.job;
         let tty = job.tty && rank == 0;
         let stdin = job.interactive && rank == 0;
-        let process = self.rank_process(rank, tty);
-        let fds = self.streams_for(Owner::Rank(rank), tty, stdin)?;
+        let owner = Owner::Rank(rank);
+        let mut fds = self.streams_for(owner, tty, stdin)?;
+        // With a terminal or without, the standard streams are 0 to 2 and this is the next.
+        let pmi = self.pmi.as_mut().map(|p| p.connect(rank)).transpose()?;
+        let process = self.rank_process(rank, tty, pmi.is_some().then_some(3));
+        fds.extend(pmi);
+        self.spawn_for(owner, rank, &process, fds)?;
+        self.ranks.insert(rank, RankState::started_now());
+        Ok(())
+    }
+
+    /// Starts a process of the job and takes its terminal, if it has one.
+    fn spawn_for(
+        &mut self,
+        owner: Owner,
+        id: u32,
+        process: &ProcessSpec,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Problem> {
         let Some(sandbox) = &mut self.sandbox else {
             return Ok(());
         };
-        let spawned = sandbox.spawn(rank, &process, fds)?;
+        let spawned = sandbox.spawn(id, process, fds)?;
         if let Some(master) = spawned.terminal {
-            self.streams.terminal(Owner::Rank(rank), master)?;
+            self.streams.terminal(owner, master)?;
             if let Some(size) = self.clients.size {
-                self.streams
-                    .resize(Owner::Rank(rank), size.rows, size.columns);
+                self.streams.resize(owner, size.rows, size.columns);
             }
         }
-        self.ranks.insert(
-            rank,
-            RankState {
-                started: Instant::now(),
-                ended: None,
-                io: (0, 0),
-                times: Default::default(),
-            },
-        );
+        Ok(())
+    }
+
+    /// Starts an `mpirun` inside that starts the ranks, each beside a shim that
+    /// puts it on its own streams and tells how it ends.
+    fn start_open_mpi(&mut self, open_mpi: &OpenMpi) -> Result<(), Problem> {
+        let Some(sandbox) = &mut self.sandbox else {
+            return Ok(());
+        };
+        let shim = sandbox.shim_folder().join("hyperion-rank");
+        if self.launch.plan.job.level == Level::Process && !shim.exists() {
+            std::os::unix::fs::symlink(&self.launch.program, &shim)?;
+        }
+        for rank in 0..open_mpi.ranks {
+            let output = self.streams.output(Owner::Rank(rank), Stream::Out)?;
+            let error = self.streams.output(Owner::Rank(rank), Stream::Err)?;
+            let place = self.places.get(rank as usize).cloned().flatten();
+            if let Some(sandbox) = &mut self.sandbox {
+                sandbox.adopt(rank, place, vec![output, error])?;
+            }
+            self.ranks.insert(rank, RankState::started_now());
+        }
+        let mut program = vec![shim.to_string_lossy().into_owned()];
+        program.extend(self.launch.plan.job.argv.iter().cloned());
+        let job = &self.launch.plan.job;
+        let stdin = job.interactive;
+        let mut process = self.rank_process(0, false, None);
+        process.argv = open_mpi.argv(&program);
+        process.cpus = None;
+        // Each rank learns its own from the launcher.
+        process
+            .env
+            .retain(|v| !v.starts_with("HYPERION_RANK=") && !v.starts_with("HYPERION_LOCAL_RANK="));
+        process
+            .env
+            .extend(OpenMpi::env().iter().map(|(n, v)| format!("{n}={v}")));
+        let fds = self.streams_for(Owner::Rank(0), false, stdin)?;
+        self.spawn_for(Owner::Rank(0), LEADER, &process, fds)?;
+        self.leader = Some(true);
         Ok(())
     }
 
@@ -105,18 +178,15 @@ impl Supervisor {
         Ok(vec![input, output, error])
     }
 
-    fn rank_process(&self, rank: u32, tty: bool) -> ProcessSpec {
+    fn rank_process(&self, rank: u32, tty: bool, pmi_fd: Option<i32>) -> ProcessSpec {
         let job = &self.launch.plan.job;
-        let size = job.parallel.ranks;
-        let own = [
-            ("HYPERION_RANK", rank),
-            ("HYPERION_LOCAL_RANK", rank),
-            ("HYPERION_SIZE", size),
-        ];
-        let mut env: Vec<String> = own
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let kind = self
+            .decision
+            .as_ref()
+            .map_or(&LaunchKind::None, |d| &d.kind);
+        let position = Position::on_one_node(Rank(rank), job.parallel.ranks);
+        let own = rank_env(kind, position, pmi_fd);
+        let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
         self.complete(&ProcessSpec {
             argv: job.argv.clone(),
@@ -124,7 +194,7 @@ impl Supervisor {
             cwd: job.workdir.clone().unwrap_or_else(|| "/".into()),
             user: job.user.clone(),
             tty,
-            cpus: None,
+            cpus: self.places.get(rank as usize).cloned().flatten(),
             rlimits: job.rlimits.clone(),
         })
     }
@@ -143,6 +213,10 @@ impl Supervisor {
                 .clone()
                 .unwrap_or_else(|| plan.id.to_string());
             env.insert("HOSTNAME", &hostname);
+            // Root inside is not root outside, so an mpirun of the script's own need not object.
+            for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
+                env.insert(name, "1");
+            }
             if process.tty {
                 env.insert("TERM", "xterm");
             }
@@ -151,6 +225,8 @@ impl Supervisor {
         let pairs = plan.image_env.iter().filter_map(|v| v.split_once('='));
         env.extend(pairs);
         env.extend(plan.job.env.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        // A job that was started by another launcher must not look for that one.
+        env.retain(|name, _| !is_foreign_launcher_variable(name));
         env.extend(own.filter_map(|v| v.split_once('=')));
         let env = env.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         let cwd = if process.cwd.as_os_str().is_empty() {
@@ -169,6 +245,12 @@ impl Supervisor {
 
     /// Signals what the ranks are started by.
     pub(super) fn signal_ranks(&mut self, signal: i32) -> Result<(), Problem> {
+        if self.leader == Some(true) {
+            return Ok(self
+                .sandbox
+                .as_mut()
+                .map_or(Ok(()), |s| s.signal(Some(LEADER), signal))?);
+        }
         let running: Vec<u32> = self
             .ranks
             .iter()
@@ -189,6 +271,29 @@ impl Supervisor {
         if let Some(state) = self.ranks.get_mut(&rank) {
             state.started = Instant::now();
         }
+    }
+
+    /// The `mpirun` has ended. Ranks that never reported did not start, or were
+    /// killed together with their shims.
+    pub(super) fn leader_ended(&mut self, exit: Exit) -> Result<(), Problem> {
+        self.leader = Some(false);
+        self.ranks.retain(|_, r| !r.runs());
+        if exit.is_success() || self.failed_exit.is_some() {
+            return Ok(());
+        }
+        self.streams.catch_up(Owner::Rank(0), &mut self.clients);
+        self.failed_exit = Some(exit);
+        let last_lines = self.streams.last_lines(0);
+        let what = format!("mpirun ended with exit code {}", exit.shell_code());
+        let hint = report::hint_of_output(&last_lines);
+        self.failure.get_or_insert(Failure {
+            rank: None,
+            what,
+            causes: Vec::new(),
+            hint,
+            last_lines,
+        });
+        Ok(())
     }
 
     /// Writes down the end of a rank; the first failure ends the job.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyperion_isolation::SandboxError;
 use hyperion_model::report::Exit;
 use hyperion_model::{Bytes, RunReport, Usage};
+use hyperion_mpi::explain::explain_failure;
 
 use super::{Problem, Supervisor};
 
@@ -14,7 +15,7 @@ impl Supervisor {
     pub(super) fn report(&self, mut usage: Usage) -> RunReport {
         let plan = &self.launch.plan;
         let limits = &plan.sandbox.resources;
-        let host = f64::from(self.launch.host_cpus);
+        let host = f64::from(self.launch.host.cpus);
         let set = limits
             .cpuset
             .as_ref()
@@ -22,8 +23,8 @@ impl Supervisor {
         let cpus = limits.cpus.map_or(set, |c| c.as_f64().min(set));
         let memory = limits
             .memory
-            .unwrap_or(self.launch.host_memory)
-            .min(self.launch.host_memory);
+            .unwrap_or(self.launch.host.memory)
+            .min(self.launch.host.memory);
         // Without a cgroup the kernel's accounting of each rank is what there is.
         let ranks = self.ranks.values();
         if usage.cpu_total().is_none() {
@@ -44,7 +45,7 @@ impl Supervisor {
             image: plan.job.image.clone(),
             argv: plan.job.argv.clone(),
             exit: self.failed_exit.unwrap_or(Exit::Code(0)),
-            mpi: None,
+            mpi: self.decision.as_ref().and_then(|d| d.words.clone()),
             cpus,
             memory,
             startup: self.startup,
@@ -61,8 +62,13 @@ impl Supervisor {
 
 /// Says what to do about a problem.
 pub(super) fn hint(problem: &Problem) -> Option<String> {
-    let Problem::Sandbox(error) = problem else {
-        return None;
+    let error = match problem {
+        Problem::Sandbox(error) => error,
+        Problem::Refused(refusal) => return Some(refusal.fix.clone()),
+        Problem::Layout(_) => {
+            return Some("use fewer ranks, or --oversubscribe to let them share".into());
+        }
+        _ => return None,
     };
     match error {
         SandboxError::Spawn { source, program, .. } => match source.raw_os_error() {
@@ -83,6 +89,6 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
 }
 
 /// Says what to do about what a failed program has written.
-pub(super) fn hint_of_output(_lines: &[String]) -> Option<String> {
-    None
+pub(super) fn hint_of_output(lines: &[String]) -> Option<String> {
+    explain_failure(&lines.join("\n")).map(|hint| hint.fix)
 }

@@ -1,0 +1,179 @@
+//! The look at program and host before the ranks are started.
+
+use hyperion_isolation::{FileKind, Sandbox};
+use hyperion_model::{Bytes, Level, MpiChoice, Preflight, ProcessSpec};
+use hyperion_mpi::decide::{self, LaunchKind, LaunchPlan};
+use hyperion_mpi::family::Mpi;
+use hyperion_mpi::preflight::{Command, inspect};
+use hyperion_mpi::root::{Entry, EntryKind, RootView};
+
+use super::{Problem, Supervisor};
+
+/// The files inside a sandbox, read through its init: what is looked at is
+/// what the program will see, whoever mounted it.
+struct Inside<'a>(&'a mut dyn Sandbox);
+
+impl RootView for Inside<'_> {
+    fn entry(&mut self, path: &str) -> Option<Entry> {
+        let found = self.0.look(path).ok()??;
+        let kind = match found.kind {
+            FileKind::File => EntryKind::File,
+            FileKind::Folder => EntryKind::Folder,
+            FileKind::Other => EntryKind::Other,
+        };
+        Some(Entry {
+            kind,
+            executable: found.executable,
+            path: found.path,
+        })
+    }
+
+    fn read(&mut self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
+        self.0
+            .read_file(path, offset, u32::try_from(len).ok()?)
+            .ok()?
+    }
+
+    fn list(&mut self, folder: &str) -> Vec<String> {
+        self.0.list_folder(folder).unwrap_or_default()
+    }
+}
+
+/// How the ranks of this job are started.
+pub(super) struct Decision {
+    pub(super) kind: LaunchKind,
+    pub(super) processes: u32,
+    /// Who starts the ranks, for the report.
+    pub(super) words: Option<String>,
+}
+
+impl Supervisor {
+    /// Decides how the ranks are started; gives `None` when the job was only to be looked at.
+    pub(super) fn preflight(&mut self) -> Result<Option<Decision>, Problem> {
+        let parallel = &self.launch.plan.job.parallel;
+        // One rank needs no launcher, and a look costs more than its start.
+        let needed = parallel.ranks > 1
+            || parallel.preflight != Preflight::Quiet
+            || !matches!(parallel.mpi, MpiChoice::Auto | MpiChoice::None);
+        if !needed {
+            return Ok(Some(Decision {
+                kind: LaunchKind::None,
+                processes: 1,
+                words: None,
+            }));
+        }
+        let process = self.complete(&ProcessSpec {
+            argv: self.launch.plan.job.argv.clone(),
+            env: Vec::new(),
+            cwd: self
+                .launch
+                .plan
+                .job
+                .workdir
+                .clone()
+                .unwrap_or_else(|| "/".into()),
+            user: None,
+            tty: false,
+            cpus: None,
+            rlimits: Vec::new(),
+        });
+        let variable = |name: &str| {
+            process
+                .env
+                .iter()
+                .find_map(|v| v.strip_prefix(name)?.strip_prefix('='))
+        };
+        let cwd = process.cwd.to_string_lossy().into_owned();
+        let command = Command {
+            argv: &process.argv,
+            path: variable("PATH").unwrap_or("/usr/bin:/bin"),
+            library_path: variable("LD_LIBRARY_PATH").unwrap_or(""),
+            cwd: &cwd,
+        };
+        let host = self.host_facts();
+        let Some(sandbox) = &mut self.sandbox else {
+            return Ok(None);
+        };
+        let facts = inspect(&mut Inside(sandbox.as_mut()), &command);
+        let parallel = &self.launch.plan.job.parallel;
+        let plan = decide::decide(&facts, &host, parallel)?;
+        if parallel.preflight != Preflight::Quiet {
+            self.clients.note(plan.to_string().trim_end());
+        } else {
+            for line in warnings(&plan) {
+                self.clients.note(&line);
+            }
+        }
+        if parallel.preflight == Preflight::Only {
+            return Ok(None);
+        }
+        let words = describe(&plan.kind, facts.mpi.as_ref());
+        Ok(Some(Decision {
+            words: Some(words),
+            processes: plan.processes,
+            kind: plan.kind,
+        }))
+    }
+
+    fn host_facts(&self) -> decide::HostFacts {
+        let plan = &self.launch.plan;
+        let dev_shm = match plan.job.level {
+            Level::Process => rustix::fs::statvfs("/dev/shm")
+                .ok()
+                .map(|s| Bytes(s.f_bavail * s.f_frsize)),
+            // The kernel gives a tmpfs half of the memory unless told otherwise.
+            Level::Container => plan
+                .job
+                .container
+                .shm_size
+                .or(Some(Bytes(self.launch.host.memory.0 / 2))),
+        };
+        let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
+        decide::HostFacts {
+            arch: self.launch.host.arch.clone(),
+            foreign_archs: foreign_archs(),
+            level: plan.job.level,
+            cpus: self.launch.host.usable_cpus(&plan.sandbox.resources),
+            dev_shm,
+            ptrace_scope: scope.and_then(|s| s.trim().parse().ok()),
+        }
+    }
+}
+
+/// Gives the architectures whose programs QEMU runs here, by binfmt_misc's names.
+fn foreign_archs() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/sys/fs/binfmt_misc") else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok());
+    let mut archs: Vec<String> = names
+        .filter_map(|n| n.strip_prefix("qemu-").map(str::to_owned))
+        .collect();
+    archs.sort_unstable();
+    archs
+}
+
+fn warnings(plan: &LaunchPlan) -> Vec<String> {
+    plan.lines()
+        .into_iter()
+        .zip(&plan.notes)
+        .filter(|(_, note)| note.warning)
+        .map(|(line, _)| line)
+        .collect()
+}
+
+fn describe(kind: &LaunchKind, mpi: Option<&Mpi>) -> String {
+    let name = mpi.map(|m| match &m.version {
+        Some(version) => format!("{} {version}", m.family),
+        None => m.family.to_string(),
+    });
+    match (kind, name) {
+        (LaunchKind::Pmi1, Some(name)) => format!("{name} by PMI-1"),
+        (LaunchKind::Pmi1, None) => "PMI-1".into(),
+        (LaunchKind::OpenMpi(_), Some(name)) => format!("{name}'s mpirun"),
+        (LaunchKind::OpenMpi(_), None) => "Open MPI's mpirun".into(),
+        (LaunchKind::None, _) => "independent".into(),
+    }
+}
