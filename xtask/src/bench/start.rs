@@ -1,6 +1,6 @@
 //! How fast things start, one at a time and side by side, and what stays in memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -187,21 +187,40 @@ fn settle<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// The processes that run the binary that is measured, also from a sealed copy of it.
+/// The processes of the binary that is measured and all that they started, less the program.
+///
+/// The init runs from a sealed copy of the binary, so its own path tells nothing.
 fn own_processes(stage: &Stage) -> Result<BTreeSet<u32>> {
-    let name = stage.binary().file_name().context("a binary has a name")?;
-    let name = name.to_string_lossy();
-    let mut found = BTreeSet::new();
+    let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
             continue;
         };
+        // One that ends meanwhile is none of ours any more.
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
         let exe = fs::read_link(entry.path().join("exe")).unwrap_or_default();
-        if exe == stage.binary() || exe.to_string_lossy().contains(&format!("memfd:{name}")) {
-            found.insert(pid);
+        if let Some(parent) = parent.and_then(|text| text.trim().parse::<u32>().ok()) {
+            parents.insert(pid, (parent, exe));
         }
     }
-    Ok(found)
+    let is_ours = |pid: u32| {
+        let mut at = Some(pid);
+        while let Some((parent, exe)) = at.and_then(|pid| parents.get(&pid)) {
+            if exe == stage.binary() {
+                return true;
+            }
+            at = Some(*parent);
+        }
+        false
+    };
+    let own = parents
+        .iter()
+        .filter(|(_, (_, exe))| !exe.ends_with("wait"));
+    Ok(own
+        .map(|(pid, _)| *pid)
+        .filter(|pid| is_ours(*pid))
+        .collect())
 }
 
 fn pss_kib(pid: u32) -> Result<f64> {
