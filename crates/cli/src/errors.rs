@@ -1,5 +1,7 @@
 //! The one place where errors become a class, an exit code and a hint.
 
+mod image;
+
 use std::process::ExitCode;
 
 use anyhow::Error;
@@ -27,6 +29,9 @@ fn classify(error: &Error) -> Told {
                 class: Class::User,
                 hint: Some(reference.hint()),
             };
+        }
+        if let Some(told) = image::classify(cause) {
+            return told;
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             return Told {

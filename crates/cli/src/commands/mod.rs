@@ -3,6 +3,7 @@
 mod attach;
 mod doctor;
 mod exec;
+mod image;
 mod inspect;
 mod login;
 mod logs;
@@ -63,6 +64,9 @@ pub(crate) enum Command {
     /// Say what this host can do, what it lacks, and how to get it
     #[command(display_order = 13)]
     Doctor(doctor::Args),
+    /// Look after images: make, bring, list, save and remove them
+    #[command(subcommand)]
+    Image(image::ImageCommand),
     /// Bring an image from a registry into the store
     Pull(pull::Args),
     /// Put an image of the store into a registry
@@ -93,6 +97,7 @@ impl Command {
             Self::Stats(args) => stats::run(&args, ctx),
             Self::Report(args) => report::run(&args, ctx),
             Self::Doctor(args) => doctor::run(&args, ctx),
+            Self::Image(command) => image::run(&command, ctx),
             Self::Pull(args) => pull::run(&args, ctx),
             Self::Push(args) => push::run(&args, ctx),
             Self::Login(args) => login::login(&args, ctx),
