@@ -33,12 +33,12 @@ pub enum BootstrapError {
     #[error("cannot start mmdebstrap")]
     Start(#[source] std::io::Error),
     /// The program failed.
-    #[error("mmdebstrap failed ({status}): {}", last.join("; "))]
+    #[error("mmdebstrap failed ({status}): {reason}")]
     Failed {
         /// How it ended.
         status: std::process::ExitStatus,
-        /// What it said last.
-        last: Vec<String>,
+        /// The first error that it told.
+        reason: String,
     },
     /// The result did not become an image.
     #[error(transparent)]
@@ -135,7 +135,7 @@ pub fn bootstrap(
     })?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let new = new_image(wanted, &include, &key);
-    let (layer, last) = std::thread::scope(|scope| {
+    let (layer, reason) = std::thread::scope(|scope| {
         let layer = scope.spawn(|| {
             let Some(stdout) = stdout else {
                 return Err(BootstrapError::NoProgram);
@@ -144,7 +144,7 @@ pub fn bootstrap(
             let path = PathBuf::from(format!("the root of {}", wanted.base));
             Ok(store_archive(store, pipe, &path, wanted.compression)?)
         });
-        let mut last: Vec<String> = Vec::new();
+        let mut reason = None;
         for line in stderr
             .map(BufReader::new)
             .into_iter()
@@ -152,16 +152,16 @@ pub fn bootstrap(
         {
             let Ok(line) = line else { break };
             heard(&line);
-            if line.starts_with("E:") || line.contains("error") {
-                last.push(line);
-                last.truncate(5);
+            if let Some(text) = line.strip_prefix("E: ") {
+                reason.get_or_insert_with(|| text.to_owned());
             }
         }
-        (layer.join(), last)
+        (layer.join(), reason)
     });
     let status = child.wait().map_err(BootstrapError::Start)?;
     if !status.success() {
-        return Err(BootstrapError::Failed { status, last });
+        let reason = reason.unwrap_or_else(|| "it does not say why".to_owned());
+        return Err(BootstrapError::Failed { status, reason });
     }
     // Named only now: of a program that failed the archive may be cut.
     let layer = match layer {

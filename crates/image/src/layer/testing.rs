@@ -130,3 +130,30 @@ pub(crate) fn listing(folder: &Path) -> Vec<String> {
     out.sort();
     out
 }
+
+/// Puts an image of these layers, gzipped, into a store and names it.
+pub(crate) fn image(store: &crate::Store, name: &str, layers: &[Vec<u8>]) -> crate::ImageRecord {
+    use crate::layer::pack::{Compression, LayerWriter};
+    use crate::store::{Descriptor, LayerRecord, NewImage};
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|bytes| {
+            let out = store.new_blob().expect("started");
+            let mut writer = LayerWriter::new(out, Compression::Gzip).expect("started");
+            writer.write_all(bytes).expect("written");
+            let (blob, diff_id) = writer.finish().expect("finished");
+            let (digest, size) = blob.commit().expect("committed");
+            let media_type = Compression::Gzip.media_type().to_owned();
+            let blob = Descriptor {
+                media_type,
+                digest,
+                size,
+            };
+            LayerRecord { blob, diff_id }
+        })
+        .collect();
+    let digest = store.assemble(&layers, &NewImage::default());
+    store
+        .tag(name, &digest.expect("assembled"))
+        .expect("tagged")
+}

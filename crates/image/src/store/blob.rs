@@ -10,6 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::{MAX_DOCUMENT, Store, StoreError, flock, open_lock, unique_name};
 use crate::digest::{Digest, Hasher};
+use crate::failpoint;
 
 /// What the wait for a blob ends in.
 #[derive(Debug)]
@@ -251,7 +252,11 @@ impl PartialBlob {
         self.file
             .sync_data()
             .map_err(StoreError::std("write", &self.path))?;
-        std::fs::rename(&self.path, &self.target).map_err(StoreError::std("write", &self.target))
+        failpoint!("partial-written");
+        std::fs::rename(&self.path, &self.target)
+            .map_err(StoreError::std("write", &self.target))?;
+        failpoint!("partial-renamed");
+        Ok(())
     }
 }
 
@@ -300,10 +305,12 @@ impl NewBlob {
         let Some(path) = self.path.as_deref() else {
             return Ok((digest, size));
         };
+        failpoint!("blob-written");
         self.file
             .sync_data()
             .and_then(|()| std::fs::rename(path, &target))
             .map_err(fail)?;
+        failpoint!("blob-renamed");
         self.path = None;
         Ok((digest, size))
     }

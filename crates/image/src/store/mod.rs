@@ -24,6 +24,9 @@ mod image;
 mod prune;
 mod refs;
 mod rootfs;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod store_tests;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -41,6 +44,7 @@ pub use refs::Reference;
 pub use rootfs::{Lease, Root, RootForm, RootPolicy, RootfsError, parallel_filesystem};
 
 use crate::digest::Digest;
+use crate::failpoint;
 
 /// The largest manifest or config that is read into memory, in bytes.
 pub const MAX_DOCUMENT: u64 = 16 << 20;
@@ -254,7 +258,10 @@ impl Store {
             let mut file = std::fs::File::create_new(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            std::fs::rename(&temporary, path)
+            failpoint!("file-written");
+            std::fs::rename(&temporary, path)?;
+            failpoint!("file-renamed");
+            Ok(())
         })();
         result.map_err(|source| {
             let _ = std::fs::remove_file(&temporary);
