@@ -219,28 +219,22 @@ impl Root {
     }
 }
 
-/// Removes what a job has written into its root. Where ids were mapped by a
-/// helper, the files belong to ids that only a user namespace can act for.
+/// Removes what a job has written into its root. A user does it as root of a
+/// user namespace: some of the files belong to ids that only such a one can act
+/// for, and the kernel's own folders in the overlay's work folder let nobody in.
 ///
 /// # Errors
 /// The kernel's; what could be removed is gone.
 pub fn remove_scratch(folder: &Path, userns: &UsernsMode) -> io::Result<()> {
     match userns {
-        UsernsMode::Subordinate { .. } => {
+        UsernsMode::Subordinate { .. } | UsernsMode::Single => {
             hyperion_sys::userns::run_inside(userns, || remove_tree(folder))?
         }
-        _ => remove_tree(folder),
+        UsernsMode::Host | UsernsMode::Range { .. } => remove_tree(folder),
     }
 }
 
 fn remove_tree(folder: &Path) -> io::Result<()> {
-    // The kernel's own folder in the overlay's work folder has no permissions at all.
-    let own = folder.join("work/work");
-    if let Ok(meta) = std::fs::symlink_metadata(&own) {
-        let mut permissions = meta.permissions();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o700);
-        let _ = std::fs::set_permissions(&own, permissions);
-    }
     match std::fs::remove_dir_all(folder) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),

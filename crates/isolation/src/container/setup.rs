@@ -10,7 +10,7 @@ use hyperion_model::job::Network;
 use hyperion_model::{Mount, MountKind, Propagation, SandboxSpec, UsernsMode};
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use hyperion_sys::{process, signals};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 
 use super::{Go, root, system};
 use crate::Stage;
@@ -64,6 +64,8 @@ fn climb(
     signals::die_with_parent().doing("tying the container to its supervisor")?;
     let go: Go = wire.receive().doing("waiting for the supervisor")?;
     become_root(spec).doing("becoming root inside")?;
+    // As docker does it: what the caller's shell has set is not for a root that others enter too.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
 
     let slave = spec.container.mounts.iter().any(|m| match &m.kind {
         MountKind::Bind { propagation, .. } => *propagation != Propagation::Private,
@@ -157,11 +159,13 @@ fn source_of(mount: &Mount, given: Option<OwnedFd>) -> Result<OwnedFd, Failure> 
                 Some(tree) => tree,
                 None => mount::clone_tree(CWD, source, true).doing(&step)?,
             };
-            // A device is mounted to be used; anything else must not bring devices along.
-            let no_dev = if source.starts_with("/dev") {
-                0
-            } else {
-                NO_DEV
+            // A device is mounted to be used, and so is a folder of devices, in
+            // which nobody may make more; anything else brings no devices along.
+            let devices = source.starts_with("/dev") && !source.starts_with("/dev/shm");
+            let guard = match (devices, is_folder(&tree).doing(&step)?) {
+                (true, true) => READ_ONLY,
+                (true, false) => 0,
+                (false, _) => NO_DEV,
             };
             let propagation = match propagation {
                 Propagation::Private => libc_ms::PRIVATE,
@@ -169,7 +173,7 @@ fn source_of(mount: &Mount, given: Option<OwnedFd>) -> Result<OwnedFd, Failure> 
                 Propagation::Shared => 0,
             };
             let change = Change {
-                set: read_only | NO_SUID | no_dev,
+                set: read_only | NO_SUID | guard,
                 propagation,
                 recursive: true,
                 ..Change::default()
@@ -212,5 +216,5 @@ pub(super) fn is_folder(file: &OwnedFd) -> io::Result<bool> {
 /// Opens a file without opening its content.
 fn open_path(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?)
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

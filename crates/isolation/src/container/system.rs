@@ -29,7 +29,7 @@ pub(super) const SHIM: &str = "/dev/.hyperion/hyperion-rank";
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// What tells too much of the host or reaches into it: docker's list.
-const MASKED: [&str; 11] = [
+const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -40,6 +40,7 @@ const MASKED: [&str; 11] = [
     "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 
@@ -107,7 +108,7 @@ fn hosts_file(host: &str, hostname: &str) -> String {
 pub(super) fn populate(
     root: &Root,
     spec: &SandboxSpec,
-    host: HostFiles,
+    mut host: HostFiles,
     program: &OwnedFd,
 ) -> Result<(), Failure> {
     let put = |made: &OwnedFd, path: &str| -> Result<(), Failure> {
@@ -121,9 +122,13 @@ pub(super) fn populate(
     let proc = mount::new_filesystem("proc", &[], quiet).doing("mounting /proc")?;
     put(&proc, "/proc")?;
 
-    let sys = host
-        .sys
-        .as_ref()
+    let own_sys = match spec.container.network {
+        // One of its own shows the interfaces of its own network only.
+        Network::None => mount::new_filesystem("sysfs", &[], READ_ONLY | quiet).ok(),
+        Network::Host => None,
+    };
+    let sys = own_sys
+        .or(host.sys.take())
         .ok_or(rustix::io::Errno::NOENT)
         .doing("opening /sys")?;
     let protect = Change {
@@ -132,7 +137,7 @@ pub(super) fn populate(
         ..Change::default()
     };
     mount::set_attributes(sys.as_fd(), &protect).doing("protecting /sys")?;
-    put(sys, "/sys")?;
+    put(&sys, "/sys")?;
     // The host's groups, and the release agents of version 1 with them, are out of sight.
     let mut empty = Empty::default();
     if exists(root, "/sys/fs/cgroup") {
@@ -190,7 +195,8 @@ fn populate_dev(
     let dev = mount::new_filesystem(
         "tmpfs",
         &[("mode", "755"), ("size", "64k")],
-        NO_SUID | NO_EXEC,
+        // The devices are mounts of their own on it; a node that somebody inside makes has no effect.
+        NO_SUID | NO_DEV | NO_EXEC,
     )
     .doing("mounting /dev")?;
     put(&dev, "/dev")?;

@@ -1,12 +1,12 @@
 //! Users and groups by the files inside: the C library's name service is not
 //! to be called from a static program in a foreign root.
 
-use std::fs;
-
 use hyperion_model::UserSpec;
 
-/// Larger files are not read: no user database is.
-const MAX_SIZE: u64 = 16 << 20;
+use super::files;
+
+/// No user database is larger.
+const MAX_SIZE: u32 = 16 << 20;
 
 /// Looks up `user[:group]`, each a name or a number, in `/etc/passwd` and
 /// `/etc/group`. A number needs no entry; a name does.
@@ -25,12 +25,8 @@ pub(super) fn home_of(uid: u32) -> Option<String> {
 }
 
 fn read(path: &str) -> String {
-    match fs::metadata(path) {
-        Ok(meta) if meta.is_file() && meta.len() <= MAX_SIZE => {
-            fs::read_to_string(path).unwrap_or_default()
-        }
-        _ => String::new(),
-    }
+    let bytes = files::read(path, 0, MAX_SIZE).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// One line of passwd(5).

@@ -295,9 +295,10 @@ impl Supervisor {
             folder: folder.stage(),
             program: self.launch.program.clone(),
         };
-        make_dir(&stage.folder)?;
+        make_dir(&stage.folder, 0o755)?;
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
-            make_dir(scratch)?;
+            // A set-user-id file that root inside makes here must be out of everybody's reach.
+            make_dir(scratch, 0o700)?;
         }
         let sandbox = self
             .launch
@@ -489,10 +490,11 @@ fn total(phases: &[Phase]) -> Duration {
     phases.iter().map(|p| p.took).sum()
 }
 
-fn make_dir(path: &std::path::Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+fn make_dir(path: &std::path::Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    match std::fs::DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-        _ => Ok(()),
+        // Whatever the caller's umask is.
+        _ => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
     }
 }

@@ -4,9 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use hyperion_isolation::SandboxError;
+use hyperion_isolation::error::SpawnStep;
 use hyperion_model::report::Exit;
 use hyperion_model::{Bytes, RunReport, Usage};
 use hyperion_mpi::explain::explain_failure;
+use rustix::process::geteuid;
 
 use super::{Problem, Supervisor};
 
@@ -71,6 +73,9 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
         _ => return None,
     };
     match error {
+        SandboxError::Spawn { step: SpawnStep::Privileges, .. } if !geteuid().is_root() => Some(
+            "only root is known inside: `hyperion doctor` says how to get more user ids (/etc/subuid)".into(),
+        ),
         SandboxError::Spawn { source, program, .. } => match source.raw_os_error() {
             Some(2) if program.contains('/') => Some("the file is missing inside, or the interpreter that it names is".into()),
             Some(2) => Some("look at what is inside with: hyperion run IMAGE ls /usr/bin".into()),

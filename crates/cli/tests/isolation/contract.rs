@@ -1,0 +1,371 @@
+//! What every level promises, tried at each of them: as root and as users
+//! with and without subordinate ids, as a process and in a container.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use crate::fixture::{Fixture, Level};
+
+/// Runs one check at one level; nothing may be left of it afterwards.
+fn at(level: Level, check: impl Fn(&Fixture)) {
+    let Some(fixture) = Fixture::new(level) else {
+        return;
+    };
+    check(&fixture);
+    fixture.assert_nothing_left();
+}
+
+macro_rules! level {
+    ($module:ident, $level:ident: $($check:ident),*) => {
+        mod $module {
+            $(#[test]
+            fn $check() {
+                super::at(super::Level::$level, super::$check);
+            })*
+        }
+    };
+}
+
+macro_rules! everywhere {
+    ($($check:ident),* $(,)?) => {
+        level!(process_of_root, PROCESS: $($check),*);
+        level!(process_of_a_user, USER_PROCESS: $($check),*);
+        level!(container_of_root, ROOT: $($check),*);
+        level!(container_of_root_with_host_ids, REAL_ROOT: $($check),*);
+        level!(container_of_a_user, USER: $($check),*);
+        level!(container_of_a_user_without_subordinate_ids, LONE_USER: $($check),*);
+    };
+}
+
+macro_rules! in_containers {
+    ($($check:ident),* $(,)?) => {
+        mod with_a_root_of_its_own {
+            use super::*;
+            level!(root, ROOT: $($check),*);
+            level!(root_with_host_ids, REAL_ROOT: $($check),*);
+            level!(a_user, USER: $($check),*);
+            level!(a_user_without_subordinate_ids, LONE_USER: $($check),*);
+        }
+    };
+}
+
+everywhere! {
+    exit_codes_and_signals_come_back,
+    what_cannot_be_started_gets_127_or_126,
+    output_and_error_come_separately,
+    the_environment_is_what_was_asked,
+    the_working_folder_is_what_was_asked,
+    a_user_is_taken_by_name_and_by_number,
+    a_daemon_does_not_survive_its_job,
+    stop_ends_a_program_that_ignores_sigterm_and_twice_is_no_error,
+    limits_hold_or_are_refused,
+    a_limit_on_files_is_capped_at_the_hard_limit,
+    usage_is_reported,
+    only_the_standard_streams_are_open,
+    a_strict_umask_of_the_caller_does_no_harm,
+}
+
+in_containers! {
+    the_root_can_be_read_only,
+    memory_is_mounted_in_the_size_asked,
+    a_mount_can_be_read_only_and_files_made_on_it_are_the_callers,
+    a_mount_point_that_is_a_link_stays_inside,
+    the_host_name_is_what_was_asked,
+    without_a_network_there_is_loopback_only,
+}
+
+fn exit_codes_and_signals_come_back(f: &Fixture) {
+    for code in ["0", "7", "255"] {
+        assert_eq!(f.run(&[], &["exit", code]).code.to_string(), code);
+    }
+    assert_eq!(f.run(&[], &["raise", "9"]).code, 128 + 9);
+    let segfault = f.run(&[], &["raise", "11"]);
+    assert_eq!(segfault.code, 128 + 11);
+    let ids = f.hyperion(&["ps", "-aq"]).ok();
+    let exits: Vec<String> = ids
+        .lines()
+        .map(|id| f.hyperion(&["inspect", id]).ok())
+        .collect();
+    assert!(
+        exits.iter().any(|e| e.contains("\"signal\": 11")),
+        "{exits:?}"
+    );
+}
+
+fn what_cannot_be_started_gets_127_or_126(f: &Fixture) {
+    f.write("rootfs/etc/data", "no program");
+    let image = f.path("rootfs").display().to_string();
+    let (first, inside): (Vec<&str>, String) = match f.level.container {
+        true => (vec![image.as_str()], String::new()),
+        false => (Vec::new(), image.clone()),
+    };
+    for (file, code) in [("/bin/nothing", 127), ("/etc/data", 126)] {
+        let file = format!("{inside}{file}");
+        let mut words = f.words(&[], &[]);
+        words.truncate(words.len() - first.len() - 1);
+        words.extend(first.iter().map(ToString::to_string));
+        words.push(file);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let done = f.hyperion(&words);
+        assert_eq!(done.code, code, "{done:?}");
+        assert!(done.err.contains("hint: "), "{done:?}");
+    }
+}
+
+fn output_and_error_come_separately(f: &Fixture) {
+    let done = f.run(&[], &["say", "to people", "to others"]);
+    assert_eq!(
+        (done.out.as_str(), done.err.as_str()),
+        ("to people\n", "to others\n")
+    );
+}
+
+fn the_environment_is_what_was_asked(f: &Fixture) {
+    let script = "SECRET=1 PASSED=2 exec \"$0\" \"$@\"";
+    let flags = ["-e", "A=1", "-e", "B=x y=z", "-e", "PASSED"];
+    let out = f.run_in_shell(script, &flags, &["env"]).ok();
+    let lines: Vec<&str> = out.lines().collect();
+    for line in ["A=1", "B=x y=z", "PASSED=2"] {
+        assert!(lines.contains(&line), "{line} in {out}");
+    }
+    // A process has its caller's environment, a container has not.
+    assert_eq!(lines.contains(&"SECRET=1"), !f.level.container);
+    if f.level.container {
+        let known = ["A", "B", "PASSED", "PATH", "HOME", "HOSTNAME"];
+        for name in lines.iter().filter_map(|l| l.split('=').next()) {
+            let ours = name.starts_with("HYPERION_") || name.starts_with("OMPI_ALLOW_RUN_AS_ROOT");
+            assert!(ours || known.contains(&name), "{name} in {out}");
+        }
+        assert!(lines.contains(&"HOME=/root"), "{out}");
+    }
+}
+
+fn the_working_folder_is_what_was_asked(f: &Fixture) {
+    let work = f.path("work").display().to_string();
+    let folder = if f.level.container {
+        "/made/for/this"
+    } else {
+        work.as_str()
+    };
+    assert_eq!(f.run(&["-w", folder], &["cwd"]).ok().trim(), folder);
+    let here = f
+        .path(".")
+        .canonicalize()
+        .expect("it is there")
+        .display()
+        .to_string();
+    let default = if f.level.container {
+        "/"
+    } else {
+        here.as_str()
+    };
+    assert_eq!(f.run(&[], &["cwd"]).ok().trim(), default);
+}
+
+fn a_user_is_taken_by_name_and_by_number(f: &Fixture) {
+    if f.level.other_users {
+        if f.level.container {
+            let ids = "uid=1000 euid=1000 gid=100 egid=100 groups=44,100\n";
+            assert_eq!(f.run(&["-u", "ana"], &["ids"]).ok(), ids);
+            let numbers = "uid=4711 euid=4711 gid=12 egid=12 groups=12\n";
+            assert_eq!(f.run(&["-u", "4711:12"], &["ids"]).ok(), numbers);
+        } else {
+            // The folder of the test, where the probe is, is its caller's alone.
+            let words = [
+                "run",
+                "--isolation",
+                "process",
+                "-u",
+                "nobody",
+                "-w",
+                "/",
+                "id",
+                "-u",
+            ];
+            assert_eq!(f.hyperion(&words).ok(), "65534\n");
+        }
+    } else {
+        let done = f.run(&["-u", "1000"], &["ids"]);
+        assert_eq!(done.code, 125, "{done:?}");
+        assert!(done.err.contains("hint: "), "{done:?}");
+    }
+    let unknown = f.run(&["-u", "nobody-knows"], &["ids"]);
+    assert_eq!(unknown.code, 125, "{unknown:?}");
+    assert!(unknown.err.contains("user"), "{unknown:?}");
+}
+
+fn a_daemon_does_not_survive_its_job(f: &Fixture) {
+    let home = f.path("").display().to_string();
+    let file = if f.level.container {
+        "/tmp/pid".into()
+    } else {
+        format!("{home}work/pid")
+    };
+    // That nothing with this word among its arguments is left is looked at after every check.
+    f.run(&[], &["daemon", &file, &home]).ok();
+    // Nor does it survive a stop of its job.
+    let id = f.start(&[], &["daemon-and-stay", &file, &home]);
+    assert!(f.processes().iter().any(|p| p.contains("daemon-and-stay")));
+    f.hyperion(&["stop", "-t", "0s", &id]).ok();
+}
+
+fn stop_ends_a_program_that_ignores_sigterm_and_twice_is_no_error(f: &Fixture) {
+    let id = f.start(&[], &["stubborn"]);
+    f.hyperion(&["stop", "-t", "100ms", &id]).ok();
+    assert_eq!(f.hyperion(&["wait", &id]).out.trim(), "137");
+    f.hyperion(&["stop", "-t", "100ms", &id]).ok();
+    f.hyperion(&["rm", &id]).ok();
+    assert!(!f.path("hyperion/jobs").join(&id).exists());
+}
+
+fn limits_hold_or_are_refused(f: &Fixture) {
+    if f.ids().0 != 0 {
+        for flags in [["--memory", "64m"], ["--pids", "9"], ["--cpus", "0.5"]] {
+            let done = f.run(&flags, &["exit", "0"]);
+            // A user may have a cgroup of their own, and then it holds.
+            if done.code != 0 {
+                assert_eq!(done.code, 125, "{done:?}");
+                assert!(done.err.contains("hint: "), "{done:?}");
+            }
+        }
+        return;
+    }
+    let eaten = f.run(&["--memory", "64m"], &["eat", "256"]);
+    assert_eq!(eaten.code, 137, "{eaten:?}");
+    assert!(eaten.err.contains("memory limit"), "{eaten:?}");
+    assert!(eaten.err.contains("--memory"), "{eaten:?}");
+
+    let made: u32 = f
+        .run(&["--pids", "20"], &["forks", "200"])
+        .ok()
+        .trim()
+        .parse()
+        .expect("a number");
+    assert!((5..20).contains(&made), "{made}");
+
+    let last = std::thread::available_parallelism()
+        .map_or(0, |n| n.get() - 1)
+        .to_string();
+    assert_eq!(f.run(&["--cpuset", &last], &["cpus"]).ok().trim(), last);
+}
+
+fn a_limit_on_files_is_capped_at_the_hard_limit(f: &Fixture) {
+    let script = "ulimit -n 1000; exec \"$0\" \"$@\"";
+    let limits = |words: &str| {
+        let flags = ["--ulimit", words];
+        f.run_in_shell(script, &flags, &["files-limit"]).ok()
+    };
+    assert_eq!(limits("nofile=100:200"), "100 200\n");
+    // Only root of the host may have more than it was given, where root has that power.
+    let raised = limits("nofile=3000:4000");
+    let more = f.level.real_root && raised == "3000 4000\n";
+    assert!(more || raised == "1000 1000\n", "{raised}");
+}
+
+fn usage_is_reported(f: &Fixture) {
+    let done = f.run(&["--report=json"], &["eat", "20"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let line = done.err.lines().last().expect("a line");
+    let report: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let peak = report["report"]["ranks"][0]["memory_peak"]
+        .as_u64()
+        .expect("a number");
+    assert!(peak > 20 << 20, "{line}");
+    assert!(
+        report["report"]["wall"]["nanos"].as_u64() > Some(0),
+        "{line}"
+    );
+}
+
+fn only_the_standard_streams_are_open(f: &Fixture) {
+    let script =
+        "for n in 3 4 5 6 7 8 9; do eval \"exec $n</etc/passwd\"; done; exec \"$0\" \"$@\"";
+    assert_eq!(f.run_in_shell(script, &[], &["fds"]).ok(), "0 1 2 \n");
+}
+
+fn a_strict_umask_of_the_caller_does_no_harm(f: &Fixture) {
+    let script = "umask 077; exec \"$0\" \"$@\"";
+    f.run_in_shell(script, &[], &["ids"]).ok();
+    if f.level.container && f.level.other_users {
+        f.run_in_shell(script, &["-u", "ana"], &["ids"]).ok();
+    }
+}
+
+fn the_root_can_be_read_only(f: &Fixture) {
+    assert_eq!(
+        f.run(&["--read-only"], &["write", "/file", "x"]).out,
+        "EROFS\n"
+    );
+    assert_eq!(
+        f.run(&["--read-only"], &["write", "/tmp/file", "x"]).ok(),
+        "done\n"
+    );
+    assert_eq!(f.run(&[], &["write", "/file", "x"]).ok(), "done\n");
+    assert!(
+        !f.path("rootfs/file").exists(),
+        "the image itself is never written to"
+    );
+}
+
+fn memory_is_mounted_in_the_size_asked(f: &Fixture) {
+    let room = |flags: &[&str], path| f.run(flags, &["room", path]).ok().trim().to_owned();
+    assert_eq!(room(&["--shm-size", "8MiB"], "/dev/shm"), "8388608");
+    assert_eq!(
+        room(&["--tmpfs", "/scratch:size=1MiB"], "/scratch"),
+        "1048576"
+    );
+}
+
+fn a_mount_can_be_read_only_and_files_made_on_it_are_the_callers(f: &Fixture) {
+    let work = f.path("work").display().to_string();
+    let (writable, read_only) = (format!("{work}:/mnt"), format!("{work}:/mnt:ro"));
+    assert_eq!(
+        f.run(&["-v", &read_only], &["write", "/mnt/a", "x"]).out,
+        "EROFS\n"
+    );
+    assert_eq!(
+        f.run(&["-v", &writable], &["write", "/mnt/a", "x"]).ok(),
+        "done\n"
+    );
+    let made = fs::metadata(f.path("work/a")).expect("it is there");
+    assert_eq!((made.uid(), made.gid()), f.ids());
+}
+
+fn a_mount_point_that_is_a_link_stays_inside(f: &Fixture) {
+    f.write("work/marker", "mounted");
+    symlink("/etc", f.path("rootfs/absolute")).expect("a link");
+    symlink("../../../../../../../../etc", f.path("rootfs/upwards")).expect("a link");
+    symlink("/nowhere", f.path("rootfs/dangling")).expect("a link");
+    let work = f.path("work").display().to_string();
+    for link in ["absolute", "upwards"] {
+        let mount = format!("{work}:/{link}/hyperion-test-mount");
+        let out = f
+            .run(&["-v", &mount], &["cat", "/etc/hyperion-test-mount/marker"])
+            .ok();
+        assert_eq!(out, "mounted");
+    }
+    let done = f.run(&["-v", &format!("{work}:/dangling")], &["exit", "0"]);
+    assert!([0, 125].contains(&done.code), "{done:?}");
+    for host in ["/etc/hyperion-test-mount", "/nowhere"] {
+        assert!(!fs::exists(host).expect("it can be looked at"), "{host}");
+    }
+}
+
+fn the_host_name_is_what_was_asked(f: &Fixture) {
+    assert_eq!(
+        f.run(&["--hostname", "node7"], &["hostname"]).ok(),
+        "node7\n"
+    );
+}
+
+fn without_a_network_there_is_loopback_only(f: &Fixture) {
+    assert_eq!(
+        f.run(&["--network", "none"], &["interfaces"]).ok(),
+        "lo up\n"
+    );
+    assert_eq!(
+        f.run(&["--network", "none"], &["ls", "/sys/class/net"])
+            .ok(),
+        "lo\n"
+    );
+}
