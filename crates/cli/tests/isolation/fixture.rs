@@ -161,6 +161,11 @@ impl Fixture {
         copy
     }
 
+    /// The program under test.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// A path below the caller's folder.
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.home.path().join(below)

@@ -1,0 +1,425 @@
+//! Attacks from inside a container, each of which must fail: as root, as root
+//! with the host's ids, and as users with and without subordinate ids.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::process::{Command, Stdio};
+
+use hyperion_testkit::requires;
+
+use crate::fixture::{Fixture, Level};
+
+fn against(level: Level, attack: impl Fn(&mut Fixture)) {
+    let Some(mut fixture) = Fixture::new(level) else {
+        return;
+    };
+    attack(&mut fixture);
+    fixture.assert_nothing_left();
+}
+
+macro_rules! attacks {
+    ($($attack:ident),* $(,)?) => {
+        attacks!(from_root, ROOT: $($attack),*);
+        attacks!(from_root_with_host_ids, REAL_ROOT: $($attack),*);
+        attacks!(from_a_user, USER: $($attack),*);
+        attacks!(from_a_user_without_subordinate_ids, LONE_USER: $($attack),*);
+    };
+    ($module:ident, $level:ident: $($attack:ident),*) => {
+        mod $module {
+            $(#[test]
+            fn $attack() {
+                super::against(super::Level::$level, super::$attack);
+            })*
+        }
+    };
+}
+
+attacks! {
+    the_hosts_program_cannot_be_overwritten,
+    capabilities_are_dockers_fourteen_and_none_for_a_user,
+    system_calls_that_reach_out_are_refused,
+    the_kernels_settings_and_groups_cannot_be_written,
+    device_nodes_have_no_effect,
+    a_set_user_id_program_gains_nothing,
+    what_tells_of_the_host_is_masked,
+    the_init_cannot_be_looked_into,
+    processes_of_the_host_cannot_be_signalled,
+    loopback_is_shared_only_with_the_hosts_network,
+    the_callers_terminal_cannot_be_typed_into,
+    the_working_folder_is_no_way_out,
+    an_image_full_of_links_harms_nothing,
+    a_pipe_for_a_user_database_holds_nobody_up,
+    what_a_job_writes_is_out_of_other_users_reach,
+}
+
+/// Asserts that no line says `done`, and that there are lines.
+#[track_caller]
+fn all_refused(out: &str) {
+    assert!(!out.is_empty() && !out.contains("done"), "{out}");
+}
+
+fn the_hosts_program_cannot_be_overwritten(f: &mut Fixture) {
+    let program = f.own_program();
+    let before = fs::read(&program).expect("readable");
+    for file in ["/proc/1/exe", "/dev/.hyperion/hyperion-rank"] {
+        all_refused(&f.run(&[], &["overwrite", file]).out);
+    }
+    let running = f.run(&[], &["hijack", "/dev/.hyperion/hyperion-rank"]);
+    all_refused(&running.out);
+    // The script's interpreter is then what executes it: the init.
+    f.write("rootfs/bin/script", "#!/proc/self/exe\n");
+    fs::set_permissions(
+        f.path("rootfs/bin/script"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .expect("a mode");
+    let script = f.run(&[], &["exec", "/bin/script"]);
+    assert_ne!(script.code, 0, "{script:?}");
+    let image = f.path("rootfs").display().to_string();
+    let words = f.words(&[], &[]);
+    let at = words.iter().position(|w| *w == image).expect("the image");
+    let mut words: Vec<&str> = words[..=at].iter().map(String::as_str).collect();
+    words.push("/bin/script");
+    assert_ne!(f.hyperion(&words).code, 0);
+    assert!(
+        fs::read(&program).expect("readable") == before,
+        "the program has changed"
+    );
+}
+
+fn capabilities_are_dockers_fourteen_and_none_for_a_user(f: &mut Fixture) {
+    let field = |flags: &[&str], name: &str| {
+        let status = f.run(flags, &["cat", "/proc/self/status"]).ok();
+        let line = status.lines().find_map(|l| l.strip_prefix(name));
+        line.expect("the kernel tells it")
+            .trim_start_matches(':')
+            .trim()
+            .to_owned()
+    };
+    // chown, dac_override, fsetid, fowner, mknod, net_raw, setgid, setuid, setfcap,
+    // setpcap, net_bind_service, sys_chroot, kill, audit_write.
+    for set in ["CapBnd", "CapEff", "CapPrm"] {
+        assert_eq!(field(&[], set), "00000000a80425fb", "{set}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(field(&[], set), "0000000000000000", "{set}");
+    }
+    assert_eq!(field(&[], "Seccomp"), "2");
+    assert_eq!(field(&[], "NoNewPrivs"), "1");
+    if f.level.other_users {
+        for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+            assert_eq!(field(&["-u", "ana"], set), "0000000000000000", "{set}");
+        }
+        assert_eq!(field(&["-u", "ana"], "NoNewPrivs"), "1");
+    }
+    assert_eq!(field(&["--cap-drop", "ALL"], "CapBnd"), "0000000000000000");
+}
+
+fn system_calls_that_reach_out_are_refused(f: &mut Fixture) {
+    let calls = [
+        "mount",
+        "remount",
+        "umount",
+        "fsopen",
+        "open_tree",
+        "pivot_root",
+        "unshare",
+        "unshare-user",
+        "setns",
+        "clone-user",
+        "ptrace-init",
+        "init_module",
+        "delete_module",
+        "kexec_load",
+        "clock_settime",
+        "reboot",
+        "swapon",
+        "acct",
+        "sethostname",
+        "keyctl",
+        "add_key",
+        "bpf",
+        "userfaultfd",
+        "perf_event_open",
+        "open_by_handle_at",
+        "io_uring_setup",
+        "syslog",
+        "iopl",
+        "vsock",
+    ];
+    let command: Vec<&str> = ["attempt"].into_iter().chain(calls).collect();
+    let out = f.run(&[], &command).ok();
+    assert_eq!(out.lines().count(), calls.len(), "{out}");
+    for line in out.lines() {
+        assert!(line.ends_with(": EPERM"), "{line}");
+    }
+    // The C library falls back on clone(2), whose flags can be looked at.
+    assert_eq!(f.run(&[], &["attempt", "clone3"]).ok(), "clone3: ENOSYS\n");
+}
+
+fn the_kernels_settings_and_groups_cannot_be_written(f: &mut Fixture) {
+    let command = [
+        "write-each",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/modprobe",
+        "/proc/sys/kernel/hostname",
+        "/proc/sys/vm/drop_caches",
+        "/proc/sysrq-trigger",
+        "/sys/kernel/uevent_helper",
+        "/sys/kernel/mm/transparent_hugepage/enabled",
+        "/sys/power/state",
+        "/sys/fs/cgroup/release_agent",
+        "/sys/fs/cgroup/cgroup.procs",
+        "/sys/fs/cgroup/notify_on_release",
+        "/sys/fs/cgroup/memory/release_agent",
+        "/sys/fs/cgroup/memory/notify_on_release",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
+    let out = f.run(&[], &command).ok();
+    assert_eq!(out.lines().count(), command.len() - 1, "{out}");
+    all_refused(&out);
+    all_refused(&f.run(&[], &["write", "/sys/fs/cgroup/new", "1"]).out);
+    let groups = f.run(&[], &["ls", "/sys/fs/cgroup"]);
+    let names: Vec<&str> = groups.out.lines().collect();
+    // Nothing, or where there is version 2 only, the sandbox's own group.
+    assert!(
+        names.is_empty() || !names.contains(&"hyperion"),
+        "{names:?}"
+    );
+}
+
+fn device_nodes_have_no_effect(f: &mut Fixture) {
+    // /dev/null would do no harm, so that a hole is seen and does none.
+    for file in [
+        "/node",
+        "/tmp/node",
+        "/dev/node",
+        "/dev/shm/node",
+        "/run/node",
+    ] {
+        let out = f.run(&[], &["mknod", file, "c", "1", "3"]).out;
+        all_refused(&out);
+    }
+    if f.level.real_root || f.ids().0 == 0 {
+        let node = f.path("rootfs/etc/node");
+        let made = Command::new("mknod")
+            .arg(&node)
+            .args(["c", "1", "3"])
+            .status();
+        assert!(made.is_ok_and(|s| s.success()));
+        assert_eq!(f.run(&[], &["open", "/etc/node"]).out, "EACCES\n");
+        let folder = format!("{}:/mnt", f.path("rootfs/etc").display());
+        assert_eq!(
+            f.run(&["-v", &folder], &["open", "/mnt/node"]).out,
+            "EACCES\n"
+        );
+    }
+    assert_eq!(f.run(&[], &["open", "/dev/null"]).out, "done\n");
+    // A folder of devices is for using them: nobody inside makes more.
+    let devices = f.run(
+        &["-v", "/dev:/devices"],
+        &["mknod", "/devices/node", "c", "1", "3"],
+    );
+    all_refused(&devices.out);
+}
+
+fn a_set_user_id_program_gains_nothing(f: &mut Fixture) {
+    if !f.level.other_users {
+        return;
+    }
+    let tool = f.path("rootfs/bin/tool");
+    fs::copy(f.path("rootfs/bin/probe"), &tool).expect("a copy");
+    chown(&tool, Some(f.ids().0), Some(f.ids().1)).expect("an owner");
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o6755)).expect("a mode");
+    let out = f.run(&["-u", "ana"], &["exec", "/bin/tool", "ids"]).ok();
+    assert!(
+        out.starts_with("uid=1000 euid=1000 gid=100 egid=100 "),
+        "{out}"
+    );
+    let out = f
+        .run(
+            &["-u", "ana"],
+            &["exec", "/bin/tool", "attempt", "setuid-root"],
+        )
+        .ok();
+    assert_eq!(out, "setuid-root: EPERM\n");
+}
+
+fn what_tells_of_the_host_is_masked(f: &mut Fixture) {
+    for file in [
+        "kcore",
+        "keys",
+        "latency_stats",
+        "timer_list",
+        "sched_debug",
+        "interrupts",
+    ] {
+        let out = f.run(&[], &["cat", &format!("/proc/{file}")]).out;
+        assert!(out.is_empty() || out == "ENOENT\n", "{file}: {out}");
+    }
+    for folder in [
+        "/sys/firmware",
+        "/proc/acpi",
+        "/proc/scsi",
+        "/sys/devices/virtual/powercap",
+    ] {
+        let out = f.run(&[], &["ls", folder]).out;
+        assert!(out.is_empty() || out == "ENOENT\n", "{folder}: {out}");
+    }
+    // The host's mounts have gone with its root, and its processes with its namespace.
+    let mounts = f.run(&[], &["cat", "/proc/self/mountinfo"]).ok();
+    assert!(
+        !mounts.contains(" /home ") && mounts.matches(" / / ").count() == 1,
+        "{mounts}"
+    );
+    let processes = f.run(&[], &["ls", "/proc"]).ok();
+    let numbers = processes
+        .lines()
+        .filter(|l| l.parse::<u32>().is_ok())
+        .count();
+    assert_eq!(numbers, 2, "the init and the program: {processes}");
+}
+
+fn the_init_cannot_be_looked_into(f: &mut Fixture) {
+    for file in ["environ", "maps", "mem", "auxv"] {
+        all_refused(&f.run(&[], &["open", &format!("/proc/1/{file}")]).out);
+    }
+    // Root inside may count its open files; none can be opened.
+    let files: Vec<String> = (0..10).map(|n| format!("/proc/1/fd/{n}")).collect();
+    let command: Vec<&str> = ["write-each"]
+        .into_iter()
+        .chain(files.iter().map(String::as_str))
+        .collect();
+    all_refused(&f.run(&[], &command).out);
+    for folder in ["root", "cwd"] {
+        let done = f.run(&[], &["ls", &format!("/proc/1/{folder}")]);
+        assert!(
+            ["EACCES\n", "EPERM\n"].contains(&done.out.as_str()),
+            "{folder}: {done:?}"
+        );
+    }
+}
+
+fn processes_of_the_host_cannot_be_signalled(f: &mut Fixture) {
+    let mut victim = f.command("sleep").arg("1000").spawn().expect("it starts");
+    let pid = victim.id().to_string();
+    let out = f.run(&[], &["kill", &pid]).out;
+    let alive = victim.try_wait().expect("a child").is_none();
+    victim.kill().expect("a child");
+    victim.wait().expect("a child");
+    assert_eq!(out, "ESRCH\n");
+    assert!(alive);
+}
+
+fn loopback_is_shared_only_with_the_hosts_network(f: &mut Fixture) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    assert_eq!(
+        f.run(&["--network", "none"], &["connect", &port]).out,
+        "ECONNREFUSED\n"
+    );
+    assert_eq!(
+        f.run(&["--network", "host"], &["connect", &port]).out,
+        "done\n"
+    );
+}
+
+fn the_callers_terminal_cannot_be_typed_into(f: &mut Fixture) {
+    requires!("command:script");
+    let words = f.words(&[], &["attempt", "tiocsti"]).join(" ");
+    let mut script = f.command("timeout");
+    let call = format!("{} {words}", f.program().display());
+    script
+        .args(["-k", "1", "60", "script", "-qec", &call, "/dev/null"])
+        .stdin(Stdio::null());
+    let out = script.output().expect("it starts");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains("tiocsti: E"), "{text}");
+    assert_eq!(
+        f.run(&[], &["session"]).ok(),
+        "1\n",
+        "it leads a session of its own"
+    );
+}
+
+fn the_working_folder_is_no_way_out(f: &mut Fixture) {
+    for fd in 3..12 {
+        let folder = format!("/proc/self/fd/{fd}");
+        let done = f.run(&["-w", &folder], &["cat", "etc/shadow"]);
+        assert_ne!(done.code, 0, "{done:?}");
+    }
+    let done = f.run(&["-w", "/proc/1/cwd"], &["cwd"]);
+    assert_ne!(done.code, 0, "{done:?}");
+}
+
+fn an_image_full_of_links_harms_nothing(f: &mut Fixture) {
+    let outside = f.path("work/outside");
+    fs::create_dir(&outside).expect("a folder");
+    let up = format!("../../../../../../../..{}", outside.display());
+    for name in ["proc", "sys", "dev", "run"] {
+        symlink(&up, f.path("rootfs").join(name)).expect("a link");
+    }
+    fs::remove_dir(f.path("rootfs/tmp")).expect("removed");
+    symlink("/proc/self/fd", f.path("rootfs/tmp")).expect("a link");
+    for name in ["hosts", "resolv.conf"] {
+        symlink(format!("{up}/{name}"), f.path("rootfs/etc").join(name)).expect("a link");
+    }
+    for flags in [&[][..], &["--read-only"]] {
+        let done = f.run(flags, &["cat", "/proc/self/status"]);
+        assert!([0, 1, 125].contains(&done.code), "{done:?}");
+    }
+    assert_eq!(fs::read_dir(&outside).expect("readable").count(), 0);
+}
+
+fn a_pipe_for_a_user_database_holds_nobody_up(f: &mut Fixture) {
+    let file = f.path("rootfs/etc/passwd");
+    fs::remove_file(&file).expect("removed");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&file)
+            .status()
+            .is_ok_and(|s| s.success())
+    );
+    chown(&file, Some(f.ids().0), Some(f.ids().1)).expect("an owner");
+    let done = f.run(&["-u", "ana"], &["ids"]);
+    assert_eq!(done.code, 125, "{done:?}");
+}
+
+fn what_a_job_writes_is_out_of_other_users_reach(f: &mut Fixture) {
+    let id = f.start(&[], &["stay"]);
+    let job = f.path("hyperion/jobs").join(&id);
+    let mode = |path: &std::path::Path| {
+        fs::metadata(path)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o7777
+    };
+    // A set-user-id file of root's lies there, if the program has made one.
+    assert_eq!(mode(&job.join("scratch")), 0o700);
+    for file in ["log", "job.json", "running.json", "control"] {
+        assert_eq!(mode(&job.join(file)) & 0o077, 0, "{file}");
+    }
+    f.hyperion(&["stop", "-t", "0s", &id]).ok();
+}
+
+#[test]
+fn two_jobs_of_root_have_different_ids_far_from_any_users() {
+    against(Level::ROOT, |f| {
+        let base = || {
+            let map = f.run(&[], &["cat", "/proc/self/uid_map"]).ok();
+            let mut fields = map.split_ascii_whitespace();
+            assert_eq!(fields.next(), Some("0"));
+            let base: u32 = fields
+                .next()
+                .and_then(|b| b.parse().ok())
+                .expect("a number");
+            assert!(base >= 1 << 30, "{map}");
+            base
+        };
+        // One pair in 16,000 is alike.
+        let bases: std::collections::BTreeSet<u32> = (0..4).map(|_| base()).collect();
+        assert!(bases.len() > 1, "{bases:?}");
+    });
+}
