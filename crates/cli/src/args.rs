@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::commands::Command;
+use crate::errors;
 
 /// Runs parallel programs as a process or in a container, says beforehand
 /// whether that will work, and measures what each level of isolation costs.
@@ -62,11 +63,60 @@ pub(crate) enum OutputFormat {
 ///
 /// Wrong words are 125, as everything that fails before the user's own command starts.
 pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe (`hyperion --help | head -1`) is no error.
-    let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::from(125)
-    } else {
-        ExitCode::SUCCESS
+    if !error.use_stderr() {
+        // A closed pipe (`hyperion --help | head -1`) is no error.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let likely = errors::likely_of(error);
+    eprint!("{}", in_our_shape(&text, likely.as_deref()));
+    ExitCode::from(125)
+}
+
+/// Puts clap's words in the shape of every other error: `error:`, then `hint:`.
+fn in_our_shape(text: &str, likely: Option<&str>) -> String {
+    let mut hints: Vec<String> = likely
+        .map(|l| format!("did you mean {l}?"))
+        .into_iter()
+        .collect();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if let Some(tip) = line.trim_start().strip_prefix("tip: ") {
+            hints.push(tip.to_owned());
+        } else if !line.starts_with("For more information") && !line.trim().is_empty() {
+            lines.push(line.to_owned());
+        }
+    }
+    if hints.is_empty() {
+        hints.push("add --help to see what can be written".into());
+    }
+    lines.extend(hints.into_iter().map(|h| format!("hint: {h}")));
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_flag_gets_a_hint_with_the_right_one() {
+        let error = Cli::try_parse_from(["hyperion", "run", "--raks", "3", "image"])
+            .expect_err("no such flag");
+        let told = in_our_shape(&error.render().to_string(), None);
+        assert!(
+            told.starts_with("error: unexpected argument '--raks'"),
+            "{told}"
+        );
+        assert!(
+            told.contains("\nhint: a similar argument exists: '--ranks'"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn the_words_are_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
     }
 }

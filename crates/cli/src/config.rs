@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::registry::Registries;
+use hyperion_model::Class;
 use serde::Deserialize;
+
+use crate::errors;
 
 /// What can be configured. Unknown keys are refused by name.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -38,12 +41,28 @@ impl Config {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", file.display())),
         };
-        let later: Self =
-            toml::from_str(&text).with_context(|| format!("cannot use {}", file.display()))?;
+        let later: Self = toml::from_str(&text).map_err(|e| unusable(file, &e))?;
         self.root = later.root.or(self.root.take());
         self.registries.merge(later.registries);
         Ok(())
     }
+}
+
+/// Says what is wrong with a file of settings, and which key was likely meant.
+fn unusable(file: &Path, error: &toml::de::Error) -> anyhow::Error {
+    let message = error.message();
+    // serde: unknown field `raot`, expected `root` or `registries`
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let meant = match (message.starts_with("unknown field"), quoted.next()) {
+        (true, Some(key)) => errors::likely(key, quoted),
+        _ => None,
+    };
+    let hint = match meant {
+        Some(key) => format!("did you mean {key:?}?"),
+        None => "correct the file, or move it away".into(),
+    };
+    errors::advised(Class::User, error.to_string().trim_end(), hint)
+        .context(format!("cannot use {}", file.display()))
 }
 
 fn user_file() -> Option<PathBuf> {

@@ -2,13 +2,17 @@
 
 mod image;
 
+use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::Error;
-use hyperion_image::ReferenceError;
-use hyperion_image::StoreError;
 use hyperion_image::registry::RegistryError;
-use hyperion_model::Class;
+use hyperion_image::{ReferenceError, StoreError};
+use hyperion_model::mount::MountError;
+use hyperion_model::resources::ResourceError;
+use hyperion_model::{Class, JobId, Rlimit};
+use hyperion_node::JobError;
+use hyperion_sys::userns::UsernsError;
 
 use crate::args::OutputFormat;
 
@@ -18,9 +22,73 @@ struct Told {
     hint: Option<String>,
 }
 
+/// An error of the command line itself, with what to do about it.
+#[derive(Debug)]
+struct Advised {
+    what: String,
+    class: Class,
+    hint: String,
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Advised {}
+
+/// Makes an error of the command line itself.
+pub(crate) fn advised(class: Class, what: impl ToString, hint: impl Into<String>) -> Error {
+    Error::new(Advised {
+        what: what.to_string(),
+        class,
+        hint: hint.into(),
+    })
+}
+
+/// Says that a job lost its supervisor before it could say how it ended.
+pub(crate) fn supervisor_gone(job: &JobId) -> Error {
+    advised(
+        Class::Unavailable,
+        format!("the supervisor of job {job} ended unexpectedly"),
+        format!(
+            "it was killed from outside, or for want of memory; `hyperion rm {job}` removes what is left"
+        ),
+    )
+}
+
+/// Finds the name that was likely meant, if any is near.
+pub(crate) fn likely<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likeness = |name: &str| strsim::jaro_winkler(name, written);
+    let best = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.75).then_some(best)
+}
+
+/// Finds what was likely meant by a value that a flag refused.
+pub(crate) fn likely_of(error: &clap::Error) -> Option<String> {
+    let source = std::error::Error::source(error)?;
+    let ResourceError::RlimitName(name) = source.downcast_ref()? else {
+        return None;
+    };
+    likely(name, Rlimit::NAMES.into_iter()).map(str::to_owned)
+}
+
 /// Finds the class and the hint of the first known error in the chain.
 fn classify(error: &Error) -> Told {
     for cause in error.chain() {
+        if let Some(advised) = cause.downcast_ref::<Advised>() {
+            return Told {
+                class: advised.class,
+                hint: Some(advised.hint.clone()),
+            };
+        }
+        let known = cause.downcast_ref().and_then(of_job);
+        let known = known.or_else(|| cause.downcast_ref().and_then(of_store));
+        let known = known.or_else(|| cause.downcast_ref().map(of_mount));
+        if let Some(told) = known.or_else(|| cause.downcast_ref().and_then(of_userns)) {
+            return told;
+        }
         if let Some(told) = cause.downcast_ref().and_then(of_registry) {
             return told;
         }
@@ -44,6 +112,108 @@ fn classify(error: &Error) -> Told {
         class: Class::User,
         hint: None,
     }
+}
+
+/// What to do about a job; nothing where the cause says more.
+fn of_job(error: &JobError) -> Option<Told> {
+    use JobError as E;
+    let (class, hint) = match error {
+        E::NotFound(_) => (Class::NotFound, "`hyperion ps -a` lists all jobs".into()),
+        E::Ambiguous(..) => (Class::User, "write more of the id".into()),
+        E::NameTaken { name, .. } => (
+            Class::Conflict,
+            format!("choose another name, or give this one back: hyperion rm {name}"),
+        ),
+        E::Running(job) => (
+            Class::Conflict,
+            format!("end it first: hyperion stop {job}; `rm -f` does both"),
+        ),
+        E::NotRunning(job) => (
+            Class::Conflict,
+            format!(
+                "`hyperion logs {job}` shows what it wrote, `hyperion report {job}` what it cost"
+            ),
+        ),
+        E::Damaged { .. } => (
+            Class::Internal,
+            "`hyperion rm` removes the job with its record".into(),
+        ),
+        E::Io { source, .. } => return of_root(source),
+    };
+    Some(Told {
+        class,
+        hint: Some(hint),
+    })
+}
+
+/// What to do about a folder of jobs or images that cannot be used.
+fn of_root(error: &std::io::Error) -> Option<Told> {
+    use std::io::ErrorKind as K;
+    let hint = match error.kind() {
+        K::PermissionDenied | K::ReadOnlyFilesystem | K::NotADirectory | K::NotFound => {
+            "name a folder that you can write to with --root or HYPERION_ROOT"
+        }
+        K::StorageFull | K::QuotaExceeded => {
+            "the disk is full: `hyperion rm --ended` and `hyperion image prune` remove what nothing uses; --root chooses another disk"
+        }
+        _ => return None,
+    };
+    Some(Told {
+        class: class_of_io(error),
+        hint: Some(hint.into()),
+    })
+}
+
+/// What to do about the store of images; nothing where the cause says more.
+fn of_store(error: &StoreError) -> Option<Told> {
+    use StoreError as E;
+    let (class, hint) = match error {
+        E::NoImage(_) => (
+            Class::NotFound,
+            "`hyperion image ls` lists what there is, `hyperion pull` fetches more; a folder is written with a '/' or './' before it",
+        ),
+        E::Ambiguous { .. } => (Class::User, "write more of the id"),
+        E::ManyNames { .. } => (Class::User, "say which name"),
+        E::InUse(_) => (Class::Conflict, "`hyperion ps` lists the jobs that run"),
+        E::Busy => (Class::Unavailable, "try again in a moment"),
+        E::WrongDigest { .. } | E::WrongSize { .. } | E::MissingBlob(_) => (
+            Class::Internal,
+            "the store is damaged: `hyperion image prune` heals it, then pull the image again",
+        ),
+        E::Io { source, .. } => return of_root(source),
+        _ => return None,
+    };
+    Some(Told {
+        class,
+        hint: Some(hint.into()),
+    })
+}
+
+fn of_mount(error: &MountError) -> Told {
+    let hint = match error {
+        MountError::Volume(_) => "for example -v /data:/data:ro",
+        MountError::Target(_) => "write where it is to be seen inside, such as /data",
+        MountError::Mount(_) | MountError::Option(_) | MountError::Source(_) => {
+            "for example --mount type=bind,source=/data,target=/data,readonly"
+        }
+    };
+    Told {
+        class: Class::User,
+        hint: Some(hint.into()),
+    }
+}
+
+fn of_userns(error: &UsernsError) -> Option<Told> {
+    let hint = match error {
+        UsernsError::Map { .. } => {
+            "`hyperion doctor` says what this host lacks for containers without root"
+        }
+        _ => "check /etc/subuid and /etc/subgid: `hyperion doctor` says what they lack",
+    };
+    Some(Told {
+        class: Class::Unsupported,
+        hint: Some(hint.into()),
+    })
 }
 
 /// What to do about a registry; nothing where the cause says more.
@@ -160,6 +330,10 @@ fn hint_of_io(error: &std::io::Error) -> Option<String> {
     match error.kind() {
         std::io::ErrorKind::StorageFull => {
             Some("the disk is full: `hyperion image prune` removes what nothing uses".to_owned())
+        }
+        std::io::ErrorKind::NotFound => Some("check the path".to_owned()),
+        std::io::ErrorKind::PermissionDenied => {
+            Some("check who may use the path, and the folders above it".to_owned())
         }
         _ => None,
     }

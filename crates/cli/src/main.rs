@@ -21,6 +21,10 @@ fn main() -> ExitCode {
     if let Some(code) = hyperion_isolation::init::entry() {
         return code;
     }
+    #[cfg(debug_assertions)]
+    if let Ok(point) = std::env::var("HYPERION_FAILPOINT") {
+        hyperion_sys::failpoint::arm(&point);
+    }
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return args::report_usage(&error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use hyperion_model::JobId;
 use hyperion_node::client::Heard;
 use hyperion_node::log::Stream;
@@ -13,6 +13,8 @@ use hyperion_node::{Client, End, Failure};
 use hyperion_sys::signals::{self, SIGHUP, SIGWINCH, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::errors;
 
 /// Ctrl-p ctrl-q leaves a job running, as with docker.
 const DETACH: [u8; 2] = [0x10, 0x11];
@@ -57,7 +59,7 @@ pub(crate) fn wait_started(mut client: Client, id: &JobId) -> anyhow::Result<Exi
                 return Ok(ExitCode::from(end.code));
             }
             Some(_) => {}
-            None => bail!("the supervisor of job {id} ended unexpectedly"),
+            None => return Err(errors::supervisor_gone(id)),
         }
     }
 }
@@ -155,9 +157,7 @@ impl Session {
 
     fn hear(self, client: &mut Client, id: &JobId) -> anyhow::Result<Option<Heard>> {
         match client.try_hear() {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                bail!("the supervisor of job {id} ended unexpectedly")
-            }
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(errors::supervisor_gone(id)),
             other => other.context("cannot talk to the supervisor"),
         }
     }

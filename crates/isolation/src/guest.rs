@@ -245,9 +245,14 @@ fn kill_children() {
     }
 }
 
-/// Gives the start of a process in clock ticks since boot: field 22 of proc_pid_stat(5).
+/// Gives the start of a running process in clock ticks since boot: field 22 of
+/// proc_pid_stat(5). One that only waits to be reaped does not run.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything; what follows its last ')' is fixed.
-    text.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+    let fields = text.rsplit_once(") ")?.1;
+    if fields.starts_with(['Z', 'X']) {
+        return None;
+    }
+    fields.split(' ').nth(19)?.parse().ok()
 }

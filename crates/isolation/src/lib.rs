@@ -18,6 +18,7 @@ mod guest;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use hyperion_model::{CpuSet, ProcessSpec, SandboxSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
@@ -149,10 +150,23 @@ pub struct SandboxRecord {
     pub init_started: u64,
 }
 
+/// How long an init may take to end what it started after its supervisor has died.
+const INIT_GRACE: Duration = Duration::from_secs(1);
+
 impl SandboxRecord {
+    fn init_runs(&self) -> bool {
+        guest::start_time(self.init) == Some(self.init_started)
+    }
+
     /// Kills what is left of a sandbox whose supervisor is gone, and removes its groups.
     pub fn clean_up(&self) {
-        if guest::start_time(self.init) == Some(self.init_started)
+        // The init ends with its supervisor, and ends everything inside first;
+        // killed before it has, it would leave that behind where there is no group.
+        let since = Instant::now();
+        while self.init_runs() && since.elapsed() < INIT_GRACE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if self.init_runs()
             && let Some(pid) = rustix::process::Pid::from_raw(self.init.cast_signed())
         {
             let _ = hyperion_sys::signals::send(pid, 9);

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use hyperion_model::SandboxSpec;
+use hyperion_model::{JobId, SandboxSpec};
 use hyperion_sys::cgroup::{Cgroup, Layout};
+use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
 
 use crate::guest::Guest;
@@ -50,8 +51,21 @@ impl Isolation for ProcessIsolation {
 
 /// Makes the groups of a sandbox.
 pub(crate) fn make_cgroup(spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
-    let name = format!("hyperion-{}", spec.id);
-    Ok(Cgroup::create(&Layout::detect(), &name, &spec.resources)?)
+    let cgroup = Cgroup::create(&Layout::detect(), &cgroup_name(&spec.id), &spec.resources)?;
+    failpoint!("cgroup-made");
+    Ok(cgroup)
+}
+
+/// Gives the name of a sandbox's groups.
+fn cgroup_name(id: &JobId) -> String {
+    format!("hyperion-{id}")
+}
+
+/// Kills and removes the groups of a sandbox of which nothing but its id is known.
+pub fn clean_up_cgroup(id: &JobId) {
+    let cgroup = Cgroup::find(&Layout::detect(), &cgroup_name(id));
+    cgroup.kill();
+    cgroup.remove();
 }
 
 /// Gives the path of the socket on which ranks report that a program inside has started.

@@ -110,6 +110,9 @@ pub struct ProcessSpec {
     pub user: Option<String>,
     /// A terminal is made and becomes its standard streams.
     pub tty: bool,
+    /// Lines and columns of that terminal, where they are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal_size: Option<(u16, u16)>,
     /// Processors it is bound to.
     pub cpus: Option<CpuSet>,
     /// Per-process limits.

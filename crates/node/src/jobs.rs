@@ -436,9 +436,17 @@ impl JobFolder {
 
     /// Removes what a killed supervisor has left outside the record: processes,
     /// cgroups, the scratch folder.
+    ///
+    /// Costs next to nothing when that has been done before.
     pub fn clean_up(&self) {
-        if let Some(running) = self.running() {
-            running.sandbox.clean_up();
+        // Made before everything else that could be left, and removed last.
+        if !self.stage().exists() {
+            return;
+        }
+        match self.running() {
+            Some(running) => running.sandbox.clean_up(),
+            // Killed on the way up: where its groups are was not written down yet.
+            None => hyperion_isolation::process::clean_up_cgroup(&self.id),
         }
         if let Ok(asked) = self.asked() {
             let _ = hyperion_isolation::container::remove_scratch(
@@ -446,8 +454,8 @@ impl JobFolder {
                 &asked.plan.sandbox.userns,
             );
         }
-        let _ = fs::remove_dir_all(self.stage());
         let _ = fs::remove_file(self.control());
+        let _ = fs::remove_dir_all(self.stage());
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod failpoint;
 pub mod host;
 pub mod mount;
 pub mod process;

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Job, by name or id
     job: String,
     /// Command and arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    #[arg(trailing_var_arg = true, required = true)]
     command: Vec<String>,
 }
 
@@ -45,6 +45,7 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         cwd: args.workdir.unwrap_or_default(),
         user: args.user,
         tty: args.tty,
+        terminal_size: None,
         cpus: None,
         rlimits: Vec::new(),
     };

@@ -40,6 +40,9 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for job in Jobs::new(&ctx.root).list()? {
         let state = job.state();
+        if state == State::Lost {
+            job.clean_up();
+        }
         let Ok(asked) = job.asked() else { continue };
         if !args.all && !matches!(state, State::Starting | State::Running) {
             continue;

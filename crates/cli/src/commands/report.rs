@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
-use hyperion_model::RunReport;
 use hyperion_model::metrics::{max_min_shares, naive_share};
 use hyperion_model::report::Exit;
 use hyperion_model::units::format_duration;
+use hyperion_model::{Class, RunReport};
 use hyperion_node::Jobs;
 
 use crate::args::OutputFormat;
 use crate::context::Context;
+use crate::errors;
 use crate::output;
 
 /// Words of `hyperion report`.
@@ -28,7 +28,13 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         let job = Jobs::new(&ctx.root).find(name)?;
         match job.end().and_then(|e| e.report) {
             Some(report) => reports.push((name.clone(), report)),
-            None => bail!("job {name} has no report: it never ran, or has not ended"),
+            None => {
+                return Err(errors::advised(
+                    Class::NotFound,
+                    format!("job {name} has no report: it never ran, or has not ended"),
+                    format!("wait for its end: hyperion wait {name}"),
+                ));
+            }
         }
     }
     if ctx.output == OutputFormat::Json {

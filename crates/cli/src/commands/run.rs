@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{ArgAction, ValueEnum};
 use hyperion_image::{ImageRecord, Owners, RootPolicy, Store, StoreError};
 use hyperion_isolation::Isolation;
@@ -15,16 +15,18 @@ use hyperion_model::job::{ContainerOptions, Network};
 use hyperion_model::report::Phase;
 use hyperion_model::units::parse_duration;
 use hyperion_model::{
-    Binding, Bytes, Cores, CpuSet, JobId, JobSpec, Level, Mount, MountKind, MpiChoice, Name,
+    Binding, Bytes, Class, Cores, CpuSet, JobId, JobSpec, Level, Mount, MountKind, MpiChoice, Name,
     NodePlan, Parallel, Preflight, Resources, Rlimit, RootSource, RootSpec, SandboxSpec,
     UsernsMode,
 };
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::Jobs;
 use hyperion_node::supervisor::{HostFacts, Launch, start};
+use hyperion_sys::caps::CapSet;
 use hyperion_sys::host::{self, Host};
 
 use crate::context::Context;
+use crate::errors;
 use crate::session::{self, Session};
 
 /// The levels of isolation, as words.
@@ -213,7 +215,7 @@ pub(crate) struct Args {
     pull: String,
 
     /// Image, command and arguments
-    #[arg(value_name = "IMAGE COMMAND", trailing_var_arg = true, allow_hyphen_values = true, required = true, action = ArgAction::Append)]
+    #[arg(value_name = "IMAGE COMMAND", trailing_var_arg = true, required = true, action = ArgAction::Append)]
     words: Vec<String>,
 }
 
@@ -333,6 +335,7 @@ fn find_image(
     if name.starts_with('/') || name.starts_with("./") || name.starts_with("../") {
         let path = Path::new(name)
             .canonicalize()
+            .map_err(|e| errors::advised(Class::NotFound, e, "an image that begins with '/' or '.' is a folder or an EROFS file of this host"))
             .with_context(|| format!("there is no image at {name}"))?;
         let source = if path.is_dir() {
             RootSource::Layers { layers: vec![path] }
@@ -469,29 +472,49 @@ impl HostSize {
     /// Refuses what this host cannot give, before anything starts.
     fn check(&self, job: &JobSpec) -> anyhow::Result<()> {
         let resources = &job.resources;
+        let above = |asked: String, has: String, hint: &str| {
+            let what = format!("the job asks for {asked} and this host has {has}");
+            Err(errors::advised(Class::User, what, hint))
+        };
         if let Some(memory) = resources.memory.filter(|&m| m > self.memory) {
-            bail!(
-                "the job asks for {memory} of memory and this host has {}",
-                self.memory
-            );
+            let asked = format!("{memory} of memory");
+            return above(asked, self.memory.to_string(), "lower --memory");
         }
         if let Some(cpus) = resources
             .cpus
             .filter(|&c| c > Cores::whole(self.cpus.into()))
         {
-            bail!(
-                "the job asks for {cpus} cores and this host has {}",
-                self.cpus
-            );
+            let asked = format!("{cpus} cores");
+            return above(asked, self.cpus.to_string(), "lower --cpus");
         }
-        let topology = host::topology(&Host::at("/"));
-        if let Some(cpuset) = &resources.cpuset
-            && !cpuset.0.is_subset(&topology.online.0)
-        {
-            bail!(
-                "the job asks for processors {cpuset} and this host has {}",
-                topology.online
-            );
+        if let Some(cpuset) = &resources.cpuset {
+            let online = host::topology(&Host::at("/")).online;
+            if !cpuset.0.is_subset(&online.0) {
+                let asked = format!("processors {cpuset}");
+                return above(asked, online.to_string(), "choose of these with --cpuset");
+            }
+        }
+        let container = &job.container;
+        if let Err(name) = CapSet::adjusted(&container.cap_add, &container.cap_drop) {
+            let known = CapSet::names().iter().copied();
+            let hint = match errors::likely(&name.to_uppercase(), known) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => "capabilities(7) lists them; ALL stands for all".into(),
+            };
+            let what = format!("there is no capability named {name:?}");
+            return Err(errors::advised(Class::User, what, hint));
+        }
+        for mount in &container.mounts {
+            if let MountKind::Bind { source, .. } = &mount.kind
+                && !source.exists()
+            {
+                let source = source.display();
+                return Err(errors::advised(
+                    Class::NotFound,
+                    format!("there is no {source} to mount"),
+                    format!("make it first: mkdir -p {source}"),
+                ));
+            }
         }
         Ok(())
     }
@@ -518,17 +541,30 @@ fn job_spec(
         argv.extend(args.words.iter().cloned());
     }
     if argv.is_empty() {
-        bail!("the image names no command: say which to run after the image's name");
+        return Err(errors::advised(
+            Class::User,
+            "the image names no command",
+            "say which to run after the image's name",
+        ));
     }
     if args.ranks == 0 {
-        bail!("a job has at least one rank");
+        return Err(errors::advised(
+            Class::User,
+            "a job has at least one rank",
+            "leave out --ranks for one",
+        ));
     }
     if args.ranks_per_node.is_some_and(|n| n < args.ranks) {
-        bail!(
+        let what = format!(
             "{} ranks with {} on each node need several nodes, and this host is the only one",
             args.ranks,
             args.ranks_per_node.unwrap_or(0)
         );
+        return Err(errors::advised(
+            Class::Unsupported,
+            what,
+            "leave out --ranks-per-node",
+        ));
     }
     let absolute = |path: &Path| {
         std::path::absolute(path)
@@ -640,7 +676,13 @@ fn environment(args: &Args, level: Level) -> anyhow::Result<BTreeMap<String, Str
     words.extend(args.env.iter().cloned());
     for word in words {
         match word.split_once('=') {
-            Some(("", _)) => bail!("{word:?} has no name before '='"),
+            Some(("", _)) => {
+                return Err(errors::advised(
+                    Class::User,
+                    format!("{word:?} has no name before '='"),
+                    "write NAME=VALUE, or NAME to pass on the caller's",
+                ));
+            }
             Some((name, value)) => drop(env.insert(name.to_owned(), value.to_owned())),
             None => {
                 if let Ok(value) = std::env::var(&word) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use hyperion_model::units::parse_duration;
 use hyperion_node::client::Heard;
 use hyperion_node::talk::{Ask, Tell};
@@ -11,6 +11,7 @@ use hyperion_node::{Client, JobFolder, Jobs, State};
 use hyperion_sys::signals;
 
 use crate::context::Context;
+use crate::errors;
 use crate::output;
 
 /// Words of `hyperion stop`.
@@ -102,10 +103,8 @@ fn until_end(client: &mut Client, job: &JobFolder) -> anyhow::Result<u8> {
             Some(Heard::Told(Tell::Ended(end))) => return Ok(end.code),
             Some(_) => {}
             None => {
-                let end = job.end().ok_or_else(|| {
-                    anyhow!("the supervisor of job {} ended unexpectedly", job.id)
-                })?;
-                return Ok(end.code);
+                let end = job.end().ok_or_else(|| errors::supervisor_gone(&job.id));
+                return Ok(end?.code);
             }
         }
     }

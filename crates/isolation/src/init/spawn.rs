@@ -61,7 +61,7 @@ pub(super) fn spawn(
         let _ = std::fs::create_dir_all(&spec.cwd);
     }
     let terminal = match spec.tty {
-        true => Some(pty::open().map_err(|e| (SpawnStep::Terminal, e))?),
+        true => Some(open_terminal(spec).map_err(|e| (SpawnStep::Terminal, e))?),
         false => None,
     };
     let fork = |e| (SpawnStep::Fork, e);
@@ -88,6 +88,15 @@ pub(super) fn spawn(
             ))
         }
     }
+}
+
+/// Makes a terminal that has its size before the program can ask for it.
+fn open_terminal(spec: &ProcessSpec) -> io::Result<Pty> {
+    let terminal = pty::open()?;
+    if let Some((rows, columns)) = spec.terminal_size {
+        pty::resize(terminal.master.as_fd(), rows, columns)?;
+    }
+    Ok(terminal)
 }
 
 fn step_of(byte: u8) -> SpawnStep {

@@ -280,7 +280,8 @@ impl Supervisor {
     ) -> Result<(), Problem> {
         let number = super::ranks::EXEC_BASE + id as u32;
         let owner = Owner::Exec(id);
-        let process = self.complete(process);
+        let mut process = self.complete(process);
+        process.terminal_size = size.map(|s| (s.rows, s.columns));
         let fds = self.streams_for(owner, process.tty, stdin)?;
         let Some(sandbox) = &mut self.sandbox else {
             return Ok(());
@@ -293,9 +294,6 @@ impl Supervisor {
                 self.execs.insert(number, id);
                 if let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) {
                     client.feeds = Some(owner);
-                }
-                if let Some(size) = size {
-                    self.streams.resize(owner, size.rows, size.columns);
                 }
                 self.clients.tell(id, &Tell::Started);
             }

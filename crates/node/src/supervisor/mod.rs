@@ -30,6 +30,7 @@ use hyperion_model::report::{Exit, Phase};
 use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
 use hyperion_mpi::decide::Refusal;
 use hyperion_mpi::layout::{LayoutError, NumaNode, layout};
+use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
 use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
 use jiff::Timestamp;
@@ -139,6 +140,7 @@ fn detach() -> io::Result<()> {
 }
 
 fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
+    failpoint!("folder-made");
     let signals = SignalFd::new(&signals::FORWARDED)?;
     let folder = &launch.folder;
     let clients = Clients::listen(&folder.path, first, launch.attach)?;
@@ -162,6 +164,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         failed_exit: None,
         kill_at: None,
         limit_at: None,
+        timed_out: false,
         launch,
     };
     let end = supervisor.live();
@@ -209,6 +212,8 @@ struct Supervisor {
     failed_exit: Option<Exit>,
     kill_at: Option<Instant>,
     limit_at: Option<Instant>,
+    /// The time limit ended it.
+    timed_out: bool,
 }
 
 impl Supervisor {
@@ -229,8 +234,8 @@ impl Supervisor {
             (Err(Problem::Refused(refusal)), None) => refusal.exit_code(),
             (Err(Problem::Sandbox(e)), None) => e.spawn_exit_code().unwrap_or(125),
             (Err(_), None) => 125,
+            _ if self.timed_out => 124,
             (_, Some(exit)) => exit.shell_code(),
-            (Ok(()), None) if self.failure.is_some() => 124,
             (Ok(()), None) => 0,
         };
         let report = self.first_start.is_some().then(|| self.report(usage));
@@ -254,6 +259,7 @@ impl Supervisor {
             hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
         let _ = std::fs::remove_dir_all(folder.stage());
         let _ = std::fs::remove_file(folder.control());
+        failpoint!("before-end");
         let written = folder.write("end.json", &end);
         if job.job.remove {
             let _ = self.launch.jobs.erase(folder);
@@ -305,6 +311,7 @@ impl Supervisor {
             .isolation
             .create(&self.launch.plan.sandbox, &stage)?;
         self.sandbox = Some(sandbox);
+        failpoint!("sandbox-up");
         self.phase("sandbox", since);
         let since = Instant::now();
         self.decision = self.preflight()?;
@@ -328,6 +335,7 @@ impl Supervisor {
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
                 self.record_running()?;
                 self.clients.tell_all(&Tell::Started);
+                failpoint!("ranks-run");
             }
             while self.runs() {
                 self.turn()?;
@@ -413,6 +421,7 @@ impl Supervisor {
         let now = Instant::now();
         if self.limit_at.is_some_and(|at| now >= at) {
             self.limit_at = None;
+            self.timed_out = self.failure.is_none();
             let limit = self.launch.plan.job.time_limit.unwrap_or_default();
             self.failure.get_or_insert(Failure {
                 rank: None,

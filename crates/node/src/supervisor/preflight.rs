@@ -74,6 +74,7 @@ impl Supervisor {
                 .unwrap_or_else(|| "/".into()),
             user: None,
             tty: false,
+            terminal_size: None,
             cpus: None,
             rlimits: Vec::new(),
         });

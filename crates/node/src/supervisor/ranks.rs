@@ -110,9 +110,6 @@ impl Supervisor {
         let spawned = sandbox.spawn(id, process, fds)?;
         if let Some(master) = spawned.terminal {
             self.streams.terminal(owner, master)?;
-            if let Some(size) = self.clients.size {
-                self.streams.resize(owner, size.rows, size.columns);
-            }
         }
         Ok(())
     }
@@ -194,6 +191,7 @@ impl Supervisor {
             cwd: job.workdir.clone().unwrap_or_else(|| "/".into()),
             user: job.user.clone(),
             tty,
+            terminal_size: self.clients.size.map(|s| (s.rows, s.columns)),
             cpus: self.places.get(rank as usize).cloned().flatten(),
             rlimits: job.rlimits.clone(),
         })

@@ -76,7 +76,7 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
         SandboxError::Spawn { step: SpawnStep::Privileges, .. } if !geteuid().is_root() => Some(
             "only root is known inside: `hyperion doctor` says how to get more user ids (/etc/subuid)".into(),
         ),
-        SandboxError::Spawn { source, program, .. } => match source.raw_os_error() {
+        SandboxError::Spawn { source, program, step: SpawnStep::Execute } => match source.raw_os_error() {
             Some(2) if program.contains('/') => Some("the file is missing inside, or the interpreter that it names is".into()),
             Some(2) => Some("look at what is inside with: hyperion run IMAGE ls /usr/bin".into()),
             Some(8) => Some("the file is not a program for this architecture, or a script without '#!' in its first line".into()),
@@ -85,6 +85,15 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
         },
         SandboxError::Namespaces(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             Some("user namespaces are switched off here: `hyperion doctor` says which setting does it".into())
+        }
+        SandboxError::Lost(_) => Some(
+            "its init was killed from outside, or for want of memory: `dmesg` may say which".into(),
+        ),
+        SandboxError::Spawn { step: SpawnStep::Folder, .. } => {
+            Some("-w names the working folder, as seen inside".into())
+        }
+        SandboxError::Spawn { step: SpawnStep::User, .. } => {
+            Some("-u takes a name of the image's /etc/passwd, or a number".into())
         }
         SandboxError::Cgroup(_) => Some(
             "start it where a cgroup is delegated to you: systemd-run --user --scope -p Delegate=yes hyperion run …".into(),

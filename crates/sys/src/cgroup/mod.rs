@@ -77,6 +77,33 @@ impl Cgroup {
         }
     }
 
+    /// Finds groups by their name alone, anywhere in the hierarchies: slow, and
+    /// only for those whose maker died before it could write down where they are.
+    pub fn find(layout: &Layout, name: &str) -> Self {
+        let mut groups = Vec::new();
+        for hierarchy in &layout.hierarchies {
+            let mut folders = vec![hierarchy.mount.clone()];
+            while let Some(folder) = folders.pop() {
+                for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                    if !entry.file_type().is_ok_and(|t| t.is_dir()) {
+                        continue;
+                    }
+                    let path = entry.path();
+                    if entry.file_name() != name {
+                        folders.push(path);
+                        continue;
+                    }
+                    groups.push(Group {
+                        version: hierarchy.version,
+                        controllers: hierarchy.controllers.clone(),
+                        path,
+                    });
+                }
+            }
+        }
+        Self { groups }
+    }
+
     fn fill(
         &mut self,
         layout: &Layout,

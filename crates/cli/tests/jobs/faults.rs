@@ -1,0 +1,264 @@
+//! Killing every part of a job at every named point: what ran with it ends,
+//! and what it leaves is cleaned up.
+
+use hyperion_testkit::{requires, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::site::{LONG, Running, Site, cgroups, files_below, is_gone, mounts_below, wait_gone};
+
+fn kill(pid: Pid) {
+    kill_process(pid, Signal::KILL).expect("it runs");
+}
+
+/// Asserts that nothing of these jobs is left outside their records.
+#[track_caller]
+fn nothing_is_left(site: &Site, jobs: &[String]) {
+    assert_eq!(cgroups(jobs), [] as [std::path::PathBuf; 0]);
+    assert_eq!(mounts_below(site.path()), [] as [String; 0]);
+    let records = ["job.json", "running.json", "end.json", "log"];
+    let extra: Vec<_> = files_below(&site.root().join("jobs"))
+        .into_iter()
+        .filter(|f| f.components().count() > 1 && !records.iter().any(|r| f.ends_with(r)))
+        .collect();
+    assert!(extra.is_empty(), "{extra:?}");
+}
+
+/// The only job of a site.
+#[track_caller]
+fn only_job(site: &Site) -> String {
+    let jobs = site.jobs();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    jobs[0].clone()
+}
+
+/// Starts a job whose ranks have children, and gives a rank's process.
+fn start_rank(site: &Site, flags: &[&str]) -> (String, Pid) {
+    let script = "sleep 300 & echo pid $$; echo child $!; wait";
+    let job = site.start_with(flags, script);
+    site.wait_for_log(&job, "child ");
+    let logs = site.run(&["logs", &job]).out;
+    let pid = logs
+        .lines()
+        .find_map(|l| l.strip_prefix("pid ")?.parse().ok());
+    (job, pid.and_then(Pid::from_raw).expect("a process number"))
+}
+
+fn child_of(site: &Site, job: &str) -> Pid {
+    let logs = site.run(&["logs", job]).out;
+    let pid = logs
+        .lines()
+        .find_map(|l| l.strip_prefix("child ")?.parse().ok());
+    pid.and_then(Pid::from_raw).expect("a process number")
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_job_along_and_leaves_a_lost_record() {
+    let site = Site::new();
+    let (job, rank) = start_rank(&site, &["--name", "lost"]);
+    let child = child_of(&site, &job);
+    let (supervisor, init) = site.processes(&job);
+    kill(supervisor);
+    for pid in [init, rank, child] {
+        wait_gone(pid);
+    }
+    // The first look notices and cleans up; the record stays.
+    let table = site.run(&["ps", "-a"]).ok();
+    assert!(table.contains("lost"), "{table}");
+    nothing_is_left(&site, std::slice::from_ref(&job));
+    assert_eq!(site.state("lost"), "lost");
+    assert_eq!(site.run(&["ps", "-q"]).ok(), "");
+    site.run(&["exec", "lost", "true"])
+        .refused("is not running", "logs");
+    site.run(&["wait", "lost"])
+        .refused("is not running", "logs");
+    assert!(site.run(&["logs", "-f", "lost"]).ok().contains("pid"));
+    site.run(&["rm", "lost"]).ok();
+    assert!(site.jobs().is_empty());
+}
+
+#[test]
+fn a_killed_supervisor_takes_its_container_along() {
+    requires!("root");
+    let site = Site::new();
+    let root = site.rootfs(&["sh", "sleep"]);
+    let job = site
+        .run(&[
+            "run",
+            "-d",
+            &root,
+            "sh",
+            "-c",
+            "echo file > /tmp/file; sleep 300 & wait",
+        ])
+        .ok();
+    let (supervisor, init) = site.processes(&job);
+    kill(supervisor);
+    wait_gone(init);
+    site.run(&["rm", &job]).ok();
+    nothing_is_left(&site, &[job]);
+    assert!(files_below(&site.root().join("jobs")).is_empty());
+}
+
+#[test]
+fn who_watches_a_job_is_told_when_its_supervisor_is_killed() {
+    let site = Site::new();
+    let words = [
+        "run",
+        "--isolation",
+        "process",
+        "sh",
+        "-c",
+        "echo up; sleep 300",
+    ];
+    let run = Running::start(&site, &words);
+    let started = wait_until(LONG, || !site.run(&["ps", "-q"]).out.is_empty());
+    assert!(started);
+    let job = site.run(&["ps", "-q"]).ok();
+    site.wait_for_log(&job, "up");
+    let wait = Running::start(&site, &["wait", &job]);
+    let follow = Running::start(&site, &["logs", "-f", &job]);
+    let (supervisor, _) = site.processes(&job);
+    kill(supervisor);
+    let ended = "ended unexpectedly";
+    run.finish().refused(ended, &format!("hyperion rm {job}"));
+    let waited = wait.finish().expect_code(125);
+    assert!(
+        waited.err.contains(ended) || waited.err.contains("is not running"),
+        "{waited:?}"
+    );
+    follow.finish().expect_code(0);
+}
+
+#[test]
+fn a_killed_init_ends_the_job_and_everything_in_it() {
+    let site = Site::new();
+    let (job, rank) = start_rank(&site, &[]);
+    let child = child_of(&site, &job);
+    let (supervisor, init) = site.processes(&job);
+    kill(init);
+    for pid in [rank, child, supervisor] {
+        wait_gone(pid);
+    }
+    let end = site.inspect(&job)["end"].take();
+    assert_eq!(end["code"], 125);
+    assert_eq!(end["failure"]["what"], "the sandbox ended unexpectedly");
+    assert!(end["failure"]["hint"].is_string());
+    nothing_is_left(&site, &[job]);
+}
+
+#[test]
+fn a_killed_init_ends_a_container() {
+    requires!("root");
+    let site = Site::new();
+    let root = site.rootfs(&["sh", "sleep"]);
+    let job = site.run(&["run", "-d", &root, "sleep", "300"]).ok();
+    let (supervisor, init) = site.processes(&job);
+    kill(init);
+    wait_gone(supervisor);
+    assert_eq!(site.inspect(&job)["end"]["code"], 125);
+    nothing_is_left(&site, &[job]);
+}
+
+#[test]
+fn a_killed_starter_leaves_the_job_running() {
+    let site = Site::new();
+    let words = [
+        "run",
+        "--isolation",
+        "process",
+        "sh",
+        "-c",
+        "echo up; sleep 300",
+    ];
+    let run = Running::start(&site, &words);
+    let started = wait_until(LONG, || !site.run(&["ps", "-q"]).out.is_empty());
+    assert!(started);
+    run.signal(Signal::KILL);
+    run.finish();
+    let job = only_job(&site);
+    let (supervisor, init) = site.processes(&job);
+    assert!(!is_gone(supervisor) && !is_gone(init));
+    site.run(&["stop", &job]).ok();
+    nothing_is_left(&site, &[job]);
+}
+
+#[test]
+fn a_killed_rank_is_told_with_its_signal() {
+    let site = Site::new();
+    let (job, rank) = start_rank(&site, &[]);
+    let child = child_of(&site, &job);
+    kill(rank);
+    assert_eq!(site.run(&["wait", &job]).out, "137\n");
+    wait_gone(child);
+    let end = site.inspect(&job)["end"].take();
+    assert_eq!(end["failure"]["what"], "the command was killed by SIGKILL");
+    nothing_is_left(&site, &[job]);
+}
+
+/// Runs a job whose supervisor dies at a point, and looks at what is left
+/// after the next command.
+fn die_at(point: &str, flags: &[&str], command: &[&str]) {
+    for clean in ["ps", "rm"] {
+        let site = Site::new();
+        let root = site.rootfs(&["sh", "sleep"]);
+        let mut words = vec!["run", "-d"];
+        words.extend(flags);
+        words.extend((flags != ["--isolation", "process"]).then_some(root.as_str()));
+        words.extend(command);
+        let mut run = site.command(&words);
+        run.env("HYPERION_FAILPOINT", point);
+        let done = crate::site::finish(run);
+        if point == "folder-made" || point == "cgroup-made" || point == "sandbox-up" {
+            assert!(
+                done.code == 125 && done.err.contains("ended unexpectedly"),
+                "{point}: {done:?}"
+            );
+        }
+        // Read from the disk: any command of Hyperion's could clean up.
+        let folder = site.root().join("jobs");
+        let jobs: Vec<String> = files_below(&folder)
+            .iter()
+            .filter(|f| f.components().count() == 1)
+            .filter_map(|f| f.to_str().map(str::to_owned))
+            .collect();
+        assert_eq!(jobs.len(), 1, "{point}");
+        let lost = wait_until(LONG, || site.state(&jobs[0]) == "lost");
+        assert!(lost, "{point}: {}", site.state(&jobs[0]));
+        let rm = ["rm", &jobs[0]];
+        site.run(if clean == "ps" { &["ps"][..] } else { &rm[..] })
+            .ok();
+        nothing_is_left(&site, &jobs);
+        assert_eq!(site.jobs().is_empty(), clean == "rm");
+    }
+}
+
+const POINTS: [&str; 5] = [
+    "folder-made",
+    "cgroup-made",
+    "sandbox-up",
+    "ranks-run",
+    "before-end",
+];
+
+#[test]
+fn a_supervisor_that_dies_at_any_point_of_a_process_job_leaves_nothing() {
+    for point in POINTS {
+        die_at(
+            point,
+            &["--isolation", "process"],
+            &["sh", "-c", "sleep 0.1"],
+        );
+    }
+}
+
+#[test]
+fn a_supervisor_that_dies_at_any_point_of_a_container_leaves_nothing() {
+    requires!("root");
+    for point in POINTS {
+        die_at(
+            point,
+            &[],
+            &["sh", "-c", "echo file > /tmp/file; sleep 0.1"],
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Wrong words, wrong files, a full disk: an error with a hint, and nothing done.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use hyperion_testkit::{requires, run_as};
+
+use crate::site::{Done, Site, finish};
+
+fn run(site: &Site, flags: &[&str]) -> Done {
+    let words = [&["run", "--isolation", "process"][..], flags, &["true"]].concat();
+    site.run(&words)
+}
+
+fn contain(site: &Site, flags: &[&str]) -> Done {
+    let root = site.path().join("image");
+    std::fs::create_dir_all(&root).expect("a folder");
+    let root = root.to_str().expect("text").to_owned();
+    let words = [&["run"][..], flags, &[&root, "true"]].concat();
+    site.run(&words)
+}
+
+#[test]
+fn misspelt_flags_verbs_and_values_are_answered_with_the_right_ones() {
+    let site = Site::new();
+    run(&site, &["--raks", "3"]).refused("unexpected argument '--raks'", "'--ranks'");
+    site.run(&["isnpect"])
+        .refused("unrecognized subcommand 'isnpect'", "'inspect'");
+    run(&site, &["--network", "hots"]).refused("invalid value 'hots'", "'host'");
+    run(&site, &["--ulimit", "nofle=3"]).refused("there is no limit named \"nofle\"", "nofile");
+    contain(&site, &["--cap-add", "NET_ADMN"])
+        .refused("no capability named \"NET_ADMN\"", "NET_ADMIN");
+    site.run(&["ps", "--al"])
+        .refused("unexpected argument '--al'", "'--all'");
+    assert!(!site.root().join("jobs").exists(), "nothing was started");
+}
+
+#[test]
+fn an_unknown_key_of_the_settings_is_refused_with_the_likely_one() {
+    let site = Site::new();
+    let file = site.path().join("config/hyperion/config.toml");
+    std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    std::fs::write(&file, "rot = \"/data\"\n").expect("written");
+    let done = run(&site, &[]).refused("cannot use", "did you mean \"root\"?");
+    assert!(done.err.contains("\ncause: "), "{done:?}");
+    std::fs::write(&file, "root = \n").expect("written");
+    run(&site, &[]).refused("config.toml", "correct the file");
+    std::fs::remove_file(&file).expect("removed");
+}
+
+#[test]
+fn words_that_mean_nothing_are_refused_with_an_example() {
+    let site = Site::new();
+    run(&site, &["--memory", "lots"]).refused("\"lots\" is not a size", "--help");
+    run(&site, &["--cpus", "many"]).refused("not a number of cores", "--help");
+    run(&site, &["--cpuset", "3-1"]).refused("not a list of processors", "--help");
+    run(&site, &["--time", "soon"]).refused("not a span of time", "--help");
+    run(&site, &["--ulimit", "nofile"]).refused("NAME=SOFT[:HARD]", "--help");
+    run(&site, &["--name", "a b"]).refused("is not a name", "--help");
+    run(&site, &["-n", "0"]).refused("at least one rank", "--ranks");
+    run(&site, &["-e", "=x"]).refused("has no name before '='", "NAME=VALUE");
+    run(&site, &["--env-file", "/no/such/file"]).refused("cannot read /no/such/file", "path");
+    contain(&site, &["-v", "relative"]).refused("is not a volume", "-v /data:/data:ro");
+    contain(&site, &["-v", "/tmp:relative"]).refused("must be an absolute path", "inside");
+    contain(&site, &["-v", "/no/such/folder:/x"])
+        .refused("there is no /no/such/folder to mount", "mkdir");
+    contain(&site, &["--mount", "type=bind,sauce=/x"]).refused("a mount has no option", "--mount");
+    site.run(&["kill", "-s", "FOO", "x"])
+        .refused("there is no signal \"FOO\"", "--help");
+    assert!(!site.root().join("jobs").exists(), "nothing was started");
+}
+
+#[test]
+fn limits_above_the_host_are_refused_before_the_start() {
+    let site = Site::new();
+    run(&site, &["--memory", "900TiB"])
+        .refused("asks for 900TiB of memory and this host has", "--memory");
+    run(&site, &["--cpus", "9000"]).refused("asks for 9000 cores", "--cpus");
+    run(&site, &["--cpuset", "4000"]).refused("asks for processors 4000", "--cpuset");
+    run(&site, &["--ranks-per-node", "1", "-n", "2"])
+        .refused("need several nodes", "--ranks-per-node");
+    assert!(site.jobs().is_empty());
+}
+
+#[test]
+fn a_missing_image_is_named_with_where_to_look() {
+    let site = Site::new();
+    site.run(&["run", "--pull", "never", "debain", "true"])
+        .refused("there is no image \"debain\"", "hyperion image ls");
+    site.run(&["run", "./debain", "true"])
+        .refused("there is no image at ./debain", "folder");
+    site.run(&["run", "--pull", "never", "De:bi:an", "true"])
+        .refused("De:bi:an", "");
+    assert!(site.jobs().is_empty());
+}
+
+#[test]
+fn a_folder_of_jobs_that_cannot_be_written_is_an_error_of_its_own() {
+    let site = Site::new();
+    let with_root = |root: &str| {
+        let mut command = site.command(&["run", "--isolation", "process", "true"]);
+        command.env("HYPERION_ROOT", root);
+        finish(command)
+    };
+    with_root("/proc/nope").refused("cannot make /proc/nope", "--root or HYPERION_ROOT");
+    with_root("/etc/passwd").refused("cannot make /etc/passwd", "--root or HYPERION_ROOT");
+}
+
+#[test]
+fn another_users_folder_is_refused() {
+    requires!("user:nobody");
+    let site = Site::new();
+    let home = hyperion_testkit::TestDir::shared();
+    let closed = home.path().join("closed");
+    std::fs::create_dir(&closed).expect("a folder");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).expect("set");
+    // The built binary may lie where nobody may go.
+    let program = home.path().join("hyperion");
+    std::fs::copy(site.command(&[]).get_program(), &program).expect("copied");
+    let mut command = std::process::Command::new(&program);
+    command.args(["run", "--isolation", "process", "true"]);
+    command
+        .env_clear()
+        .env("HOME", home.path())
+        .env("PATH", "/usr/bin:/bin");
+    command
+        .env("HYPERION_ROOT", &closed)
+        .current_dir(home.path());
+    run_as(&mut command, "nobody");
+    finish(command)
+        .refused("cannot make", "--root or HYPERION_ROOT")
+        .says("cause: Permission denied");
+}
+
+/// Runs a script with a tiny file system as the root of jobs, in a mount
+/// namespace of its own.
+fn with_small_disk(site: &Site, script: &str) -> Done {
+    let disk = site.path().join("disk");
+    std::fs::create_dir_all(&disk).expect("a folder");
+    let mut hyperion = site.command(&[]);
+    hyperion.env("HYPERION_ROOT", &disk);
+    let script = format!(
+        "mount -t tmpfs -o size=256k small {} && cd / && {script}",
+        quoted(&disk)
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+    command.arg(hyperion.get_program()).env_clear();
+    for (name, value) in hyperion.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    finish(command)
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing_half_done() {
+    requires!("root", "command:unshare", "command:mount");
+    let site = Site::new();
+    let script = "head -c 1M /dev/zero > $HYPERION_ROOT/fill 2>/dev/null; mkdir $HYPERION_ROOT/jobs;
+        \"$0\" run --isolation process --name full true; echo \"code $?\"; ls -A $HYPERION_ROOT/jobs; ls -A $HYPERION_ROOT";
+    let done = with_small_disk(&site, script).expect_code(0);
+    assert_eq!(done.out, "code 125\nfill\njobs\n", "{done:?}");
+    let done = done
+        .says("error: cannot write")
+        .says("cause: No space left on device");
+    done.says("hint: the disk is full");
+}
+
+#[test]
+fn a_job_goes_on_when_its_log_is_full() {
+    requires!("root", "command:unshare", "command:mount");
+    let site = Site::new();
+    let script =
+        "\"$0\" run --isolation process --name big sh -c 'head -c 2M /dev/zero; exit 4' | wc -c;
+        \"$0\" ps -a; rm $HYPERION_ROOT/jobs/*/log; \"$0\" rm big";
+    let done = with_small_disk(&site, script);
+    assert!(done.out.starts_with("2097152\n"), "{done:?}");
+    let done = done.says("the job's log could not be written and ends here");
+    assert!(
+        done.out.contains("(4)") || done.out.contains("lost"),
+        "{done:?}"
+    );
+}
