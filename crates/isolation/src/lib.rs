@@ -41,8 +41,8 @@ pub trait Isolation {
 /// What the host lends to a sandbox while it goes up.
 #[derive(Debug, Clone)]
 pub struct Stage {
-    /// An empty folder: the root is put together on top of it, in the
-    /// sandbox's own mount namespace.
+    /// A folder of the sandbox's own: its root is put together on top of it, in
+    /// its own mount namespace, and at process level the shim lies in it.
     pub folder: PathBuf,
     /// The file of this program, which becomes the init.
     pub program: PathBuf,

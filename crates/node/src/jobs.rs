@@ -9,8 +9,8 @@
 //! names/<name>            a link to the id
 //! ```
 //!
-//! Each file is written once, whole, before it gets its name: a crash at any
-//! point leaves a folder whose state can be told (see [`State`]).
+//! Each file is written once, with one call: a crash at any point leaves a
+//! folder whose state can be told (see [`State`]).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -284,18 +284,21 @@ impl Jobs {
         self.erase(job)
     }
 
+    /// Lets others take the name of a job.
+    pub(crate) fn free_name(&self, job: &JobFolder, name: Option<&Name>) {
+        let Some(name) = name else { return };
+        let link = self.names().join(name.as_str());
+        if fs::read_link(&link).is_ok_and(|owner| owner == Path::new(job.id.as_str())) {
+            let _ = fs::remove_file(&link);
+        }
+    }
+
     /// Removes the record and the name, whatever the state.
     ///
     /// # Errors
     /// [`JobError::Io`].
     pub fn erase(&self, job: &JobFolder) -> Result<(), JobError> {
-        let name = job.asked().ok().and_then(|a| a.plan.job.name);
-        if let Some(name) = name {
-            let link = self.names().join(name.as_str());
-            if fs::read_link(&link).is_ok_and(|owner| owner == Path::new(job.id.as_str())) {
-                let _ = fs::remove_file(&link);
-            }
-        }
+        self.free_name(job, job.asked().ok().and_then(|a| a.plan.job.name).as_ref());
         match fs::remove_dir_all(&job.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &job.path)(e)),
             _ => Ok(()),
@@ -329,18 +332,10 @@ impl JobFolder {
             created: Timestamp::now(),
             plan: plan.clone(),
         };
+        let file = self.write("job.json", &asked)?;
         let path = self.path.join("job.json");
-        // Locked before it has its name: whoever sees the file sees the lock.
-        let part = self.path.join("job.json.part");
-        let json = serde_json::to_vec(&asked).map_err(|source| JobError::Damaged {
-            path: path.clone(),
-            source,
-        })?;
-        let mut file = private_file(&part).map_err(failed("write", &part))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|e| failed("lock", &part)(e.into()))?;
-        file.write_all(&json).map_err(failed("write", &part))?;
-        fs::rename(&part, &path).map_err(failed("write", &path))?;
+            .map_err(|e| failed("lock", &path)(e.into()))?;
         self.lock = Some(file);
         Ok(())
     }
@@ -368,11 +363,6 @@ impl JobFolder {
         self.path.join("log")
     }
 
-    /// Gives the folder on which the sandbox's root is put together.
-    pub fn stage(&self) -> PathBuf {
-        self.path.join("stage")
-    }
-
     /// Gives the folder for what the job writes into its root.
     pub fn scratch(&self) -> PathBuf {
         self.path.join("scratch")
@@ -385,11 +375,11 @@ impl JobFolder {
 
     /// Tells where the job stands.
     pub fn state(&self) -> State {
-        if self.path.join("end.json").exists() {
+        if self.has("end.json") {
             return State::Ended;
         }
         if self.lock.is_some() || self.is_locked() {
-            let running = self.path.join("running.json").exists();
+            let running = self.has("running.json");
             return if running {
                 State::Running
             } else {
@@ -397,11 +387,15 @@ impl JobFolder {
             };
         }
         // It may have ended between the two looks.
-        if self.path.join("end.json").exists() {
+        if self.has("end.json") {
             State::Ended
         } else {
             State::Lost
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        fs::metadata(self.path.join(name)).is_ok_and(|m| m.len() > 0)
     }
 
     fn is_locked(&self) -> bool {
@@ -411,21 +405,23 @@ impl JobFolder {
         flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     }
 
-    /// Writes a file whole before it gets its name.
+    /// Writes a file with one call, so that a killed writer leaves it whole or
+    /// empty, and empty counts as not there.
     ///
     /// # Errors
-    /// [`JobError::Io`].
-    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), JobError> {
+    /// [`JobError::Io`]; the file is not there then.
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<File, JobError> {
         let path = self.path.join(name);
-        let part = self.path.join(format!("{name}.part"));
         let json = serde_json::to_vec(value).map_err(|source| JobError::Damaged {
             path: path.clone(),
             source,
         })?;
-        let written = private_file(&part).and_then(|mut f| f.write_all(&json));
-        written
-            .and_then(|()| fs::rename(&part, &path))
-            .map_err(failed("write", &path))
+        let mut file = private_file(&path).map_err(failed("write", &path))?;
+        if let Err(e) = file.write_all(&json) {
+            let _ = fs::remove_file(&path);
+            return Err(failed("write", &path)(e));
+        }
+        Ok(file)
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, JobError> {

@@ -321,6 +321,37 @@ pub fn keep_only(fd: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Gives back the memory of this program's code and constants, which the
+/// kernel reads from its file again where they are needed: a process that
+/// starts a job and then sleeps for hours keeps the few pages of its loop only.
+pub fn drop_idle_code() {
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    for line in maps.lines() {
+        // proc_pid_maps(5): range, permissions, offset, device, inode, path.
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [range, permissions, offset, _, inode, ..] = fields[..] else {
+            continue;
+        };
+        // Code, and the constants at the file's beginning. Later read-only
+        // mappings hold relocated pointers, which are in no file.
+        let clean =
+            permissions == "r-xp" || (permissions == "r--p" && offset.bytes().all(|b| b == b'0'));
+        if !clean || inode == "0" {
+            continue;
+        }
+        let bounds = range
+            .split_once('-')
+            .map(|(a, b)| (usize::from_str_radix(a, 16), usize::from_str_radix(b, 16)));
+        if let Some((Ok(start), Ok(end))) = bounds {
+            // SAFETY: the range is a private mapping of this program's file that was never written to;
+            // its pages come back with the same content when they are next touched.
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
 /// Keeps one descriptor open across the next exec, at a given number; every
 /// other one above the standard streams is closed by it.
 ///

@@ -26,8 +26,8 @@ impl AsFd for Root {
 /// Puts the root together on top of the stage, which is the working folder,
 /// in this mount namespace.
 ///
-/// `lowers` and `scratch` are mapped mounts where ids are mapped; elsewhere the
-/// folders of the spec are used as they are.
+/// `lowers` are mapped mounts where ids are mapped; elsewhere the folders of
+/// the spec are used as they are. `scratch` is a mount of the scratch folder.
 pub(super) fn assemble(
     spec: &SandboxSpec,
     lowers: Vec<OwnedFd>,
@@ -76,13 +76,13 @@ pub(super) fn assemble(
     // Layers come lowest first, an overlay wants the topmost first.
     folders.reverse();
 
-    let scratch = match (scratch, &spec.root.scratch) {
-        (Some(mapped), _) => {
-            mount::attach(mapped.as_fd(), place("scratch")?.as_fd())
+    let scratch = match scratch {
+        Some(mount) => {
+            mount::attach(mount.as_fd(), place("scratch")?.as_fd())
                 .doing("mounting the scratch folder")?;
             Some(at("scratch"))
         }
-        (None, own) => own.clone(),
+        None => None,
     };
     let target = place("root")?;
     let made = match scratch {

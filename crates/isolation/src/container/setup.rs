@@ -88,11 +88,12 @@ fn climb(
         .map(|_| wire.take_fd())
         .collect::<Result<_, _>>()
         .doing("taking the root")?;
-    let scratch = go
-        .scratch
-        .then(|| wire.take_fd())
-        .transpose()
-        .doing("taking the scratch folder")?;
+    let scratch = match (go.scratch, &spec.root.scratch) {
+        (true, _) => Some(wire.take_fd()),
+        (false, Some(own)) => Some(mount::clone_tree(CWD, own, false)),
+        (false, None) => None,
+    };
+    let scratch = scratch.transpose().doing("taking the scratch folder")?;
     let mut sources = Vec::new();
     for (i, mount) in spec.container.mounts.iter().enumerate() {
         let given = go.binds.get(i).copied().unwrap_or(false);

@@ -7,7 +7,7 @@ use std::path::Path;
 use hyperion_model::job::Network;
 use hyperion_model::{MountKind, SandboxSpec, UsernsMode};
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::root::Root;
 use super::setup::{Doing, Failure, is_folder};
@@ -200,8 +200,14 @@ fn populate_dev(
     )
     .doing("mounting /dev")?;
     put(&dev, "/dev")?;
+    // Nothing in this folder is the image's: its entries need no careful look-up.
+    let put_in_dev = |made: &OwnedFd, name: &str| -> Result<(), Failure> {
+        let step = format_args!("mounting at /dev/{name}").to_string();
+        let target = new_point(&dev, name, is_folder(made).doing(&step)?).doing(&step)?;
+        mount::attach(made.as_fd(), target.as_fd()).doing(&step)
+    };
     for (name, device) in &host.devices {
-        put(device, &format!("/dev/{name}"))?;
+        put_in_dev(device, name)?;
     }
     for (link, target) in [
         ("fd", "/proc/self/fd"),
@@ -217,9 +223,9 @@ fn populate_dev(
     if spec.userns != UsernsMode::Single {
         pts.push(("gid", "5"));
     }
-    put(
+    put_in_dev(
         &mount::new_filesystem("devpts", &pts, NO_SUID | NO_EXEC).doing("mounting /dev/pts")?,
-        "/dev/pts",
+        "pts",
     )?;
 
     let size = spec.container.shm_size.map(|s| s.0.to_string());
@@ -231,21 +237,21 @@ fn populate_dev(
         .iter()
         .any(|m| m.target == Path::new("/dev/shm") && matches!(m.kind, MountKind::Bind { .. }));
     if !own_shm {
-        put(
+        put_in_dev(
             &mount::new_filesystem("tmpfs", &shm, NO_SUID | NO_DEV | NO_EXEC)
                 .doing("mounting /dev/shm")?,
-            "/dev/shm",
+            "shm",
         )?;
     }
     if let Ok(mqueue) = mount::new_filesystem("mqueue", &[], NO_SUID | NO_DEV | NO_EXEC) {
-        put(&mqueue, "/dev/mqueue")?;
+        put_in_dev(&mqueue, "mqueue")?;
     }
 
     // This program, for the shim beside ranks that an mpirun inside starts. Its
     // file is on a read-only mount: nothing inside can write to the host's.
     rustix::fs::mkdirat(&dev, ".hyperion", Mode::from_raw_mode(0o755))
         .doing("making /dev/.hyperion")?;
-    put(program, SHIM)?;
+    put_in_dev(program, SHIM.trim_start_matches("/dev/"))?;
 
     write_file(&dev, ".hyperion/hosts", &host.hosts).doing("writing the hosts file")?;
     let hosts = mount::clone_tree(
@@ -288,6 +294,27 @@ fn dev_folder(root: &Root) -> Result<OwnedFd, Failure> {
         OFlags::PATH | OFlags::DIRECTORY,
     )
     .doing("opening /dev")
+}
+
+/// Makes an empty folder or file below one of our own, for mounting on it.
+fn new_point(at: &OwnedFd, name: &str, folder: bool) -> std::io::Result<OwnedFd> {
+    if folder {
+        rustix::fs::mkdirat(at, name, Mode::from_raw_mode(0o755))?;
+    } else {
+        rustix::fs::mknodat(
+            at,
+            name,
+            FileType::RegularFile,
+            Mode::from_raw_mode(0o644),
+            0,
+        )?;
+    }
+    Ok(rustix::fs::openat(
+        at,
+        name,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn write_file(at: &OwnedFd, path: &str, text: &str) -> std::io::Result<()> {

@@ -27,6 +27,12 @@ use crate::wire::{Frame, Wire};
 
 /// The name under which a container's init is executed.
 pub(crate) const INIT_NAME: &std::ffi::CStr = c"hyperion-init";
+/// How long nothing must happen before an init or a supervisor gives memory back.
+pub const SETTLING: rustix::event::Timespec = rustix::event::Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+
 const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 /// The descriptor on which it finds its supervisor.
 pub(crate) const CONTROL_FD: i32 = 3;
@@ -80,6 +86,8 @@ struct Init {
     rank_socket: PathBuf,
     listener: Option<UnixListener>,
     shims: Vec<Wire>,
+    /// Nothing has happened for a moment, and memory was given back.
+    settled: bool,
 }
 
 impl Init {
@@ -102,6 +110,7 @@ impl Init {
             rank_socket: config.rank_socket,
             listener: None,
             shims: Vec::new(),
+            settled: false,
         })
     }
 
@@ -127,7 +136,7 @@ impl Init {
         }
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&mut self) -> io::Result<Ready> {
         let mut fds = vec![
             PollFd::new(&self.wire, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
@@ -135,9 +144,16 @@ impl Init {
         fds.extend(self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN)));
         let first_shim = fds.len();
         fds.extend(self.shims.iter().map(|s| PollFd::new(s, PollFlags::IN)));
-        while let Err(e) = poll(&mut fds, None) {
-            if e != rustix::io::Errno::INTR {
-                return Err(e.into());
+        loop {
+            let timeout = (!self.settled).then_some(&SETTLING);
+            match poll(&mut fds, timeout) {
+                Ok(0) => {
+                    self.settled = true;
+                    process::drop_idle_code();
+                }
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
             }
         }
         let ready = |i: usize| !fds[i].revents().is_empty();

@@ -24,6 +24,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hyperion_isolation::init::SETTLING;
 use hyperion_isolation::wire::Wire;
 use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage};
 use hyperion_model::report::{Exit, Phase};
@@ -162,6 +163,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         startup: Duration::ZERO,
         failure: None,
         failed_exit: None,
+        settled: false,
         kill_at: None,
         limit_at: None,
         timed_out: false,
@@ -210,6 +212,8 @@ struct Supervisor {
     startup: Duration,
     failure: Option<Failure>,
     failed_exit: Option<Exit>,
+    /// Nothing has happened for a moment, and memory was given back.
+    settled: bool,
     kill_at: Option<Instant>,
     limit_at: Option<Instant>,
     /// The time limit ended it.
@@ -251,20 +255,27 @@ impl Supervisor {
         }
     }
 
-    /// Writes the record, tells everybody, and removes what is to be removed.
+    /// Writes the record, tells everybody, and then removes what nobody waits for.
     fn finish(mut self, end: End) -> io::Result<()> {
         let folder = &self.launch.folder;
         let job = &self.launch.plan;
-        let _ =
-            hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
-        let _ = std::fs::remove_dir_all(folder.stage());
         let _ = std::fs::remove_file(folder.control());
         failpoint!("before-end");
-        let written = folder.write("end.json", &end);
+        let written = if job.job.remove {
+            self.launch.jobs.free_name(folder, job.job.name.as_ref());
+            Ok(())
+        } else {
+            folder.write("end.json", &end).map(drop)
+        };
+        self.clients.tell_end(&Tell::Ended(Box::new(end)));
+        let _ =
+            hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
         if job.job.remove {
             let _ = self.launch.jobs.erase(folder);
+        } else {
+            let _ = std::fs::remove_file(folder.path.join("hyperion-rank"));
+            let _ = std::fs::remove_file(folder.path.join("ranks"));
         }
-        self.clients.tell_end(&Tell::Ended(Box::new(end)));
         written.map_err(io::Error::other)
     }
 
@@ -298,10 +309,9 @@ impl Supervisor {
         let folder = &self.launch.folder;
         let since = Instant::now();
         let stage = Stage {
-            folder: folder.stage(),
+            folder: folder.path.clone(),
             program: self.launch.program.clone(),
         };
-        make_dir(&stage.folder, 0o755)?;
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
             // A set-user-id file that root inside makes here must be out of everybody's reach.
             make_dir(scratch, 0o700)?;
@@ -364,7 +374,8 @@ impl Supervisor {
             supervisor,
             sandbox: sandbox.record(),
         };
-        Ok(self.launch.folder.write("running.json", &running)?)
+        self.launch.folder.write("running.json", &running)?;
+        Ok(())
     }
 
     /// Waits for something to happen and deals with it.
@@ -385,8 +396,12 @@ impl Supervisor {
         // program that writes to a pipe is held up the same way.
         let streams = self.streams.poll_set(&mut fds, !self.clients.congested());
         let pmi = self.pmi.as_ref().map_or(0..0, |p| p.poll_set(&mut fds));
-        let timeout = self.timeout();
+        let timeout = self.timeout().or((!self.settled).then_some(SETTLING));
         match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) if !self.settled => {
+                self.settled = true;
+                process::drop_idle_code();
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(io::Error::from(e).into()),
         }
