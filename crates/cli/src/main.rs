@@ -18,7 +18,9 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     // Inside a sandbox the same file is PID 1, started under another name.
-    if let Some(code) = hyperion_isolation::init::entry() {
+    if let Some(code) =
+        hyperion_isolation::init::entry(std::env::args_os(), || std::env::vars_os().collect())
+    {
         return code;
     }
     #[cfg(debug_assertions)]

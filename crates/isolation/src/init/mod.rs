@@ -10,6 +10,7 @@ mod spawn;
 mod users;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -39,9 +40,15 @@ pub(crate) const CONTROL_FD: i32 = 3;
 
 /// Runs the init, or the shim beside a rank, if this process was started
 /// under their name; gives `None` otherwise.
-pub fn entry() -> Option<ExitCode> {
-    let name = std::env::args_os().next()?;
-    let base = std::path::Path::new(&name).file_name()?;
+///
+/// `arguments` are all of this process's, its own name first; `environment`
+/// gives its variables, and is asked only where they are needed.
+pub fn entry(
+    mut arguments: impl Iterator<Item = OsString>,
+    environment: impl FnOnce() -> Vec<(OsString, OsString)>,
+) -> Option<ExitCode> {
+    let name = PathBuf::from(arguments.next()?);
+    let base = name.file_name()?;
     if base.as_encoded_bytes() == INIT_NAME.to_bytes() {
         let Ok(socket) = process::take_inherited_fd(CONTROL_FD) else {
             return Some(ExitCode::FAILURE);
@@ -49,7 +56,7 @@ pub fn entry() -> Option<ExitCode> {
         serve(Wire::new(socket));
         return Some(ExitCode::SUCCESS);
     }
-    (base == shim::NAME).then(shim::run)
+    (base == shim::NAME).then(|| shim::run(&name, arguments, environment()))
 }
 
 /// Runs the init in a fresh copy of a supervisor; never returns.

@@ -5,7 +5,7 @@
 //! rank died of what" are the same whoever starts the ranks.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -72,33 +72,50 @@ pub(super) fn hear(
 }
 
 /// The shim's side: `FOLDER/hyperion-rank PROGRAM ARGUMENT…`.
-pub(super) fn run() -> ExitCode {
-    match try_run() {
+pub(super) fn run(
+    name: &Path,
+    arguments: impl Iterator<Item = OsString>,
+    environment: Vec<(OsString, OsString)>,
+) -> ExitCode {
+    match try_run(name, arguments, &environment) {
         Ok(code) => code,
-        Err(e) => {
-            eprintln!("error: cannot start the rank\ncause: {e}");
-            ExitCode::from(if e.kind() == io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            })
-        }
+        Err(e) => ExitCode::from(say_failure("the rank", &e)),
     }
 }
 
-fn try_run() -> io::Result<ExitCode> {
-    let mut arguments = std::env::args_os();
-    let this = arguments.next().unwrap_or_default();
+/// Says on standard error, which is the launcher's or the rank's own, that a
+/// rank could not be started; gives the exit code that fits.
+fn say_failure(what: &str, error: &io::Error) -> u8 {
+    let text = format!("error: cannot start {what}\ncause: {error}\n");
+    let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+    if error.kind() == io::ErrorKind::NotFound {
+        127
+    } else {
+        126
+    }
+}
+
+fn try_run(
+    name: &Path,
+    arguments: impl Iterator<Item = OsString>,
+    environment: &[(OsString, OsString)],
+) -> io::Result<ExitCode> {
     let argv: Vec<CString> = arguments
         .map(|a| CString::new(a.into_encoded_bytes()))
         .collect::<Result<_, _>>()?;
+    let variable = |name: &str| {
+        environment
+            .iter()
+            .find(|(n, _)| n == name)
+            .and_then(|(_, v)| v.to_str())
+    };
     let rank = RANK_VARIABLES
         .iter()
-        .find_map(|v| std::env::var(v).ok()?.parse::<u32>().ok());
+        .find_map(|v| variable(v)?.parse::<u32>().ok());
     let Some(rank) = rank else {
         return Err(io::Error::other("the launcher gave no rank"));
     };
-    let socket = Path::new(&this).with_file_name("ranks");
+    let socket = name.with_file_name("ranks");
     let mut wire = Wire::new(UnixStream::connect(socket)?.into());
     wire.send(&Word::Join { rank }, &[])?;
     let Word::Welcome { cpus } = wire.receive()? else {
@@ -111,16 +128,12 @@ fn try_run() -> io::Result<ExitCode> {
     let arrived = SignalFd::new(&watched)?;
     let pid = match process::fork()? {
         Fork::Child => {
-            let error = become_rank(&argv, cpus.as_ref(), output);
-            eprintln!(
-                "error: cannot start {:?}\ncause: {error}",
-                argv.first().cloned().unwrap_or_default()
-            );
-            process::exit_now(if error.kind() == io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            })
+            let error = become_rank(&argv, environment, cpus.as_ref(), output);
+            let program = argv
+                .first()
+                .map(|p| p.to_string_lossy())
+                .unwrap_or_default();
+            process::exit_now(say_failure(&format!("{program:?}"), &error))
         }
         Fork::Parent(pid) => pid,
     };
@@ -141,7 +154,12 @@ fn try_run() -> io::Result<ExitCode> {
     Ok(end_alike(&ended))
 }
 
-fn become_rank(argv: &[CString], cpus: Option<&CpuSet>, output: Vec<OwnedFd>) -> io::Error {
+fn become_rank(
+    argv: &[CString],
+    environment: &[(OsString, OsString)],
+    cpus: Option<&CpuSet>,
+    output: Vec<OwnedFd>,
+) -> io::Error {
     let become_it = || -> io::Result<io::Error> {
         signals::reset();
         signals::die_with_parent()?;
@@ -152,16 +170,23 @@ fn become_rank(argv: &[CString], cpus: Option<&CpuSet>, output: Vec<OwnedFd>) ->
         let Some(program) = argv.first() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let env: Vec<CString> = std::env::vars_os()
+        let env: Vec<CString> = environment
+            .iter()
             .filter_map(|(name, value)| {
-                let mut text = name.into_encoded_bytes();
-                text.push(b'=');
-                text.extend(value.into_encoded_bytes());
+                let text = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
                 CString::new(text).ok()
             })
             .collect();
-        let path = std::env::var("PATH").unwrap_or_default();
-        Ok(spawn::execute_in_path(program, argv, &env, &path))
+        let path = environment
+            .iter()
+            .find(|(n, _)| n == "PATH")
+            .and_then(|(_, v)| v.to_str());
+        Ok(spawn::execute_in_path(
+            program,
+            argv,
+            &env,
+            path.unwrap_or_default(),
+        ))
     };
     become_it().unwrap_or_else(|e| e)
 }
