@@ -306,13 +306,15 @@ impl Jobs {
     }
 }
 
-/// Makes a folder with its parents, closed to other users.
+/// Makes a folder with its parents. Others may pass through but not look,
+/// whatever the caller's umask is: the root of a user namespace is one of them.
 fn make_dirs(path: &Path) -> Result<(), JobError> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new()
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let made = fs::DirBuilder::new()
         .recursive(true)
         .mode(0o711)
-        .create(path)
+        .create(path);
+    made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o711)))
         .map_err(failed("make", path))
 }
 
