@@ -438,7 +438,7 @@ impl JobFolder {
     /// Costs next to nothing when that has been done before.
     pub fn clean_up(&self) {
         // Made before everything else that could be left, and removed last.
-        if !self.stage().exists() {
+        if !self.control().exists() {
             return;
         }
         match self.running() {
@@ -453,7 +453,6 @@ impl JobFolder {
             );
         }
         let _ = fs::remove_file(self.control());
-        let _ = fs::remove_dir_all(self.stage());
     }
 }
 

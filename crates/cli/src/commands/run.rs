@@ -493,15 +493,15 @@ impl HostSize {
             let asked = format!("{cpus} cores");
             return above(asked, self.allowed.len().to_string(), "lower --cpus");
         }
-        if let Some(cpuset) = &resources.cpuset {
-            if !cpuset.0.is_subset(&self.allowed.0) {
-                let asked = format!("processors {cpuset}");
-                return above(
-                    asked,
-                    self.allowed.to_string(),
-                    "choose of these with --cpuset",
-                );
-            }
+        if let Some(cpuset) = &resources.cpuset
+            && !cpuset.0.is_subset(&self.allowed.0)
+        {
+            let asked = format!("processors {cpuset}");
+            return above(
+                asked,
+                self.allowed.to_string(),
+                "choose of these with --cpuset",
+            );
         }
         let container = &job.container;
         if let Err(name) = CapSet::adjusted(&container.cap_add, &container.cap_drop) {

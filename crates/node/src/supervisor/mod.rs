@@ -259,7 +259,6 @@ impl Supervisor {
     fn finish(mut self, end: End) -> io::Result<()> {
         let folder = &self.launch.folder;
         let job = &self.launch.plan;
-        let _ = std::fs::remove_file(folder.control());
         failpoint!("before-end");
         let written = if job.job.remove {
             self.launch.jobs.free_name(folder, job.job.name.as_ref());
@@ -275,6 +274,8 @@ impl Supervisor {
         } else {
             let _ = std::fs::remove_file(folder.path.join("hyperion-rank"));
             let _ = std::fs::remove_file(folder.path.join("ranks"));
+            // Last: as long as it is there, something may be left to clean up.
+            let _ = std::fs::remove_file(folder.control());
         }
         written.map_err(io::Error::other)
     }
