@@ -4,6 +4,8 @@
 //! bounded pieces, so that a library of 40 MB costs a few reads. Layout:
 //! System V ABI, chapters 4 and 5; symbol versions: LSB core, chapter 10.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -130,25 +132,64 @@ impl Piece {
     }
 }
 
-/// One open file.
+/// How much of a file is read at once, in bytes.
+const BLOCK: usize = 4096;
+
+/// One open file, read in whole blocks, each once: what is wanted of a file
+/// lies close together, and each read may be a question to another process.
 struct File<'a> {
     view: &'a mut dyn RootView,
     path: &'a str,
     little: bool,
+    blocks: BTreeMap<u64, Vec<u8>>,
 }
 
-impl File<'_> {
+impl<'a> File<'a> {
+    fn new(view: &'a mut dyn RootView, path: &'a str) -> Self {
+        Self {
+            view,
+            path,
+            little: true,
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    /// Gives up to `len` bytes from `offset` on; fewer at the end of the file.
+    fn bytes(&mut self, offset: u64, len: usize) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        while out.len() < len {
+            let at = offset.checked_add(out.len() as u64)?;
+            let (index, skip) = (at / BLOCK as u64, (at % BLOCK as u64) as usize);
+            let block = match self.blocks.entry(index) {
+                Slot::Occupied(block) => block.into_mut(),
+                Slot::Vacant(slot) => {
+                    slot.insert(self.view.read(self.path, index * BLOCK as u64, BLOCK)?)
+                }
+            };
+            let Some(tail) = block.get(skip..).filter(|tail| !tail.is_empty()) else {
+                break;
+            };
+            out.extend(tail.iter().take(len - out.len()));
+        }
+        Some(out)
+    }
+
     fn piece(&mut self, offset: u64, len: usize) -> Option<Piece> {
-        let bytes = self.view.read(self.path, offset, len)?;
+        let bytes = self.bytes(offset, len)?;
         let little = self.little;
         (bytes.len() == len).then_some(Piece { bytes, little })
     }
 
-    /// Reads text up to a NUL.
+    /// Reads text up to a NUL, of at most `max` bytes.
     fn text(&mut self, offset: u64, max: usize) -> Option<String> {
-        let bytes = self.view.read(self.path, offset, max)?;
-        let end = bytes.iter().position(|b| *b == 0)?;
-        String::from_utf8(bytes[..end].to_vec()).ok()
+        // Most names are short; only a long one is read on.
+        for len in [64, max] {
+            let bytes = self.bytes(offset, len)?;
+            if let Some(end) = bytes.iter().position(|b| *b == 0) {
+                return String::from_utf8(bytes[..end].to_vec()).ok();
+            }
+        }
+        None
     }
 }
 
@@ -160,7 +201,8 @@ impl Elf {
     /// # Errors
     /// When the file is not ELF, or is damaged.
     pub fn read(view: &mut dyn RootView, path: &str) -> Result<Self, ElfError> {
-        let head = view.read(path, 0, 64).ok_or(ElfError::NotElf)?;
+        let mut file = File::new(view, path);
+        let head = file.bytes(0, 64).ok_or(ElfError::NotElf)?;
         if head.get(..4) != Some(b"\x7fELF") {
             return Err(ElfError::NotElf);
         }
@@ -176,7 +218,7 @@ impl Elf {
             ..Self::default()
         };
         if wide {
-            let mut file = File { view, path, little };
+            file.little = little;
             elf.read_headers(&mut file, &head)
                 .ok_or(ElfError::Damaged)?;
         }
@@ -307,11 +349,7 @@ impl Elf {
         symbol: &str,
         max: usize,
     ) -> Option<String> {
-        let mut file = File {
-            view,
-            path,
-            little: true,
-        };
+        let mut file = File::new(view, path);
         let hash = symbol.bytes().fold(5381u32, |h, b| {
             h.wrapping_mul(33).wrapping_add(u32::from(b))
         });

@@ -7,13 +7,16 @@
 //! message list is its `maint/pmi-1.1.txt`.
 //!
 //! ```text
-//!            init              finalize
-//!   New ───────────▶ Active ───────────▶ Finalized
-//!                      │ ▲                  │
-//!         barrier_in   │ │ barrier_out      │ init (the next program of a
-//!                      ▼ │                  ▼       shell script)
-//!                    Waiting              Active
+//!         init               finalize
+//!   New ─────────▶ Active ◀─────────────▶ Finalized
+//!                   │  ▲        init
+//!       barrier_in  │  │  barrier_out
+//!                   ▼  │
+//!                  Waiting
 //! ```
+//!
+//! A second `init` is for the next program of a shell script. MPICH up to 4.0
+//! shuts the connection down at `finalize`, so there one program is all.
 //!
 //! What it refuses: PMI-2, spawning, barriers of a part of the ranks (a client
 //! asks for none from a server of version 1.1), lines and stores without end.
