@@ -36,9 +36,11 @@ impl Guest {
         config: Config,
     ) -> Result<Self, SandboxError> {
         let started = start_time(init.as_raw_pid().unsigned_abs()).unwrap_or(0);
-        let told = wire
-            .receive::<Reply>()
-            .and_then(|reply| wire.send(&Request::Configure(config), &[]).map(|()| reply));
+        // One that has failed is gone: it says why, and takes nothing any more.
+        let told = wire.receive().and_then(|reply| match reply {
+            Reply::Ready => wire.send(&Request::Configure(config), &[]).map(|()| reply),
+            other => Ok(other),
+        });
         let mut guest = Self {
             wire,
             init: Some(init),

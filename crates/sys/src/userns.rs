@@ -167,6 +167,24 @@ pub fn run_inside(
     }
 }
 
+/// Tells whether a range of ids has a meaning in a user namespace, by the text
+/// of its `/proc/self/uid_map`.
+pub fn is_mapped(map: &str, first: u32, count: u32) -> bool {
+    let numbers = |line: &str| -> Option<(u64, u64)> {
+        let mut fields = line.split_ascii_whitespace().map(str::parse);
+        let (inside, _, count) = (
+            fields.next()?.ok()?,
+            fields.next()?.ok()?,
+            fields.next()?.ok()?,
+        );
+        Some((inside, count))
+    };
+    let (first, end) = (u64::from(first), u64::from(first) + u64::from(count));
+    map.lines()
+        .filter_map(numbers)
+        .any(|(inside, count)| inside <= first && end <= inside + count)
+}
+
 /// Finds the largest subordinate range of a user in the text of `/etc/subuid`
 /// or `/etc/subgid`: (first id, how many).
 pub fn subordinate_range(text: &str, user: &str, uid: u32) -> Option<(u32, u32)> {
@@ -185,6 +203,16 @@ pub fn subordinate_range(text: &str, user: &str, uid: u32) -> Option<(u32, u32)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_mapped_where_one_extent_holds_it_all() {
+        let host = "         0          0 4294967295\n";
+        assert!(is_mapped(host, 1 << 30, 65_536));
+        assert!(!is_mapped("0 1000 1\n1 100000 65536\n", 1 << 30, 65_536));
+        assert!(is_mapped("0 1000 1\n1 100000 65536\n", 1, 65_536));
+        assert!(!is_mapped("0 1000 1\n1 100000 65536\n", 0, 2));
+        assert!(!is_mapped("garbage\n", 0, 1));
+    }
 
     #[test]
     fn a_subordinate_range_is_found_by_name_or_number() {

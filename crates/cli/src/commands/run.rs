@@ -401,9 +401,12 @@ fn userns(level: Level, args: &Args, id: &JobId) -> UsernsMode {
         // nobody, and another job's nobody too.
         let bits = u64::from_str_radix(id.as_str(), 16).unwrap_or_default();
         let slot = (bits % 16_000) as u32;
-        return UsernsMode::Range {
-            base: (1 << 30) + slot * 65_536,
-            size: 65_536,
+        let (base, size) = ((1 << 30) + slot * 65_536, 65_536);
+        let known = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        // Root of a container has no such ids, and no other powers than a user.
+        return match hyperion_sys::userns::is_mapped(&known, base, size) {
+            true => UsernsMode::Range { base, size },
+            false => UsernsMode::Single,
         };
     }
     let uid = rustix::process::getuid().as_raw();

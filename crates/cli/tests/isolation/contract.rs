@@ -72,6 +72,9 @@ in_containers! {
     a_mount_point_that_is_a_link_stays_inside,
     the_host_name_is_what_was_asked,
     without_a_network_there_is_loopback_only,
+    an_image_of_the_store_runs,
+    a_command_beside_the_job_is_fenced_like_it,
+    a_debugger_beside_the_job_can_trace_it,
 }
 
 fn exit_codes_and_signals_come_back(f: &Fixture) {
@@ -368,4 +371,91 @@ fn without_a_network_there_is_loopback_only(f: &Fixture) {
             .ok(),
         "lo\n"
     );
+}
+
+fn an_image_of_the_store_runs(f: &Fixture) {
+    let image = f.path("rootfs").display().to_string();
+    f.hyperion(&["image", "import", &image, "tiny:1"]).ok();
+    for flags in [&[][..], &["--read-only"]] {
+        let words = f.words(flags, &["ids"]);
+        let words: Vec<&str> = words
+            .iter()
+            .map(|w| if *w == image { "tiny:1" } else { w.as_str() })
+            .collect();
+        assert!(f.hyperion(&words).ok().starts_with("uid=0 euid=0 gid=0 "));
+    }
+}
+
+fn a_command_beside_the_job_is_fenced_like_it(f: &Fixture) {
+    let id = f.start(&[], &["stay"]);
+    let exec = |command: &[&str]| {
+        let words = ["exec", id.as_str(), "probe"];
+        let words: Vec<&str> = words.into_iter().chain(command.iter().copied()).collect();
+        f.hyperion(&words).ok()
+    };
+    let status = |text: String| -> Vec<String> {
+        let fence = [
+            "Cap",
+            "Seccomp",
+            "NoNewPrivs",
+            "Umask",
+            "Uid",
+            "Gid",
+            "Groups",
+        ];
+        let lines = text.lines().map(str::to_owned);
+        lines
+            .filter(|l| fence.iter().any(|f| l.starts_with(f)))
+            .collect()
+    };
+    let rank = f.run(&[], &["cat", "/proc/self/status"]).ok();
+    assert_eq!(
+        status(exec(&["cat", "/proc/self/status"])),
+        status(rank),
+        "the same powers"
+    );
+    assert_eq!(exec(&["fds"]), "0 1 2 \n");
+    assert_eq!(exec(&["attempt", "mount"]), "mount: EPERM\n");
+    let processes = exec(&["ls", "/proc"]);
+    let numbers = processes.lines().filter(|l| l.parse::<u32>().is_ok());
+    assert_eq!(numbers.count(), 3, "init, rank and this: {processes}");
+    f.hyperion(&["stop", "-t", "0s", &id]).ok();
+}
+
+fn a_debugger_beside_the_job_can_trace_it(f: &Fixture) {
+    let id = f.start(&[], &["stay"]);
+    let traced = f.hyperion(&["exec", &id, "probe", "trace", "2"]);
+    // The host may let a process trace its own children only.
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let allowed = if ["", "0"].contains(&scope.trim()) {
+        "done\n"
+    } else {
+        "EPERM\n"
+    };
+    assert_eq!(traced.out, allowed);
+    assert_eq!(
+        f.hyperion(&["exec", &id, "probe", "trace", "1"]).out,
+        "EPERM\n"
+    );
+    f.hyperion(&["stop", "-t", "0s", &id]).ok();
+}
+
+#[test]
+fn root_of_a_user_namespace_is_served_like_a_user() {
+    at(Level::LONE_USER, |f| {
+        let script = "exec unshare --user --map-root-user \"$0\" \"$@\"";
+        let out = f.run_in_shell(script, &[], &["ids"]).ok();
+        assert!(out.starts_with("uid=0 euid=0 gid=0 "), "{out}");
+    });
+}
+
+#[test]
+fn where_user_namespaces_are_used_up_the_error_says_so() {
+    at(Level::LONE_USER, |f| {
+        let script = "exec unshare --user --map-root-user bash -c \
+            'echo 0 > /proc/sys/user/max_user_namespaces; exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+        let done = f.run_in_shell(script, &[], &["ids"]);
+        assert_eq!(done.code, 125, "{done:?}");
+        assert!(done.err.contains("hint: user namespaces"), "{done:?}");
+    });
 }

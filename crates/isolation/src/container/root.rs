@@ -228,7 +228,9 @@ impl Root {
 pub fn remove_scratch(folder: &Path, userns: &UsernsMode) -> io::Result<()> {
     match userns {
         UsernsMode::Subordinate { .. } | UsernsMode::Single => {
-            hyperion_sys::userns::run_inside(userns, || remove_tree(folder))?
+            // Where none can be made none has written anything.
+            hyperion_sys::userns::run_inside(userns, || remove_tree(folder))
+                .unwrap_or_else(|_| remove_tree(folder))
         }
         UsernsMode::Host | UsernsMode::Range { .. } => remove_tree(folder),
     }

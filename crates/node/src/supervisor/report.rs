@@ -83,7 +83,8 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
             Some(13) => Some("is it marked executable? chmod +x FILE".into()),
             _ => None,
         },
-        SandboxError::Namespaces(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+        // ENOSPC is what the kernel says when the limit on them is reached, 0 included.
+        SandboxError::Namespaces(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull) => {
             Some("user namespaces are switched off here: `hyperion doctor` says which setting does it".into())
         }
         SandboxError::Lost(_) => Some(
@@ -95,6 +96,9 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
         SandboxError::Spawn { step: SpawnStep::User, .. } => {
             Some("-u takes a name of the image's /etc/passwd, or a number".into())
         }
+        SandboxError::Setup { step, source } if step == "mounting /proc" && source.kind() == io::ErrorKind::PermissionDenied => Some(
+            "the container around this one hides parts of /proc: start it with --security-opt systempaths=unconfined (docker) or unmask=ALL (podman), or use --isolation process here".into(),
+        ),
         SandboxError::Cgroup(_) => Some(
             "start it where a cgroup is delegated to you: systemd-run --user --scope -p Delegate=yes hyperion run …".into(),
         ),

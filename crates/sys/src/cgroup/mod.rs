@@ -132,11 +132,13 @@ impl Cgroup {
             let path = parent.join(name);
             match fs::create_dir(&path) {
                 Ok(()) => {}
-                // Not ours to write: limits that need it are refused below.
+                // Not ours to write, or out of sight: limits that need it are refused below.
                 Err(e)
                     if matches!(
                         e.kind(),
-                        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                        io::ErrorKind::PermissionDenied
+                            | io::ErrorKind::ReadOnlyFilesystem
+                            | io::ErrorKind::NotFound
                     ) =>
                 {
                     continue;
