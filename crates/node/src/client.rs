@@ -38,6 +38,10 @@ impl Client {
     /// [`JobError::NotRunning`].
     pub fn connect(job: &JobFolder) -> Result<Self, JobError> {
         let not_running = || JobError::NotRunning(job.id.clone());
+        // Its supervisor may still be cleaning up, and answers nobody any more.
+        if job.has_ended() {
+            return Err(not_running());
+        }
         let address = socket_address(&job.path).map_err(|_| not_running())?;
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)

@@ -377,7 +377,7 @@ impl JobFolder {
 
     /// Tells where the job stands.
     pub fn state(&self) -> State {
-        if self.has("end.json") {
+        if self.has_ended() {
             return State::Ended;
         }
         if self.lock.is_some() || self.is_locked() {
@@ -394,6 +394,11 @@ impl JobFolder {
         } else {
             State::Lost
         }
+    }
+
+    /// Tells whether it has said how it ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has("end.json")
     }
 
     fn has(&self, name: &str) -> bool {
