@@ -225,7 +225,8 @@ impl RawTerminal {
         let before = tcgetattr(stdin)?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(stdin, OptionalActions::Flush, &raw)?;
+        // Not flushed: what was typed ahead is meant for the job.
+        tcsetattr(stdin, OptionalActions::Drain, &raw)?;
         Ok(Some(Self(before)))
     }
 }
