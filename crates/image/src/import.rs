@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::digest::Digest;
 use crate::layer::pack::{Compression, LayerWriter, PackError, pack};
 use crate::layer::tar::Tar;
-use crate::layer::{LayerError, LayerStream, Limits};
+use crate::layer::{LayerError, LayerStream, Limits, Name};
 use crate::store::{Descriptor, LayerRecord, NewBlob, NewImage, Store, StoreError};
 
 /// Why something did not become an image.
@@ -123,7 +123,8 @@ pub(crate) fn store_archive(
     });
     let mut empty = true;
     // Read as it will be read when it is unpacked: what is wrong is said now.
-    while tar.next().map_err(archive)?.is_some() {
+    while let Some(entry) = tar.next().map_err(archive)? {
+        Name::read(&entry.path).map_err(archive)?;
         empty = false;
     }
     if empty {

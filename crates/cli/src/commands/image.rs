@@ -14,7 +14,7 @@ use hyperion_image::layer::pack::Compression;
 use hyperion_image::registry::Platform;
 use hyperion_image::store::{HistoryEntry, NewImage, Pruned, RuntimeConfig};
 use hyperion_image::{ImageRecord, ImageReference, Store, archive, import};
-use hyperion_model::Bytes;
+use hyperion_model::{Bytes, Class, UsernsMode};
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -210,11 +210,14 @@ pub(crate) fn run(command: &ImageCommand, ctx: &Context) -> anyhow::Result<ExitC
             store.tag(&args.name, &record.digest)?;
         }
         C::Rm(args) => {
-            for image in &args.names.images {
-                removed(&store.remove(image, args.force)?, ctx)?;
-            }
+            return removing(ctx, || {
+                for image in &args.names.images {
+                    removed(&store.remove(image, args.force)?, ctx)?;
+                }
+                Ok(())
+            });
         }
-        C::Prune => removed(&store.prune()?, ctx)?,
+        C::Prune => return removing(ctx, || removed(&store.prune()?, ctx)),
         C::Save(args) => save(&store, args, ctx)?,
         C::Load(args) => load(&store, args, ctx)?,
         C::Import(args) => import_root(&store, args, ctx)?,
@@ -331,6 +334,32 @@ fn history(store: &Store, name: &OneName, ctx: &Context) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes as the owner of the files: a user's unpacked layers belong to ids
+/// that are the user's only inside a user namespace.
+fn removing(
+    ctx: &Context,
+    remove: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let mode = match rustix::process::geteuid().is_root() {
+        true => UsernsMode::Host,
+        false => super::run::own_ids(),
+    };
+    if !matches!(mode, UsernsMode::Subordinate { .. }) {
+        return remove().map(|()| ExitCode::SUCCESS);
+    }
+    let inside = hyperion_sys::userns::run_inside(&mode, || {
+        remove().map_err(|error| {
+            // Only a number comes back from there, so the words are said there.
+            let _ = crate::errors::report(&error, ctx.output);
+            std::io::Error::other("reported")
+        })
+    })?;
+    Ok(match inside {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(Class::Unavailable.exit_code()),
+    })
 }
 
 fn removed(pruned: &Pruned, ctx: &Context) -> anyhow::Result<()> {

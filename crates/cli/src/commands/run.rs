@@ -385,7 +385,7 @@ fn can_mount_files() -> bool {
         let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         text.lines().any(|l| l.trim() == "erofs")
     };
-    rustix::process::geteuid().is_root() && since(6, 12) && known() && in_path("mkfs.erofs")
+    rustix::process::geteuid().is_root() && since(6, 12) && known()
 }
 
 /// Decides how ids inside relate to those outside.
@@ -409,6 +409,11 @@ fn userns(level: Level, args: &Args, id: &JobId) -> UsernsMode {
             false => UsernsMode::Single,
         };
     }
+    own_ids()
+}
+
+/// Finds the ids that a user has in containers.
+pub(super) fn own_ids() -> UsernsMode {
     let uid = rustix::process::getuid().as_raw();
     let user = user_name(uid).unwrap_or_default();
     let range = |file: &str| {

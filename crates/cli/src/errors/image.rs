@@ -118,6 +118,7 @@ fn of_import(error: &ImportError) -> Option<Told> {
         ImportError::Store(error) => of_store(error),
         ImportError::Archive { source, .. } => match source {
             LayerError::Read(_) => None,
+            LayerError::Outside(_) => of_layer(source),
             _ => told(
                 Class::User,
                 "give a folder or a tar archive of a root file system; an image that was saved is loaded with `hyperion image load`",

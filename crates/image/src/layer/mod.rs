@@ -165,7 +165,7 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
 
 /// What a name in a layer asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Name<'a> {
+pub(crate) enum Name<'a> {
     /// The entry itself.
     Entry(Vec<&'a [u8]>),
     /// What lower layers have under this name goes.
@@ -177,7 +177,7 @@ enum Name<'a> {
 }
 
 impl<'a> Name<'a> {
-    fn read(path: &'a [u8]) -> Result<Self, LayerError> {
+    pub(crate) fn read(path: &'a [u8]) -> Result<Self, LayerError> {
         let mut parts = components(path)?;
         let Some((&last, parents)) = parts.split_last() else {
             return Ok(Self::Entry(parts));

@@ -523,3 +523,41 @@ proptest! {
         fuzz_layer(&bytes);
     }
 }
+
+#[test]
+fn overlayfs_shows_what_the_layers_say_together() {
+    hyperion_testkit::requires!("userns", "filesystem:overlay", "root", "command:unshare");
+    let (dir, lower) = folder();
+    let lower_archive = Archive::new()
+        .file("etc/gone", b"1")
+        .file("etc/kept", b"2")
+        .file("opaque/lower", b"3")
+        .file("replaced/lower", b"4");
+    unpack_to(&lower_archive.bytes(), &lower).expect("unpacked");
+    let upper = dir.path().join("upper");
+    std::fs::create_dir(&upper).expect("folder");
+    let upper_archive = Archive::new()
+        .file("etc/.wh.gone", b"")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("opaque/upper", b"5")
+        .file(".wh.replaced", b"")
+        .file("replaced/upper", b"6");
+    unpack_to(&upper_archive.bytes(), &upper).expect("unpacked");
+    let merged = dir.path().join("merged");
+    std::fs::create_dir(&merged).expect("folder");
+    let script = "mount -t overlay -o \"$0lowerdir=$2:$1\" none \"$3\" && cd \"$3\" && find . -type f | sort";
+    // As root with and without a user namespace, which decides which attributes are read.
+    for (namespaces, options) in [("-m", ""), ("-m", "userxattr,"), ("-Urm", "userxattr,")] {
+        let out = Command::new("unshare")
+            .args([namespaces, "sh", "-c", script, options])
+            .args([&lower, &upper, &merged])
+            .output()
+            .expect("unshare");
+        assert!(out.status.success(), "{namespaces} {options}: {out:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&out.stdout),
+            "./etc/kept\n./opaque/upper\n./replaced/upper\n",
+            "{namespaces} {options}"
+        );
+    }
+}

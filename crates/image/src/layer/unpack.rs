@@ -155,11 +155,10 @@ impl Unpacker {
             return Ok(Rc::clone(fd));
         }
         let fd = match open_inside(&self.root, &name, OPEN_FOLDER) {
-            Err(Errno::NOENT) => {
+            Err(Errno::NOENT | Errno::NOTDIR) => {
                 let (last, parents) = (parts[parts.len() - 1], &parts[..parts.len() - 1]);
                 let parent = self.folder(parents, path)?;
-                self.folders.insert(name.clone(), IMPLICIT);
-                rustix::fs::mkdirat(&*parent, last, Mode::RWXU)
+                self.implicit_folder(&parent, last, &name)
                     .and_then(|()| open_inside(&self.root, &name, OPEN_FOLDER))
             }
             other => other,
@@ -176,6 +175,27 @@ impl Unpacker {
         }
         self.open.insert(name, Rc::clone(&fd));
         Ok(fd)
+    }
+
+    /// Makes a folder that no entry describes.
+    fn implicit_folder(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+    ) -> rustix::io::Result<()> {
+        let hides = is_whiteout(parent.as_fd(), name);
+        if hides {
+            rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+        }
+        rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
+        self.folders.insert(path.to_owned(), IMPLICIT);
+        if hides {
+            // It must go on hiding what the whiteout hid.
+            let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
+            mark_opaque(&rustix::fs::openat(parent, name, flags, Mode::empty())?)?;
+        }
+        Ok(())
     }
 
     /// Makes something, and when its name is taken removes what is there first.

@@ -219,6 +219,8 @@ impl Store {
         remove_all(&temporary)?;
         failpoint!("rootfs-begin");
         let made = make(&temporary).and_then(|()| {
+            // Whole means whole after a power failure too.
+            sync(&temporary).map_err(StoreError::io("write", &temporary))?;
             failpoint!("rootfs-made");
             let renamed = std::fs::rename(&temporary, target);
             renamed.map_err(|e| StoreError::std("write", target)(e).into())
@@ -303,6 +305,20 @@ fn folders<'a>(
     let owners = policy.owners;
     let path = move |layer| store.folder_path(layer, owners);
     image.layers.iter().map(path)
+}
+
+/// Waits until a file, or the file system of a folder of many, is on the disk.
+fn sync(path: &Path) -> rustix::io::Result<()> {
+    let is_folder = path.is_dir();
+    // The folder itself may forbid to be opened; the one around it is ours.
+    let open = if is_folder { path.parent() } else { None };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(open.unwrap_or(path), flags, Mode::empty())?;
+    if is_folder {
+        rustix::fs::syncfs(&fd)
+    } else {
+        rustix::fs::fdatasync(&fd)
+    }
 }
 
 fn check(layer: &LayerRecord, digests: &LayerDigests) -> Result<(), LayerError> {

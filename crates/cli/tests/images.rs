@@ -1,0 +1,259 @@
+//! `hyperion image` from the outside.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use hyperion_testkit::{TestDir, hyperion, requires, run_as};
+use serde_json::Value;
+
+fn run(home: &TestDir, words: &[&str]) -> Output {
+    let out = hyperion(home.path()).args(words).output();
+    out.expect("hyperion starts")
+}
+
+fn ok(home: &TestDir, words: &[&str]) -> String {
+    let out = run(home, words);
+    assert!(out.status.success(), "{words:?}: {out:?}");
+    String::from_utf8(out.stdout).expect("text")
+}
+
+fn json(home: &TestDir, words: &[&str]) -> Value {
+    let text = ok(home, &[words, &["--output", "json"]].concat());
+    serde_json::from_str(&text).expect("one JSON document")
+}
+
+/// Runs words that must fail, and gives the hint and the class.
+fn refused(home: &TestDir, words: &[&str]) -> (String, String) {
+    let out = run(home, &[words, &["--output", "json"]].concat());
+    assert_eq!(out.status.code(), Some(125), "{words:?}: {out:?}");
+    let error: Value = serde_json::from_slice(&out.stderr).expect("one JSON document");
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    (text("class"), text("hint"))
+}
+
+fn tree(home: &TestDir) -> String {
+    let tree = home.path().join("tree");
+    std::fs::create_dir_all(tree.join("etc")).expect("a folder");
+    std::fs::write(tree.join("etc/os-release"), "ID=test\n").expect("a file");
+    tree.display().to_string()
+}
+
+#[test]
+fn an_image_is_imported_listed_tagged_saved_loaded_and_removed() {
+    let home = TestDir::new();
+    let tree = tree(&home);
+    let made = json(
+        &home,
+        &[
+            "image",
+            "import",
+            &tree,
+            "base:1",
+            "--env",
+            "A=b",
+            "--cmd",
+            "/bin/sh -l",
+        ],
+    );
+    let digest = made["digest"].as_str().expect("a digest").to_owned();
+    ok(
+        &home,
+        &["image", "tag", "base:1", "example.org/team/base:2"],
+    );
+    let listed = json(&home, &["image", "ls"]);
+    let names: Vec<_> = listed
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|i| i["name"].clone())
+        .collect();
+    assert_eq!(names, ["base:1", "example.org/team/base:2"]);
+    let keys: Vec<_> = listed[0].as_object().expect("an object").keys().collect();
+    assert_eq!(
+        keys,
+        ["created", "digest", "id", "name", "platform", "size_bytes"]
+    );
+    let known = &json(&home, &["image", "inspect", "base:1"])[0];
+    assert_eq!(known["config"]["Cmd"], serde_json::json!(["/bin/sh", "-l"]));
+    assert_eq!(known["names"].as_array().map(Vec::len), Some(2));
+    assert!(ok(&home, &["image", "history", &digest]).contains("hyperion image import"));
+    let archive = home.path().join("base.tar").display().to_string();
+    ok(&home, &["image", "save", "-o", &archive, "base:1"]);
+    assert!(!Path::new(&format!("{archive}.part")).exists());
+    ok(&home, &["image", "rm", "base:1", "example.org/team/base:2"]);
+    assert!(
+        json(&home, &["image", "ls"])
+            .as_array()
+            .expect("a list")
+            .is_empty()
+    );
+    let loaded = ok(&home, &["image", "load", &archive, "--output", "quiet"]);
+    assert_eq!(loaded, "base:1\n");
+    assert_eq!(ok(&home, &["image", "ls", "--output", "quiet"]), "base:1\n");
+    assert_eq!(
+        json(&home, &["image", "inspect", "base:1"])[0]["digest"],
+        digest.as_str()
+    );
+}
+
+#[test]
+fn an_archive_goes_through_a_pipe() {
+    let home = TestDir::new();
+    let other = TestDir::new();
+    ok(&home, &["image", "import", &tree(&home), "base"]);
+    let mut save = hyperion(home.path())
+        .args(["image", "save", "base"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("hyperion starts");
+    let loaded = hyperion(other.path())
+        .args(["image", "load"])
+        .stdin(save.stdout.take().expect("a pipe"))
+        .output()
+        .expect("hyperion starts");
+    assert!(loaded.status.success(), "{loaded:?}");
+    assert!(save.wait().expect("ended").success());
+    assert_eq!(
+        ok(&other, &["image", "ls", "--output", "quiet"]),
+        "base:latest\n"
+    );
+}
+
+#[test]
+fn bad_words_and_files_are_refused_with_a_hint() {
+    let home = TestDir::new();
+    let tree = tree(&home);
+    let junk = home.path().join("junk");
+    std::fs::write(&junk, b"this is no archive").expect("a file");
+    let junk = junk.display().to_string();
+    let table: &[(&[&str], &str, &str)] = &[
+        (&["image", "rm", "nothing"], "not-found", "ls"),
+        (
+            &["image", "save", "nothing", "-o", &junk],
+            "not-found",
+            "ls",
+        ),
+        (&["image", "inspect", "nothing"], "not-found", "ls"),
+        (&["image", "import", &junk, "x"], "user", "tar archive"),
+        (&["image", "import", &tree, "Upper"], "user", "write upper"),
+        (
+            &["image", "import", "/no/such/folder", "x"],
+            "not-found",
+            "",
+        ),
+        (&["image", "load", &tree], "user", "import"),
+        (&["image", "load", &junk], "user", ""),
+        (&["image", "bootstrap", "plan9:first"], "user", ""),
+        (
+            &["image", "bootstrap", "debian:bookworm", "--include=-x,y"],
+            "user",
+            "",
+        ),
+    ];
+    for (words, class, hint) in table {
+        let (is, said) = refused(&home, words);
+        assert_eq!(is, *class, "{words:?} {said}");
+        assert!(said.contains(hint), "{words:?}: {said}");
+    }
+    assert_eq!(std::fs::read(&junk).expect("kept"), b"this is no archive");
+    assert!(
+        json(&home, &["image", "ls"])
+            .as_array()
+            .expect("a list")
+            .is_empty()
+    );
+}
+
+#[test]
+fn mmdebstrap_that_is_missing_is_named_with_its_package() {
+    let home = TestDir::new();
+    let out = hyperion(home.path())
+        .args(["image", "bootstrap", "debian:bookworm"])
+        .env("PATH", home.path())
+        .output()
+        .expect("hyperion starts");
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(text.contains("mmdebstrap is not installed"), "{text}");
+    assert!(text.contains("apt-get install mmdebstrap"), "{text}");
+}
+
+#[test]
+fn an_archive_with_hostile_names_is_refused_by_name() {
+    let home = TestDir::new();
+    let made = Command::new("tar")
+        .args([
+            "-C",
+            &tree(&home),
+            "--transform",
+            "s,^etc/os-release,../../escape,",
+            "-P",
+        ])
+        .args([
+            "-cf",
+            &home.path().join("bad.tar").display().to_string(),
+            "etc/os-release",
+        ])
+        .status();
+    assert!(made.expect("tar").success());
+    let bad = home.path().join("bad.tar").display().to_string();
+    let out = run(&home, &["image", "import", &bad, "bad"]);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(125), "{text}");
+    assert!(text.contains("would leave the root"), "{text}");
+    assert!(text.contains("do not trust it"), "{text}");
+}
+
+#[test]
+fn a_user_with_ranges_imports_and_removes_files_of_many_owners() {
+    requires!(
+        "root",
+        "user:hyperion-test",
+        "subuid:hyperion-test",
+        "userns"
+    );
+    let home = TestDir::shared();
+    let archive = home.path().join("root.tar");
+    let etc = home.path().join("etc");
+    std::fs::create_dir(&etc).expect("a folder");
+    std::fs::write(etc.join("shadow"), "x").expect("a file");
+    let made = Command::new("tar")
+        .args([
+            "-C",
+            &home.path().display().to_string(),
+            "--owner=33",
+            "--group=42",
+            "--mode=0700",
+        ])
+        .args(["-cf", &archive.display().to_string(), "etc"])
+        .status();
+    assert!(made.expect("tar").success());
+    let user = |words: &[&str]| {
+        let root = home.path().join("user");
+        std::fs::create_dir_all(&root).expect("a folder");
+        let chown = Command::new("chown")
+            .arg("hyperion-test")
+            .arg(&root)
+            .status();
+        assert!(chown.expect("chown").success());
+        let mut command = hyperion(&root);
+        run_as(&mut command, "hyperion-test");
+        command.args(words).output().expect("hyperion starts")
+    };
+    let archive = archive.display().to_string();
+    assert!(user(&["image", "import", &archive, "x"]).status.success());
+    // There is nothing in it to run, but it is unpacked on the way.
+    let _ = user(&["run", "--rm", "x", "true"]);
+    let find = |what: &[&str]| {
+        let out = Command::new("find")
+            .arg(home.path().join("user"))
+            .args(what)
+            .output();
+        String::from_utf8(out.expect("find").stdout).expect("text")
+    };
+    assert!(
+        find(&["-path", "*layers*", "-name", "shadow", "-uid", "+99999"]).contains("etc/shadow")
+    );
+    let out = user(&["image", "rm", "x"]);
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(find(&["-name", "shadow"]), "");
+}
