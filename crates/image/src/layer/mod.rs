@@ -1,6 +1,6 @@
 //! Layers: tar archives, mostly compressed, that change a root file system.
 //!
-//! Holds reading them ([`stream`], [`tar`]), turning them into folders
+//! Holds reading them ([`stream`]), turning them into folders
 //! ([`unpack`]) or one file ([`erofs`]), and making them ([`pack`]). Refuses to
 //! make device nodes (a sandbox gets its own `/dev`), to climb out of the root,
 //! and to take over extended attributes that mean something to overlayfs.
