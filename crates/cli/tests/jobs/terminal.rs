@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use hyperion_testkit::{requires, wait_for, wait_until};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::site::{LONG, Site};
 
@@ -16,6 +16,8 @@ struct Terminal {
     master: std::fs::File,
     slave: std::os::fd::OwnedFd,
     child: Child,
+    /// Its modes before the command was started.
+    before: Termios,
     seen: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -27,6 +29,7 @@ impl Terminal {
         unlockpt(&master).expect("unlocked");
         let slave = ioctl_tiocgptpeer(&master, flags).expect("its other end");
         resize(&master, rows, columns);
+        let before = tcgetattr(&slave).expect("a terminal");
         let hyperion = site.command(words);
         let mut command = Command::new("setsid");
         // It becomes the command: it need not fork, for it leads no group.
@@ -54,6 +57,7 @@ impl Terminal {
             master,
             slave,
             child: child.expect("setsid starts"),
+            before,
             seen,
         }
     }
@@ -126,7 +130,6 @@ fn at_the_terminal(container: bool) {
     let mut root = String::new();
     let words = run_words(&site, container, &mut root);
     let mut terminal = Terminal::start(&site, &words, 33, 101);
-    let before = tcgetattr(&terminal.slave).expect("a terminal");
     terminal.wait_for("READY");
     terminal.keys(b"stty size; tty\r");
     terminal.wait_for("33 101\r\n/dev/pts/");
@@ -144,7 +147,7 @@ fn at_the_terminal(container: bool) {
     // Half of the detach keys is a key like any other.
     terminal.keys(b"read x; echo [$x] | od -c\r");
     terminal.keys(b"\x10\x11");
-    assert_eq!(terminal_end_restored(terminal, &before), 0);
+    assert_eq!(terminal_end_restored(terminal), 0);
     assert_eq!(site.state("tty"), "running");
     let mut terminal = Terminal::start(&site, &["attach", "tty"], 20, 60);
     terminal.keys(b"\rstty size\r");
@@ -155,14 +158,12 @@ fn at_the_terminal(container: bool) {
     assert_eq!(site.inspect("tty")["end"]["code"], 9);
 }
 
-fn terminal_end_restored(terminal: Terminal, before: &rustix::termios::Termios) -> i32 {
+fn terminal_end_restored(terminal: Terminal) -> i32 {
+    let before = terminal.before.local_modes;
     let slave = terminal.slave.try_clone().expect("copied");
     let code = terminal.end();
     let after = tcgetattr(slave).expect("a terminal");
-    assert_eq!(
-        after.local_modes, before.local_modes,
-        "the terminal is as it was"
-    );
+    assert_eq!(after.local_modes, before, "the terminal is as it was");
     code
 }
 
