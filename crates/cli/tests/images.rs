@@ -257,3 +257,72 @@ fn a_user_with_ranges_imports_and_removes_files_of_many_owners() {
     assert!(out.status.success(), "{out:?}");
     assert_eq!(find(&["-name", "shadow"]), "");
 }
+
+/// Runs `image bootstrap` with a program called mmdebstrap that does `script`.
+fn bootstrap(home: &TestDir, script: &str, words: &[&str]) -> Output {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = home.path().join("bin");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let program = folder.join("mmdebstrap");
+    // A program that is written and started at once may be "busy": write beside, rename.
+    let written = folder.join("written");
+    std::fs::write(&written, format!("#!/bin/sh\n{script}\n")).expect("a file");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&written, mode).expect("set");
+    std::fs::rename(&written, &program).expect("renamed");
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let mut command = hyperion(home.path());
+    command.args(["image", "bootstrap", "debian:bookworm"]);
+    let out = command.args(words).env("PATH", path).output();
+    out.expect("hyperion starts")
+}
+
+#[test]
+fn what_mmdebstrap_makes_becomes_an_image_and_is_found_again() {
+    let home = TestDir::new();
+    let tree = tree(&home);
+    let script = format!("echo \"$@\" >> {tree}/../words; exec tar -C {tree} -cf - .");
+    let words = ["mpi", "--include", "mpich,bash", "--output", "json"];
+    let first = bootstrap(&home, &script, &words);
+    assert!(first.status.success(), "{first:?}");
+    let first: Value = serde_json::from_slice(&first.stdout).expect("JSON");
+    assert_eq!(first["cached"], false);
+    let said = std::fs::read_to_string(home.path().join("words")).expect("called");
+    assert!(said.contains("--include=bash,mpich bookworm -"), "{said}");
+    let words = [
+        "again",
+        "--include",
+        "bash",
+        "--include",
+        "mpich",
+        "--output",
+        "json",
+    ];
+    let second = bootstrap(&home, "exit 9", &words);
+    let second: Value = serde_json::from_slice(&second.stdout).expect("JSON");
+    assert_eq!(second["cached"], true);
+    assert_eq!(second["digest"], first["digest"]);
+    assert_eq!(
+        ok(&home, &["image", "ls", "--output", "quiet"]),
+        "again:latest\nmpi:latest\n"
+    );
+}
+
+#[test]
+fn a_bootstrap_that_fails_names_nothing_and_says_why() {
+    let home = TestDir::new();
+    let tree = tree(&home);
+    // The archive is whole; that the program failed is what counts.
+    let script = format!("tar -C {tree} -cf - .; echo 'E: no such package' >&2; exit 25");
+    let out = bootstrap(&home, &script, &["mpi"]);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(125));
+    assert!(
+        text.contains("error: mmdebstrap failed") && text.contains("no such package"),
+        "{text}"
+    );
+    assert_eq!(ok(&home, &["image", "ls", "--output", "quiet"]), "");
+    ok(&home, &["image", "prune"]);
+    let blobs = home.path().join("hyperion/images/blobs/sha256");
+    assert_eq!(std::fs::read_dir(blobs).expect("a folder").count(), 0);
+}

@@ -263,6 +263,9 @@ fn child(test: &str, store: &Store, work: &str, point: &str) -> Command {
     command
 }
 
+/// A blob that children bring.
+const BROUGHT: &[u8] = b"what is brought";
+
 /// Does the work that the environment asks for, in a child process.
 fn work() -> bool {
     let Ok(text) = std::env::var(WORK) else {
@@ -274,6 +277,15 @@ fn work() -> bool {
     match words[0] {
         "tag" => {
             image(&store, "killed", &layers());
+        }
+        "bring" => {
+            use std::io::Write;
+            let digest = crate::Digest::of(BROUGHT);
+            if let BlobLock::Partial(mut blob) = store.lock_blob(&digest, None).expect("locked") {
+                let at = blob.offset() as usize;
+                blob.write_all(&BROUGHT[at..]).expect("written");
+                blob.commit().expect("committed");
+            }
         }
         form => {
             let record = store.resolve("x").expect("found");
@@ -342,6 +354,28 @@ fn a_killed_writer_leaves_a_store_that_heals() {
         store
             .rootfs(&record, &policy(RootForm::Folders))
             .expect("made");
+    }
+}
+
+#[test]
+fn a_killed_bringer_leaves_a_blob_that_the_next_one_finishes() {
+    if work() {
+        return;
+    }
+    let test = "a_killed_bringer_leaves_a_blob_that_the_next_one_finishes";
+    for point in ["partial-written", "partial-renamed"] {
+        let (_dir, store) = store();
+        let status = child(test, &store, "bring", point).status().expect("run");
+        assert_eq!(status.signal(), Some(9), "{point}");
+        let digest = crate::Digest::of(BROUGHT);
+        if let BlobLock::Partial(blob) = store.lock_blob(&digest, None).expect("locked") {
+            assert_eq!(
+                (point, blob.offset()),
+                ("partial-written", BROUGHT.len() as u64)
+            );
+            blob.commit().expect("committed");
+        }
+        assert_eq!(store.read_blob(&digest).expect("read"), BROUGHT);
     }
 }
 
