@@ -9,6 +9,8 @@ mod config;
 mod context;
 mod errors;
 mod output;
+#[cfg(test)]
+mod reference;
 mod registry;
 mod session;
 

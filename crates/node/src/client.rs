@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use hyperion_isolation::wire::{Frame, Wire};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::jobs::{JobError, JobFolder};
+use crate::jobs::{JobError, JobFolder, State};
 use crate::log::Stream;
 use crate::talk::{Ask, Tell, of_channel};
 
@@ -50,6 +51,23 @@ impl Client {
         Ok(Self {
             wire: Wire::new(socket),
         })
+    }
+
+    /// Connects to the supervisor of a job that may be starting or ending just
+    /// now; gives `None` when it has ended.
+    ///
+    /// # Errors
+    /// [`JobError::NotRunning`] when its supervisor does not answer for five seconds.
+    pub fn reach(job: &JobFolder) -> Result<Option<Self>, JobError> {
+        let since = Instant::now();
+        loop {
+            match Self::connect(job) {
+                Ok(client) => return Ok(Some(client)),
+                Err(_) if matches!(job.state(), State::Ended | State::Lost) => return Ok(None),
+                Err(e) if since.elapsed() > Duration::from_secs(5) => return Err(e),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
     }
 
     /// Asks something.

@@ -16,6 +16,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hyperion_isolation::SandboxRecord;
 use hyperion_model::report::Exit;
@@ -77,6 +78,12 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobErr
         source,
     }
 }
+
+/// How long the first file of a job may take to be written; its maker died when it takes longer.
+const MAKING: Duration = Duration::from_secs(5);
+
+/// How long a supervisor may take to clean up after it has told the end.
+const CLEANING: Duration = Duration::from_secs(2);
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -278,9 +285,10 @@ impl Jobs {
     pub fn remove(&self, job: &JobFolder) -> Result<(), JobError> {
         match job.state() {
             State::Starting | State::Running => return Err(JobError::Running(job.id.clone())),
-            State::Lost => job.clean_up(),
-            State::Ended => {}
+            State::Lost => {}
+            State::Ended => job.wait_cleaned(),
         }
+        job.clean_up();
         self.erase(job)
     }
 
@@ -334,11 +342,12 @@ impl JobFolder {
             created: Timestamp::now(),
             plan: plan.clone(),
         };
-        let file = self.write("job.json", &asked)?;
         let path = self.path.join("job.json");
+        let file = private_file(&path).map_err(failed("write", &path))?;
+        // Locked before it holds anything: whoever can read it sees the lock.
         flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|e| failed("lock", &path)(e.into()))?;
-        self.lock = Some(file);
+        self.lock = Some(fill(file, &path, &asked)?);
         Ok(())
     }
 
@@ -391,6 +400,8 @@ impl JobFolder {
         // It may have ended between the two looks.
         if self.has("end.json") {
             State::Ended
+        } else if self.is_being_made() {
+            State::Starting
         } else {
             State::Lost
         }
@@ -399,6 +410,13 @@ impl JobFolder {
     /// Tells whether it has said how it ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.has("end.json")
+    }
+
+    /// Tells whether the first file is not written yet, and may still come.
+    fn is_being_made(&self) -> bool {
+        let made = fs::metadata(&self.path).and_then(|m| m.modified());
+        let young = made.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < MAKING));
+        young && !self.has("job.json")
     }
 
     fn has(&self, name: &str) -> bool {
@@ -419,16 +437,8 @@ impl JobFolder {
     /// [`JobError::Io`]; the file is not there then.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<File, JobError> {
         let path = self.path.join(name);
-        let json = serde_json::to_vec(value).map_err(|source| JobError::Damaged {
-            path: path.clone(),
-            source,
-        })?;
-        let mut file = private_file(&path).map_err(failed("write", &path))?;
-        if let Err(e) = file.write_all(&json) {
-            let _ = fs::remove_file(&path);
-            return Err(failed("write", &path)(e));
-        }
-        Ok(file)
+        let file = private_file(&path).map_err(failed("write", &path))?;
+        fill(file, &path, value)
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, JobError> {
@@ -437,13 +447,20 @@ impl JobFolder {
         serde_json::from_slice(&bytes).map_err(|source| JobError::Damaged { path, source })
     }
 
+    /// Waits a moment for the supervisor of an ended job to clean up.
+    fn wait_cleaned(&self) {
+        let since = Instant::now();
+        while self.control().exists() && self.is_locked() && since.elapsed() < CLEANING {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Removes what a killed supervisor has left outside the record: processes,
-    /// cgroups, the scratch folder.
-    ///
-    /// Costs next to nothing when that has been done before.
+    /// cgroups, the scratch folder. Does nothing while a supervisor lives, and
+    /// costs next to nothing when it has been done before.
     pub fn clean_up(&self) {
-        // Made before everything else that could be left, and removed last.
-        if !self.control().exists() {
+        // The socket is made before everything else that could be left, and removed last.
+        if !self.control().exists() || self.lock.is_some() || self.is_locked() {
             return;
         }
         match self.running() {
@@ -459,6 +476,19 @@ impl JobFolder {
         }
         let _ = fs::remove_file(self.control());
     }
+}
+
+/// Writes a value with one call; a file that cannot hold it is removed.
+fn fill(mut file: File, path: &Path, value: &impl Serialize) -> Result<File, JobError> {
+    let json = serde_json::to_vec(value).map_err(|source| JobError::Damaged {
+        path: path.to_owned(),
+        source,
+    })?;
+    if let Err(e) = file.write_all(&json) {
+        let _ = fs::remove_file(path);
+        return Err(failed("write", path)(e));
+    }
+    Ok(file)
 }
 
 /// Makes a file that only its owner can read: specs hold environments, logs hold output.

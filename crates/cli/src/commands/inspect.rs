@@ -62,7 +62,7 @@ pub(crate) fn rm(args: &RmArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     for job in chosen {
         if args.force
             && matches!(job.state(), State::Starting | State::Running)
-            && let Ok(mut client) = Client::connect(&job)
+            && let Some(mut client) = Client::reach(&job)?
         {
             client.ask(&hyperion_node::talk::Ask::Stop { grace_ms: 0 })?;
             while client.hear()?.is_some() {}

@@ -1,6 +1,7 @@
 //! The verbs, one file each (or one for a few that are a few lines each).
 
 mod attach;
+mod completions;
 mod doctor;
 mod exec;
 mod image;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     Login(login::LoginArgs),
     /// Forget the credentials for a registry
     Logout(login::LogoutArgs),
+    /// Print a script that completes words in a shell
+    #[command(display_order = 15)]
+    Completions(completions::Args),
     /// Print the version and what this build can do
     #[command(display_order = 14)]
     Version(version::Args),
@@ -102,6 +106,7 @@ impl Command {
             Self::Push(args) => push::run(&args, ctx),
             Self::Login(args) => login::login(&args, ctx),
             Self::Logout(args) => login::logout(&args, ctx),
+            Self::Completions(args) => completions::run(&args),
             Self::Version(args) => version::run(&args, ctx),
         }
     }

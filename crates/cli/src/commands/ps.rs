@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut rows = Vec::new();
     for job in Jobs::new(&ctx.root).list()? {
         let state = job.state();
-        if state == State::Lost {
+        if matches!(state, State::Lost | State::Ended) {
             job.clean_up();
         }
         let Ok(asked) = job.asked() else { continue };

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use hyperion_model::units::parse_duration;
 use hyperion_node::client::Heard;
 use hyperion_node::talk::{Ask, Tell};
-use hyperion_node::{Client, JobFolder, Jobs, State};
+use hyperion_node::{Client, JobError, JobFolder, Jobs, State};
 use hyperion_sys::signals;
 
 use crate::context::Context;
@@ -53,11 +53,12 @@ pub(crate) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let grace_ms = u64::try_from(args.time.as_millis()).unwrap_or(u64::MAX);
     for name in &args.jobs {
         let job = Jobs::new(&ctx.root).find(name)?;
-        if matches!(job.state(), State::Starting | State::Running) {
-            let mut client = Client::connect(&job)?;
+        if matches!(job.state(), State::Starting | State::Running)
+            && let Some(mut client) = Client::reach(&job)?
+        {
             client.ask(&Ask::Stop { grace_ms })?;
             until_end(&mut client, &job)?;
-        } else if job.state() == State::Lost {
+        } else {
             job.clean_up();
         }
         output::line(name)?;
@@ -82,13 +83,13 @@ pub(crate) fn wait(args: &WaitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
         let job = Jobs::new(&ctx.root).find(name)?;
         last = match job.end() {
             Some(end) => end.code,
-            None => match Client::connect(&job) {
-                Ok(mut client) => {
+            None => match Client::reach(&job)? {
+                Some(mut client) => {
                     client.ask(&Ask::Wait)?;
                     until_end(&mut client, &job)?
                 }
-                // It ended between the two looks.
-                Err(e) => job.end().ok_or(e)?.code,
+                // It ended between the two looks, or was lost.
+                None => job.end().ok_or(JobError::NotRunning(job.id))?.code,
             },
         };
         output::line(last)?;

@@ -13,14 +13,18 @@ fn kill(pid: Pid) {
 /// Asserts that nothing of these jobs is left outside their records.
 #[track_caller]
 fn nothing_is_left(site: &Site, jobs: &[String]) {
+    let records = ["job.json", "running.json", "end.json", "log"];
+    let extra = || -> Vec<_> {
+        files_below(&site.root().join("jobs"))
+            .into_iter()
+            .filter(|f| f.components().count() > 1 && !records.iter().any(|r| f.ends_with(r)))
+            .collect()
+    };
+    // The end is told before the supervisor has cleaned up.
+    wait_until(LONG, || extra().is_empty());
+    assert_eq!(extra(), [] as [std::path::PathBuf; 0]);
     assert_eq!(cgroups(jobs), [] as [std::path::PathBuf; 0]);
     assert_eq!(mounts_below(site.path()), [] as [String; 0]);
-    let records = ["job.json", "running.json", "end.json", "log"];
-    let extra: Vec<_> = files_below(&site.root().join("jobs"))
-        .into_iter()
-        .filter(|f| f.components().count() > 1 && !records.iter().any(|r| f.ends_with(r)))
-        .collect();
-    assert!(extra.is_empty(), "{extra:?}");
 }
 
 /// The only job of a site.
@@ -223,8 +227,13 @@ fn die_at(point: &str, flags: &[&str], command: &[&str]) {
             .filter_map(|f| f.to_str().map(str::to_owned))
             .collect();
         assert_eq!(jobs.len(), 1, "{point}");
-        let lost = wait_until(LONG, || site.state(&jobs[0]) == "lost");
-        assert!(lost, "{point}: {}", site.state(&jobs[0]));
+        let state = if point == "before-cleaning" {
+            "ended"
+        } else {
+            "lost"
+        };
+        let told = wait_until(LONG, || site.state(&jobs[0]) == state);
+        assert!(told, "{point}: {}", site.state(&jobs[0]));
         let rm = ["rm", &jobs[0]];
         site.run(if clean == "ps" { &["ps"][..] } else { &rm[..] })
             .ok();
@@ -233,12 +242,13 @@ fn die_at(point: &str, flags: &[&str], command: &[&str]) {
     }
 }
 
-const POINTS: [&str; 5] = [
+const POINTS: [&str; 6] = [
     "folder-made",
     "cgroup-made",
     "sandbox-up",
     "ranks-run",
     "before-end",
+    "before-cleaning",
 ];
 
 #[test]

@@ -67,7 +67,7 @@ fn two_hundred_jobs_leave_no_mount_cgroup_process_or_file() {
         }
     }
     let jobs = site.jobs();
-    assert!(jobs.len() > JOBS / 2);
+    assert!(jobs.len() > JOBS / 2, "{}", jobs.len());
     site.run(&["rm", "--ended"]).ok();
     assert_eq!(cgroups(&jobs), [] as [std::path::PathBuf; 0]);
     assert_eq!(mounts_below(site.path()), [] as [String; 0]);

@@ -30,7 +30,8 @@ struct Connection {
 
 /// All connections.
 pub(super) struct Clients {
-    listener: OwnedFd,
+    /// None once the job has ended.
+    listener: Option<OwnedFd>,
     all: Vec<Connection>,
     next_id: u64,
     /// Size of the first client's terminal, for the job's own.
@@ -66,7 +67,7 @@ impl Clients {
             feeds,
         };
         Ok(Self {
-            listener,
+            listener: Some(listener),
             all: vec![connection],
             next_id: 1,
             size: attach.and_then(|(_, size)| size),
@@ -75,7 +76,7 @@ impl Clients {
 
     pub(super) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Range<usize> {
         let start = fds.len();
-        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        fds.extend(self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN)));
         for client in &self.all {
             let out = if client.wire.queued() > 0 {
                 PollFlags::OUT
@@ -130,6 +131,8 @@ impl Clients {
 
     /// Tells everybody the end, and waits until they have heard it or gone away.
     pub(super) fn tell_end(&mut self, message: &Tell) {
+        // Nobody else is let in: who comes now finds no job that runs.
+        self.listener = None;
         self.tell_all(message);
         loop {
             self.all
@@ -153,7 +156,8 @@ impl Supervisor {
     /// Hears what clients ask. `ready` is the part of the poll set that is theirs.
     pub(super) fn serve_clients(&mut self, ready: &[PollFlags]) -> Result<(), Problem> {
         if !ready[0].is_empty()
-            && let Ok(socket) = accept_with(&self.clients.listener, SocketFlags::CLOEXEC)
+            && let Some(listener) = &self.clients.listener
+            && let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC)
         {
             let id = self.clients.next_id;
             self.clients.next_id += 1;

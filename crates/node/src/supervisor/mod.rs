@@ -267,6 +267,7 @@ impl Supervisor {
             folder.write("end.json", &end).map(drop)
         };
         self.clients.tell_end(&Tell::Ended(Box::new(end)));
+        failpoint!("before-cleaning");
         let _ =
             hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
         if job.job.remove {

@@ -1,0 +1,77 @@
+//! The reference of the command line, `docs/reference/cli.md`, as a test of the words.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clap::{Command, CommandFactory as _};
+
+const HEAD: &str = "\
+# The command line
+
+Every verb and every flag, as `hyperion VERB --help` prints them. Flags of all verbs:
+
+";
+
+#[test]
+fn the_reference_says_what_the_help_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/cli.md");
+    let text = render();
+    if std::env::var_os("HYPERION_UPDATE").is_some() {
+        std::fs::write(&file, &text).expect("written");
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        written == text,
+        "docs/reference/cli.md is not what the help says; write it anew with\n  \
+         HYPERION_UPDATE=1 cargo test -p hyperion-cli --bin hyperion reference"
+    );
+}
+
+fn render() -> String {
+    let mut root = crate::args::Cli::command().term_width(100);
+    root.build();
+    let mut text = HEAD.to_owned();
+    let help = root.render_long_help().to_string();
+    block(&mut text, global(&help).1);
+    describe(&mut text, &mut root, 2);
+    text
+}
+
+/// Writes the help of a command and of those below it.
+fn describe(text: &mut String, command: &mut Command, level: usize) {
+    let name = command.get_bin_name().unwrap_or("hyperion").to_owned();
+    let _ = write!(text, "\n{} {name}\n\n", "#".repeat(level));
+    let help = command.render_long_help().to_string();
+    block(text, global(&help).0.trim_end());
+    for below in command.get_subcommands_mut() {
+        if below.get_name() != "help" && !below.is_hide_set() {
+            describe(
+                text,
+                below,
+                level.max(2) + usize::from(level > 2 || name != "hyperion"),
+            );
+        }
+    }
+}
+
+fn block(text: &mut String, content: &str) {
+    text.push_str("```text\n");
+    for line in content.trim_matches('\n').lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text.push_str("```\n");
+}
+
+/// Parts a help into what is the verb's own and the flags of all verbs, which
+/// may stand before the verb's last words.
+fn global(help: &str) -> (String, &str) {
+    let Some((before, after)) = help.split_once("Global options:\n") else {
+        return (help.to_owned(), "");
+    };
+    let end = after
+        .match_indices("\n\n")
+        .find(|(at, _)| !after[at + 2..].starts_with(' '));
+    let (flags, last) = after.split_at(end.map_or(after.len(), |(at, _)| at));
+    (format!("{}{last}", before.trim_end()), flags)
+}
