@@ -170,13 +170,16 @@ pub fn overlay(
 /// The kernel's.
 pub fn open_below(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(rustix::fs::openat2(
-        root,
-        path,
-        flags | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    )?)
+    let flags = flags | OFlags::CLOEXEC;
+    let mut tries = 0;
+    loop {
+        // A rename or mount anywhere on the host while a `..` is walked, says
+        // openat2(2), and the kernel cannot be sure: the caller is to try again.
+        match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN) if tries < 1000 => tries += 1,
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// Makes every mount of this namespace private or a slave of the host's.

@@ -273,11 +273,17 @@ impl Fixture {
         let ids: Vec<String> = jobs
             .map(|e| format!("hyperion-{}", e.file_name().display()))
             .collect();
-        let groups = groups_named(Path::new("/sys/fs/cgroup"), &ids, 6);
-        assert!(groups.is_empty(), "cgroups are left: {groups:?}");
+        let mut groups = Vec::new();
+        let gone = wait_until(PATIENCE, || {
+            groups = groups_named(Path::new("/sys/fs/cgroup"), &ids, 6);
+            groups.is_empty()
+        });
+        assert!(gone, "cgroups are left: {groups:?}");
         for id in ids.iter().filter_map(|i| i.strip_prefix("hyperion-")) {
             let scratch = self.path("hyperion/jobs").join(id).join("scratch");
-            assert!(!scratch.exists(), "{} is left", scratch.display());
+            // The end of a job is told before its files are removed.
+            let gone = wait_until(PATIENCE, || !scratch.exists());
+            assert!(gone, "{} is left", scratch.display());
         }
     }
 
