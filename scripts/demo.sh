@@ -20,7 +20,7 @@ title "the image: Debian with MPICH, Open MPI, mpi4py and NumPy"
 if "$hyperion" image inspect $image >/dev/null 2>&1; then
   echo "$image is in the store already"
 else
-  show image bootstrap debian:bookworm --name $image \
+  show image bootstrap debian:bookworm $image \
     --include mpich,openmpi-bin,python3-mpi4py,python3-numpy
 fi
 show image ls

@@ -43,7 +43,7 @@ fn measure(stage: &Stage) -> Result<Vec<Sample>> {
         let load = stage.load(layout.clone(), "unpack").time()?;
         let unpack = stage
             .hyperion("unpack")
-            .args(["image", "unpack", "real"])
+            .args(["run", "--rm", "real", "true"])
             .time()?;
         Ok(load + unpack)
     };

@@ -122,8 +122,9 @@ pub(crate) struct Args {
     /// Also write each rank's output to DIR/rank.N.out and DIR/rank.N.err
     #[arg(long, value_name = "DIR", help_heading = "Ranks")]
     output_dir: Option<PathBuf>,
-    /// Look at program and host, say what will be done, and `only` that
-    #[arg(long, value_name = "WHEN", num_args = 0..=1, default_missing_value = "show", value_parser = ["show", "only"], require_equals = true, help_heading = "Ranks")]
+    /// Say what a look at program and host shows before the start: show, or
+    /// only that and start nothing
+    #[arg(long, value_name = "WHAT", value_parser = ["show", "only"], help_heading = "Ranks")]
     preflight: Option<String>,
 
     /// Memory, such as 512m or 4GiB

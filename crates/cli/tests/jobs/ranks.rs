@@ -111,7 +111,9 @@ fn a_look_before_the_start_shows_or_stops_there() {
     let script = format!("touch {}", marker.display());
     site.process(&["--preflight=only"], &script).expect_code(0);
     assert!(!marker.exists());
-    let done = site.process(&["--preflight"], &script).expect_code(0);
+    let done = site
+        .process(&["--preflight", "show"], &script)
+        .expect_code(0);
     assert!(marker.exists());
     assert!(!done.err.is_empty() && done.out.is_empty(), "{done:?}");
 }
