@@ -459,3 +459,36 @@ fn where_user_namespaces_are_used_up_the_error_says_so() {
         assert!(done.err.contains("hint: user namespaces"), "{done:?}");
     });
 }
+
+#[test]
+fn subordinate_ids_that_cannot_be_had_are_an_error_with_a_hint() {
+    at(Level::USER, |f| {
+        let script = "exec setpriv --no-new-privs \"$0\" \"$@\"";
+        let done = f.run_in_shell(script, &[], &["ids"]);
+        assert_eq!(done.code, 125, "{done:?}");
+        assert!(done.err.contains("hint: newuidmap"), "{done:?}");
+    });
+}
+
+/// The ranges are the host's to give: a mount namespace of its own has others.
+#[test]
+fn a_user_with_few_subordinate_ids_has_few_users_inside() {
+    at(Level::USER, |f| {
+        f.write("few", "hyperion-test:100000:10\n");
+        f.write("none", "");
+        let call = |ranges: &str, flags: &[&str]| {
+            let script = "for f in subuid subgid; do mount --bind RANGES /etc/$f; done && \
+                exec setpriv --reuid hyperion-test --regid hyperion-test --clear-groups \"$0\" \"$@\"";
+            f.run_in_private_mounts(&script.replace("RANGES", ranges), flags, &["ids"])
+        };
+        assert_eq!(
+            call("few", &["-u", "5:6"]).ok(),
+            "uid=5 euid=5 gid=6 egid=6 groups=6\n"
+        );
+        let outside = call("few", &["-u", "500"]);
+        assert!(outside.err.contains("hint: "), "{outside:?}");
+        // With none at all, only the caller is known inside.
+        assert!(call("none", &[]).ok().starts_with("uid=0 euid=0 "));
+        assert_eq!(call("none", &["-u", "5"]).code, 125);
+    });
+}

@@ -241,6 +241,22 @@ impl Fixture {
         done(shell.args(self.words(flags, command)))
     }
 
+    /// As [`Fixture::run_in_shell`], but root's shell, in a mount namespace of its own.
+    pub(crate) fn run_in_private_mounts(
+        &self,
+        script: &str,
+        flags: &[&str],
+        command: &[&str],
+    ) -> Done {
+        let mut shell = self.command("timeout");
+        shell
+            .uid(0)
+            .gid(0)
+            .args(["-k", "1", "60", "unshare", "--mount", "bash", "-c", script])
+            .arg(&self.program);
+        done(shell.args(self.words(flags, command)))
+    }
+
     /// Starts a command of the probe, waits for its first line, and gives the job's id.
     pub(crate) fn start(&self, flags: &[&str], command: &[&str]) -> String {
         let mut all = vec!["-d"];

@@ -99,6 +99,9 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
         SandboxError::Setup { step, source } if step == "mounting /proc" && source.kind() == io::ErrorKind::PermissionDenied => Some(
             "the container around this one hides parts of /proc: start it with --security-opt systempaths=unconfined (docker) or unmask=ALL (podman), or use --isolation process here".into(),
         ),
+        SandboxError::Userns(_) if !geteuid().is_root() => Some(
+            "newuidmap and newgidmap must be set-user-id programs, not run under no_new_privs, and the ranges in /etc/subuid and /etc/subgid the caller's: `hyperion doctor` looks".into(),
+        ),
         SandboxError::Cgroup(_) => Some(
             "start it where a cgroup is delegated to you: systemd-run --user --scope -p Delegate=yes hyperion run …".into(),
         ),
