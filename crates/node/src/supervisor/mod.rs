@@ -462,9 +462,14 @@ impl Supervisor {
     /// Asks the ranks to end, and sees to it that they do.
     fn stop(&mut self, grace: Duration) -> Result<(), Problem> {
         self.signal_ranks(SIGTERM)?;
+        self.kill_in(grace);
+        Ok(())
+    }
+
+    /// Kills the ranks after a while, or earlier where that was decided before.
+    fn kill_in(&mut self, grace: Duration) {
         let at = Instant::now() + grace;
         self.kill_at = Some(self.kill_at.map_or(at, |old| old.min(at)));
-        Ok(())
     }
 
     fn serve_sandbox(&mut self) -> Result<(), Problem> {

@@ -327,6 +327,12 @@ impl Supervisor {
         self.failed_exit = Some(exit);
         let failure = self.failure_of(id, exit);
         self.failure.get_or_insert(failure);
+        if self.leader == Some(true) {
+            // Its mpirun ends the others by itself, and a signal on top of that crashes
+            // Open MPI 4.1; one that takes too long is killed with all it started.
+            self.kill_in(FAILURE_GRACE);
+            return Ok(());
+        }
         self.stop(FAILURE_GRACE)
     }
 
