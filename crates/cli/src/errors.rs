@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 use hyperion_image::registry::RegistryError;
-use hyperion_image::{ReferenceError, StoreError};
+use hyperion_image::{ReferenceError, RootfsError, StoreError};
 use hyperion_model::mount::MountError;
 use hyperion_model::resources::ResourceError;
 use hyperion_model::{Class, JobId, Rlimit};
@@ -85,6 +85,7 @@ fn classify(error: &Error) -> Told {
         }
         let known = cause.downcast_ref().and_then(of_job);
         let known = known.or_else(|| cause.downcast_ref().and_then(of_store));
+        let known = known.or_else(|| cause.downcast_ref().and_then(of_rootfs));
         let known = known.or_else(|| cause.downcast_ref().map(of_mount));
         if let Some(told) = known.or_else(|| cause.downcast_ref().and_then(of_userns)) {
             return told;
@@ -187,6 +188,18 @@ fn of_store(error: &StoreError) -> Option<Told> {
         class,
         hint: Some(hint.into()),
     })
+}
+
+/// What to do about an image that does not become a root file system.
+fn of_rootfs(error: &RootfsError) -> Option<Told> {
+    match error {
+        RootfsError::Store(store) => of_store(store),
+        RootfsError::Layer { .. } => None,
+        RootfsError::ParallelFilesystem { .. } => Some(Told {
+            class: Class::Unsupported,
+            hint: Some("name a local disk with --root, or make the image one file (see `hyperion help image`)".into()),
+        }),
+    }
 }
 
 fn of_mount(error: &MountError) -> Told {

@@ -20,6 +20,8 @@ fn two_hundred_jobs_leave_no_mount_cgroup_process_or_file() {
     let root = site.rootfs(&["sh", "sleep", "true"]);
     let containers = rustix::process::geteuid().is_root();
     site.process(&["--rm"], "true").ok();
+    // An end is told before the supervisor has cleaned up.
+    assert!(wait_until(LONG, || site.jobs().is_empty()));
     let before = (files_below(&site.root()), host_mounts());
     for i in 0..JOBS {
         let script = match i % 10 {
@@ -69,6 +71,7 @@ fn two_hundred_jobs_leave_no_mount_cgroup_process_or_file() {
     let jobs = site.jobs();
     assert!(jobs.len() > JOBS / 2, "{}", jobs.len());
     site.run(&["rm", "--ended"]).ok();
+    wait_until(LONG, || files_below(&site.root()) == before.0);
     assert_eq!(cgroups(&jobs), [] as [std::path::PathBuf; 0]);
     assert_eq!(mounts_below(site.path()), [] as [String; 0]);
     assert_eq!((files_below(&site.root()), host_mounts()), before);
