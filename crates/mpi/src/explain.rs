@@ -45,6 +45,11 @@ const KNOWN: &[Known] = &[
         fix: "ask for fewer ranks, or add --oversubscribe",
     },
     Known {
+        words: &["getting local rank failed"],
+        cause: "each rank may start one MPI program, and this is its second",
+        fix: "call mpiexec in the script for each program, or run them as two jobs",
+    },
+    Known {
         words: &["ucx function returned", "init_worker"],
         cause: "MPICH could not get its shared memory",
         fix: "make /dev/shm larger with --shm-size, at least 5 MiB for each rank",

@@ -15,7 +15,7 @@
 //!                  Waiting
 //! ```
 //!
-//! A second `init` is for the next program of a shell script. MPICH up to 4.0
+//! A second `init` is for the next program of a shell script. MPICH up to 4.x
 //! shuts the connection down at `finalize`, so there one program is all.
 //!
 //! What it refuses: PMI-2, spawning, barriers of a part of the ranks (a client

@@ -1,0 +1,184 @@
+//! Every example of `examples/`, by the table `examples.toml`, as a process
+//! and in a container.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hyperion_testkit::{TestDir, hyperion, requires};
+use serde::Deserialize;
+
+/// The folders of the host from which the container gets compilers, MPI and
+/// Python: an image with all of them takes minutes to make.
+const TOOLS: [&str; 4] = [
+    "/usr",
+    "/etc/alternatives",
+    "/etc/openmpi",
+    "/etc/ld.so.cache",
+];
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    example: Vec<Example>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    name: String,
+    #[serde(default)]
+    build: Vec<String>,
+    command: Vec<String>,
+    #[serde(default = "one")]
+    ranks: u32,
+    expect: Vec<String>,
+    #[serde(default)]
+    exit: i32,
+    error: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../examples")
+        .canonicalize()
+        .expect("the examples are in the workspace")
+}
+
+fn table() -> Vec<Example> {
+    let text = std::fs::read_to_string(folder().join("examples.toml")).expect("a table");
+    let table: Table = toml::from_str(&text).expect("a valid table");
+    table.example
+}
+
+/// One level: the words that choose it, and its names for two folders.
+struct Level<'a> {
+    home: &'a Path,
+    words: Vec<String>,
+    out: String,
+}
+
+impl Level<'_> {
+    fn run(&self, ranks: u32, command: &[String]) -> (Option<i32>, String, String) {
+        let mut hyperion: Command = hyperion(self.home);
+        hyperion
+            // The distribution's own programs, whatever else the tester has.
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .current_dir(folder())
+            .args(["run", "--rm", "--oversubscribe", "-n", &ranks.to_string()])
+            .args(&self.words)
+            .args(command.iter().map(|word| word.replace("{out}", &self.out)));
+        let output = hyperion.output().expect("hyperion starts");
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    }
+
+    /// Runs all examples and gives a line for each that went wrong.
+    fn run_all(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for example in table() {
+            if !example.build.is_empty() {
+                let (code, _, err) = self.run(1, &example.build);
+                if code != Some(0) {
+                    wrong.push(format!("{}: build: {code:?}: {err}", example.name));
+                    continue;
+                }
+            }
+            let (code, out, err) = self.run(example.ranks, &example.command);
+            let printed = |part: &String| out.lines().any(|line| line.starts_with(part.as_str()));
+            let said = example.error.as_ref().is_none_or(|e| err.contains(e));
+            if code != Some(example.exit) || !example.expect.iter().all(printed) || !said {
+                wrong.push(format!("{}: {code:?}\n{out}\n{err}", example.name));
+            }
+        }
+        wrong
+    }
+}
+
+#[test]
+fn every_example_gives_its_checked_result_as_a_process() {
+    requires!(
+        "command:mpicc.mpich",
+        "command:mpicc.openmpi",
+        "command:gfortran",
+        "path:/usr/lib/python3/dist-packages/mpi4py",
+        "path:/usr/lib/python3/dist-packages/numpy",
+    );
+    let home = TestDir::new();
+    let level = Level {
+        home: home.path(),
+        words: vec!["--isolation".into(), "process".into()],
+        out: home.path().to_string_lossy().into_owned(),
+    };
+    let wrong = level.run_all();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_example_gives_its_checked_result_in_a_container() {
+    requires!(
+        "root",
+        "userns",
+        "command:mpicc.mpich",
+        "command:mpicc.openmpi",
+        "command:gfortran",
+        "path:/usr/lib/python3/dist-packages/mpi4py",
+        "path:/usr/lib/python3/dist-packages/numpy",
+    );
+    let home = TestDir::shared();
+    let rootfs = home.path().join("rootfs");
+    for folder in ["etc", "tmp", "usr"] {
+        std::fs::create_dir_all(rootfs.join(folder)).expect("a folder");
+    }
+    for link in ["bin", "sbin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{link}"), rootfs.join(link)).expect("a link");
+    }
+    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").expect("a file");
+    let out = TestDir::shared();
+    let import = hyperion(home.path())
+        .args(["image", "import"])
+        .arg(&rootfs)
+        .arg("examples")
+        .output()
+        .expect("hyperion starts");
+    assert!(import.status.success(), "{import:?}");
+    let mut words = vec!["--workdir".to_owned(), "/examples".to_owned()];
+    let mut mount = |words_of: String| words.extend(["--volume".to_owned(), words_of]);
+    mount(format!("{}:/examples:ro", folder().display()));
+    mount(format!("{}:/out", out.path().display()));
+    for tool in TOOLS.iter().filter(|tool| Path::new(tool).exists()) {
+        mount(format!("{tool}:{tool}:ro"));
+    }
+    words.push("examples".to_owned());
+    let level = Level {
+        home: home.path(),
+        words,
+        out: "/out".to_owned(),
+    };
+    let wrong = level.run_all();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_folder_is_in_the_table_and_has_a_page() {
+    let commands: Vec<String> = table()
+        .iter()
+        .map(|example| format!("{:?}", (&example.build, &example.command)))
+        .collect();
+    for entry in std::fs::read_dir(folder()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_type().expect("a type").is_dir() {
+            let name = entry.file_name().into_string().expect("text");
+            let used = |command: &String| command.contains(&format!("{name}/"));
+            assert!(commands.iter().any(used), "{name} is not in examples.toml");
+            assert!(entry.path().join("README.md").exists(), "{name}");
+        }
+    }
+}
