@@ -356,13 +356,16 @@ impl Elf {
         let table = self.offset(self.tables.hash)?;
         let head = file.piece(table, 16)?;
         let (buckets, first, bloom) = (head.word(0)?, head.word(4)?, head.word(8)?);
-        let bucket_at = table + 16 + 8 * u64::from(bloom);
+        // Each term below is small; only the table's own place can be anything.
+        let bucket_at = table.checked_add(16 + 8 * u64::from(bloom))?;
         let bucket = hash.checked_rem(buckets)?;
-        let mut index = file.piece(bucket_at + 4 * u64::from(bucket), 4)?.word(0)?;
-        let chain_at = bucket_at + 4 * u64::from(buckets);
+        let mut index = file
+            .piece(bucket_at.checked_add(4 * u64::from(bucket))?, 4)?
+            .word(0)?;
+        let chain_at = bucket_at.checked_add(4 * u64::from(buckets))?;
         for _ in 0..CHAIN_MAX {
             let link = u64::from(index.checked_sub(first)?);
-            let chained = file.piece(chain_at + 4 * link, 4)?.word(0)?;
+            let chained = file.piece(chain_at.checked_add(4 * link)?, 4)?.word(0)?;
             if chained | 1 == hash | 1 {
                 let at = self.tables.symbols.checked_add(24 * u64::from(index))?;
                 let entry = file.piece(self.offset(at)?, 24)?;
@@ -406,6 +409,8 @@ pub(crate) mod build {
         pub(crate) interpreter: Option<&'static str>,
         pub(crate) needed: Vec<&'static str>,
         pub(crate) runpath: Option<&'static str>,
+        /// Further entries of the dynamic section: tag and value.
+        pub(crate) extra: Vec<(u64, u64)>,
     }
 
     impl Default for Sketch {
@@ -415,6 +420,7 @@ pub(crate) mod build {
                 interpreter: Some("/lib64/ld-linux-x86-64.so.2"),
                 needed: Vec::new(),
                 runpath: None,
+                extra: Vec::new(),
             }
         }
     }
@@ -434,7 +440,9 @@ pub(crate) mod build {
             dynamic.extend(self.runpath.map(|path| (29, add(path))));
             let (headers, strings_at) = (64u64, 64 + 3 * 56);
             let dynamic_at = strings_at + strings.len() as u64;
-            dynamic.extend([(5, strings_at), (0, 0)]);
+            dynamic.push((5, strings_at));
+            dynamic.extend(&self.extra);
+            dynamic.push((0, 0));
             let total = dynamic_at + 16 * dynamic.len() as u64;
 
             let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
@@ -517,6 +525,24 @@ mod tests {
                 }
             }
             bytes.truncate(cut);
+            let mut root = FakeRoot::default().file("/a", bytes);
+            if let Ok(elf) = Elf::read(&mut root, "/a") {
+                let _ = elf.exported_text(&mut root, "/a", "MPII_Version_string", 64);
+            }
+        }
+
+        #[test]
+        fn no_places_of_tables_make_the_reader_panic_or_hang(
+            extra in prop::collection::vec((
+                prop::sample::select(vec![5u64, 6, 0x6fff_fef5, 0x6fff_fffc, 0x6fff_fffd, 0x6fff_fffe, 0x6fff_ffff]),
+                prop_oneof![0u64..700, any::<u64>(), (u64::MAX - 64)..=u64::MAX],
+            ), 0..8),
+            changes in prop::collection::vec((64usize..240, any::<u8>()), 0..12),
+        ) {
+            let mut bytes = Sketch { extra, ..Sketch::default() }.bytes();
+            for (at, value) in changes {
+                bytes[at] = value;
+            }
             let mut root = FakeRoot::default().file("/a", bytes);
             if let Ok(elf) = Elf::read(&mut root, "/a") {
                 let _ = elf.exported_text(&mut root, "/a", "MPII_Version_string", 64);
