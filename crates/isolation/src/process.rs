@@ -1,6 +1,7 @@
 //! The level `process`: limits, binding and environment, and nothing more.
 //! Programs see the host as it is.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use hyperion_model::{JobId, SandboxSpec};
@@ -21,19 +22,22 @@ pub struct ProcessIsolation;
 impl Isolation for ProcessIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
         let cgroup = make_cgroup(spec)?;
+        let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
         let (ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
         // The init is a copy of this process: there is no fence for it to be on the other side of.
-        let init = match process::fork().map_err(SandboxError::Namespaces)? {
-            Fork::Child => init::run_forked(theirs),
-            Fork::Parent(pid) => pid,
+        let copied = match cgroup.v2_fd() {
+            Some(group) => process::clone_into(0, Some(group.as_fd())),
+            None => process::fork(),
+        };
+        let init = match copied {
+            Ok(Fork::Child) => init::run_forked(theirs, &entrance),
+            Ok(Fork::Parent(pid)) => pid,
+            Err(e) => {
+                cgroup.remove();
+                return Err(SandboxError::Namespaces(e));
+            }
         };
         drop(theirs);
-        if let Err(e) = cgroup.attach(init) {
-            cgroup.kill();
-            let _ = process::wait_for(init);
-            cgroup.remove();
-            return Err(e.into());
-        }
         let config = Config {
             set_groups: true,
             rank_socket: rank_socket(&stage.folder),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! supervisor                          child in new namespaces
-//!   cgroup, clone3 ──────────────────▶ waits
-//!   cgroup.procs, id maps
+//!   cgroup, clone3 ──────────────────▶ joins the cgroup, waits
+//!   id maps
 //!   mapped mounts, made with the
 //!   host's powers
 //!   Go + mounts ─────────────────────▶ puts the root together, pivots,
@@ -75,6 +75,7 @@ impl Isolation for ContainerIsolation {
         }
         let cgroup = make_cgroup(spec)?;
         let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
+        let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
         let cgroup_fd = cgroup.v2_fd();
         // The child finds the stage as its working folder: the root of a user
         // namespace may not be allowed to walk the path to it.
@@ -82,7 +83,7 @@ impl Isolation for ContainerIsolation {
             .map_err(|e| setup_error("entering the stage", e.into()))?;
         let init = match process::clone_into(namespaces(spec), cgroup_fd.as_ref().map(AsFd::as_fd))
         {
-            Ok(Fork::Child) => setup::run(theirs, spec, stage),
+            Ok(Fork::Child) => setup::run(theirs, spec, stage, &entrance),
             Ok(Fork::Parent(pid)) => pid,
             Err(e) => {
                 cgroup.remove();
@@ -91,11 +92,7 @@ impl Isolation for ContainerIsolation {
         };
         drop(theirs);
         let _ = rustix::process::chdir("/");
-        let sent = cgroup
-            .attach_v1(init)
-            .map_err(SandboxError::from)
-            .and_then(|()| release(&mut ours, init, spec, stage));
-        if let Err(e) = sent {
+        if let Err(e) = release(&mut ours, init, spec, stage) {
             let _ = signals::send(init, signals::SIGKILL);
             let _ = process::wait_for(init);
             cgroup.remove();

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use hyperion_model::job::Network;
 use hyperion_model::{Mount, MountKind, Propagation, SandboxSpec, UsernsMode};
+use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use hyperion_sys::{process, signals};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -39,8 +40,8 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
 }
 
 /// Runs in the child; never returns.
-pub(super) fn run(mut wire: Wire, spec: &SandboxSpec, stage: &Stage) -> ! {
-    let Err(failure) = climb(&mut wire, spec, stage);
+pub(super) fn run(mut wire: Wire, spec: &SandboxSpec, stage: &Stage, entrance: &Entrance) -> ! {
+    let Err(failure) = climb(&mut wire, spec, stage, entrance);
     let errno = failure
         .error
         .raw_os_error()
@@ -60,8 +61,10 @@ fn climb(
     wire: &mut Wire,
     spec: &SandboxSpec,
     stage: &Stage,
+    entrance: &Entrance,
 ) -> Result<std::convert::Infallible, Failure> {
     signals::die_with_parent().doing("tying the container to its supervisor")?;
+    entrance.enter().doing("joining the cgroup")?;
     let go: Go = wire.receive().doing("waiting for the supervisor")?;
     become_root(spec).doing("becoming root inside")?;
     // As docker does it: what the caller's shell has set is not for a root that others enter too.

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
+use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::process::{self, Ended};
 use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SIGSTOP, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -60,7 +61,13 @@ pub fn entry(
 }
 
 /// Runs the init in a fresh copy of a supervisor; never returns.
-pub(crate) fn run_forked(wire: Wire) -> ! {
+pub(crate) fn run_forked(mut wire: Wire, entrance: &Entrance) -> ! {
+    if let Err(e) = entrance.enter() {
+        let errno = e.raw_os_error().unwrap_or(EINVAL);
+        let step = "joining the cgroup".to_owned();
+        let _ = wire.send(&Reply::SetupFailed { step, errno }, &[]);
+        process::exit_now(1)
+    }
     if let Ok(socket) = process::keep_only(wire.into_socket(), CONTROL_FD) {
         serve(Wire::new(socket));
     }
