@@ -105,7 +105,9 @@ impl Stage {
 
     /// The command that brings the real image's layout into a store.
     pub(super) fn load(&self, layout: PathBuf, store: &str) -> Cmd {
-        self.hyperion(store).args(["image", "load", "--name", "real"]).args([layout])
+        self.hyperion(store)
+            .args(["image", "load", "--name", "real"])
+            .args([layout])
     }
 
     /// Makes the bundle for crun that asks for what Hyperion's container has,
