@@ -267,22 +267,17 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         took: began.elapsed(),
     }];
     let folder = jobs.create(&plan)?;
-    let shown = Shown {
-        label: args.label,
-        tty: args.tty,
-    };
     let terminal = session::terminal_size();
-    let tty = args.tty;
     let launch = Launch {
         plan,
-        jobs: jobs.clone(),
+        jobs,
         folder,
         isolation: isolation(level),
         program: std::env::current_exe().context("cannot find the file of this program")?,
         began,
         phases,
         host: host.facts(args.bind),
-        attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| tty))),
+        attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| args.tty))),
         keep,
     };
     let id = launch.plan.id.clone();
@@ -291,8 +286,8 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         return session::wait_started(client, &id);
     }
     let session = Session {
-        label: shown.label,
-        raw: shown.tty && args.interactive,
+        label: args.label,
+        raw: args.tty && args.interactive,
         input: args.interactive,
         job: true,
     };
@@ -303,11 +298,6 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
         Ok(())
     })
-}
-
-struct Shown {
-    label: bool,
-    tty: bool,
 }
 
 fn isolation(level: Level) -> Box<dyn Isolation> {
