@@ -20,8 +20,11 @@ pub enum SandboxError {
     /// The kernel refused the namespaces themselves.
     #[error("cannot make the namespaces of a container")]
     Namespaces(#[source] io::Error),
+    /// There can be no init: no process or no descriptor is left.
+    #[error("cannot start the init of the sandbox")]
+    Init(#[source] io::Error),
     /// A step on the way up failed inside.
-    #[error("cannot put up the container: {step} failed")]
+    #[error("cannot put up the sandbox: {step} failed")]
     Setup {
         /// What was being done, with the path it was done to.
         step: String,
@@ -109,4 +112,29 @@ impl SpawnStep {
 /// Makes an I/O error of a number that crossed the wire.
 pub(crate) fn from_errno(errno: i32) -> io::Error {
     Errno::from_raw_os_error(errno).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_at_every_level_is_not_said_of_a_container() {
+        let failed = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let setup = SandboxError::Setup {
+            step: "joining the cgroup".into(),
+            source: failed(),
+        };
+        for error in [
+            setup,
+            SandboxError::Init(failed()),
+            SandboxError::Lost(failed()),
+        ] {
+            let told = error.to_string();
+            assert!(
+                told.contains("sandbox") && !told.contains("container"),
+                "{told}"
+            );
+        }
+    }
 }

@@ -5,16 +5,28 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyperion_model::{CpuSet, ProcessSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
 use hyperion_sys::{process, signals};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 use crate::error::from_errno;
 use crate::protocol::{Config, Event, FileEntry, Reply, Request};
 use crate::wire::{Frame, Wire};
 use crate::{Sandbox, SandboxError, SandboxRecord, Spawned};
+
+/// How long an init may be silent before it is looked at.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+/// How often an init is let go on while one answer is waited for.
+const WAKINGS: u32 = 5;
+/// How long an init may take to end what it started.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A sandbox whose init is a child of this process.
 pub(crate) struct Guest {
@@ -24,6 +36,8 @@ pub(crate) struct Guest {
     cgroup: Cgroup,
     shim_folder: PathBuf,
     events: VecDeque<Event>,
+    /// How often the init was found stopped when the processes inside were to be killed.
+    killed_stopped: u32,
 }
 
 impl Guest {
@@ -35,7 +49,7 @@ impl Guest {
         shim_folder: PathBuf,
         config: Config,
     ) -> Result<Self, SandboxError> {
-        let started = start_time(init.as_raw_pid().unsigned_abs()).unwrap_or(0);
+        let started = process::standing(init).map_or(0, |s| s.started);
         // One that has failed is gone: it says why, and takes nothing any more.
         let told = wire.receive().and_then(|reply| match reply {
             Reply::Ready => wire.send(&Request::Configure(config), &[]).map(|()| reply),
@@ -48,6 +62,7 @@ impl Guest {
             cgroup,
             shim_folder,
             events: VecDeque::new(),
+            killed_stopped: 0,
         };
         let problem = match told {
             Ok(Reply::Ready) => return Ok(guest),
@@ -66,10 +81,33 @@ impl Guest {
         self.wire.send(request, fds).map_err(SandboxError::Lost)
     }
 
+    /// Waits for the next frame. A program at process level can stop its init:
+    /// that is let go on, and given up when it is stopped again and again.
+    fn receive(&mut self) -> Result<Frame, SandboxError> {
+        let mut woken = 0;
+        loop {
+            if let Some(frame) = self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
+                return Ok(frame);
+            }
+            let mut fds = [PollFd::new(&self.wire, PollFlags::IN)];
+            match poll(&mut fds, Some(&PATIENCE)) {
+                Ok(0) if self.init.is_some_and(process::wake) => woken += 1,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(SandboxError::Lost(e.into())),
+            }
+            if woken > WAKINGS {
+                return Err(stopped());
+            }
+        }
+    }
+
     /// Waits for the answer to the last request; events that come before it are kept.
     fn answer(&mut self) -> Result<Reply, SandboxError> {
         loop {
-            match self.wire.receive().map_err(SandboxError::Lost)? {
+            let Frame::Message(json) = self.receive()? else {
+                return Err(nonsense());
+            };
+            match serde_json::from_slice(&json).map_err(|_| nonsense())? {
                 Reply::Event(event) => self.events.push_back(event),
                 reply => return Ok(reply),
             }
@@ -79,6 +117,13 @@ impl Guest {
 
 fn nonsense() -> SandboxError {
     SandboxError::Lost(io::ErrorKind::InvalidData.into())
+}
+
+fn stopped() -> SandboxError {
+    SandboxError::Lost(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "its init is stopped by signals, again and again",
+    ))
 }
 
 impl Sandbox for Guest {
@@ -128,6 +173,12 @@ impl Sandbox for Guest {
     }
 
     fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError> {
+        if self.init.is_some_and(process::wake) && signal == signals::SIGKILL {
+            self.killed_stopped += 1;
+            if self.killed_stopped > 1 {
+                return Err(stopped());
+            }
+        }
         self.ask(&Request::Signal { id, signal }, &[])
     }
 
@@ -165,12 +216,10 @@ impl Sandbox for Guest {
         )?;
         match self.answer()? {
             Reply::Data { found: false } => Ok(None),
-            Reply::Data { found: true } => {
-                match self.wire.receive_frame().map_err(SandboxError::Lost)? {
-                    Some(Frame::Data(_, bytes)) => Ok(Some(bytes)),
-                    _ => Err(nonsense()),
-                }
-            }
+            Reply::Data { found: true } => match self.receive()? {
+                Frame::Data(_, bytes) => Ok(Some(bytes)),
+                Frame::Message(_) => Err(nonsense()),
+            },
             _ => Err(nonsense()),
         }
     }
@@ -220,8 +269,12 @@ impl Sandbox for Guest {
 
     fn destroy(&mut self) {
         let Some(init) = self.init.take() else { return };
-        // The init kills what it started and ends; one that cannot be asked any more is killed.
-        if self.ask(&Request::Stop, &[]).is_err() {
+        // The init kills what it started and ends; one that cannot be asked any
+        // more, or that the program keeps from it, is killed.
+        let asked = self.ask(&Request::Stop, &[]);
+        process::wake(init);
+        if asked.is_err() || !process::ends_within(init, GRACE).unwrap_or(false) {
+            self.cgroup.kill();
             let _ = signals::send(init, signals::SIGKILL);
         }
         let _ = process::wait_for(init);
@@ -245,16 +298,4 @@ fn kill_children() {
             let _ = process::wait_for(child);
         }
     }
-}
-
-/// Gives the start of a running process in clock ticks since boot: field 22 of
-/// proc_pid_stat(5). One that only waits to be reaped does not run.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything; what follows its last ')' is fixed.
-    let fields = text.rsplit_once(") ")?.1;
-    if fields.starts_with(['Z', 'X']) {
-        return None;
-    }
-    fields.split(' ').nth(19)?.parse().ok()
 }

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use hyperion_model::{CpuSet, ProcessSpec, SandboxSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
+use hyperion_sys::process::{kill_tree, standing, wake};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 pub use error::SandboxError;
@@ -154,22 +156,25 @@ pub struct SandboxRecord {
 const INIT_GRACE: Duration = Duration::from_secs(1);
 
 impl SandboxRecord {
-    fn init_runs(&self) -> bool {
-        guest::start_time(self.init) == Some(self.init_started)
+    /// Gives the init, if it still runs.
+    fn init(&self) -> Option<Pid> {
+        let pid = Pid::from_raw(self.init.cast_signed())?;
+        let standing = standing(pid)?;
+        (standing.started == self.init_started).then_some(pid)
     }
 
     /// Kills what is left of a sandbox whose supervisor is gone, and removes its groups.
     pub fn clean_up(&self) {
-        // The init ends with its supervisor, and ends everything inside first;
-        // killed before it has, it would leave that behind where there is no group.
+        // The init ends with its supervisor, and ends everything inside first.
         let since = Instant::now();
-        while self.init_runs() && since.elapsed() < INIT_GRACE {
+        while let Some(init) = self.init() {
+            if since.elapsed() > INIT_GRACE {
+                // Killed alone it would leave behind, where there is no group, what it started.
+                kill_tree(init);
+                break;
+            }
+            wake(init);
             std::thread::sleep(Duration::from_millis(2));
-        }
-        if self.init_runs()
-            && let Some(pid) = rustix::process::Pid::from_raw(self.init.cast_signed())
-        {
-            let _ = hyperion_sys::signals::send(pid, 9);
         }
         self.cgroup.kill();
         self.cgroup.remove();

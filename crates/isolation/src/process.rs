@@ -23,7 +23,7 @@ impl Isolation for ProcessIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
         let cgroup = make_cgroup(spec)?;
         let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
-        let (ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
+        let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         // The init is a copy of this process: there is no fence for it to be on the other side of.
         let copied = match cgroup.v2_fd() {
             Some(group) => process::clone_into(0, Some(group.as_fd())),
@@ -34,7 +34,7 @@ impl Isolation for ProcessIsolation {
             Ok(Fork::Parent(pid)) => pid,
             Err(e) => {
                 cgroup.remove();
-                return Err(SandboxError::Namespaces(e));
+                return Err(SandboxError::Init(e));
             }
         };
         drop(theirs);

@@ -6,11 +6,21 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyperion_isolation::wire::{Frame, Wire};
+use hyperion_sys::{process, signals};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::jobs::{JobError, JobFolder, State};
+use crate::jobs::{End, JobError, JobFolder, State};
 use crate::log::Stream;
 use crate::talk::{Ask, Tell, of_channel};
+
+/// How long a supervisor may be silent before it is looked at.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+/// How much longer than the grace a supervisor may be found stopped.
+const OVERTIME: Duration = Duration::from_millis(500);
 
 /// What comes from a supervisor.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +86,37 @@ impl Client {
     /// The kernel's: `BrokenPipe` when the supervisor is gone.
     pub fn ask(&mut self, ask: &Ask) -> io::Result<()> {
         self.wire.send(ask, &[])
+    }
+
+    /// Asks for the job's end: SIGTERM, and SIGKILL after a grace. A supervisor
+    /// that a program has stopped is let go on, and killed when it is stopped
+    /// again and again; what it leaves is the caller's to clean up.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn stop(&mut self, grace: Duration) -> io::Result<Option<Box<End>>> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.ask(&Ask::Stop { grace_ms })?;
+        let supervisor = process::peer(self.wire.as_fd());
+        let since = Instant::now();
+        loop {
+            match self.try_hear() {
+                Ok(Some(Heard::Told(Tell::Ended(end)))) => return Ok(Some(end)),
+                Ok(Some(_)) => continue,
+                Ok(None) => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(e) => return Err(e),
+            }
+            let mut fds = [PollFd::new(&self.wire, PollFlags::IN)];
+            let silent = matches!(poll(&mut fds, Some(&PATIENCE)), Ok(0));
+            if silent
+                && let Some(supervisor) = supervisor
+                && process::wake(supervisor)
+                && since.elapsed() > grace + OVERTIME
+            {
+                let _ = signals::send(supervisor, signals::SIGKILL);
+            }
+        }
     }
 
     /// Sends standard input.

@@ -447,8 +447,8 @@ impl JobFolder {
         serde_json::from_slice(&bytes).map_err(|source| JobError::Damaged { path, source })
     }
 
-    /// Waits a moment for the supervisor of an ended job to clean up.
-    fn wait_cleaned(&self) {
+    /// Waits a moment for the supervisor of a job that has told its end to clean up.
+    pub fn wait_cleaned(&self) {
         let since = Instant::now();
         while self.control().exists() && self.is_locked() && since.elapsed() < CLEANING {
             std::thread::sleep(Duration::from_millis(1));

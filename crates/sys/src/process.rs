@@ -5,9 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperion_model::report::Exit;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
 /// Of linux/sched.h; the C library crate's constant overflows its type.
@@ -176,6 +177,29 @@ pub fn wait_any() -> io::Result<Option<Ended>> {
 /// `ECHILD` when it is not a child.
 pub fn wait_for(pid: Pid) -> io::Result<Ended> {
     wait_until_ended(pid.as_raw_pid())
+}
+
+/// Waits until one child ends, but not longer than this; tells whether it has
+/// ended. Its end is left to be taken.
+///
+/// # Errors
+/// The kernel's (before Linux 5.3, or when no descriptor is left).
+pub fn ends_within(pid: Pid, limit: Duration) -> io::Result<bool> {
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = rustix::event::Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut fds = [PollFd::new(&process, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// Waits until any child ends and takes its end.
@@ -407,6 +431,72 @@ pub fn take_inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
     Ok(fd)
+}
+
+/// What `/proc` says of a running process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// When it started, in clock ticks since boot: tells a recycled number apart.
+    pub started: u64,
+    /// A signal or a debugger holds it.
+    pub stopped: bool,
+}
+
+/// Reads how a process of this host stands, by proc_pid_stat(5). One that only
+/// waits to be reaped does not run.
+pub fn standing(pid: Pid) -> Option<Standing> {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    // The name in parentheses may hold anything; what follows its last ')' is fixed.
+    let fields = text.rsplit_once(") ")?.1;
+    if fields.starts_with(['Z', 'X']) {
+        return None;
+    }
+    Some(Standing {
+        // Field 22, counted from the third.
+        started: fields.split(' ').nth(19)?.parse().ok()?,
+        stopped: fields.starts_with(['T', 't']),
+    })
+}
+
+/// Lets a process go on that a signal has stopped; tells whether it was stopped.
+pub fn wake(pid: Pid) -> bool {
+    let stopped = standing(pid).is_some_and(|s| s.stopped);
+    if stopped {
+        let _ = crate::signals::send(pid, libc::SIGCONT);
+    }
+    stopped
+}
+
+/// Kills a process and all its descendants; they are not reaped.
+pub fn kill_tree(pid: Pid) {
+    // Stopped first, so that it makes no more children while these are looked up.
+    let _ = crate::signals::send(pid, libc::SIGSTOP);
+    for child in children(pid) {
+        kill_tree(child);
+    }
+    let _ = crate::signals::send(pid, libc::SIGKILL);
+}
+
+/// Gives the process at the other end of a Unix socket: who connected, or who
+/// listened there. `None` when it has no number here.
+pub fn peer(socket: BorrowedFd<'_>) -> Option<Pid> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` and `size` are live, and `size` is that of `peer`.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut size,
+        )
+    };
+    (done == 0).then(|| Pid::from_raw(peer.pid)).flatten()
 }
 
 /// Gives the children of a process of this host, by `/proc`; none when it is gone.

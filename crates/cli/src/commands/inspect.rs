@@ -64,8 +64,9 @@ pub(crate) fn rm(args: &RmArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             && matches!(job.state(), State::Starting | State::Running)
             && let Some(mut client) = Client::reach(&job)?
         {
-            client.ask(&hyperion_node::talk::Ask::Stop { grace_ms: 0 })?;
-            while client.hear()?.is_some() {}
+            client.stop(std::time::Duration::ZERO)?;
+            // With --rm it removes itself, which is as well.
+            job.wait_cleaned();
         }
         jobs.remove(&job)?;
         output::line(&job.id)?;

@@ -50,17 +50,18 @@ fn parse_signal(text: &str) -> Result<i32, String> {
 
 /// Ends jobs: SIGTERM, grace, SIGKILL.
 pub(crate) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let grace_ms = u64::try_from(args.time.as_millis()).unwrap_or(u64::MAX);
     for name in &args.jobs {
         let job = Jobs::new(&ctx.root).find(name)?;
         if matches!(job.state(), State::Starting | State::Running)
             && let Some(mut client) = Client::reach(&job)?
         {
-            client.ask(&Ask::Stop { grace_ms })?;
-            until_end(&mut client, &job)?;
-        } else {
-            job.clean_up();
+            let told = client.stop(args.time);
+            if told.context("cannot talk to the supervisor")?.is_none() {
+                // It was killed, and lets go of its files one after the other.
+                job.wait_cleaned();
+            }
         }
+        job.clean_up();
         output::line(name)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -85,11 +86,16 @@ pub(crate) fn wait(args: &WaitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             Some(end) => end.code,
             None => match Client::reach(&job)? {
                 Some(mut client) => {
-                    client.ask(&Ask::Wait)?;
+                    // One that ends just now may take no question, but tells its end all the same.
+                    let _ = client.ask(&Ask::Wait);
                     until_end(&mut client, &job)?
                 }
-                // It ended between the two looks, or was lost.
-                None => job.end().ok_or(JobError::NotRunning(job.id))?.code,
+                // It ended between the two looks, or was removed, or lost.
+                None => match job.end() {
+                    Some(end) => end.code,
+                    None if job.path.exists() => return Err(JobError::NotRunning(job.id).into()),
+                    None => return Err(JobError::NotFound(name.clone()).into()),
+                },
             },
         };
         output::line(last)?;

@@ -1,6 +1,8 @@
 //! Killing every part of a job at every named point: what ran with it ends,
 //! and what it leaves is cleaned up.
 
+use std::time::{Duration, Instant};
+
 use hyperion_testkit::{requires, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -148,6 +150,51 @@ fn a_killed_init_ends_the_job_and_everything_in_it() {
     assert_eq!(end["failure"]["what"], "the sandbox ended unexpectedly");
     assert!(end["failure"]["hint"].is_string());
     nothing_is_left(&site, &[job]);
+}
+
+#[test]
+fn stop_ends_a_job_that_keeps_stopping_its_init_and_its_supervisor() {
+    let parent = "P=$(sed 's/.*) //' /proc/$PPID/stat | cut -d ' ' -f 2)";
+    for (script, state) in [
+        ("kill -STOP $PPID; sleep 300", "ended"),
+        ("trap '' TERM; while :; do kill -STOP $PPID; done", "ended"),
+        ("kill -STOP $P; sleep 300", "ended"),
+        (
+            "trap '' TERM; while :; do kill -STOP $P $PPID; done",
+            "lost",
+        ),
+    ] {
+        let site = Site::new();
+        // Not before it is told to run: one that cannot even start is told so.
+        let go = site.path().join("go");
+        let wait = format!("until [ -e {} ]; do sleep 0.02; done", go.display());
+        let job = site.start(&format!("{parent}; {wait}; {script}"));
+        let (supervisor, init) = site.processes(&job);
+        std::fs::write(&go, "").expect("written");
+        let stat = |pid: Pid| std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+        let stopped = |pid| stat(pid).is_ok_and(|s| s.contains(") T"));
+        assert!(
+            wait_until(LONG, || stopped(supervisor) || stopped(init)),
+            "{script}"
+        );
+        let since = Instant::now();
+        site.run(&["stop", "-t", "500ms", &job]).ok();
+        // Grace, a second, and another for a machine that is busy.
+        assert!(since.elapsed() < Duration::from_millis(2500), "{script}");
+        assert_eq!(site.state(&job), state, "{script}");
+        wait_gone(supervisor);
+        wait_gone(init);
+        nothing_is_left(&site, &[job]);
+    }
+}
+
+#[test]
+fn a_command_beside_a_job_whose_init_is_stopped_runs_all_the_same() {
+    let site = Site::new();
+    let job = site.start("sleep 300");
+    let (_, init) = site.processes(&job);
+    kill_process(init, Signal::STOP).expect("it runs");
+    assert_eq!(site.run(&["exec", &job, "echo", "here"]).ok(), "here");
 }
 
 #[test]

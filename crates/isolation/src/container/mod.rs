@@ -74,7 +74,7 @@ impl Isolation for ContainerIsolation {
             }
         }
         let cgroup = make_cgroup(spec)?;
-        let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Namespaces)?;
+        let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
         let cgroup_fd = cgroup.v2_fd();
         // The child finds the stage as its working folder: the root of a user

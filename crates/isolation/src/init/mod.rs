@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use hyperion_model::CpuSet;
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::process::{self, Ended};
-use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SIGSTOP, SignalFd};
+use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
@@ -312,17 +312,8 @@ fn kill_everything() {
             return;
         }
         for child in children {
-            kill_tree(child);
+            process::kill_tree(child);
             let _ = process::wait_for(child);
         }
     }
-}
-
-fn kill_tree(pid: Pid) {
-    // Stopped first, so that it makes no more children while these are looked up.
-    let _ = signals::send(pid, SIGSTOP);
-    for child in process::children(pid) {
-        kill_tree(child);
-    }
-    let _ = signals::send(pid, SIGKILL);
 }

@@ -30,8 +30,7 @@ struct Connection {
 
 /// All connections.
 pub(super) struct Clients {
-    /// None once the job has ended.
-    listener: Option<OwnedFd>,
+    listener: OwnedFd,
     all: Vec<Connection>,
     next_id: u64,
     /// Size of the first client's terminal, for the job's own.
@@ -67,7 +66,7 @@ impl Clients {
             feeds,
         };
         Ok(Self {
-            listener: Some(listener),
+            listener,
             all: vec![connection],
             next_id: 1,
             size: attach.and_then(|(_, size)| size),
@@ -76,7 +75,7 @@ impl Clients {
 
     pub(super) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Range<usize> {
         let start = fds.len();
-        fds.extend(self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN)));
+        fds.push(PollFd::new(&self.listener, PollFlags::IN));
         for client in &self.all {
             let out = if client.wire.queued() > 0 {
                 PollFlags::OUT
@@ -131,8 +130,6 @@ impl Clients {
 
     /// Tells everybody the end, and waits until they have heard it or gone away.
     pub(super) fn tell_end(&mut self, message: &Tell) {
-        // Nobody else is let in: who comes now finds no job that runs.
-        self.listener = None;
         self.tell_all(message);
         loop {
             self.all
@@ -145,10 +142,26 @@ impl Clients {
                 .iter()
                 .map(|c| PollFd::new(&c.wire, PollFlags::OUT))
                 .collect();
+            // One that is slow to hear it does not keep others from hearing it.
+            fds.push(PollFd::new(&self.listener, PollFlags::IN));
             if poll(&mut fds, None).is_err_and(|e| e != rustix::io::Errno::INTR) {
                 return;
             }
+            self.tell_latecomers(message);
         }
+    }
+
+    /// Tells the end to everybody who has connected since it was told.
+    pub(super) fn tell_latecomers(&mut self, message: &Tell) {
+        while let Some(mut wire) = self.accept() {
+            // A message this short is taken at once, or by nobody.
+            let _ = wire.queue(message).and_then(|()| wire.flush());
+        }
+    }
+
+    fn accept(&self) -> Option<Wire> {
+        let socket = accept_with(&self.listener, SocketFlags::CLOEXEC).ok()?;
+        Some(Wire::new(socket))
     }
 }
 
@@ -156,14 +169,13 @@ impl Supervisor {
     /// Hears what clients ask. `ready` is the part of the poll set that is theirs.
     pub(super) fn serve_clients(&mut self, ready: &[PollFlags]) -> Result<(), Problem> {
         if !ready[0].is_empty()
-            && let Some(listener) = &self.clients.listener
-            && let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC)
+            && let Some(wire) = self.clients.accept()
         {
             let id = self.clients.next_id;
             self.clients.next_id += 1;
             self.clients.all.push(Connection {
                 id,
-                wire: Wire::new(socket),
+                wire,
                 attached: false,
                 feeds: None,
             });
@@ -321,6 +333,39 @@ impl Supervisor {
             self.streams
                 .catch_up(Owner::Exec(client), &mut self.clients);
             self.clients.tell(client, &Tell::ExecEnded { exit: *exit });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, End, Jobs};
+
+    #[test]
+    fn who_comes_after_the_end_was_told_hears_it_too() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("jobs/0123456789ab");
+        std::fs::create_dir_all(&folder).expect("made");
+        let job = Jobs::new(root.path()).find("0123").expect("it is there");
+        let (first, theirs) = Wire::pair().expect("a pair");
+        let mut clients = Clients::listen(&folder, theirs, None).expect("it listens");
+        let ended = Tell::Ended(Box::new(End {
+            finished: jiff::Timestamp::UNIX_EPOCH,
+            code: 7,
+            exit: None,
+            failure: None,
+            report: None,
+        }));
+        clients.tell_end(&ended);
+        let mut first = Client::new(first);
+        let mut late = Client::connect(&job).expect("connected");
+        late.ask(&Ask::Wait).expect("asked");
+        clients.tell_latecomers(&ended);
+        drop(clients);
+        for client in [&mut first, &mut late] {
+            let heard = client.hear().expect("heard");
+            assert_eq!(heard, Some(crate::client::Heard::Told(ended.clone())));
         }
     }
 }

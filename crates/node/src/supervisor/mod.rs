@@ -266,7 +266,8 @@ impl Supervisor {
         } else {
             folder.write("end.json", &end).map(drop)
         };
-        self.clients.tell_end(&Tell::Ended(Box::new(end)));
+        let ended = Tell::Ended(Box::new(end));
+        self.clients.tell_end(&ended);
         failpoint!("before-cleaning");
         let _ =
             hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
@@ -278,6 +279,8 @@ impl Supervisor {
             // Last: as long as it is there, something may be left to clean up.
             let _ = std::fs::remove_file(folder.control());
         }
+        // Nobody can connect any more; who did meanwhile finds no record of a job with --rm.
+        self.clients.tell_latecomers(&ended);
         written.map_err(io::Error::other)
     }
 
@@ -453,7 +456,8 @@ impl Supervisor {
             self.stop(FAILURE_GRACE)?;
         }
         if self.kill_at.is_some_and(|at| now >= at) {
-            self.kill_at = None;
+            // Again, as long as any runs: the init may have been kept from passing it on.
+            self.kill_at = Some(now + FAILURE_GRACE);
             self.signal_ranks(SIGKILL)?;
         }
         Ok(())

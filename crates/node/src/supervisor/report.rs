@@ -87,6 +87,12 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
         SandboxError::Namespaces(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull) => {
             Some("user namespaces are switched off here: `hyperion doctor` says which setting does it".into())
         }
+        SandboxError::Init(_) => Some(
+            "this user may have no more processes or open files: `ulimit -u` and `ulimit -n` tell the limits".into(),
+        ),
+        SandboxError::Lost(e) if e.kind() == io::ErrorKind::TimedOut => Some(
+            "a program of the job does it: --isolation container keeps programs from their init".into(),
+        ),
         SandboxError::Lost(_) => Some(
             "its init was killed from outside, or for want of memory: `dmesg` may say which".into(),
         ),
