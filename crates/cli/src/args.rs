@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::commands::Command;
@@ -69,6 +70,10 @@ pub(crate) fn report_usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{text}");
+        return ExitCode::from(125);
+    }
     let likely = errors::likely_of(error);
     eprint!("{}", in_our_shape(&text, likely.as_deref()));
     ExitCode::from(125)
@@ -83,7 +88,14 @@ fn in_our_shape(text: &str, likely: Option<&str>) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
         if let Some(tip) = line.trim_start().strip_prefix("tip: ") {
-            hints.push(tip.to_owned());
+            // "a similar argument exists: '--ranks'", "some similar values exist: 'a', 'b'"
+            hints.push(match tip.split_once(" exist") {
+                Some((what, names)) if what.contains(" similar ") => {
+                    let names = names.trim_start_matches('s').trim_start_matches(": ");
+                    format!("did you mean {}?", names.replace("', '", "' or '"))
+                }
+                _ => tip.to_owned(),
+            });
         } else if !line.starts_with("For more information") && !line.trim().is_empty() {
             lines.push(line.to_owned());
         }
@@ -108,10 +120,7 @@ mod tests {
             told.starts_with("error: unexpected argument '--raks'"),
             "{told}"
         );
-        assert!(
-            told.contains("\nhint: a similar argument exists: '--ranks'"),
-            "{told}"
-        );
+        assert!(told.contains("\nhint: did you mean '--ranks'?"), "{told}");
     }
 
     #[test]

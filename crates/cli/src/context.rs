@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
-
 use crate::args::{Global, OutputFormat};
 use crate::config::Config;
 
@@ -19,15 +17,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Settles the facts: built in < /etc < user < environment < flag.
+    /// Settles the facts.
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
-        let config = Config::load()?;
-        let root = match global.root.clone().or_else(|| config.root.clone()) {
-            Some(root) => std::path::absolute(root)?,
-            None => default_root()?,
-        };
+        let config = Config::load(global.root.as_deref())?;
         Ok(Self {
-            root,
+            root: config.root.clone(),
             output: global.output,
             config,
         })
@@ -37,20 +31,4 @@ impl Context {
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
     }
-}
-
-fn default_root() -> anyhow::Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Ok("/var/lib/hyperion".into());
-    }
-    if let Some(dir) = std::env::var_os("XDG_DATA_HOME").filter(|d| !d.is_empty()) {
-        return Ok(PathBuf::from(dir).join("hyperion"));
-    }
-    let home = std::env::var_os("HOME").filter(|h| !h.is_empty());
-    let Some(home) = home else {
-        bail!("HOME is not set: name a folder with --root or HYPERION_ROOT")
-    };
-    let home = PathBuf::from(home);
-    std::path::absolute(home.join(".local/share/hyperion"))
-        .context("the home folder has no absolute path")
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod completions;
+mod config;
 mod doctor;
 mod exec;
 mod image;
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     Login(login::LoginArgs),
     /// Forget the credentials for a registry
     Logout(login::LogoutArgs),
+    /// Print the settings, and where each comes from
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Print a script that completes words in a shell
     #[command(display_order = 15)]
     Completions(completions::Args),
@@ -106,6 +110,7 @@ impl Command {
             Self::Push(args) => push::run(&args, ctx),
             Self::Login(args) => login::login(&args, ctx),
             Self::Logout(args) => login::logout(&args, ctx),
+            Self::Config(command) => config::run(&command, ctx),
             Self::Completions(args) => completions::run(&args),
             Self::Version(args) => version::run(&args, ctx),
         }

@@ -49,6 +49,60 @@ fn an_unknown_key_of_the_settings_is_refused_with_the_likely_one() {
 }
 
 #[test]
+fn settings_are_listed_with_where_they_come_from_and_the_strongest_wins() {
+    let site = Site::new();
+    let user = site.path().join("config/hyperion/config.toml");
+    std::fs::create_dir_all(user.parent().expect("a folder")).expect("made");
+    let mirrors = "[registries.\"docker.io\"]\nmirrors = [\"m:5000\"]\n";
+    std::fs::write(&user, format!("root = \"/of/the/user\"\n{mirrors}")).expect("written");
+    let project = site.path().join("hyperion.toml");
+    std::fs::write(&project, "root = \"store\"\n").expect("written");
+    let below = site.path().join("src/deep");
+    std::fs::create_dir_all(&below).expect("made");
+    let list = |variable: bool, flags: &[&str]| {
+        let mut command = site.command(&["config", "list", "--origin"]);
+        command.args(flags).current_dir(&below);
+        if !variable {
+            command.env_remove("HYPERION_ROOT");
+        }
+        finish(command).ok()
+    };
+    let has = |told: &str, value: &str, origin: &str| {
+        let line = |l: &str| l.starts_with("root = ") && l.contains(value) && l.ends_with(origin);
+        assert!(told.lines().any(line), "no {value} of {origin} in {told}");
+    };
+    let store = site.path().join("store");
+    let told = list(false, &[]);
+    has(
+        &told,
+        &format!("{store:?}"),
+        &format!("# {}", project.display()),
+    );
+    let mirror = format!(
+        "registries.\"docker.io\".mirrors = [\"m:5000\"]  # {}",
+        user.display()
+    );
+    assert!(told.contains(&mirror), "{told}");
+    let told = list(true, &[]);
+    has(&told, "/hyperion\"", "# $HYPERION_ROOT");
+    has(&list(true, &["--root", "/flag"]), "\"/flag\"", "# --root");
+    std::fs::remove_file(&project).expect("removed");
+    has(
+        &list(false, &[]),
+        "\"/of/the/user\"",
+        &format!("# {}", user.display()),
+    );
+    std::fs::remove_file(&user).expect("removed");
+    has(&list(false, &[]), "hyperion\"", "# built in");
+    let json = site.run(&["config", "list", "--output", "json"]).ok();
+    let all: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(
+        (&all[0]["key"], &all[0]["origin"]),
+        (&"root".into(), &"$HYPERION_ROOT".into())
+    );
+}
+
+#[test]
 fn words_that_mean_nothing_are_refused_with_an_example() {
     let site = Site::new();
     run(&site, &["--memory", "lots"]).refused("\"lots\" is not a size", "--help");

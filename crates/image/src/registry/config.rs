@@ -73,6 +73,13 @@ impl Registries {
         self.0.get(registry).cloned().unwrap_or_default()
     }
 
+    /// Gives every registry of which something is set, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RegistrySettings)> {
+        self.0
+            .iter()
+            .map(|(host, settings)| (host.as_str(), settings))
+    }
+
     /// Sets what is known of a registry.
     pub fn set(&mut self, registry: &str, settings: RegistrySettings) {
         self.0.insert(registry.to_owned(), settings);
