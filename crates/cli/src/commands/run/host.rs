@@ -1,0 +1,105 @@
+//! What this host has, and what of a job it cannot give.
+
+use hyperion_model::{Binding, Bytes, Class, Cores, CpuSet, JobSpec, MountKind};
+use hyperion_mpi::layout::NumaNode;
+use hyperion_node::supervisor::HostFacts;
+use hyperion_sys::caps::CapSet;
+use hyperion_sys::host::{self, Host};
+
+use crate::errors;
+
+/// What this host has.
+pub(super) struct HostSize {
+    /// The processors that this process may use.
+    allowed: CpuSet,
+    memory: Bytes,
+}
+
+impl HostSize {
+    pub(super) fn read() -> Self {
+        let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+        let last = rustix::thread::CpuSet::MAX_CPU as u32;
+        let allowed = CpuSet((0..last).filter(|&cpu| set.is_set(cpu as usize)).collect());
+        let memory = host::memory_total(&Host::at("/")).unwrap_or_default();
+        Self { allowed, memory }
+    }
+
+    /// Gives what a supervisor must know of this host. The way processors and
+    /// memory lie is read only when ranks are bound: it costs half a millisecond.
+    pub(super) fn facts(&self, bind: Binding) -> HostFacts {
+        let nodes = match bind {
+            Binding::None => Vec::new(),
+            Binding::Core | Binding::Numa => {
+                let topology = host::topology(&Host::at("/"));
+                let node = |n: host::NumaNode| NumaNode {
+                    id: n.id,
+                    cpus: n.cpus,
+                };
+                topology.nodes.into_iter().map(node).collect()
+            }
+        };
+        HostFacts {
+            cpus: self.allowed.len() as u32,
+            memory: self.memory,
+            allowed: self.allowed.clone(),
+            nodes,
+            arch: rustix::system::uname()
+                .machine()
+                .to_string_lossy()
+                .into_owned(),
+        }
+    }
+
+    /// Refuses what this host cannot give, before anything starts.
+    pub(super) fn check(&self, job: &JobSpec) -> anyhow::Result<()> {
+        let resources = &job.resources;
+        let above = |asked: String, has: String, hint: &str| {
+            let what = format!("the job asks for {asked} and this host has {has}");
+            Err(errors::advised(Class::User, what, hint))
+        };
+        if let Some(memory) = resources.memory.filter(|&m| m > self.memory) {
+            let asked = format!("{memory} of memory");
+            return above(asked, self.memory.to_string(), "lower --memory");
+        }
+        if let Some(cpus) = resources
+            .cpus
+            .filter(|&c| c > Cores::whole(self.allowed.len() as u64))
+        {
+            let asked = format!("{cpus} cores");
+            return above(asked, self.allowed.len().to_string(), "lower --cpus");
+        }
+        if let Some(cpuset) = &resources.cpuset
+            && !cpuset.0.is_subset(&self.allowed.0)
+        {
+            let asked = format!("processors {cpuset}");
+            return above(
+                asked,
+                self.allowed.to_string(),
+                "choose of these with --cpuset",
+            );
+        }
+        let container = &job.container;
+        if let Err(name) = CapSet::adjusted(&container.cap_add, &container.cap_drop) {
+            let known = CapSet::names().iter().copied();
+            let hint = match errors::likely(&name.to_uppercase(), known) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => "capabilities(7) lists them; ALL stands for all".into(),
+            };
+            let what = format!("there is no capability named {name:?}");
+            return Err(errors::advised(Class::User, what, hint));
+        }
+        for mount in &container.mounts {
+            if let MountKind::Bind { source, .. } = &mount.kind
+                && !source.exists()
+            {
+                let source = source.display();
+                return Err(errors::advised(
+                    Class::NotFound,
+                    format!("there is no {source} to mount"),
+                    format!("make it first: mkdir -p {source}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}

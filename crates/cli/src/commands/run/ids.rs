@@ -1,0 +1,58 @@
+//! Which user ids a job has inside.
+
+use hyperion_model::{JobId, Level, UsernsMode};
+
+use super::words::Args;
+
+/// Decides how ids inside relate to those outside.
+pub(super) fn userns(level: Level, args: &Args, id: &JobId) -> UsernsMode {
+    if level == Level::Process {
+        return UsernsMode::Host;
+    }
+    if rustix::process::geteuid().is_root() {
+        if args.userns == "host" {
+            return UsernsMode::Host;
+        }
+        // Each job has ids of its own, far from any user's: what breaks out is
+        // nobody, and another job's nobody too.
+        let bits = u64::from_str_radix(id.as_str(), 16).unwrap_or_default();
+        let slot = (bits % 16_000) as u32;
+        let (base, size) = ((1 << 30) + slot * 65_536, 65_536);
+        let known = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        // Root of a container has no such ids, and no other powers than a user.
+        return match hyperion_sys::userns::is_mapped(&known, base, size) {
+            true => UsernsMode::Range { base, size },
+            false => UsernsMode::Single,
+        };
+    }
+    own_ids()
+}
+
+/// Finds the ids that a user has in containers.
+pub(in crate::commands) fn own_ids() -> UsernsMode {
+    let uid = rustix::process::getuid().as_raw();
+    let user = user_name(uid).unwrap_or_default();
+    let range = |file: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        hyperion_sys::userns::subordinate_range(&text, &user, uid)
+    };
+    let helpers = ["newuidmap", "newgidmap"].iter().all(|h| in_path(h));
+    match (range("/etc/subuid"), range("/etc/subgid")) {
+        (Some(uids), Some(gids)) if helpers => UsernsMode::Subordinate { uids, gids },
+        _ => UsernsMode::Single,
+    }
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,75 @@
+//! The image of a job, and the root file system that it becomes.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::Context as _;
+use hyperion_image::{ImageRecord, Owners, RootPolicy, Store, StoreError};
+use hyperion_model::{Class, RootSource, UsernsMode};
+
+use crate::commands::pull;
+use crate::context::Context;
+use crate::errors;
+
+/// Finds the image: a folder on this host, or a name in the store.
+pub(super) fn find(
+    ctx: &Context,
+    name: &str,
+    pull: &str,
+    userns: &UsernsMode,
+) -> anyhow::Result<(Option<ImageRecord>, RootSource, Option<OwnedFd>)> {
+    if name.starts_with('/') || name.starts_with("./") || name.starts_with("../") {
+        let path = Path::new(name)
+            .canonicalize()
+            .map_err(|e| errors::advised(Class::NotFound, e, "an image that begins with '/' or '.' is a folder or an EROFS file of this host"))
+            .with_context(|| format!("there is no image at {name}"))?;
+        let source = if path.is_dir() {
+            RootSource::Layers { layers: vec![path] }
+        } else {
+            RootSource::Erofs { file: path }
+        };
+        return Ok((None, source, None));
+    }
+    let store = Store::open(&ctx.images())?;
+    let record = match (pull, store.resolve(name)) {
+        ("always", _) => pull::bring(ctx, &store, name)?,
+        ("missing", Err(StoreError::NoImage(_))) => pull::bring(ctx, &store, name)?,
+        (_, found) => found?,
+    };
+    let owners = if *userns == UsernsMode::Single {
+        Owners::Caller
+    } else {
+        Owners::Keep
+    };
+    let policy = RootPolicy::new(can_mount_files(), owners);
+    if matches!(userns, UsernsMode::Subordinate { .. }) && !store.is_prepared(&record, &policy) {
+        // Files get their owners only from inside a user namespace that has them.
+        let prepare = || {
+            store
+                .prepare(&record, &policy)
+                .map_err(std::io::Error::other)
+        };
+        hyperion_sys::userns::run_inside(userns, prepare)
+            .context("cannot make a user namespace to unpack the image in")?
+            .context("cannot unpack the image")?;
+    }
+    let root = store.rootfs(&record, &policy)?;
+    Ok((Some(record), root.source, Some(root.lease.into())))
+}
+
+/// Tells whether this process can mount an EROFS file without a loop device.
+fn can_mount_files() -> bool {
+    let since = |major: u32, minor: u32| {
+        let release = rustix::system::uname();
+        let text = release.release().to_string_lossy().into_owned();
+        let mut numbers = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(|n| n.parse().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+    };
+    let known = || {
+        let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        text.lines().any(|l| l.trim() == "erofs")
+    };
+    rustix::process::geteuid().is_root() && since(6, 12) && known()
+}

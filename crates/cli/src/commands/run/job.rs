@@ -1,0 +1,186 @@
+//! The job that the words of `hyperion run` and the image together ask for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use hyperion_image::ImageRecord;
+use hyperion_model::job::{ContainerOptions, Network};
+use hyperion_model::{Class, JobSpec, Level, Mount, MountKind, Parallel, Preflight, Resources};
+
+use super::words::Args;
+use crate::errors;
+
+/// Puts the job together from the words and what the image says of itself.
+pub(super) fn spec(
+    args: &Args,
+    level: Level,
+    image: Option<&(String, Option<ImageRecord>)>,
+) -> anyhow::Result<JobSpec> {
+    let config = image
+        .and_then(|(_, record)| record.as_ref())
+        .map(|r| r.config.clone())
+        .unwrap_or_default();
+    let mut argv = match &args.entrypoint {
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.clone()],
+        None => config.entrypoint.clone(),
+    };
+    if args.words.is_empty() && args.entrypoint.is_none() {
+        argv.extend(config.cmd.iter().cloned());
+    } else {
+        argv.extend(args.words.iter().cloned());
+    }
+    if argv.is_empty() {
+        return Err(errors::advised(
+            Class::User,
+            "the image names no command",
+            "say which to run after the image's name",
+        ));
+    }
+    if args.ranks == 0 {
+        return Err(errors::advised(
+            Class::User,
+            "a job has at least one rank",
+            "leave out --ranks for one",
+        ));
+    }
+    if args.ranks_per_node.is_some_and(|n| n < args.ranks) {
+        let what = format!(
+            "{} ranks with {} on each node need several nodes, and this host is the only one",
+            args.ranks,
+            args.ranks_per_node.unwrap_or(0)
+        );
+        return Err(errors::advised(
+            Class::Unsupported,
+            what,
+            "leave out --ranks-per-node",
+        ));
+    }
+    let absolute = |path: &Path| {
+        std::path::absolute(path)
+            .with_context(|| format!("{} has no absolute path", path.display()))
+    };
+    let here = std::env::current_dir().context("the working folder is gone")?;
+    let from_image = (!config.working_dir.is_empty()).then(|| PathBuf::from(&config.working_dir));
+    let workdir = match level {
+        Level::Process => args
+            .workdir
+            .as_deref()
+            .map(absolute)
+            .transpose()?
+            .or(Some(here)),
+        Level::Container => args.workdir.clone().or(from_image),
+    };
+    Ok(JobSpec {
+        name: args.name.clone(),
+        level,
+        image: image.map(|(name, _)| name.clone()),
+        argv,
+        env: environment(args, level)?,
+        workdir,
+        user: args
+            .user
+            .clone()
+            .or_else(|| (!config.user.is_empty()).then(|| config.user.clone())),
+        tty: args.tty,
+        interactive: args.interactive,
+        remove: args.rm,
+        resources: Resources {
+            cpus: args.cpus,
+            cpuset: args.cpuset.clone(),
+            memory: args.memory,
+            pids: args.pids,
+        },
+        rlimits: args.ulimit.clone(),
+        parallel: Parallel {
+            ranks: args.ranks,
+            cpus_per_rank: args.cpus_per_rank,
+            bind: args.bind,
+            oversubscribe: args.oversubscribe,
+            mpi: args.mpi,
+            preflight: match args.preflight.as_deref() {
+                None => Preflight::Quiet,
+                Some("only") => Preflight::Only,
+                Some(_) => Preflight::Show,
+            },
+        },
+        container: ContainerOptions {
+            read_only: args.read_only,
+            mounts: mounts(args)?,
+            shm_size: args.shm_size,
+            cap_add: args.cap_add.clone(),
+            cap_drop: args.cap_drop.clone(),
+            network: if args.network == "none" {
+                Network::None
+            } else {
+                Network::Host
+            },
+            hostname: args.hostname.clone(),
+            userns_host: args.userns == "host",
+            seccomp_unconfined: args.security_opt.iter().any(|o| o == "seccomp=unconfined"),
+        },
+        repeat: args.repeat,
+        output_dir: args.output_dir.as_deref().map(absolute).transpose()?,
+        time_limit: args.time,
+    })
+}
+
+fn mounts(args: &Args) -> anyhow::Result<Vec<Mount>> {
+    let mut all = Vec::new();
+    for text in &args.volume {
+        all.push(Mount::parse_volume(text)?);
+    }
+    for text in &args.mount {
+        all.push(Mount::parse_mount(text)?);
+    }
+    for text in &args.tmpfs {
+        all.push(Mount::parse_tmpfs(text)?);
+    }
+    for mount in &mut all {
+        if let MountKind::Bind { source, .. } = &mut mount.kind {
+            *source = std::path::absolute(&*source)?;
+        }
+    }
+    Ok(all)
+}
+
+/// Collects variables: files first, then flags; a bare name passes on the caller's.
+fn environment(args: &Args, level: Level) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut env = BTreeMap::new();
+    if level == Level::Process {
+        env.extend(
+            std::env::vars_os()
+                .filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?))),
+        );
+    }
+    let mut words = Vec::new();
+    for file in &args.env_file {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'));
+        words.extend(lines.map(str::to_owned));
+    }
+    words.extend(args.env.iter().cloned());
+    for word in words {
+        match word.split_once('=') {
+            Some(("", _)) => {
+                return Err(errors::advised(
+                    Class::User,
+                    format!("{word:?} has no name before '='"),
+                    "write NAME=VALUE, or NAME to pass on the caller's",
+                ));
+            }
+            Some((name, value)) => drop(env.insert(name.to_owned(), value.to_owned())),
+            None => {
+                if let Ok(value) = std::env::var(&word) {
+                    env.insert(word, value);
+                }
+            }
+        }
+    }
+    Ok(env)
+}

@@ -1,0 +1,116 @@
+//! `hyperion run`: from words to a job, and from there to its end.
+
+mod host;
+mod ids;
+mod image;
+mod job;
+mod words;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use hyperion_isolation::Isolation;
+use hyperion_isolation::container::ContainerIsolation;
+use hyperion_isolation::process::ProcessIsolation;
+use hyperion_model::report::Phase;
+use hyperion_model::{JobId, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
+use hyperion_node::Jobs;
+use hyperion_node::supervisor::{Launch, start};
+
+use crate::context::Context;
+use crate::session::{self, Session};
+
+pub(super) use ids::own_ids;
+pub(crate) use words::Args;
+
+/// Runs the job, attached or not.
+pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let level = args.level();
+    let host = host::HostSize::read();
+    let id = JobId::from_random(random()?);
+    let jobs = Jobs::new(&ctx.root);
+    let scratch = ctx.root.join("jobs").join(id.as_str()).join("scratch");
+    let userns = ids::userns(level, &args, &id);
+    let mut keep = Vec::new();
+    let (image, source) = match level {
+        Level::Process => (None, RootSource::Host),
+        Level::Container => {
+            let name = args.words.remove(0);
+            let (record, source, lease) = image::find(ctx, &name, &args.pull, &userns)?;
+            keep.extend(lease);
+            (Some((name, record)), source)
+        }
+    };
+    let job = job::spec(&args, level, image.as_ref())?;
+    host.check(&job)?;
+    let record = image.and_then(|(_, record)| record);
+    let plan = NodePlan {
+        sandbox: SandboxSpec {
+            id: id.clone(),
+            level,
+            root: RootSpec {
+                source,
+                scratch: (level == Level::Container && !args.read_only).then_some(scratch),
+            },
+            userns,
+            container: job.container.clone(),
+            resources: job.resources.clone(),
+        },
+        image_digest: record.as_ref().map(|r| r.digest.to_string()),
+        image_env: record.map(|r| r.config.env).unwrap_or_default(),
+        id,
+        job,
+    };
+    let phases = vec![Phase {
+        name: "image".into(),
+        took: began.elapsed(),
+    }];
+    let folder = jobs.create(&plan)?;
+    let terminal = session::terminal_size();
+    let launch = Launch {
+        plan,
+        jobs,
+        folder,
+        isolation: isolation(level),
+        program: std::env::current_exe().context("cannot find the file of this program")?,
+        began,
+        phases,
+        host: host.facts(args.bind),
+        attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| args.tty))),
+        keep,
+    };
+    let id = launch.plan.id.clone();
+    let client = start(launch).context("cannot start the supervisor")?;
+    if args.detach {
+        return session::wait_started(client, &id);
+    }
+    let session = Session {
+        label: args.label,
+        raw: args.tty && args.interactive,
+        input: args.interactive,
+        job: true,
+    };
+    let report = args.report.as_deref();
+    session.run(client, &id, |end| {
+        if let (Some(shape), Some(cost)) = (report, &end.report) {
+            super::report::print_to_stderr(cost, shape == "json")?;
+        }
+        Ok(())
+    })
+}
+
+fn isolation(level: Level) -> Box<dyn Isolation> {
+    match level {
+        Level::Process => Box::new(ProcessIsolation),
+        Level::Container => Box::new(ContainerIsolation),
+    }
+}
+
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .context("the kernel gives no randomness")?;
+    Ok(u64::from_le_bytes(bytes))
+}
