@@ -308,8 +308,10 @@ fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn tell_failure(end: &End) {
     let Some(failure) = &end.failure else { return };
     // A single command that merely ends with a code has said itself what it had to say.
-    let plain =
-        failure.rank.is_none() && failure.hint.is_none() && end.report.is_some() && end.code != 124;
+    let plain = (failure.rank, failure.task) == (None, None)
+        && failure.hint.is_none()
+        && end.report.is_some()
+        && end.code != 124;
     if !plain {
         print_failure(failure);
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Name;
 use crate::mount::Mount;
-use crate::resources::{Binding, Resources, Rlimit};
+use crate::resources::{Binding, Resources, Rlimit, TaskSet};
 use crate::units::Bytes;
 
 /// How a program is fenced.
@@ -174,6 +174,10 @@ pub struct JobSpec {
     pub container: ContainerOptions,
     /// How many times the command is run, one after the other, in one sandbox.
     pub repeat: u32,
+    /// The command is run once for each of these, one after the other, in one
+    /// sandbox; `HYPERION_TASK_ID` tells it which.
+    #[serde(default)]
+    pub array: Option<TaskSet>,
     /// A file per rank and stream is written here, beside the log.
     pub output_dir: Option<PathBuf>,
     /// The job is stopped after this time.

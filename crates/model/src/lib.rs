@@ -26,7 +26,7 @@ pub use mount::{Mount, MountKind, Propagation};
 pub use plan::NodePlan;
 pub use probe::{Check, Verdict};
 pub use report::RunReport;
-pub use resources::{Binding, CpuSet, Resources, Rlimit};
+pub use resources::{Binding, CpuSet, Resources, Rlimit, TaskSet};
 pub use sandbox::{ProcessSpec, RootSource, RootSpec, SandboxSpec, UserSpec, UsernsMode};
 pub use units::{Bytes, Cores};
 pub use usage::Usage;

@@ -15,24 +15,42 @@ pub fn utilization_percent(used: f64, total: f64) -> Option<f64> {
     (total > 0.0 && ratio.is_finite()).then_some(ratio)
 }
 
-/// Gives the time-weighted mean of a step function over `[0, end]`.
-///
-/// `steps` holds (time, value from then on), times ascending and the first at
-/// or before zero counts from zero. `None` when `end` is zero or there is no step.
-pub fn time_weighted_mean(steps: &[(Duration, f64)], end: Duration) -> Option<f64> {
-    if end.is_zero() || steps.is_empty() {
-        return None;
+/// The time-weighted mean of a quantity that is looked at now and then, and
+/// taken to stay as it was seen until it is looked at again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TimeWeighted {
+    area: f64,
+    last: Option<(Duration, f64)>,
+    samples: u64,
+}
+
+impl TimeWeighted {
+    /// Adds what was seen at a moment after the start; moments ascend.
+    pub fn see(&mut self, at: Duration, value: f64) {
+        self.hold_until(at);
+        self.last = Some((at, value));
+        self.samples += 1;
     }
-    let next = steps.iter().skip(1).map(|s| s.0).chain([end]);
-    let area: f64 = steps
-        .iter()
-        .zip(next)
-        .map(|(&(from, value), to)| {
-            let span = to.min(end).saturating_sub(from.min(end));
-            value * span.as_secs_f64()
-        })
-        .sum();
-    Some(area / end.as_secs_f64())
+
+    /// Tells how often it was looked at.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Gives the mean from the start to the end, of which the first look is to
+    /// be at the start; `None` when there was no look or no time.
+    pub fn mean(mut self, end: Duration) -> Option<f64> {
+        self.hold_until(end);
+        let span = end.as_secs_f64();
+        (self.samples > 0 && span > 0.0).then(|| self.area / span)
+    }
+
+    fn hold_until(&mut self, at: Duration) {
+        if let Some((since, value)) = &mut self.last {
+            self.area += *value * at.saturating_sub(*since).as_secs_f64();
+            *since = at.max(*since);
+        }
+    }
 }
 
 /// Gives tasks per second over a stated window: P2's formula.
@@ -125,18 +143,14 @@ mod tests {
     #[test]
     fn utilization_is_weighted_by_time() {
         let s = Duration::from_secs;
+        let mut cores = TimeWeighted::default();
+        assert_eq!(cores.mean(s(4)), None);
         // One core for 3 s, then two for 1 s: (3 × 1 + 1 × 2) / 4.
-        assert_eq!(
-            time_weighted_mean(&[(s(0), 1.0), (s(3), 2.0)], s(4)),
-            Some(1.25)
-        );
-        // What happens after the end does not count.
-        assert_eq!(
-            time_weighted_mean(&[(s(0), 1.0), (s(9), 100.0)], s(4)),
-            Some(1.0)
-        );
-        assert_eq!(time_weighted_mean(&[], s(4)), None);
-        assert_eq!(time_weighted_mean(&[(s(0), 1.0)], s(0)), None);
+        cores.see(s(0), 1.0);
+        cores.see(s(3), 2.0);
+        assert_eq!(cores.mean(s(4)), Some(1.25));
+        assert_eq!(cores.mean(s(0)), None);
+        assert_eq!(cores.samples(), 2);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub enum ResourceError {
     /// Not a list of processors.
     #[error("{0:?} is not a list of processors: write 0-3,8")]
     CpuSet(String),
+    /// Not a list of tasks.
+    #[error("{0:?} is not a list of tasks: write 0-9,20")]
+    TaskSet(String),
     /// Not a limit as `--ulimit` takes it.
     #[error("{0:?} is not a limit: write NAME=SOFT[:HARD], such as nofile=1024:4096")]
     Rlimit(String),
@@ -47,41 +50,89 @@ impl FromStr for CpuSet {
     type Err = ResourceError;
     /// Reads the kernel's list format: `0-3,8`.
     fn from_str(s: &str) -> Result<Self, ResourceError> {
-        let bad = || ResourceError::CpuSet(s.to_owned());
-        let mut set = BTreeSet::new();
-        for part in s.trim().split(',').map(str::trim).filter(|p| !p.is_empty()) {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let first: u32 = first.parse().map_err(|_| bad())?;
-            let last: u32 = last.parse().map_err(|_| bad())?;
-            // The kernel's own bound (NR_CPUS is at most 8192) keeps a hostile range small.
-            if first > last || last >= 65536 {
-                return Err(bad());
-            }
-            set.extend(first..=last);
-        }
+        // The kernel's own bound: NR_CPUS is at most 8192.
+        let set = read_list(s, 65_535).ok_or_else(|| ResourceError::CpuSet(s.to_owned()))?;
         Ok(Self(set))
     }
 }
 
 impl fmt::Display for CpuSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut cpus = self.0.iter().copied().peekable();
-        let mut separator = "";
-        while let Some(first) = cpus.next() {
-            let mut last = first;
-            while cpus.peek() == Some(&(last + 1)) {
-                last += 1;
-                cpus.next();
-            }
-            if first == last {
-                write!(f, "{separator}{first}")?;
-            } else {
-                write!(f, "{separator}{first}-{last}")?;
-            }
-            separator = ",";
-        }
-        Ok(())
+        write_list(&self.0, f)
     }
+}
+
+/// The tasks of an array job, by number: the same command is run once for each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TaskSet(pub BTreeSet<u32>);
+
+impl FromStr for TaskSet {
+    type Err = ResourceError;
+    /// Reads a list such as `0-9,20`; at least one task, none above 999,999.
+    fn from_str(s: &str) -> Result<Self, ResourceError> {
+        let set = read_list(s, 999_999).filter(|set| !set.is_empty());
+        Ok(Self(
+            set.ok_or_else(|| ResourceError::TaskSet(s.to_owned()))?,
+        ))
+    }
+}
+
+impl fmt::Display for TaskSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_list(&self.0, f)
+    }
+}
+
+impl TryFrom<String> for TaskSet {
+    type Error = ResourceError;
+    fn try_from(s: String) -> Result<Self, ResourceError> {
+        s.parse()
+    }
+}
+
+impl From<TaskSet> for String {
+    fn from(set: TaskSet) -> Self {
+        set.to_string()
+    }
+}
+
+/// Reads numbers and ranges; the bound keeps a hostile range small.
+fn read_list(text: &str, largest: u32) -> Option<BTreeSet<u32>> {
+    let mut set = BTreeSet::new();
+    for part in text
+        .trim()
+        .split(',')
+        .map(str::trim)
+        .filter(|p| !p.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last > largest {
+            return None;
+        }
+        set.extend(first..=last);
+    }
+    Some(set)
+}
+
+fn write_list(set: &BTreeSet<u32>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut numbers = set.iter().copied().peekable();
+    let mut separator = "";
+    while let Some(first) = numbers.next() {
+        let mut last = first;
+        while numbers.peek() == Some(&(last + 1)) {
+            last += 1;
+            numbers.next();
+        }
+        if first == last {
+            write!(f, "{separator}{first}")?;
+        } else {
+            write!(f, "{separator}{first}-{last}")?;
+        }
+        separator = ",";
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for CpuSet {

@@ -18,6 +18,8 @@ pub struct Usage {
     /// The most memory in use at one moment: of the whole sandbox when read
     /// from a cgroup (page cache included), of the largest process otherwise.
     pub memory_peak: Option<Bytes>,
+    /// Memory in use over time, on average; of the whole sandbox.
+    pub memory_mean: Option<Bytes>,
     /// Memory in use now.
     pub memory_current: Option<Bytes>,
     /// Bytes read from block devices.

@@ -124,6 +124,9 @@ pub struct Running {
 pub struct Failure {
     /// The rank that failed first; none when the job as a whole did.
     pub rank: Option<u32>,
+    /// The task of an array in which it failed.
+    #[serde(default)]
+    pub task: Option<u32>,
     /// What happened.
     pub what: String,
     /// Further causes, outermost first.

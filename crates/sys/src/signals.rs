@@ -15,6 +15,15 @@ pub const FORWARDED: [i32; 6] = [
     libc::SIGUSR2,
 ];
 
+/// The signals that mean the end of a program, caught or not.
+pub const ENDING: [i32; 5] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGKILL,
+];
+
 /// Blocked signals that arrive through a descriptor.
 #[derive(Debug)]
 pub struct SignalFd(OwnedFd);

@@ -263,48 +263,6 @@ fn stats_tell_what_a_running_job_uses() {
 }
 
 #[test]
-fn reports_stand_side_by_side() {
-    let site = Site::new();
-    site.process(&["--name", "a", "--repeat", "5"], "true").ok();
-    site.process(&["--name", "b", "--memory", "1GiB"], "exit 2");
-    let table = site.run(&["report", "a", "b"]).ok();
-    let head: Vec<&str> = table
-        .lines()
-        .next()
-        .expect("a line")
-        .split_whitespace()
-        .collect();
-    assert_eq!(head, ["a", "b"]);
-    for row in ["wall time", "CPU utilization", "throughput", "service p99"] {
-        assert!(table.contains(row), "{table}");
-    }
-    assert!(table.contains("exit code 2"), "{table}");
-    let job = site.start("sleep 60");
-    site.run(&["report", &job]).refused("has no report", "wait");
-}
-
-#[test]
-fn repeats_are_reported_with_percentiles() {
-    let site = Site::new();
-    let done = site
-        .process(&["--repeat", "5", "--report=json"], "echo again")
-        .expect_code(0);
-    assert_eq!(done.out, "again\n".repeat(5));
-    let report: Value = serde_json::from_str(done.err.trim()).expect("JSON on standard error");
-    assert_eq!(
-        report["report"]["repeats"].as_array().map(Vec::len),
-        Some(5)
-    );
-    for name in ["mean", "p50", "p95", "p99"] {
-        assert!(
-            !report["service_times"][name].is_null(),
-            "{name} in {report}"
-        );
-    }
-    assert!(report["throughput_per_second"].as_f64() > Some(0.0));
-}
-
-#[test]
 fn the_time_limit_ends_a_job_with_124() {
     let site = Site::new();
     let since = Instant::now();

@@ -9,5 +9,6 @@ mod leaks;
 mod lifecycle;
 mod output;
 mod ranks;
+mod reports;
 mod site;
 mod terminal;

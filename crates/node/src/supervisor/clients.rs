@@ -7,6 +7,7 @@ use std::path::Path;
 
 use hyperion_isolation::wire::{Frame, Wire};
 use hyperion_model::ProcessSpec;
+use hyperion_sys::signals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
@@ -272,7 +273,11 @@ impl Supervisor {
                 let owner = self.feeds_of(id).unwrap_or(Owner::Rank(0));
                 self.streams.resize(owner, size.rows, size.columns);
             }
-            Ask::Signal(signal) => self.signal_ranks(signal)?,
+            Ask::Signal(signal) => {
+                // ctrl-C on one of many runs means all of them, whatever the command makes of it.
+                self.last |= signals::ENDING.contains(&signal);
+                self.signal_ranks(signal)?;
+            }
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
             Ask::Stats => {
                 let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();

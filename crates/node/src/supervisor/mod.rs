@@ -47,6 +47,7 @@ use clients::Clients;
 use pmi::Pmi;
 use preflight::Decision;
 use ranks::RankState;
+use report::MemoryWatch;
 use streams::Streams;
 
 /// How long ranks that were told to end may take before they are killed, when
@@ -163,6 +164,9 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         startup: Duration::ZERO,
         failure: None,
         failed_exit: None,
+        task: None,
+        last: false,
+        memory: MemoryWatch::default(),
         settled: false,
         kill_at: None,
         limit_at: None,
@@ -212,6 +216,11 @@ struct Supervisor {
     startup: Duration,
     failure: Option<Failure>,
     failed_exit: Option<Exit>,
+    /// The task of an array that runs.
+    task: Option<u32>,
+    /// No further run of the command is wanted.
+    last: bool,
+    memory: MemoryWatch,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
     kill_at: Option<Instant>,
@@ -339,15 +348,21 @@ impl Supervisor {
         if self.decision.is_none() {
             return Ok(());
         }
-        let repeat = self.launch.plan.job.repeat.max(1);
-        for _ in 0..repeat {
+        let job = &self.launch.plan.job;
+        let tasks: Vec<Option<u32>> = match &job.array {
+            Some(tasks) => tasks.0.iter().copied().map(Some).collect(),
+            None => vec![None; job.repeat.max(1) as usize],
+        };
+        for task in tasks {
             let since = Instant::now();
+            self.task = task;
             self.start_ranks()?;
             if self.first_start.is_none() {
                 self.first_start = Some(since);
                 self.startup = self.launch.began.elapsed();
                 self.phase("spawn", since);
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
+                self.memory.start(since, self.sandbox.as_deref());
                 self.record_running()?;
                 self.clients.tell_all(&Tell::Started);
                 failpoint!("ranks-run");
@@ -356,7 +371,7 @@ impl Supervisor {
                 self.turn()?;
             }
             self.repeats.push(since.elapsed());
-            if self.failure.is_some() {
+            if self.failure.is_some() || self.last {
                 break;
             }
         }
@@ -401,7 +416,10 @@ impl Supervisor {
         // program that writes to a pipe is held up the same way.
         let streams = self.streams.poll_set(&mut fds, !self.clients.congested());
         let pmi = self.pmi.as_ref().map_or(0..0, |p| p.poll_set(&mut fds));
-        let timeout = self.timeout().or((!self.settled).then_some(SETTLING));
+        let timeout = match self.timeout() {
+            Some(next) if self.settled || next < SETTLING => Some(next),
+            _ => (!self.settled).then_some(SETTLING),
+        };
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) if !self.settled => {
                 self.settled = true;
@@ -429,7 +447,8 @@ impl Supervisor {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let next = [self.kill_at, self.limit_at].into_iter().flatten().min()?;
+        let times = [self.kill_at, self.limit_at, self.memory.next()];
+        let next = times.into_iter().flatten().min()?;
         let left = next.saturating_duration_since(Instant::now());
         Some(Timespec {
             tv_sec: left.as_secs().cast_signed(),
@@ -439,11 +458,15 @@ impl Supervisor {
 
     fn check_times(&mut self) -> Result<(), Problem> {
         let now = Instant::now();
+        if self.memory.look(now, self.sandbox.as_deref()) {
+            self.settled = false;
+        }
         if self.limit_at.is_some_and(|at| now >= at) {
             self.limit_at = None;
             self.timed_out = self.failure.is_none();
             let limit = self.launch.plan.job.time_limit.unwrap_or_default();
             self.failure.get_or_insert(Failure {
+                task: self.task,
                 rank: None,
                 what: format!(
                     "the job reached its time limit of {}",
@@ -465,6 +488,7 @@ impl Supervisor {
 
     /// Asks the ranks to end, and sees to it that they do.
     fn stop(&mut self, grace: Duration) -> Result<(), Problem> {
+        self.last = true;
         self.signal_ranks(SIGTERM)?;
         self.kill_in(grace);
         Ok(())
@@ -512,6 +536,7 @@ impl Supervisor {
         }
         let hint = report::hint(problem);
         self.failure.get_or_insert(Failure {
+            task: self.task,
             rank: None,
             what,
             causes,

@@ -124,6 +124,7 @@ impl Supervisor {
                 let last_lines = self.streams.last_lines(rank.0);
                 let hint = super::report::hint_of_output(&last_lines);
                 self.failure.get_or_insert(Failure {
+                    task: self.task,
                     rank: Some(rank.0),
                     what,
                     causes: Vec::new(),

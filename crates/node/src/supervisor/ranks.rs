@@ -60,8 +60,13 @@ impl Supervisor {
                 path: dir.clone(),
                 source,
             };
-            std::fs::create_dir_all(dir).map_err(unusable)?;
-            self.streams.output_dir = Some(dir.clone());
+            // Each task of an array has a folder of its own.
+            let dir = match self.task {
+                Some(task) => dir.join(format!("task.{task}")),
+                None => dir.clone(),
+            };
+            std::fs::create_dir_all(&dir).map_err(unusable)?;
+            self.streams.output_dir = Some(dir);
         }
         self.ranks.clear();
         let Some(decision) = &self.decision else {
@@ -185,6 +190,10 @@ impl Supervisor {
         let own = rank_env(kind, position, pmi_fd);
         let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
+        if let (Some(task), Some(all)) = (self.task, &job.array) {
+            env.push(format!("HYPERION_TASK_ID={task}"));
+            env.push(format!("HYPERION_TASK_COUNT={}", all.0.len()));
+        }
         self.complete(&ProcessSpec {
             argv: job.argv.clone(),
             env,
@@ -285,6 +294,7 @@ impl Supervisor {
         let what = format!("mpirun ended with exit code {}", exit.shell_code());
         let hint = report::hint_of_output(&last_lines);
         self.failure.get_or_insert(Failure {
+            task: self.task,
             rank: None,
             what,
             causes: Vec::new(),
@@ -343,6 +353,10 @@ impl Supervisor {
         } else {
             "the command".to_owned()
         };
+        let who = match self.task {
+            Some(task) => format!("{who} in task {task}"),
+            None => who,
+        };
         let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
         let out_of_memory = exit == Exit::Signal(9) && usage.oom_kills.is_some_and(|n| n > 0);
         let what = match exit {
@@ -361,6 +375,7 @@ impl Supervisor {
             report::hint_of_output(&last_lines)
         };
         Failure {
+            task: self.task,
             rank: (size > 1).then_some(rank),
             what,
             causes: Vec::new(),

@@ -1,16 +1,63 @@
 //! What is told of a job at its end.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hyperion_isolation::SandboxError;
 use hyperion_isolation::error::SpawnStep;
+use hyperion_isolation::{Sandbox, SandboxError};
+use hyperion_model::metrics::TimeWeighted;
 use hyperion_model::report::Exit;
 use hyperion_model::{Bytes, RunReport, Usage};
 use hyperion_mpi::explain::explain_failure;
 use rustix::process::geteuid;
 
 use super::{Problem, Supervisor};
+
+/// The soonest and the latest that memory is looked at again.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// Looks at the sandbox's memory now and then: often at first, and ever less
+/// often, so that a long job is not disturbed and a short one still measured.
+#[derive(Default)]
+pub(super) struct MemoryWatch {
+    start: Option<Instant>,
+    next: Option<Instant>,
+    seen: TimeWeighted,
+}
+
+impl MemoryWatch {
+    pub(super) fn start(&mut self, now: Instant, sandbox: Option<&dyn Sandbox>) {
+        self.start = Some(now);
+        self.next = Some(now);
+        self.look(now, sandbox);
+    }
+
+    /// Tells when to look next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Looks if it is time to; tells whether it did.
+    pub(super) fn look(&mut self, now: Instant, sandbox: Option<&dyn Sandbox>) -> bool {
+        let (Some(start), Some(_)) = (self.start, self.next.filter(|&at| now >= at)) else {
+            return false;
+        };
+        let since = now.saturating_duration_since(start);
+        let used = sandbox.and_then(|s| s.usage().memory_current);
+        if let Some(used) = used {
+            self.seen.see(since, used.0 as f64);
+        }
+        let pause = (since / 8).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
+        self.next = used.map(|_| now + pause);
+        true
+    }
+
+    /// Gives the mean; `None` for what was too short to be looked at twice.
+    fn mean(&self) -> Option<Bytes> {
+        let mean = self.seen.mean(self.start?.elapsed())?;
+        (self.seen.samples() > 1).then_some(Bytes(mean as u64))
+    }
+}
 
 impl Supervisor {
     /// Puts the report together.
@@ -37,6 +84,7 @@ impl Supervisor {
             |pick: fn(&(u64, u64)) -> u64| Some(Bytes(ranks.clone().map(|r| pick(&r.io)).sum()));
         usage.io_read = usage.io_read.or_else(|| of_ranks(|io| io.0));
         usage.io_written = usage.io_written.or_else(|| of_ranks(|io| io.1));
+        usage.memory_mean = self.memory.mean();
         let ranks: Vec<_> = ranks.filter_map(|r| r.ended.clone()).collect();
         usage.memory_peak = usage
             .memory_peak
@@ -48,6 +96,7 @@ impl Supervisor {
             argv: plan.job.argv.clone(),
             exit: self.failed_exit.unwrap_or(Exit::Code(0)),
             mpi: self.decision.as_ref().and_then(|d| d.words.clone()),
+            cpus_per_rank: plan.job.parallel.cpus_per_rank,
             cpus,
             memory,
             startup: self.startup,

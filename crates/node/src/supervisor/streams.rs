@@ -1,6 +1,6 @@
 //! What ranks write and read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -51,6 +51,8 @@ pub(super) struct Streams {
     sinks: Vec<Sink>,
     tails: std::collections::BTreeMap<u32, VecDeque<u8>>,
     pub(super) output_dir: Option<PathBuf>,
+    /// The files of ranks that this job has made.
+    written: BTreeSet<PathBuf>,
 }
 
 impl Streams {
@@ -62,6 +64,7 @@ impl Streams {
             sinks: Vec::new(),
             tails: Default::default(),
             output_dir: None,
+            written: BTreeSet::new(),
         }
     }
 
@@ -98,12 +101,12 @@ impl Streams {
         let file = match (&self.output_dir, owner) {
             (Some(dir), Owner::Rank(rank)) => {
                 let suffix = if stream == Stream::Out { "out" } else { "err" };
-                Some(
-                    File::options()
-                        .create(true)
-                        .append(true)
-                        .open(dir.join(format!("rank.{rank}.{suffix}")))?,
-                )
+                let path = dir.join(format!("rank.{rank}.{suffix}"));
+                // What an earlier job wrote goes; what an earlier run of this one wrote stays.
+                let again = !self.written.insert(path.clone());
+                let mut options = File::options();
+                options.create(true).write(true);
+                Some(options.append(again).truncate(!again).open(path)?)
             }
             _ => None,
         };

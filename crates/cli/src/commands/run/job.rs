@@ -121,6 +121,7 @@ pub(super) fn spec(
             seccomp_unconfined: args.security_opt.iter().any(|o| o == "seccomp=unconfined"),
         },
         repeat: args.repeat,
+        array: args.array.clone(),
         output_dir: args.output_dir.as_deref().map(absolute).transpose()?,
         time_limit: args.time,
     })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, ValueEnum};
 use hyperion_model::units::parse_duration;
-use hyperion_model::{Binding, Bytes, Cores, CpuSet, Level, MpiChoice, Name, Rlimit};
+use hyperion_model::{Binding, Bytes, Cores, CpuSet, Level, MpiChoice, Name, Rlimit, TaskSet};
 
 /// The levels of isolation, as words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -186,8 +186,17 @@ pub(crate) struct Args {
     /// Run the command K times, one after the other, in one sandbox
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Command")]
     pub(super) repeat: u32,
+    /// Run the command once for each of these numbers, one after the other, in
+    /// one sandbox; HYPERION_TASK_ID tells it which
+    #[arg(
+        long,
+        value_name = "LIST",
+        conflicts_with = "repeat",
+        help_heading = "Command"
+    )]
+    pub(super) array: Option<TaskSet>,
     /// Print the report at the end, on standard error
-    #[arg(long, value_name = "SHAPE", num_args = 0..=1, default_missing_value = "human", require_equals = true, value_parser = ["human", "json"], help_heading = "Command")]
+    #[arg(long, value_name = "SHAPE", num_args = 0..=1, default_missing_value = "human", require_equals = true, value_parser = ["human", "json"], conflicts_with = "detach", help_heading = "Command")]
     pub(super) report: Option<String>,
     /// When to fetch the image: missing, always or never
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = ["missing", "always", "never"], help_heading = "Command")]
