@@ -1,0 +1,151 @@
+//! Who starts the ranks.
+
+use hyperion_model::{MpiChoice, Parallel};
+
+use super::plan::Notes;
+use super::refusal::{Refusal, RefusalKind, refuse};
+use super::resources::single_copy_works;
+use super::{HostFacts, LaunchKind, count};
+use crate::family::{Family, Mpi, Pmi};
+use crate::openmpi::OpenMpi;
+use crate::preflight::Facts;
+
+pub(super) fn start(
+    facts: &Facts,
+    host: &HostFacts,
+    ask: &Parallel,
+    notes: &mut Notes,
+) -> Result<LaunchKind, Refusal> {
+    let ranks = ask.ranks;
+    if let (Some(launcher), MpiChoice::Auto) = (&facts.own_launcher, ask.mpi) {
+        notes.add(
+            "start",
+            format!("one process; {launcher} inside starts the ranks"),
+            "the command or its script calls it",
+        );
+        if ranks > 1 {
+            notes.warn(
+                "ranks",
+                format!("the number given to {launcher} counts, {ranks} is only passed on as HYPERION_SIZE"),
+                "--mpi none starts the command itself that often",
+            );
+        }
+        return Ok(LaunchKind::None);
+    }
+    if let Some(mpi) = &facts.mpi {
+        describe(mpi, notes);
+    }
+    mpi4py(facts, ask, notes);
+    match (ask.mpi, &facts.mpi) {
+        (MpiChoice::None, _) => {
+            notes.add(
+                "start",
+                format!("{ranks} independent processes"),
+                "--mpi none",
+            );
+            Ok(LaunchKind::None)
+        }
+        (MpiChoice::OpenMpi, _) => open_mpi(facts, host, ask, notes),
+        (MpiChoice::Auto, Some(mpi)) if mpi.family == Family::OpenMpi => {
+            open_mpi(facts, host, ask, notes)
+        }
+        (MpiChoice::Auto, Some(mpi)) => match mpi.pmi {
+            Pmi::Pmi1 => Ok(pmi1(ranks, mpi.to_string(), notes)),
+            other => refuse(
+                RefusalKind::FamilyNotStartable,
+                format!("ranks of this {} cannot be started here", mpi.family),
+                format!("{} asks its launcher by {other}", mpi.soname),
+                "use an MPICH that has its own PMI (the default of its configure), or start it by \
+                 its own launcher: --mpi none with mpiexec in the command",
+            ),
+        },
+        (MpiChoice::Pmi1, Some(mpi)) if mpi.family == Family::OpenMpi => {
+            notes.warn(
+                "mpi",
+                "Open MPI does not know PMI-1: each rank will take itself for the only one",
+                "--mpi pmi",
+            );
+            Ok(pmi1(ranks, "--mpi pmi".to_owned(), notes))
+        }
+        (MpiChoice::Pmi1, _) => Ok(pmi1(ranks, "--mpi pmi".to_owned(), notes)),
+        (MpiChoice::Auto, None) if ranks > 1 => Ok(pmi1(
+            ranks,
+            "no MPI library was seen; an MPICH that comes later would find it".to_owned(),
+            notes,
+        )),
+        (MpiChoice::Auto, None) => {
+            notes.add("start", "one process", "no MPI library was seen");
+            Ok(LaunchKind::None)
+        }
+    }
+}
+
+fn describe(mpi: &Mpi, notes: &mut Notes) {
+    let device = mpi.device.as_ref();
+    let device = device.map_or(String::new(), |d| format!(", device {d}"));
+    notes.add(
+        "mpi",
+        format!("{mpi} by {}{device}", mpi.pmi),
+        format!("{} needs {}", mpi.needed_by, mpi.soname),
+    );
+}
+
+fn mpi4py(facts: &Facts, ask: &Parallel, notes: &mut Notes) {
+    let Some(python) = &facts.python else { return };
+    match (&python.module, python.imports) {
+        (None, true) => notes.warn(
+            "mpi4py",
+            "the script imports mpi4py, which was not found",
+            "add python3-mpi4py, or look whether PYTHONPATH leads to it",
+        ),
+        (Some(module), false) if ask.ranks > 1 => notes.add(
+            "mpi4py",
+            "is installed; the script does not import it itself, a module of its may",
+            module,
+        ),
+        _ => {}
+    }
+}
+
+fn pmi1(ranks: u32, evidence: String, notes: &mut Notes) -> LaunchKind {
+    notes.add(
+        "start",
+        format!(
+            "Hyperion starts {} in one sandbox and serves PMI-1",
+            count(ranks, "rank")
+        ),
+        evidence,
+    );
+    LaunchKind::Pmi1
+}
+
+fn open_mpi(
+    facts: &Facts,
+    host: &HostFacts,
+    ask: &Parallel,
+    notes: &mut Notes,
+) -> Result<LaunchKind, Refusal> {
+    let Some(mpirun) = facts.open_mpi_launcher.clone() else {
+        return refuse(
+            RefusalKind::FamilyNotStartable,
+            "ranks of Open MPI cannot be started",
+            "its launcher mpirun is not beside its library and not in PATH",
+            "add the package openmpi-bin to the image, or PATH to the job",
+        );
+    };
+    notes.add(
+        "start",
+        format!(
+            "{mpirun} starts {} in one sandbox",
+            count(ask.ranks, "rank")
+        ),
+        "Open MPI needs PMIx, which its own launcher serves",
+    );
+    Ok(LaunchKind::OpenMpi(OpenMpi {
+        mpirun,
+        major: facts.mpi.as_ref().and_then(Mpi::major),
+        ranks: ask.ranks,
+        slots: (host.cpus / ask.cpus_per_rank.max(1)).max(1),
+        single_copy: single_copy_works(host),
+    }))
+}
