@@ -426,6 +426,16 @@ pub(crate) mod build {
     }
 
     impl Sketch {
+        /// A library, which has no interpreter, that needs these others.
+        pub(crate) fn library(needed: Vec<&'static str>) -> Vec<u8> {
+            Self {
+                needed,
+                interpreter: None,
+                ..Self::default()
+            }
+            .bytes()
+        }
+
         pub(crate) fn bytes(&self) -> Vec<u8> {
             let mut strings = vec![0u8];
             let mut add = |text: &str| {

@@ -134,16 +134,6 @@ mod tests {
     use crate::elf::build::Sketch;
     use crate::root::fake::FakeRoot;
 
-    fn lib(needed: Vec<&'static str>) -> Vec<u8> {
-        let interpreter = None;
-        Sketch {
-            needed,
-            interpreter,
-            ..Sketch::default()
-        }
-        .bytes()
-    }
-
     #[test]
     fn libraries_are_found_in_the_loaders_order() {
         let program = Sketch {
@@ -153,11 +143,11 @@ mod tests {
         };
         let mut root = FakeRoot::default()
             .program("/opt/app/run", program.bytes())
-            .file("/opt/app/lib/liba.so", lib(vec!["libc.so"]))
-            .file("/usr/lib/multi/liba.so", lib(vec![]))
-            .file("/usr/lib/multi/libb.so", lib(vec![]))
-            .file("/env/libb.so", lib(vec!["liba.so"]))
-            .file("/usr/lib/multi/libc.so.6.1", lib(vec![]))
+            .file("/opt/app/lib/liba.so", Sketch::library(vec!["libc.so"]))
+            .file("/usr/lib/multi/liba.so", Sketch::library(vec![]))
+            .file("/usr/lib/multi/libb.so", Sketch::library(vec![]))
+            .file("/env/libb.so", Sketch::library(vec!["liba.so"]))
+            .file("/usr/lib/multi/libc.so.6.1", Sketch::library(vec![]))
             .link("/usr/lib/multi/libc.so", "libc.so.6.1")
             .file("/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
             .file(

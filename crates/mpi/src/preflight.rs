@@ -331,15 +331,7 @@ mod tests {
 
     /// An image with a shell, Python with mpi4py, MPICH and Open MPI.
     pub(super) fn image() -> FakeRoot {
-        let library = |needed| {
-            let interpreter = None;
-            Sketch {
-                needed,
-                interpreter,
-                ..Sketch::default()
-            }
-            .bytes()
-        };
+        let library = Sketch::library;
         let program = |needed| {
             Sketch {
                 needed,

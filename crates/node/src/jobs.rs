@@ -251,6 +251,14 @@ impl Jobs {
         }
     }
 
+    /// Finds several jobs.
+    ///
+    /// # Errors
+    /// As [`Jobs::find`], for the first that is not found.
+    pub fn find_all(&self, texts: &[String]) -> Result<Vec<JobFolder>, JobError> {
+        texts.iter().map(|text| self.find(text)).collect()
+    }
+
     fn folder(&self, id: &str) -> Option<JobFolder> {
         let path = self.root.join("jobs").join(id);
         let id = id.parse().ok()?;

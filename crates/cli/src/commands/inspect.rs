@@ -54,10 +54,7 @@ pub(crate) fn rm(args: &RmArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
             .filter(|j| matches!(j.state(), State::Ended | State::Lost))
             .collect()
     } else {
-        args.jobs
-            .iter()
-            .map(|name| jobs.find(name))
-            .collect::<Result<Vec<_>, _>>()?
+        jobs.find_all(&args.jobs)?
     };
     for job in chosen {
         if args.force

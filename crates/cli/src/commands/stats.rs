@@ -30,10 +30,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             .filter(|j| j.state() == State::Running)
             .collect()
     } else {
-        args.jobs
-            .iter()
-            .map(|name| jobs.find(name))
-            .collect::<Result<Vec<_>, _>>()?
+        jobs.find_all(&args.jobs)?
     };
     let mut clients = Vec::new();
     for job in chosen {
