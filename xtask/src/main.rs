@@ -2,6 +2,7 @@
 
 mod bench;
 mod capabilities;
+mod fuzz;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ usage: cargo xtask COMMAND
 
   tidy           check the workspace's own rules; prints FILE:LINE and the fix
   bench [PART]   measure beside the peers and write docs/performance.md
+  fuzz [TARGET [SECONDS]]
+                 search for defects in a reader, or in all, with coverage as the guide
   readme-table   write the table of what works into README.md
 ";
 
@@ -34,6 +37,7 @@ fn command(words: &[String]) -> Result<ExitCode> {
     match words.as_slice() {
         ["tidy"] => tidy::run(&root),
         ["bench", parts @ ..] => bench::run(&root, parts),
+        ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["readme-table"] => {
             capabilities::write_readme(&root)?;
             Ok(ExitCode::SUCCESS)

@@ -29,6 +29,9 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The whole name, as containerd and docker write it.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
+/// The most files and links of an archive: one of images has a few for each layer.
+const MAX_FILES: usize = 100_000;
+
 /// Why images were not saved or loaded.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
@@ -337,6 +340,12 @@ pub fn load_stream(
     let mut files = HashMap::new();
     let mut links = HashMap::new();
     while let Some(entry) = tar.next().map_err(damaged)? {
+        if files.len() + links.len() >= MAX_FILES {
+            return Err(damaged(LayerError::Entries(MAX_FILES as u64)));
+        }
+        for name in [&entry.path, &entry.link] {
+            crate::layer::bounded(name).map_err(damaged)?;
+        }
         let name = tidy(&entry.path);
         match entry.kind {
             Kind::File => {
@@ -390,6 +399,20 @@ fn keep(
         })?;
         let n = data.len();
         tar.consume(n);
+    }
+}
+
+/// Opens a file of a layout, which may be a pipe that nobody writes to.
+fn open_file(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a regular file",
+        )),
     }
 }
 
@@ -518,7 +541,7 @@ impl Contents<'_> {
             BlobLock::Present => Ok(()),
             BlobLock::Partial(mut blob) => {
                 let path = self.path.join(&name);
-                let mut from = match File::open(&path) {
+                let mut from = match open_file(&path) {
                     Ok(file) => file,
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
                         return Err(self.missing(&name));
@@ -588,7 +611,7 @@ impl Contents<'_> {
         }
         let path = self.path.join(name);
         let mut bytes = Vec::new();
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => file
                 .take(MAX_DOCUMENT)
                 .read_to_end(&mut bytes)

@@ -12,7 +12,7 @@ pub mod archive;
 pub mod bootstrap;
 pub mod digest;
 #[doc(hidden)]
-pub mod failpoint;
+pub mod fuzz;
 pub mod import;
 pub mod layer;
 pub mod reference;

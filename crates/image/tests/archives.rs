@@ -324,3 +324,36 @@ fn a_layer_with_whiteouts_made_by_umoci_is_merged_as_umoci_does() {
     };
     assert_eq!(list(&rootfs), list(Path::new(&out)));
 }
+
+#[test]
+fn an_archive_of_countless_files_is_refused() {
+    let bench = bench();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    for number in 0..=100_000 {
+        header.set_path(format!("{number}")).expect("short");
+        header.set_link_name("x").expect("short");
+        header.set_cksum();
+        builder.append(&header, std::io::empty()).expect("written");
+    }
+    let path = bench.path("many.tar");
+    std::fs::write(&path, builder.into_inner().expect("whole")).expect("written");
+    let error = archive::load(&bench.store, &path, None).expect_err("refused");
+    assert!(matches!(error, archive::ArchiveError::Damaged { .. }));
+}
+
+#[test]
+fn a_layout_with_a_pipe_in_it_is_refused_and_not_waited_for() {
+    requires!("command:mkfifo");
+    let bench = bench();
+    let layout = bench.path("layout");
+    std::fs::create_dir(&layout).expect("made");
+    let made = Command::new("mkfifo")
+        .arg(layout.join("index.json"))
+        .status();
+    assert!(made.expect("it runs").success());
+    let error = archive::load(&bench.store, &layout, None).expect_err("refused");
+    assert!(matches!(error, archive::ArchiveError::Io { .. }));
+}

@@ -27,6 +27,9 @@ const PATIENCE: Timespec = Timespec {
 const WAKINGS: u32 = 5;
 /// How long an init may take to end what it started.
 const GRACE: Duration = Duration::from_millis(500);
+/// The most events that wait while an answer is waited for: an init that sends
+/// more speaks nonsense.
+const MAX_EVENTS: usize = 1 << 20;
 
 /// A sandbox whose init is a child of this process.
 pub(crate) struct Guest {
@@ -108,6 +111,7 @@ impl Guest {
                 return Err(nonsense());
             };
             match serde_json::from_slice(&json).map_err(|_| nonsense())? {
+                Reply::Event(_) if self.events.len() >= MAX_EVENTS => return Err(nonsense()),
                 Reply::Event(event) => self.events.push_back(event),
                 reply => return Ok(reply),
             }

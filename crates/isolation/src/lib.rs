@@ -9,6 +9,8 @@
 
 pub mod container;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod init;
 pub mod process;
 pub mod protocol;

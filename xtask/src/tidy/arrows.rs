@@ -69,6 +69,11 @@ const HOUSE: &[(&str, Ring, &[&str])] = &[
         ],
     ),
     ("testkit", Ring::Dev, &[]),
+    (
+        "fuzz",
+        Ring::Dev,
+        &["model", "mpi", "sys", "image", "isolation", "node"],
+    ),
     ("xtask", Ring::Dev, &["model"]),
 ];
 

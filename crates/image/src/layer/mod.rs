@@ -6,7 +6,6 @@
 //! and to take over extended attributes that mean something to overlayfs.
 
 pub mod erofs;
-mod fuzz;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod layer_tests;
@@ -24,7 +23,6 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 
-pub use fuzz::fuzz_layer;
 pub use stream::LayerStream;
 
 /// What is wrong with a layer, or with the place it is unpacked to.
@@ -97,6 +95,9 @@ pub enum LayerError {
     /// More data than allowed.
     #[error("the layer unpacks to more than {0} bytes")]
     Bytes(u64),
+    /// More names and attributes than are kept in memory.
+    #[error("the names and attributes in the image take more than {MAX_TREE} bytes of memory")]
+    Names,
     /// The blob is not what its descriptor says.
     #[error("the layer {expected} has the digest {actual}")]
     WrongBlob {
@@ -119,8 +120,10 @@ pub enum LayerError {
 const MAX_PATH: usize = 4095;
 /// The longest component of it: Linux's own limit too.
 const MAX_NAME: usize = 255;
-/// The most folders inside one another: each takes an open file while it is removed.
+/// The most folders inside one another.
 const MAX_DEPTH: usize = 512;
+/// The most memory that names and attributes may take while a root is made, in bytes.
+const MAX_TREE: u64 = 2 << 30;
 
 /// How much a layer may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +164,14 @@ fn components(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
         });
     }
     Ok(out)
+}
+
+/// Refuses a name that no file system has, before it is kept.
+pub(crate) fn bounded(name: &[u8]) -> Result<(), LayerError> {
+    match name.len() {
+        0..=MAX_PATH => Ok(()),
+        bytes => Err(LayerError::TooDeep { bytes, parts: 1 }),
+    }
 }
 
 /// What a name in a layer asks for.

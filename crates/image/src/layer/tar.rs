@@ -10,8 +10,10 @@ use std::io::{self, BufRead};
 use super::{LayerError, MAX_PATH, to_path};
 
 const BLOCK: usize = 512;
-/// The most that a header may carry beside itself (long names, attributes), in bytes.
+/// The most that all headers of an entry may carry beside themselves (long names, attributes), in bytes.
 const MAX_EXTENSION: u64 = 4 << 20;
+/// The most extended attributes of an entry: their names must fit into 64 KiB.
+const MAX_XATTRS: usize = 256;
 /// The most pieces a sparse file may have.
 const MAX_PIECES: usize = 1 << 20;
 
@@ -93,6 +95,7 @@ impl<R: BufRead> Tar<R> {
         let mut extension = self.global.clone();
         let mut long_path = None;
         let mut long_link = None;
+        let mut room = MAX_EXTENSION;
         loop {
             let Some(block) = self.header()? else {
                 return Ok(None);
@@ -101,11 +104,11 @@ impl<R: BufRead> Tar<R> {
             let stored = header.number(124, 12).ok_or_else(|| self.bad("size"))?;
             match header.kind() {
                 b'x' => {
-                    let text = self.extension(stored)?;
+                    let text = self.extension(stored, &mut room)?;
                     extension.add(&text).ok_or_else(|| self.bad("pax record"))?;
                 }
                 b'g' => {
-                    let text = self.extension(stored)?;
+                    let text = self.extension(stored, &mut room)?;
                     let mut global = std::mem::take(&mut self.global);
                     let added = global.add(&text);
                     // Only these make sense for every entry, and Go takes no others.
@@ -120,8 +123,8 @@ impl<R: BufRead> Tar<R> {
                     extension.gid = extension.gid.or(global.gid);
                     extension.mtime = extension.mtime.or(global.mtime);
                 }
-                b'L' => long_path = Some(until_nul(&self.extension(stored)?).to_owned()),
-                b'K' => long_link = Some(until_nul(&self.extension(stored)?).to_owned()),
+                b'L' => long_path = Some(until_nul(&self.extension(stored, &mut room)?).to_owned()),
+                b'K' => long_link = Some(until_nul(&self.extension(stored, &mut room)?).to_owned()),
                 // The label of a volume.
                 b'V' => {
                     self.expect(stored)?;
@@ -315,11 +318,11 @@ impl<R: BufRead> Tar<R> {
         Ok(Some(block))
     }
 
-    /// Reads the data of an extension header.
-    fn extension(&mut self, size: u64) -> Result<Vec<u8>, LayerError> {
-        if size > MAX_EXTENSION {
-            return Err(self.bad("size of an extension"));
-        }
+    /// Reads the data of an extension header; `room` is what the entry's may still hold.
+    fn extension(&mut self, size: u64, room: &mut u64) -> Result<Vec<u8>, LayerError> {
+        *room = room
+            .checked_sub(size)
+            .ok_or_else(|| self.bad("size of an extension"))?;
         self.expect(size)?;
         let mut out = Vec::with_capacity(size as usize);
         loop {
@@ -556,6 +559,9 @@ impl Extension {
                 _ => {
                     if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                         self.xattrs.retain(|(other, _)| other != name);
+                        if self.xattrs.len() == MAX_XATTRS {
+                            return None;
+                        }
                         if !value.is_empty() {
                             self.xattrs.push((name.to_owned(), value.to_owned()));
                         }

@@ -11,6 +11,7 @@
 //! `trusted.overlay.opaque` too where that is allowed, for other mounts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -23,7 +24,7 @@ use rustix::io::Errno;
 
 use super::stream::{LayerDigests, LayerStream};
 use super::tar::{Entry, Kind, Tar};
-use super::{LayerError, Limits, Name, keeps_xattr, to_path};
+use super::{LayerError, Limits, MAX_TREE, Name, keeps_xattr, to_path};
 
 /// Who owns the files that are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub fn unpack(
         root: Rc::new(root),
         open: HashMap::new(),
         folders: BTreeMap::from([(Vec::new(), IMPLICIT)]),
+        bytes: 0,
         owners,
     };
     let mut tar = Tar::new(layer);
@@ -66,6 +68,9 @@ pub fn unpack(
             return Err(LayerError::Entries(limits.entries));
         }
         unpacker.add(&entry, &mut tar)?;
+        if unpacker.bytes > MAX_TREE {
+            return Err(LayerError::Names);
+        }
     }
     unpacker.finish_folders()?;
     tar.finish()?.finish()
@@ -95,12 +100,16 @@ struct Unpacker {
     open: HashMap<Vec<u8>, Rc<OwnedFd>>,
     /// Mode and times of folders, set when nothing is made in them any more.
     folders: BTreeMap<Vec<u8>, (u32, Timestamps)>,
+    /// The memory that their names take, in bytes.
+    bytes: u64,
     owners: Owners,
 }
 
 impl Unpacker {
     fn add(&mut self, entry: &Entry, tar: &mut Tar<LayerStream>) -> Result<(), LayerError> {
         let parts = match Name::read(&entry.path)? {
+            // Not even the folder that it would be in is made.
+            Name::Entry(_) if entry.kind == Kind::Device => return Ok(()),
             Name::Entry(parts) => parts,
             Name::Ignored => return Ok(()),
             Name::Opaque(parts) => {
@@ -111,7 +120,11 @@ impl Unpacker {
                 let Some((&name, parents)) = parts.split_last() else {
                     return Ok(());
                 };
-                let parent = self.folder(parents, &entry.path)?;
+                let parent = match self.folder(parents, &entry.path) {
+                    // Where there is no folder nothing is to be hidden.
+                    Err(LayerError::NotAFolder(_)) => return Ok(()),
+                    parent => parent?,
+                };
                 return whiteout(&parent, name).map_err(|errno| make_error(&entry.path, errno));
             }
         };
@@ -139,7 +152,7 @@ impl Unpacker {
                     0,
                 )
             }),
-            Kind::Device => return Ok(()),
+            Kind::Device => Ok(()),
         };
         made.and_then(|()| self.settle_at(&parent, name, entry))
             .map_err(|errno| make_error(&entry.path, errno))
@@ -189,7 +202,7 @@ impl Unpacker {
             rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
         }
         rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
-        self.folders.insert(path.to_owned(), IMPLICIT);
+        self.keep(path.to_owned(), IMPLICIT);
         if hides {
             // It must go on hiding what the whiteout hid.
             let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
@@ -346,8 +359,15 @@ impl Unpacker {
             self.set_xattrs(fd, entry)
         };
         settle().map_err(|errno| make_error(&entry.path, errno))?;
-        self.folders.insert(path, (entry.mode, times(entry)));
+        self.keep(path, (entry.mode, times(entry)));
         Ok(())
+    }
+
+    fn keep(&mut self, path: Vec<u8>, what: (u32, Timestamps)) {
+        let bytes = path.len() as u64 + 100;
+        if self.folders.insert(path, what).is_none() {
+            self.bytes += bytes;
+        }
     }
 
     fn hard_link(
@@ -493,41 +513,66 @@ fn mark_opaque(folder: &OwnedFd) -> rustix::io::Result<()> {
 }
 
 /// Removes what has a name, with all that is in it, and follows no link.
+///
+/// However deep that is: links let an archive make folders deeper than any
+/// name is long, so one folder is open at a time and the way back is `..`.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    let Some(mut here) = remove_one(parent, name)? else {
+        return Ok(());
+    };
+    let mut way = vec![(CString::new(name).map_err(|_| Errno::INVAL)?, names(&here)?)];
+    loop {
+        let Some((_, left)) = way.last_mut() else {
+            return Ok(());
+        };
+        if let Some(next) = left.pop() {
+            if let Some(folder) = remove_one(here.as_fd(), next.to_bytes())? {
+                here = folder;
+                way.push((next, names(&here)?));
+            }
+            continue;
+        }
+        let done = way.pop().map(|(name, _)| name).unwrap_or_default();
+        if way.is_empty() {
+            return rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+        }
+        here = rustix::fs::openat(&here, "..", OPEN_FOLDER, Mode::empty())?;
+        rustix::fs::unlinkat(&here, done, AtFlags::REMOVEDIR)?;
+    }
+}
+
+/// Removes what is no folder, and opens what is one so that it can be emptied.
+fn remove_one(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => {}
-        other => return other,
+        other => return other.map(|()| None),
     }
     let flags = OPEN_FOLDER | OFlags::NOFOLLOW;
-    let folder = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+    let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
+    let folder = match open() {
         Err(Errno::ACCESS) => {
             // One's own folder that one may not read.
             rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            rustix::fs::openat(parent, name, flags, Mode::empty())?
+            open()?
         }
         other => other?,
     };
-    // The names are gathered first: removing while reading may skip some.
+    // It may be one's own without the right to change it; if it is not, emptying it says so.
+    let _ = rustix::fs::fchmod(&folder, Mode::RWXU);
+    Ok(Some(folder))
+}
+
+/// Gathers what is in a folder: removing while reading may skip some.
+fn names(folder: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(&folder)? {
+    for entry in rustix::fs::Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
             names.push(name.to_owned());
         }
     }
-    let mut writable = false;
-    for name in names {
-        match remove(folder.as_fd(), name.to_bytes()) {
-            Err(Errno::ACCESS) if !writable => {
-                rustix::fs::fchmod(&folder, Mode::RWXU)?;
-                writable = true;
-                remove(folder.as_fd(), name.to_bytes())?;
-            }
-            other => other?,
-        }
-    }
-    rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+    Ok(names)
 }
 
 fn times(entry: &Entry) -> Timestamps {

@@ -258,10 +258,14 @@ impl AuthFile {
             Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
             Err(e) => return Err(AuthError::io("read", path)(e)),
         };
+        Self::parse(path, &bytes)
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, AuthError> {
         let json = if bytes.trim_ascii().is_empty() {
             Map::new()
         } else {
-            serde_json::from_slice(&bytes).map_err(|source| AuthError::Malformed {
+            serde_json::from_slice(bytes).map_err(|source| AuthError::Malformed {
                 path: path.to_owned(),
                 source,
             })?
@@ -381,6 +385,16 @@ impl AuthFile {
                 user: user.to_owned(),
                 password: password.to_owned(),
             }))
+    }
+}
+
+/// As [`super::fuzz::credentials`].
+pub(super) fn fuzz(bytes: &[u8], registry: &str, repository: &str) {
+    if let Ok(mut file) = AuthFile::parse(Path::new("config.json"), bytes) {
+        let _ = file.helper(registry);
+        file.json.remove("credHelpers");
+        file.json.remove("credsStore");
+        let _ = file.find(registry, repository);
     }
 }
 

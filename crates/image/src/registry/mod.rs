@@ -17,6 +17,7 @@ pub mod config;
 mod dns;
 mod error;
 mod fetch;
+pub(crate) mod fuzz;
 mod manifest;
 mod platform;
 mod pull;

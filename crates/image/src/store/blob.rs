@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 
 use super::{MAX_DOCUMENT, Store, StoreError, flock, open_lock, unique_name};
 use crate::digest::{Digest, Hasher};
-use crate::failpoint;
+use hyperion_sys::failpoint;
 
 /// What the wait for a blob ends in.
 #[derive(Debug)]

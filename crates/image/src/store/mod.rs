@@ -44,7 +44,7 @@ pub use refs::Reference;
 pub use rootfs::{Lease, Root, RootForm, RootPolicy, RootfsError, parallel_filesystem};
 
 use crate::digest::Digest;
-use crate::failpoint;
+use hyperion_sys::failpoint;
 
 /// The largest manifest or config that is read into memory, in bytes.
 pub const MAX_DOCUMENT: u64 = 16 << 20;

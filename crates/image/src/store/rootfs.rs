@@ -11,11 +11,11 @@ use thiserror::Error;
 
 use super::{ImageRecord, LayerRecord, Store, StoreError, flock, open_lock};
 use crate::digest::Digest;
-use crate::failpoint;
 use crate::layer::erofs::Builder;
 use crate::layer::stream::LayerDigests;
 use crate::layer::unpack::{self, Owners};
 use crate::layer::{LayerError, LayerStream, Limits};
+use hyperion_sys::failpoint;
 
 /// Why an image did not become a root file system.
 #[derive(Debug, Error)]

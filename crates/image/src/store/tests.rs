@@ -272,7 +272,7 @@ fn work() -> bool {
         return false;
     };
     let words: Vec<&str> = text.lines().collect();
-    crate::failpoint::arm(words.get(2).copied().unwrap_or_default());
+    hyperion_sys::failpoint::arm(words.get(2).copied().unwrap_or_default());
     let store = Store::open(Path::new(words[1])).expect("opened");
     match words[0] {
         "tag" => {

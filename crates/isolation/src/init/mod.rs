@@ -7,7 +7,7 @@
 mod files;
 mod shim;
 mod spawn;
-mod users;
+pub(crate) mod users;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;

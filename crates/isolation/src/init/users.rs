@@ -52,7 +52,7 @@ impl<'a> User<'a> {
     }
 }
 
-fn find(text: &str, passwd: &str, group: &str) -> Option<UserSpec> {
+pub(crate) fn find(text: &str, passwd: &str, group: &str) -> Option<UserSpec> {
     let (user, wanted_group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),

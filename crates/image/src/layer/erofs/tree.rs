@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::layer::tar::Entry;
-use crate::layer::{LayerError, components, keeps_xattr, to_path};
+use crate::layer::{LayerError, MAX_TREE, components, keeps_xattr, to_path};
 
 /// The most links that are followed in one name, as in Linux.
 const MAX_LINKS: usize = 40;
-/// The most names in a tree: each takes about 200 bytes of memory.
-const MAX_NODES: usize = 20_000_000;
+/// What a node takes of memory beside its name and content, in bytes.
+const NODE: u64 = 200;
 
 /// Which node.
 pub(super) type NodeId = usize;
@@ -24,6 +24,8 @@ pub(super) struct Node {
     pub(super) links: u32,
     /// The last layer that had something to say of it or of what is in it.
     layer: u32,
+    /// The last layer since which nothing older is in it.
+    cleared: u32,
 }
 
 /// What an inode says besides its content.
@@ -34,6 +36,14 @@ pub(super) struct Meta {
     pub(super) gid: u32,
     pub(super) mtime: (i64, u32),
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Meta {
+    /// The bytes of its attributes.
+    fn size(&self) -> usize {
+        let one = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len();
+        self.xattrs.iter().map(one).sum()
+    }
 }
 
 /// What a node is.
@@ -57,6 +67,8 @@ pub(super) enum Content {
 pub(super) struct Tree {
     pub(super) nodes: Vec<Node>,
     layer: u32,
+    /// The memory that all of it takes, about.
+    bytes: u64,
 }
 
 impl Tree {
@@ -66,10 +78,12 @@ impl Tree {
             meta: implicit(),
             links: 1,
             layer: 0,
+            cleared: 0,
         };
         Self {
             nodes: vec![root],
             layer: 0,
+            bytes: 0,
         }
     }
 
@@ -125,11 +139,12 @@ impl Tree {
             && let Some(old) = self.lookup(parent, name)
             && self.children(old).is_some()
         {
+            self.charge(meta.size())?;
             self.nodes[old].meta = meta;
             self.nodes[old].layer = self.layer;
             return Ok(());
         }
-        let node = self.push(content, meta)?;
+        let node = self.push(content, meta, name)?;
         self.put(parent, name, node);
         Ok(())
     }
@@ -152,6 +167,7 @@ impl Tree {
         if self.lookup(parent, name) == Some(node) {
             return Ok(());
         }
+        self.charge(name.len())?;
         self.nodes[node].links += 1;
         self.nodes[node].layer = self.layer;
         self.put(parent, name, node);
@@ -186,9 +202,13 @@ impl Tree {
     }
 
     fn drop_lower(&mut self, folder: NodeId) {
+        let layer = self.layer;
         let mut todo = vec![folder];
         while let Some(folder) = todo.pop() {
-            let layer = self.layer;
+            // A layer that says it again and again must not have all gone through each time.
+            if std::mem::replace(&mut self.nodes[folder].cleared, layer) == layer {
+                continue;
+            }
             let Some(children) = self.children(folder) else {
                 continue;
             };
@@ -203,88 +223,76 @@ impl Tree {
         }
     }
 
-    /// Finds a folder by its name, through links, and makes what is missing.
-    /// All folders on the way count as changed by this layer.
+    /// Finds a folder by its name, through links, and makes what is missing,
+    /// but nothing where a link leads. All folders on the way count as changed
+    /// by this layer.
     fn make_folder(&mut self, parts: &[&[u8]], path: &[u8]) -> Result<NodeId, LayerError> {
         let refused = || LayerError::NotAFolder(to_path(path));
-        let mut way = vec![ROOT];
-        let mut todo: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
-        let mut links = 0;
-        while let Some(part) = todo.pop() {
-            let here = *way.last().unwrap_or(&ROOT);
-            if part == b".." {
-                if way.len() > 1 {
-                    way.pop();
-                }
-                continue;
-            }
+        let mut way = Way::new(parts);
+        while let Some((part, linked)) = way.next() {
+            let here = way.here();
             let Some(next) = self.lookup(here, &part) else {
-                let node = self.push(Content::Folder(BTreeMap::new()), implicit())?;
+                if linked {
+                    return Err(refused());
+                }
+                let node = self.push(Content::Folder(BTreeMap::new()), implicit(), &part)?;
                 self.put(here, &part, node);
-                way.push(node);
+                way.folders.push(node);
                 continue;
             };
             match &self.nodes[next].content {
                 Content::Folder(_) => {
                     self.nodes[next].layer = self.layer;
-                    way.push(next);
+                    way.folders.push(next);
                 }
-                Content::Symlink(target) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(refused());
-                    }
-                    follow(target, &mut way, &mut todo);
-                }
+                Content::Symlink(target) => way.follow(target).ok_or_else(refused)?,
                 _ => return Err(refused()),
             }
         }
-        Ok(*way.last().unwrap_or(&ROOT))
+        Ok(way.here())
     }
 
     /// Finds a folder by its name, through links.
     fn find(&self, parts: &[&[u8]]) -> Option<NodeId> {
-        let mut way = vec![ROOT];
-        let mut todo: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
-        let mut links = 0;
-        while let Some(part) = todo.pop() {
-            if part == b".." {
-                if way.len() > 1 {
-                    way.pop();
-                }
-                continue;
-            }
-            let next = self.lookup(*way.last()?, &part)?;
+        let mut way = Way::new(parts);
+        while let Some((part, _)) = way.next() {
+            let next = self.lookup(way.here(), &part)?;
             match &self.nodes[next].content {
-                Content::Folder(_) => way.push(next),
-                Content::Symlink(target) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return None;
-                    }
-                    follow(target, &mut way, &mut todo);
-                }
+                Content::Folder(_) => way.folders.push(next),
+                Content::Symlink(target) => way.follow(target)?,
                 _ => return None,
             }
         }
-        way.last().copied()
+        Some(way.here())
     }
 
     fn lookup(&self, folder: NodeId, name: &[u8]) -> Option<NodeId> {
         self.children(folder)?.get(name).copied()
     }
 
-    fn push(&mut self, content: Content, meta: Meta) -> Result<NodeId, LayerError> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(LayerError::Entries(MAX_NODES as u64));
-        }
+    fn push(&mut self, content: Content, meta: Meta, name: &[u8]) -> Result<NodeId, LayerError> {
+        let own = match &content {
+            Content::Small(bytes) | Content::Symlink(bytes) => bytes.len(),
+            _ => 0,
+        };
+        self.charge(name.len() + own + meta.size())?;
         self.nodes.push(Node {
             content,
             meta,
             links: 1,
             layer: self.layer,
+            cleared: self.layer,
         });
         Ok(self.nodes.len() - 1)
+    }
+
+    /// Counts what is kept in memory.
+    fn charge(&mut self, bytes: usize) -> Result<(), LayerError> {
+        self.bytes += NODE + bytes as u64;
+        match self.bytes {
+            0..=MAX_TREE => Ok(()),
+            _ => Err(LayerError::Names),
+        }
     }
 
     fn put(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
@@ -316,14 +324,51 @@ impl Tree {
     }
 }
 
-/// Puts a link's target in place of its name.
-fn follow(target: &[u8], way: &mut Vec<NodeId>, todo: &mut Vec<Vec<u8>>) {
-    if target.starts_with(b"/") {
-        way.truncate(1);
+/// A name that is being walked, folder by folder.
+struct Way {
+    folders: Vec<NodeId>,
+    /// What is left of the name, the next part last, and whether a link brought it.
+    todo: Vec<(Vec<u8>, bool)>,
+    links: usize,
+}
+
+impl Way {
+    fn new(parts: &[&[u8]]) -> Self {
+        Self {
+            folders: vec![ROOT],
+            todo: parts.iter().rev().map(|p| (p.to_vec(), false)).collect(),
+            links: 0,
+        }
     }
-    let parts = target.split(|&b| b == b'/');
-    let parts: Vec<_> = parts.filter(|p| !matches!(*p, b"" | b".")).collect();
-    todo.extend(parts.into_iter().rev().map(<[u8]>::to_vec));
+
+    fn here(&self) -> NodeId {
+        *self.folders.last().unwrap_or(&ROOT)
+    }
+
+    /// Gives the next part to look up, and whether a link brought it.
+    fn next(&mut self) -> Option<(Vec<u8>, bool)> {
+        loop {
+            let next = self.todo.pop()?;
+            if next.0 != b".." {
+                return Some(next);
+            }
+            if self.folders.len() > 1 {
+                self.folders.pop();
+            }
+        }
+    }
+
+    /// Puts a link's target in place of its name; nothing after too many links.
+    fn follow(&mut self, target: &[u8]) -> Option<()> {
+        self.links += 1;
+        if target.starts_with(b"/") {
+            self.folders.truncate(1);
+        }
+        let parts = target.rsplit(|&b| b == b'/');
+        let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
+        self.todo.extend(parts.map(|part| (part.to_vec(), true)));
+        (self.links <= MAX_LINKS).then_some(())
+    }
 }
 
 /// What a folder is that no layer describes.

@@ -1,0 +1,33 @@
+//! The targets, by what they read.
+
+mod images;
+mod layers;
+mod programs;
+mod words;
+
+use crate::Target;
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    layers::TAR,
+    layers::EROFS,
+    layers::LAYERS,
+    images::ARCHIVE,
+    images::LAYOUT,
+    images::MANIFEST,
+    images::CHALLENGE,
+    images::CREDENTIALS,
+    words::REFERENCE,
+    words::REGISTRIES,
+    programs::PMI,
+    programs::WIRE,
+    programs::PASSWD,
+    programs::ELF,
+    programs::COMMAND,
+    words::WORDS,
+];
+
+/// Texts as seeds.
+fn texts(all: &[&str]) -> Vec<Vec<u8>> {
+    all.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
