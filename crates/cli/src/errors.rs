@@ -345,6 +345,10 @@ fn hint_of_io(error: &std::io::Error) -> Option<String> {
             Some("the disk is full: `hyperion image prune` removes what nothing uses".to_owned())
         }
         std::io::ErrorKind::NotFound => Some("check the path".to_owned()),
+        std::io::ErrorKind::ReadOnlyFilesystem => Some(
+            "nothing can be written there: name another place, for images and jobs with --root or HYPERION_ROOT"
+                .to_owned(),
+        ),
         std::io::ErrorKind::PermissionDenied => {
             Some("check who may use the path, and the folders above it".to_owned())
         }

@@ -322,7 +322,63 @@ fn a_bootstrap_that_fails_names_nothing_and_says_why() {
         "{text}"
     );
     assert_eq!(ok(&home, &["image", "ls", "--output", "quiet"]), "");
-    ok(&home, &["image", "prune"]);
     let blobs = home.path().join("hyperion/images/blobs/sha256");
     assert_eq!(std::fs::read_dir(blobs).expect("a folder").count(), 0);
+}
+
+#[test]
+fn a_bootstrap_without_subordinate_ids_says_what_is_missing() {
+    let home = TestDir::new();
+    let script = "echo 'E: unable to pick chroot mode automatically' >&2; exit 25";
+    let out = bootstrap(&home, script, &["mpi"]);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(125));
+    assert!(
+        text.contains("error: mmdebstrap cannot make a root"),
+        "{text}"
+    );
+    assert!(
+        text.contains("hint: let root give you some: usermod"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_user_bootstraps_with_ranges_and_is_told_without() {
+    requires!(
+        "root",
+        "userns",
+        "command:mmdebstrap",
+        "user:hyperion-test",
+        "user:nobody",
+        "subuid:hyperion-test"
+    );
+    let home = TestDir::shared();
+    let as_user = |user: &str, words: &[&str]| {
+        let mut command = hyperion(home.path());
+        command
+            .env("HYPERION_ROOT", home.path().join(user))
+            .args(words);
+        // The real mmdebstrap chooses its mode, and gets no further: there is no such mirror.
+        command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        run_as(&mut command, user)
+            .output()
+            .expect("hyperion starts")
+    };
+    let words = [
+        "image",
+        "bootstrap",
+        "debian:bookworm",
+        "x",
+        "--mirror",
+        "file:///nowhere",
+    ];
+    let told = String::from_utf8(as_user("nobody", &words).stderr).expect("text");
+    assert!(
+        told.contains("error: mmdebstrap cannot make a root"),
+        "{told}"
+    );
+    let told = String::from_utf8(as_user("hyperion-test", &words).stderr).expect("text");
+    assert!(told.contains("unshare"), "{told}");
+    assert!(told.contains("error: mmdebstrap failed"), "{told}");
 }

@@ -23,11 +23,12 @@ fn prepare() {
     for (at, seed) in target.inputs().iter().enumerate() {
         std::fs::write(folder.join(format!("seed-{at:03}")), seed).expect("a seed is written");
     }
-    let words: String = target
-        .words
-        .iter()
-        .map(|word| format!("\"{}\"\n", word.replace('\\', "\\\\").replace('"', "\\\"")))
-        .collect();
+    let escape = |byte: u8| match byte {
+        b'"' | b'\\' | 0..0x20 | 0x7f.. => format!("\\x{byte:02x}"),
+        byte => char::from(byte).to_string(),
+    };
+    let line = |word: &&str| format!("\"{}\"\n", word.bytes().map(escape).collect::<String>());
+    let words: String = target.words.iter().map(line).collect();
     std::fs::write(folder.with_extension("words"), words).expect("the words are written");
 }
 

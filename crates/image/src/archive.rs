@@ -5,6 +5,7 @@
 //! finds what it looks for. Formats: the image-layout part of the OCI image
 //! specification, and docker's image specification 1.2.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
@@ -281,6 +282,8 @@ struct Contents<'a> {
     /// What the source is called, for messages.
     path: &'a Path,
     found: Found,
+    /// What was put into the store, or begun.
+    brought: RefCell<Vec<Digest>>,
 }
 
 enum Found {
@@ -299,8 +302,9 @@ enum Found {
 /// that lies about a digest only lacks that blob.
 ///
 /// # Errors
-/// What is wrong with the archive; blobs of it that are of no use stay until
-/// the store is pruned.
+/// What is wrong with the archive; images before the one that failed are kept,
+/// and nothing else of it, unless another process is adding something: then
+/// the next prune removes it.
 pub fn load(store: &Store, path: &Path, name: Option<&str>) -> Result<Vec<Loaded>, ArchiveError> {
     let failed = |source| ArchiveError::Io {
         what: "open",
@@ -308,13 +312,16 @@ pub fn load(store: &Store, path: &Path, name: Option<&str>) -> Result<Vec<Loaded
         source,
     };
     if std::fs::metadata(path).map_err(failed)?.is_dir() {
-        let _adding = store.adding()?;
+        let adding = store.adding()?;
         let contents = Contents {
             store,
             path,
             found: Found::Folder,
+            brought: RefCell::default(),
         };
-        return contents.load(name);
+        let loaded = contents.load(name);
+        store.release(adding, &contents.brought.into_inner());
+        return loaded;
     }
     load_stream(store, File::open(path).map_err(failed)?, path, name)
 }
@@ -330,11 +337,25 @@ pub fn load_stream(
     path: &Path,
     name: Option<&str>,
 ) -> Result<Vec<Loaded>, ArchiveError> {
+    let adding = store.adding()?;
+    let mut brought = Vec::new();
+    let loaded = load_archive(store, input, path, name, &mut brought);
+    // The archive's own index is no part of an image.
+    store.release(adding, &brought);
+    loaded
+}
+
+fn load_archive(
+    store: &Store,
+    input: File,
+    path: &Path,
+    name: Option<&str>,
+    brought: &mut Vec<Digest>,
+) -> Result<Vec<Loaded>, ArchiveError> {
     let damaged = |source| ArchiveError::Damaged {
         path: path.to_owned(),
         source,
     };
-    let _adding = store.adding()?;
     let stream = LayerStream::new(input, &Limits::default()).map_err(damaged)?;
     let mut tar = Tar::new(stream);
     let mut files = HashMap::new();
@@ -349,7 +370,9 @@ pub fn load_stream(
         let name = tidy(&entry.path);
         match entry.kind {
             Kind::File => {
-                files.insert(name, keep(store, &entry, &mut tar, path)?);
+                let digest = keep(store, &entry, &mut tar, path)?;
+                brought.push(digest);
+                files.insert(name, digest);
             }
             // Old docker archives share layers by links to one another's folders.
             Kind::Symlink | Kind::HardLink => {
@@ -368,8 +391,11 @@ pub fn load_stream(
         store,
         path,
         found: Found::Archive { files, links },
+        brought: RefCell::default(),
     };
-    contents.load(name)
+    let loaded = contents.load(name);
+    brought.append(contents.brought.borrow_mut().as_mut());
+    loaded
 }
 
 /// Puts a file of an archive into the store.
@@ -537,6 +563,7 @@ impl Contents<'_> {
                 false => Err(self.missing(&name)),
             };
         }
+        self.brought.borrow_mut().push(*digest);
         match self.store.lock_blob(digest, Some(descriptor.size))? {
             BlobLock::Present => Ok(()),
             BlobLock::Partial(mut blob) => {
@@ -549,7 +576,7 @@ impl Contents<'_> {
                     Err(source) => return Err(self.unreadable(path, source)),
                 };
                 blob.restart()?;
-                io::copy(&mut from, &mut blob).map_err(|e| self.unreadable(path, e))?;
+                io::copy(&mut from, &mut blob).map_err(|e| self.uncopied(path, e))?;
                 Ok(blob.commit()?)
             }
         }
@@ -577,6 +604,7 @@ impl Contents<'_> {
             size: self.store.blob_size(&config)?,
         };
         let digest = self.store.put_manifest(config, layers)?;
+        self.brought.borrow_mut().push(digest);
         let mut names = image.repo_tags.clone().unwrap_or_default();
         if names.is_empty() {
             let name = name.ok_or_else(|| ArchiveError::NoName(self.path.to_owned()))?;
@@ -627,6 +655,16 @@ impl Contents<'_> {
             path: self.path.to_owned(),
             name: name.to_owned(),
         }
+    }
+
+    /// One of reading and writing failed: a full disk can only be the latter.
+    fn uncopied(&self, path: PathBuf, source: io::Error) -> ArchiveError {
+        use io::ErrorKind as K;
+        let what = match source.kind() {
+            K::StorageFull | K::QuotaExceeded | K::FileTooLarge => "store",
+            _ => "read",
+        };
+        ArchiveError::Io { what, path, source }
     }
 
     fn unreadable(&self, path: PathBuf, source: io::Error) -> ArchiveError {

@@ -17,6 +17,9 @@ use crate::store::{NewImage, RuntimeConfig, Store, StoreError};
 /// The label by which an image made before is found again.
 const LABEL: &str = "org.hyperion.bootstrap";
 
+/// What mmdebstrap says where it is neither root nor can become it in a user namespace.
+const NO_MODE: &str = "unable to pick chroot mode";
+
 /// Why no image was made.
 #[derive(Debug, Error)]
 pub enum BootstrapError {
@@ -32,6 +35,9 @@ pub enum BootstrapError {
     /// The program could not be started.
     #[error("cannot start mmdebstrap")]
     Start(#[source] std::io::Error),
+    /// A user without ranges of subordinate ids called it, who can own no root.
+    #[error("mmdebstrap cannot make a root: this user has no subordinate ids to own its files")]
+    NoIds,
     /// The program failed.
     #[error("mmdebstrap failed ({status}): {reason}")]
     Failed {
@@ -98,7 +104,7 @@ pub fn bootstrap(
         }
     }
     check_name(name)?;
-    let _adding = store.adding()?;
+    let adding = store.adding()?;
     let mut include = wanted.include.clone();
     include.sort();
     include.dedup();
@@ -160,6 +166,13 @@ pub fn bootstrap(
     });
     let status = child.wait().map_err(BootstrapError::Start)?;
     if !status.success() {
+        if let Ok(Ok(layer)) = layer {
+            store.release(adding, &[layer.blob.digest]);
+        }
+        // It has no code of its own for this.
+        if reason.as_deref().is_some_and(|r| r.starts_with(NO_MODE)) {
+            return Err(BootstrapError::NoIds);
+        }
         let reason = reason.unwrap_or_else(|| "it does not say why".to_owned());
         return Err(BootstrapError::Failed { status, reason });
     }
@@ -169,7 +182,7 @@ pub fn bootstrap(
         Err(panic) => std::panic::resume_unwind(panic),
     };
     Ok(Bootstrapped {
-        digest: name_layer(store, layer, name, &new)?,
+        digest: name_layer(store, adding, layer, name, &new)?,
         cached: false,
     })
 }

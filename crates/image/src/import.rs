@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::layer::pack::{Compression, LayerWriter, PackError, pack};
 use crate::layer::tar::Tar;
 use crate::layer::{LayerError, LayerStream, Limits, Name};
-use crate::store::{Descriptor, LayerRecord, NewBlob, NewImage, Store, StoreError};
+use crate::store::{Adding, Descriptor, LayerRecord, NewBlob, NewImage, Store, StoreError};
 
 /// Why something did not become an image.
 #[derive(Debug, Error)]
@@ -60,7 +60,7 @@ pub fn import(
     compression: Compression,
     latest: Option<i64>,
 ) -> Result<Digest, ImportError> {
-    let _adding = store.adding()?;
+    let adding = store.adding()?;
     check_name(name)?;
     let open = |error| ImportError::Open {
         path: source.to_owned(),
@@ -73,7 +73,7 @@ pub fn import(
         let file = File::open(source).map_err(open)?;
         store_archive(store, file, source, compression)?
     };
-    Ok(name_layer(store, layer, name, new)?)
+    Ok(name_layer(store, adding, layer, name, new)?)
 }
 
 /// Makes an image of an archive that is read from an open file or pipe; `path`
@@ -89,10 +89,10 @@ pub fn import_stream(
     new: &NewImage,
     compression: Compression,
 ) -> Result<Digest, ImportError> {
-    let _adding = store.adding()?;
+    let adding = store.adding()?;
     check_name(name)?;
     let layer = store_archive(store, input, path, compression)?;
-    Ok(name_layer(store, layer, name, new)?)
+    Ok(name_layer(store, adding, layer, name, new)?)
 }
 
 /// Says that a name cannot be given before there was work for it.
@@ -137,16 +137,21 @@ pub(crate) fn store_archive(
     }
 }
 
-/// Makes an image of one layer and names it.
+/// Makes an image of one layer and names it; a layer without an image goes.
 pub(crate) fn name_layer(
     store: &Store,
+    adding: Adding,
     layer: LayerRecord,
     name: &str,
     new: &NewImage,
 ) -> Result<Digest, StoreError> {
-    let image = store.assemble(&[layer], new)?;
-    store.tag(name, &image)?;
-    Ok(image)
+    let brought = layer.blob.digest;
+    let image = store.assemble(&[layer], new);
+    let named = image.and_then(|image| store.tag(name, &image).map(|_| image));
+    if named.is_err() {
+        store.release(adding, &[brought]);
+    }
+    named
 }
 
 fn start(store: &Store, compression: Compression) -> Result<LayerWriter<NewBlob>, ImportError> {

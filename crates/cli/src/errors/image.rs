@@ -1,6 +1,7 @@
 //! Classes and hints for errors of images and their store.
 
 use std::error::Error;
+use std::io::ErrorKind;
 
 use hyperion_image::archive::ArchiveError;
 use hyperion_image::bootstrap::BootstrapError;
@@ -83,8 +84,20 @@ fn of_rootfs(error: &RootfsError) -> Option<Told> {
     }
 }
 
+/// What nobody here can mend.
+const BROKEN: &str = "the image is broken: bring it again, or ask who made it";
+
 fn of_layer(error: &LayerError) -> Option<Told> {
     match error {
+        // What a decompressor says of what it cannot read, and not the disk.
+        LayerError::Read(source)
+            if matches!(
+                source.kind(),
+                ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof
+            ) =>
+        {
+            told(Class::User, BROKEN)
+        }
         // The disk or a permission: the cause says which.
         LayerError::Make { .. } | LayerError::Read(_) => None,
         LayerError::WrongBlob { .. } => told(
@@ -95,12 +108,15 @@ fn of_layer(error: &LayerError) -> Option<Told> {
             Class::User,
             "the image tries to write outside its root: do not trust it",
         ),
-        _ => told(Class::User, "the image is broken: ask who made it"),
+        _ => told(Class::User, BROKEN),
     }
 }
 
 fn of_archive(error: &ArchiveError) -> Option<Told> {
     match error {
+        ArchiveError::Store(StoreError::WrongDigest { .. } | StoreError::WrongSize { .. }) => {
+            told(Class::User, BROKEN)
+        }
         ArchiveError::Store(error) => of_store(error),
         ArchiveError::Io { .. } => None,
         ArchiveError::NoName(_) => told(Class::User, "give it one with --name"),
@@ -135,6 +151,11 @@ fn of_bootstrap(error: &BootstrapError) -> Option<Told> {
         BootstrapError::NoProgram => told(
             Class::Unavailable,
             "install it: apt-get install mmdebstrap (Debian, Ubuntu), dnf install mmdebstrap (Fedora)",
+        ),
+        BootstrapError::NoIds => told(
+            Class::Denied,
+            "let root give you some: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER, \
+             with the package uidmap; or make the image elsewhere, then `hyperion image save` there and `load` here",
         ),
         BootstrapError::Failed { .. } => told(
             Class::Unavailable,

@@ -73,7 +73,7 @@ pub(super) const LAYERS: Target = Target {
 };
 
 const TAR_WORDS: &[&str] = &[
-    "ustar\\x00",
+    "ustar\0",
     "ustar  ",
     "SCHILY.xattr.user.x=",
     "SCHILY.xattr.security.capability=",

@@ -17,7 +17,7 @@ pub(crate) mod testing;
 pub mod unpack;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -32,13 +32,13 @@ pub enum LayerError {
     #[error("the layer cannot be read")]
     Read(#[source] io::Error),
     /// The archive ends in the middle of an entry.
-    #[error("the archive is cut off after {after:?}")]
+    #[error("the archive is cut off {}", place(after))]
     Truncated {
         /// The last entry begun.
         after: PathBuf,
     },
     /// A header makes no sense.
-    #[error("the archive has a bad header after {after:?}: {what}")]
+    #[error("the archive has a bad header {}: {what}", place(after))]
     Header {
         /// The last entry begun.
         after: PathBuf,
@@ -114,6 +114,14 @@ pub enum LayerError {
         /// What there was.
         actual: Digest,
     },
+}
+
+/// Where in an archive something is wrong.
+fn place(after: &Path) -> String {
+    match after.as_os_str().is_empty() {
+        true => "at its beginning".to_owned(),
+        false => format!("after {after:?}"),
+    }
 }
 
 /// The longest name of an entry: Linux's own limit, in bytes.

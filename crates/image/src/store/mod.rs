@@ -41,7 +41,9 @@ pub(crate) use image::Manifest;
 pub use image::{Descriptor, HistoryEntry, ImageRecord, LayerRecord, RuntimeConfig};
 pub use prune::Pruned;
 pub use refs::Reference;
-pub use rootfs::{Lease, Root, RootForm, RootPolicy, RootfsError, parallel_filesystem};
+pub use rootfs::{
+    Lease, Root, RootForm, RootPolicy, RootfsError, has_mountable_files, parallel_filesystem,
+};
 
 use crate::digest::Digest;
 use hyperion_sys::failpoint;

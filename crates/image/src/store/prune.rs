@@ -9,7 +9,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::rootfs::{OWNED_BY_CALLER, remove_all};
-use super::{ImageRecord, Store, StoreError, open_lock};
+use super::{Adding, ImageRecord, Store, StoreError, open_lock};
 use crate::digest::Digest;
 
 /// What was removed.
@@ -130,11 +130,7 @@ impl Store {
                 Claim::Gone => {}
             }
         }
-        // A name whose record was lost keeps its image all the same.
-        for digest in &named {
-            self.record(digest)?;
-        }
-        let live = self.live()?;
+        let live = self.needed()?;
         let keeps = |set: &HashSet<Digest>, name: &str| {
             let hex = name.strip_suffix(OWNED_BY_CALLER).unwrap_or(name);
             Digest::from_hex(hex).is_some_and(|digest| set.contains(&digest))
@@ -145,6 +141,22 @@ impl Store {
         self.sweep("partial", &mut pruned, |_| false)?;
         self.sweep("tmp", &mut pruned, |_| false)?;
         Ok(pruned)
+    }
+
+    /// Ends an addition, and removes what it brought that no image needs.
+    ///
+    /// While others are adding too nobody can say what is unused: then it stays
+    /// for the next prune, as does what cannot be removed.
+    pub(crate) fn release(&self, adding: Adding, brought: &[Digest]) {
+        drop(adding);
+        let Ok(_lock) = self.removing() else { return };
+        let Ok(live) = self.needed() else { return };
+        for digest in brought.iter().filter(|d| !live.blobs.contains(d)) {
+            let partial = self.dir.join("partial").join(digest.hex());
+            for path in [self.blob_path(digest), partial] {
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
 
     fn take_names(&self, names: Vec<String>, pruned: &mut Pruned) -> Result<(), StoreError> {
@@ -170,6 +182,15 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Gathers what all images need.
+    fn needed(&self) -> Result<Live, StoreError> {
+        // A name whose record was lost keeps its image all the same.
+        for named in self.list()? {
+            self.record(&named.digest)?;
+        }
+        self.live()
     }
 
     /// Gathers what the images need that have a record.

@@ -351,6 +351,17 @@ pub(super) fn remove_all(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Says whether an EROFS file below `path` can be mounted without a loop device.
+///
+/// The kernel reads such a file through the page cache of its file system;
+/// these two have none of their own to offer.
+pub fn has_mountable_files(path: &Path) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const OVERLAY: u64 = 0x794c_7630;
+    let kind = rustix::fs::statfs(path).map(|found| found.f_type as u64);
+    !matches!(kind, Ok(TMPFS | OVERLAY))
+}
+
 /// Names the file system that `path` lies on when it is shared by a cluster:
 /// there one file is fine and ten thousand small ones are not.
 ///

@@ -41,7 +41,7 @@ pub(super) fn find(
     } else {
         Owners::Keep
     };
-    let policy = RootPolicy::new(can_mount_files(), owners);
+    let policy = RootPolicy::new(can_mount_files(store.dir()), owners);
     if matches!(userns, UsernsMode::Subordinate { .. }) && !store.is_prepared(&record, &policy) {
         // Files get their owners only from inside a user namespace that has them.
         let prepare = || {
@@ -57,8 +57,8 @@ pub(super) fn find(
     Ok((Some(record), root.source, Some(root.lease.into())))
 }
 
-/// Tells whether this process can mount an EROFS file without a loop device.
-fn can_mount_files() -> bool {
+/// Tells whether this process can mount an EROFS file of a store without a loop device.
+fn can_mount_files(store: &Path) -> bool {
     let since = |major: u32, minor: u32| {
         let release = rustix::system::uname();
         let text = release.release().to_string_lossy().into_owned();
@@ -71,5 +71,8 @@ fn can_mount_files() -> bool {
         let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         text.lines().any(|l| l.trim() == "erofs")
     };
-    rustix::process::geteuid().is_root() && since(6, 12) && known()
+    rustix::process::geteuid().is_root()
+        && since(6, 12)
+        && known()
+        && hyperion_image::store::has_mountable_files(store)
 }
