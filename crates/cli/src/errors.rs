@@ -10,7 +10,7 @@ use hyperion_image::registry::RegistryError;
 use hyperion_image::{ReferenceError, RootfsError, StoreError};
 use hyperion_model::mount::MountError;
 use hyperion_model::resources::ResourceError;
-use hyperion_model::{Class, JobId, Rlimit};
+use hyperion_model::{Class, JobId, Mount, Rlimit};
 use hyperion_node::JobError;
 use hyperion_sys::userns::UsernsError;
 
@@ -204,15 +204,19 @@ fn of_rootfs(error: &RootfsError) -> Option<Told> {
 
 fn of_mount(error: &MountError) -> Told {
     let hint = match error {
-        MountError::Volume(_) => "for example -v /data:/data:ro",
-        MountError::Target(_) => "write where it is to be seen inside, such as /data",
-        MountError::Mount(_) | MountError::Option(_) | MountError::Source(_) => {
-            "for example --mount type=bind,source=/data,target=/data,readonly"
+        MountError::Option(written) => match likely(written, Mount::OPTIONS.into_iter()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!("there are {}", Mount::OPTIONS.join(", ")),
+        },
+        MountError::Volume(_) => "for example -v /data:/data:ro".into(),
+        MountError::Target(_) => "write where it is to be seen inside, such as /data".into(),
+        MountError::Mount(_) | MountError::Source(_) => {
+            "for example --mount type=bind,source=/data,target=/data,readonly".into()
         }
     };
     Told {
         class: Class::User,
-        hint: Some(hint.into()),
+        hint: Some(hint),
     }
 }
 

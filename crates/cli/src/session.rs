@@ -103,11 +103,12 @@ impl Session {
                         printer.finish();
                         return Ok(ExitCode::from(exit.shell_code()));
                     }
-                    Heard::Told(Tell::Refused { causes, code }) => {
+                    Heard::Told(Tell::Refused { causes, code, hint }) => {
                         drop(_raw);
                         let mut causes = causes.into_iter();
                         eprintln!("error: {}", causes.next().unwrap_or_default());
                         causes.for_each(|c| eprintln!("cause: {c}"));
+                        hint.iter().for_each(|h| eprintln!("hint: {h}"));
                         return Ok(ExitCode::from(code));
                     }
                     Heard::Told(Tell::Started | Tell::Stats(_)) => {}

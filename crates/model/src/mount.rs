@@ -76,6 +76,25 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// The options that mounts know; not every kind takes each.
+    pub const OPTIONS: [&str; 15] = [
+        "type",
+        "source",
+        "target",
+        "readonly",
+        "exec",
+        "size",
+        "mode",
+        "tmpfs-size",
+        "tmpfs-mode",
+        "bind-propagation",
+        "ro",
+        "rw",
+        "private",
+        "slave",
+        "shared",
+    ];
+
     /// Reads docker's `-v SOURCE:TARGET[:OPTION,…]`; options are `ro`, `rw`,
     /// `private`, `slave`, `shared` (an `r` before them is taken too).
     ///
@@ -135,8 +154,8 @@ impl Mount {
                 "target" | "dst" | "destination" => target = Some(PathBuf::from(value)),
                 "readonly" | "ro" => read_only = !matches!(value, "false" | "0"),
                 "exec" => exec = true,
-                "tmpfs-size" => size = Some(value.parse().map_err(|_| bad())?),
-                "tmpfs-mode" => mode = u32::from_str_radix(value, 8).map_err(|_| bad())?,
+                "tmpfs-size" | "size" => size = Some(value.parse().map_err(|_| bad())?),
+                "tmpfs-mode" | "mode" => mode = u32::from_str_radix(value, 8).map_err(|_| bad())?,
                 "bind-propagation" => {
                     propagation = match value.trim_start_matches('r') {
                         "private" => Propagation::Private,

@@ -16,7 +16,7 @@ pub struct NumaNode {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LayoutError {
     /// More processors are asked for than may be used.
-    #[error("{ranks} ranks of {cpus_per_rank} processors need {}, and {allowed} may be used", u64::from(*.ranks) * u64::from(*.cpus_per_rank))]
+    #[error("the ranks need {} processors, and {allowed} may be used", u64::from(*.ranks) * u64::from(*.cpus_per_rank))]
     TooFew {
         /// How many ranks.
         ranks: u32,
@@ -160,7 +160,7 @@ mod tests {
     fn too_many_ranks_are_refused_unless_oversubscribed() {
         assert_eq!(
             show(6, 2, Binding::None, false),
-            "6 ranks of 2 processors need 12, and 11 may be used"
+            "the ranks need 12 processors, and 11 may be used"
         );
         assert_eq!(show(6, 2, Binding::None, true), "- - - - - -");
         assert_eq!(

@@ -77,6 +77,8 @@ pub enum Tell {
         causes: Vec<String>,
         /// The exit code that fits.
         code: u8,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// What is used now.
     Stats(Usage),

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_node::log::{Reader, Record};
 use hyperion_node::talk::Ask;
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::context::Context;
+use crate::errors;
 use crate::session::Printer;
 
 /// Words of `hyperion logs`.
@@ -49,6 +51,14 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
 /// Prints what a job wrote.
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let job = Jobs::new(&ctx.root).find(&args.job)?;
+    let ranks = job.asked()?.plan.job.parallel.ranks;
+    if let Some(rank) = args.rank.filter(|&rank| rank >= ranks) {
+        return Err(errors::advised(
+            Class::User,
+            format!("job {} has no rank {rank}", args.job),
+            format!("its ranks are 0 to {}", ranks.saturating_sub(1)),
+        ));
+    }
     let path = job.log();
     let mut reader = match Reader::open(&path) {
         Ok(reader) => reader,

@@ -118,10 +118,46 @@ fn words_that_mean_nothing_are_refused_with_an_example() {
     contain(&site, &["-v", "/tmp:relative"]).refused("must be an absolute path", "inside");
     contain(&site, &["-v", "/no/such/folder:/x"])
         .refused("there is no /no/such/folder to mount", "mkdir");
-    contain(&site, &["--mount", "type=bind,sauce=/x"]).refused("a mount has no option", "--mount");
+    contain(&site, &["--mount", "type=bind,sauce=/x"])
+        .refused("a mount has no option", "did you mean source?");
     site.run(&["kill", "-s", "FOO", "x"])
         .refused("there is no signal \"FOO\"", "--help");
     assert!(!site.root().join("jobs").exists(), "nothing was started");
+}
+
+#[test]
+fn a_fence_around_a_process_is_refused_and_not_left_out() {
+    let site = Site::new();
+    for flags in [
+        &["--network", "none"][..],
+        &["--read-only"],
+        &["-v", "/tmp:/x"],
+        &["--tmpfs", "/x"],
+        &["--cap-drop", "ALL"],
+        &["--userns", "host"],
+        &["--shm-size", "1m"],
+        &["--hostname", "x"],
+    ] {
+        run(&site, flags).refused("a process sees the host as it is", "--isolation container");
+    }
+    assert!(!site.root().join("jobs").exists(), "nothing was started");
+}
+
+#[test]
+fn what_never_ran_leaves_no_record_and_its_name_free() {
+    let site = Site::new();
+    let named = ["run", "--isolation", "process", "--name", "again"];
+    let try_to = |words: &[&str]| site.run(&[&named[..], words].concat());
+    try_to(&["no-such-program"]).expect_code(127).says("PATH");
+    try_to(&["/etc/passwd"]).expect_code(126).says("chmod +x");
+    try_to(&["-n", "4000", "true"]).refused("do not fit", "--oversubscribe");
+    try_to(&["-d", "-n", "4000", "true"]).refused("do not fit", "--oversubscribe");
+    try_to(&["--preflight=only", "true"]).expect_code(0);
+    assert!(site.jobs().is_empty());
+    try_to(&["true"]).expect_code(0);
+    assert_eq!(site.jobs().len(), 1);
+    site.run(&["logs", "--rank", "1", "again"])
+        .refused("has no rank 1", "0 to 0");
 }
 
 #[test]

@@ -90,6 +90,19 @@ fn ranks_know_their_number_and_how_many_they_are() {
 }
 
 #[test]
+fn ranks_of_the_launcher_of_open_mpi_know_the_same() {
+    hyperion_testkit::requires!("command:mpirun.openmpi");
+    let site = Site::new();
+    let script = "echo $HYPERION_RANK/$HYPERION_SIZE, here $HYPERION_LOCAL_RANK/$HYPERION_LOCAL_SIZE, OMPI $OMPI_COMM_WORLD_RANK";
+    let done = site
+        .process(&["-n", "2", "--oversubscribe", "--mpi", "openmpi"], script)
+        .expect_code(0);
+    let mut lines: Vec<&str> = done.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["0/2, here 0/2, OMPI 0", "1/2, here 1/2, OMPI 1"]);
+}
+
+#[test]
 fn more_ranks_than_processors_need_to_be_allowed() {
     let site = Site::new();
     let cpus = std::thread::available_parallelism().expect("known").get();

@@ -128,7 +128,11 @@ fn try_run(
     let arrived = SignalFd::new(&watched)?;
     let pid = match process::fork()? {
         Fork::Child => {
-            let error = become_rank(&argv, environment, cpus.as_ref(), output);
+            // The launcher numbers ranks in its own words only. There is one node.
+            let own = ["HYPERION_RANK", "HYPERION_LOCAL_RANK"];
+            let own = own.map(|name| (name.into(), rank.to_string().into()));
+            let environment = [environment, &own].concat();
+            let error = become_rank(&argv, &environment, cpus.as_ref(), output);
             let program = argv
                 .first()
                 .map(|p| p.to_string_lossy())

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
 use super::streams::Owner;
-use super::{Problem, Supervisor};
+use super::{Problem, Supervisor, report};
 use crate::client::socket_address;
 use crate::log::Stream;
 use crate::talk::{Ask, Size, Tell, channel};
@@ -323,7 +323,8 @@ impl Supervisor {
                 let code = e.spawn_exit_code().unwrap_or(125);
                 let cause = std::error::Error::source(&e).map(ToString::to_string);
                 let causes = std::iter::once(e.to_string()).chain(cause).collect();
-                self.clients.tell(id, &Tell::Refused { causes, code });
+                let hint = report::hint(&e.into(), self.launch.plan.job.level);
+                self.clients.tell(id, &Tell::Refused { causes, code, hint });
             }
         }
         Ok(())

@@ -269,7 +269,9 @@ impl Supervisor {
         let folder = &self.launch.folder;
         let job = &self.launch.plan;
         failpoint!("before-end");
-        let written = if job.job.remove {
+        // What never ran has told its starter why, and leaves nothing: its name can be used again.
+        let remove = job.job.remove || end.report.is_none();
+        let written = if remove {
             self.launch.jobs.free_name(folder, job.job.name.as_ref());
             Ok(())
         } else {
@@ -280,7 +282,7 @@ impl Supervisor {
         failpoint!("before-cleaning");
         let _ =
             hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
-        if job.job.remove {
+        if remove {
             let _ = self.launch.jobs.erase(folder);
         } else {
             let _ = std::fs::remove_file(folder.path.join("hyperion-rank"));
@@ -534,7 +536,7 @@ impl Supervisor {
         if let Problem::Refused(refusal) = problem {
             causes.push(refusal.cause.clone());
         }
-        let hint = report::hint(problem);
+        let hint = report::hint(problem, self.launch.plan.job.level);
         self.failure.get_or_insert(Failure {
             task: self.task,
             rank: None,

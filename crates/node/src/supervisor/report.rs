@@ -7,7 +7,7 @@ use hyperion_isolation::error::SpawnStep;
 use hyperion_isolation::{Sandbox, SandboxError};
 use hyperion_model::metrics::TimeWeighted;
 use hyperion_model::report::Exit;
-use hyperion_model::{Bytes, RunReport, Usage};
+use hyperion_model::{Bytes, Level, RunReport, Usage};
 use hyperion_mpi::explain::explain_failure;
 use rustix::process::geteuid;
 
@@ -112,7 +112,7 @@ impl Supervisor {
 }
 
 /// Says what to do about a problem.
-pub(super) fn hint(problem: &Problem) -> Option<String> {
+pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
     let error = match problem {
         Problem::Sandbox(error) => error,
         Problem::Refused(refusal) => return Some(refusal.fix.clone()),
@@ -126,7 +126,8 @@ pub(super) fn hint(problem: &Problem) -> Option<String> {
             "only root is known inside: `hyperion doctor` says how to get more user ids (/etc/subuid)".into(),
         ),
         SandboxError::Spawn { source, program, step: SpawnStep::Execute } => match source.raw_os_error() {
-            Some(2) if program.contains('/') => Some("the file is missing inside, or the interpreter that it names is".into()),
+            Some(2) if program.contains('/') => Some("the file is missing, or the interpreter that it names is".into()),
+            Some(2) if level == Level::Process => Some("it is in no folder of PATH: install it, or write its path".into()),
             Some(2) => Some("look at what is inside with: hyperion run IMAGE ls /usr/bin".into()),
             Some(8) => Some("the file is not a program for this architecture, or a script without '#!' in its first line".into()),
             Some(13) => Some("is it marked executable? chmod +x FILE".into()),

@@ -14,11 +14,12 @@ use hyperion_isolation::Isolation;
 use hyperion_isolation::container::ContainerIsolation;
 use hyperion_isolation::process::ProcessIsolation;
 use hyperion_model::report::Phase;
-use hyperion_model::{JobId, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
+use hyperion_model::{Class, JobId, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
 use hyperion_node::Jobs;
 use hyperion_node::supervisor::{Launch, start};
 
 use crate::context::Context;
+use crate::errors;
 use crate::session::{self, Session};
 
 pub(super) use ids::own_ids;
@@ -28,6 +29,7 @@ pub(crate) use words::Args;
 pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let level = args.level();
+    refuse_fences_of_processes(&args)?;
     let host = host::HostSize::read();
     let id = JobId::from_random(random()?);
     let jobs = Jobs::new(&ctx.root);
@@ -113,4 +115,20 @@ fn random() -> anyhow::Result<u64> {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("the kernel gives no randomness")?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// A fence that was asked for is put up or refused, never left out in silence.
+fn refuse_fences_of_processes(args: &Args) -> anyhow::Result<()> {
+    let flags = args.of_containers();
+    if args.level() != Level::Process || flags.is_empty() {
+        return Ok(());
+    }
+    Err(errors::advised(
+        Class::User,
+        format!(
+            "a process sees the host as it is, so {} cannot be done",
+            flags.join(", ")
+        ),
+        "leave it out, or take --isolation container and name an image",
+    ))
 }

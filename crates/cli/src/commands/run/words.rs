@@ -215,4 +215,25 @@ impl Args {
             Isolate::Container => Level::Container,
         }
     }
+
+    /// Names the flags that say something of a container, as written.
+    pub(super) fn of_containers(&self) -> Vec<&'static str> {
+        [
+            ("--userns", self.userns != "private"),
+            ("--network", self.network != "host"),
+            ("--cap-add", !self.cap_add.is_empty()),
+            ("--cap-drop", !self.cap_drop.is_empty()),
+            ("--security-opt", !self.security_opt.is_empty()),
+            ("--hostname", self.hostname.is_some()),
+            ("--shm-size", self.shm_size.is_some()),
+            ("--volume", !self.volume.is_empty()),
+            ("--mount", !self.mount.is_empty()),
+            ("--tmpfs", !self.tmpfs.is_empty()),
+            ("--read-only", self.read_only),
+            ("--pull", self.pull != "missing"),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
 }
