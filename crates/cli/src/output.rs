@@ -27,7 +27,8 @@ fn ignore_broken_pipe(result: std::io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a table without borders; nothing but the header when it is empty.
+/// Writes a table without borders; nothing but the header when it is empty. On
+/// a terminal the last column is cut off at its edge, so that a row stays a line.
 ///
 /// # Errors
 /// As [`line`].
@@ -35,15 +36,39 @@ pub(crate) fn table(
     header: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> anyhow::Result<()> {
+    let stdout = rustix::stdio::stdout();
+    let width = rustix::termios::tcgetwinsize(stdout).map(|size| size.ws_col.into());
+    line(lines(header, rows.collect(), width.ok().filter(|&w| w > 0)))
+}
+
+/// Lays a table out, in lines of at most this width if the columns before the
+/// last one leave room.
+fn lines(header: &[&str], mut rows: Vec<Vec<String>>, width: Option<usize>) -> String {
+    let longest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let title = header[column].chars().count();
+        cells.map(|c| c.chars().count()).fold(title, usize::max)
+    };
+    let Some(last) = header.len().checked_sub(1) else {
+        return String::new();
+    };
+    // Each column has a space on either side.
+    let before: usize = (0..last).map(|column| longest(column) + 2).sum();
+    let room = width.map(|w| w.saturating_sub(before + 2));
+    if let Some(room) = room.filter(|&room| room >= 10) {
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(last)) {
+            if cell.chars().count() > room {
+                *cell = cell.chars().take(room - 1).chain(['…']).collect();
+            }
+        }
+    }
     let mut table = comfy_table::Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
-        .set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
-    table.set_header(header);
-    for row in rows {
-        table.add_row(row);
-    }
-    line(table.trim_fmt())
+        .set_content_arrangement(comfy_table::ContentArrangement::Disabled)
+        .set_header(header)
+        .add_rows(rows);
+    table.trim_fmt()
 }
 
 /// Writes how long ago something was, in one unit.
@@ -54,5 +79,31 @@ pub(crate) fn age(span: std::time::Duration) -> String {
         120..7200 => format!("{} min", seconds / 60),
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_stays_a_line_and_only_its_last_word_is_cut() {
+        let rows = vec![
+            vec![
+                "0123456789ab".to_owned(),
+                "sh -c 'while :; do :; done'".to_owned(),
+            ],
+            vec!["ba9876543210".to_owned(), "true".to_owned()],
+        ];
+        let text = lines(&["JOB", "COMMAND"], rows.clone(), Some(30));
+        assert_eq!(
+            text,
+            " JOB           COMMAND\n 0123456789ab  sh -c 'while …\n ba9876543210  true"
+        );
+        // Not a terminal, or one too narrow for anything: nothing is cut.
+        for width in [None, Some(20)] {
+            assert!(lines(&["JOB", "COMMAND"], rows.clone(), width).contains(":; done'"));
+        }
+        assert_eq!(lines(&["JOB"], Vec::new(), Some(80)), " JOB");
     }
 }

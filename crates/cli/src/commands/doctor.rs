@@ -14,12 +14,6 @@ use crate::output;
 
 /// Words of `hyperion doctor`.
 #[derive(Debug, clap::Args)]
-#[command(
-    long_about = "Say what this host can do, what it lacks, and how to get it.\n\n\
-    Each check has a verdict (ok, limited, missing, unknown), the evidence, what follows from it, \
-    and the fix in the words of this distribution. Nothing is changed. The exit code is 0 whatever \
-    the verdicts are."
-)]
 pub(crate) struct Args {
     /// Checks to show [default: all]
     #[arg(value_name = "CHECK")]

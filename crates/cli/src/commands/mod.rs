@@ -64,6 +64,10 @@ pub(crate) enum Command {
     #[command(display_order = 12)]
     Report(report::Args),
     /// Say what this host can do, what it lacks, and how to get it
+    ///
+    /// Each check has a verdict (ok, limited, missing, unknown), the evidence, what follows from
+    /// it, and the fix in the words of this distribution. Nothing is changed. The exit code is 0
+    /// whatever the verdicts are.
     #[command(display_order = 13)]
     Doctor(doctor::Args),
     /// Look after images: make, bring, list, save and remove them
