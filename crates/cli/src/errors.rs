@@ -349,6 +349,7 @@ fn hint_of_io(error: &std::io::Error) -> Option<String> {
             Some("the disk is full: `hyperion image prune` removes what nothing uses".to_owned())
         }
         std::io::ErrorKind::NotFound => Some("check the path".to_owned()),
+        std::io::ErrorKind::IsADirectory => Some("name a file, not a folder".to_owned()),
         std::io::ErrorKind::ReadOnlyFilesystem => Some(
             "nothing can be written there: name another place, for images and jobs with --root or HYPERION_ROOT"
                 .to_owned(),
@@ -363,7 +364,9 @@ fn hint_of_io(error: &std::io::Error) -> Option<String> {
 /// Prints an error with its causes and a hint, and gives the exit code.
 pub(crate) fn report(error: &Error, output: OutputFormat) -> ExitCode {
     let told = classify(error);
-    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+    // Some libraries say in each error what its cause says again.
+    causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
     if output == OutputFormat::Json {
         let value = serde_json::json!({
             "error": error.to_string(), "causes": causes, "class": told.class, "hint": told.hint,

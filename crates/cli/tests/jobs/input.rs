@@ -126,6 +126,29 @@ fn words_that_mean_nothing_are_refused_with_an_example() {
 }
 
 #[test]
+fn limits_that_nothing_can_run_with_are_refused() {
+    let site = Site::new();
+    for (flag, value, told) in [
+        ("--memory", "0", "so little memory"),
+        ("--memory", "64k", "so little memory"),
+        ("--cpus", "0", "without processor time"),
+        ("--cpuset", "", "list of processors is empty"),
+        ("--time", "0", "a time limit of nothing"),
+        ("-n", "4000000000", "at most 65536 ranks"),
+        ("-n", "-1", "invalid value '-1' for '--ranks <N>'"),
+        ("--memory", "-1", "\"-1\" is not a size"),
+        ("--cpus-per-rank", "0", "0 is not in 1.."),
+        ("--repeat", "0", "0 is not in 1.."),
+    ] {
+        run(&site, &["--oversubscribe", flag, value]).refused(told, "-");
+    }
+    run(&site, &["--pids", "1"]).says("hint: ").expect_code(125);
+    run(&site, &["--output-dir", "/proc/x"]).refused("/proc/x cannot be used", "--output-dir");
+    run(&site, &["--env-file", "/"]).refused("cannot read /", "not a folder");
+    assert!(site.jobs().is_empty());
+}
+
+#[test]
 fn a_fence_around_a_process_is_refused_and_not_left_out() {
     let site = Site::new();
     for flags in [

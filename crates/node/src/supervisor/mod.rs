@@ -351,9 +351,11 @@ impl Supervisor {
             return Ok(());
         }
         let job = &self.launch.plan.job;
-        let tasks: Vec<Option<u32>> = match &job.array {
-            Some(tasks) => tasks.0.iter().copied().map(Some).collect(),
-            None => vec![None; job.repeat.max(1) as usize],
+        let array = job.array.clone().map(|tasks| tasks.0.into_iter().map(Some));
+        let repeats = std::iter::repeat_n(None, job.repeat.max(1) as usize);
+        let tasks: Box<dyn Iterator<Item = Option<u32>>> = match array {
+            Some(tasks) => Box::new(tasks),
+            None => Box::new(repeats),
         };
         for task in tasks {
             let since = Instant::now();

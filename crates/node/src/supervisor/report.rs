@@ -116,6 +116,9 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
     let error = match problem {
         Problem::Sandbox(error) => error,
         Problem::Refused(refusal) => return Some(refusal.fix.clone()),
+        Problem::OutputDir { .. } => {
+            return Some("name a folder that you can write to with --output-dir".into());
+        }
         Problem::Layout(_) => {
             return Some("use fewer ranks, or --oversubscribe to let them share".into());
         }
@@ -146,9 +149,13 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Lost(_) => Some(
             "its init was killed from outside, or for want of memory: `dmesg` may say which".into(),
         ),
-        SandboxError::Spawn { step: SpawnStep::Folder, .. } => {
-            Some("-w names the working folder, as seen inside".into())
-        }
+        SandboxError::Spawn { step: SpawnStep::Folder, .. } => Some(match level {
+            Level::Process => "-w names the working folder".into(),
+            _ => "-w names the working folder, as seen inside".into(),
+        }),
+        SandboxError::Spawn { step: SpawnStep::Fork, .. } => Some(
+            "allow more with --pids, where the init counts too, or more to this user: `ulimit -u` tells".into(),
+        ),
         SandboxError::Spawn { step: SpawnStep::User, .. } => {
             Some("-u takes a name of the image's /etc/passwd, or a number".into())
         }

@@ -8,6 +8,11 @@ use hyperion_sys::host::{self, Host};
 
 use crate::errors;
 
+/// The least memory in which an init and a small program fit.
+const LEAST_MEMORY: Bytes = Bytes(4 << 20);
+/// More ranks than that have no room on any host: each takes a process and three pipes.
+const MOST_RANKS: u32 = 65_536;
+
 /// What this host has.
 pub(super) struct HostSize {
     /// The processors that this process may use.
@@ -50,9 +55,37 @@ impl HostSize {
         }
     }
 
-    /// Refuses what this host cannot give, before anything starts.
+    /// Refuses what nothing can run with, and what this host cannot give,
+    /// before anything starts.
     pub(super) fn check(&self, job: &JobSpec) -> anyhow::Result<()> {
         let resources = &job.resources;
+        let too_little = |what: &str, hint: &str| Err(errors::advised(Class::User, what, hint));
+        if resources.memory.is_some_and(|m| m < LEAST_MEMORY) {
+            let what = "nothing runs in so little memory";
+            return too_little(what, &format!("the least for --memory is {LEAST_MEMORY}"));
+        }
+        if resources.cpus == Some(Cores::whole(0)) {
+            return too_little(
+                "nothing runs without processor time",
+                "raise --cpus, or leave it out",
+            );
+        }
+        if resources.cpuset.as_ref().is_some_and(CpuSet::is_empty) {
+            return too_little(
+                "the list of processors is empty",
+                "name some with --cpuset, or leave it out",
+            );
+        }
+        if job.time_limit.is_some_and(|limit| limit.is_zero()) {
+            return too_little(
+                "a time limit of nothing ends the job before it begins",
+                "raise --time, or leave it out",
+            );
+        }
+        if job.parallel.ranks > MOST_RANKS {
+            let what = format!("a job has at most {MOST_RANKS} ranks on one host");
+            return too_little(&what, "ask for fewer with --ranks");
+        }
         let above = |asked: String, has: String, hint: &str| {
             let what = format!("the job asks for {asked} and this host has {has}");
             Err(errors::advised(Class::User, what, hint))

@@ -33,7 +33,11 @@ pub(super) fn find(
     let store = Store::open(&ctx.images())?;
     let record = match (pull, store.resolve(name)) {
         ("always", _) => pull::bring(ctx, &store, name)?,
-        ("missing", Err(StoreError::NoImage(_))) => pull::bring(ctx, &store, name)?,
+        ("missing", Err(StoreError::NoImage(_))) => {
+            pull::bring(ctx, &store, name).with_context(|| {
+                format!("the image {name} is not in the store, and cannot be pulled")
+            })?
+        }
         (_, found) => found?,
     };
     let owners = if *userns == UsernsMode::Single {

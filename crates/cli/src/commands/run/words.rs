@@ -20,6 +20,7 @@ pub(crate) enum Isolate {
 /// Words of `hyperion run`.
 #[derive(Debug, clap::Args)]
 #[command(
+    allow_negative_numbers = true,
     override_usage = "hyperion run [OPTIONS] IMAGE [COMMAND [ARG]...]\n       \
                       hyperion run --isolation process [OPTIONS] COMMAND [ARG]...",
     after_help = "The exit code is the command's own; 125 when it could not be started for a reason \
@@ -73,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", help_heading = "Ranks")]
     pub(super) ranks_per_node: Option<u32>,
     /// Processors for each rank
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Ranks")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Ranks")]
     pub(super) cpus_per_rank: u32,
     /// Tie ranks to processors: core, numa or none
     #[arg(
@@ -184,7 +185,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     pub(super) init: bool,
     /// Run the command K times, one after the other, in one sandbox
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Command")]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Command")]
     pub(super) repeat: u32,
     /// Run the command once for each of these numbers, one after the other, in
     /// one sandbox; HYPERION_TASK_ID tells it which
