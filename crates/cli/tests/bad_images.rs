@@ -274,7 +274,7 @@ fn a_full_disk_is_told_and_keeps_nothing_of_the_image() {
     // Nothing that a compressor could make smaller.
     let mut noise = String::new();
     while noise.len() < 4 << 20 {
-        noise.push_str(&Digest::of(noise[noise.len().saturating_sub(64)..].as_bytes()).hex());
+        noise.push_str(&Digest::of(&noise.as_bytes()[noise.len().saturating_sub(64)..]).hex());
     }
     let layer = archive(&[(EntryType::Regular, "noise", &noise)]);
     let layout = Layout::new(home.path(), "big", &layer, Digest::of(&layer));

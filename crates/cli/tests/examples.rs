@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hyperion_testkit::{TestDir, hyperion, requires};
+use hyperion_testkit::{TestDir, hyperion, requires, run_as};
 use serde::Deserialize;
 
 /// The folders of the host from which the container gets compilers, MPI and
@@ -54,20 +54,93 @@ fn table() -> Vec<Example> {
     table.example
 }
 
-/// One level: the words that choose it, and its names for two folders.
-struct Level<'a> {
-    home: &'a Path,
-    words: Vec<String>,
-    out: String,
+/// Copies the examples to where every user may read them: the sources may lie
+/// where only the tester may look.
+fn copied(home: &TestDir) -> PathBuf {
+    let mut command = Command::new("cp");
+    let status = command.arg("-r").arg(folder()).arg(home.path()).status();
+    assert!(status.expect("cp runs").success());
+    home.path().join("examples")
 }
 
-impl Level<'_> {
+/// One level: the words that choose it, and its names for two folders.
+struct Level {
+    home: TestDir,
+    /// Who runs it, where the tester is root.
+    user: Option<&'static str>,
+    /// The examples.
+    folder: PathBuf,
+    words: Vec<String>,
+    out: String,
+    /// Keeps what is built.
+    _built: Option<TestDir>,
+}
+
+impl Level {
+    fn process(user: Option<&'static str>) -> Self {
+        let home = TestDir::shared();
+        Self {
+            user,
+            folder: copied(&home),
+            words: vec!["--isolation".into(), "process".into()],
+            out: home.path().to_string_lossy().into_owned(),
+            home,
+            _built: None,
+        }
+    }
+
+    fn container(user: Option<&'static str>) -> Self {
+        let home = TestDir::shared();
+        let rootfs = home.path().join("rootfs");
+        for folder in ["etc", "tmp", "usr"] {
+            std::fs::create_dir_all(rootfs.join(folder)).expect("a folder");
+        }
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{link}"), rootfs.join(link)).expect("a link");
+        }
+        std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").expect("a file");
+        let folder = copied(&home);
+        let built = TestDir::shared();
+        let mut words = vec!["--workdir".to_owned(), "/examples".to_owned()];
+        let mut mount = |words_of: String| words.extend(["--volume".to_owned(), words_of]);
+        mount(format!("{}:/examples:ro", folder.display()));
+        mount(format!("{}:/out", built.path().display()));
+        for tool in TOOLS.iter().filter(|tool| Path::new(tool).exists()) {
+            mount(format!("{tool}:{tool}:ro"));
+        }
+        words.push("examples".to_owned());
+        let level = Self {
+            home,
+            user,
+            folder,
+            words,
+            out: "/out".to_owned(),
+            _built: Some(built),
+        };
+        let mut import = level.hyperion();
+        import
+            .args(["image", "import"])
+            .arg(&rootfs)
+            .arg("examples");
+        let import = import.output().expect("hyperion starts");
+        assert!(import.status.success(), "{import:?}");
+        level
+    }
+
+    fn hyperion(&self) -> Command {
+        let mut hyperion = hyperion(self.home.path());
+        if let Some(user) = self.user {
+            run_as(&mut hyperion, user);
+        }
+        hyperion
+    }
+
     fn run(&self, ranks: u32, command: &[String]) -> (Option<i32>, String, String) {
-        let mut hyperion: Command = hyperion(self.home);
+        let mut hyperion = self.hyperion();
         hyperion
             // The distribution's own programs, whatever else the tester has.
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-            .current_dir(folder())
+            .current_dir(&self.folder)
             .args(["run", "--rm", "--oversubscribe", "-n", &ranks.to_string()])
             .args(&self.words)
             .args(command.iter().map(|word| word.replace("{out}", &self.out)));
@@ -80,10 +153,11 @@ impl Level<'_> {
         )
     }
 
-    /// Runs all examples and gives a line for each that went wrong.
-    fn run_all(&self) -> Vec<String> {
+    /// Runs the examples whose names begin so, and gives a line for each that went wrong.
+    fn run_all(&self, names: &[&str]) -> Vec<String> {
         let mut wrong = Vec::new();
-        for example in table() {
+        let wanted = |example: &Example| names.iter().any(|name| example.name.starts_with(name));
+        for example in table().into_iter().filter(wanted) {
             if !example.build.is_empty() {
                 let (code, _, err) = self.run(1, &example.build);
                 if code != Some(0) {
@@ -111,13 +185,7 @@ fn every_example_gives_its_checked_result_as_a_process() {
         "path:/usr/lib/python3/dist-packages/mpi4py",
         "path:/usr/lib/python3/dist-packages/numpy",
     );
-    let home = TestDir::new();
-    let level = Level {
-        home: home.path(),
-        words: vec!["--isolation".into(), "process".into()],
-        out: home.path().to_string_lossy().into_owned(),
-    };
-    let wrong = level.run_all();
+    let wrong = Level::process(None).run_all(&[""]);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -132,37 +200,39 @@ fn every_example_gives_its_checked_result_in_a_container() {
         "path:/usr/lib/python3/dist-packages/mpi4py",
         "path:/usr/lib/python3/dist-packages/numpy",
     );
-    let home = TestDir::shared();
-    let rootfs = home.path().join("rootfs");
-    for folder in ["etc", "tmp", "usr"] {
-        std::fs::create_dir_all(rootfs.join(folder)).expect("a folder");
-    }
-    for link in ["bin", "sbin", "lib", "lib64"] {
-        std::os::unix::fs::symlink(format!("usr/{link}"), rootfs.join(link)).expect("a link");
-    }
-    std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").expect("a file");
-    let out = TestDir::shared();
-    let import = hyperion(home.path())
-        .args(["image", "import"])
-        .arg(&rootfs)
-        .arg("examples")
-        .output()
-        .expect("hyperion starts");
-    assert!(import.status.success(), "{import:?}");
-    let mut words = vec!["--workdir".to_owned(), "/examples".to_owned()];
-    let mut mount = |words_of: String| words.extend(["--volume".to_owned(), words_of]);
-    mount(format!("{}:/examples:ro", folder().display()));
-    mount(format!("{}:/out", out.path().display()));
-    for tool in TOOLS.iter().filter(|tool| Path::new(tool).exists()) {
-        mount(format!("{tool}:{tool}:ro"));
-    }
-    words.push("examples".to_owned());
-    let level = Level {
-        home: home.path(),
-        words,
-        out: "/out".to_owned(),
-    };
-    let wrong = level.run_all();
+    let wrong = Level::container(None).run_all(&[""]);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What shows that ranks reach one another: also with 4 MiB, for which they
+/// read one another's memory.
+const MPI: [&str; 2] = ["hello", "pingpong"];
+
+#[test]
+fn mpi_works_for_a_user_with_subordinate_ids() {
+    requires!(
+        "userns",
+        "user:hyperion-test",
+        "subuid:hyperion-test",
+        "command:mpicc.mpich",
+        "command:mpicc.openmpi",
+        "path:/usr/lib/python3/dist-packages/mpi4py",
+    );
+    let wrong = Level::container(Some("hyperion-test")).run_all(&MPI);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn mpi_works_for_a_user_without_subordinate_ids() {
+    requires!(
+        "userns",
+        "user:nobody",
+        "command:mpicc.mpich",
+        "command:mpicc.openmpi",
+        "path:/usr/lib/python3/dist-packages/mpi4py",
+    );
+    let mut wrong = Level::container(Some("nobody")).run_all(&MPI);
+    wrong.extend(Level::process(Some("nobody")).run_all(&MPI));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
