@@ -3,11 +3,11 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use hyperion_image::Digest;
 use hyperion_image::layer::pack::{Compression, LayerWriter};
-use hyperion_testkit::{TestDir, hyperion, hyperion_binary, requires, run_as};
+use hyperion_testkit::{Done, TestDir, hyperion, hyperion_binary, requires, run_as};
 use tar::EntryType;
 
 /// An archive with exactly these names, whatever they are: kind, name, and target or content.
@@ -87,9 +87,8 @@ impl Layout {
     }
 }
 
-fn run(home: &Path, words: &[&str]) -> Output {
-    let output = hyperion(home).args(words).output();
-    output.expect("hyperion starts")
+fn run(home: &Path, words: &[&str]) -> Done {
+    Done::of(hyperion(home).args(words))
 }
 
 /// What stands in some folders of the store.
@@ -99,10 +98,6 @@ fn kept(home: &Path, folders: &[&str]) -> Vec<PathBuf> {
         |folder: &&str| std::fs::read_dir(store.join(folder)).expect("a folder of the store");
     let entries = folders.iter().flat_map(list).flatten();
     entries.map(|entry| entry.path()).collect()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
@@ -193,22 +188,11 @@ fn a_broken_or_hostile_layer_is_refused_and_nothing_of_it_stays() {
     ];
     for (name, (layer, diff_id), cause, hint) in table {
         let layout = Layout::new(home.path(), name, &layer, diff_id);
-        let loaded = run(
-            home.path(),
-            &["image", "load", &layout.path(), "--name", name],
-        );
-        assert!(loaded.status.success(), "{name}: {loaded:?}");
-        let out = run(home.path(), &["run", "--rm", name, "true"]);
-        let told = text(&out.stderr);
-        assert_eq!(out.status.code(), Some(125), "{name}: {told}");
-        assert!(
-            told.starts_with("error: cannot unpack the layer"),
-            "{name}: {told}"
-        );
-        assert!(
-            told.contains(cause) && told.contains(hint),
-            "{name}: {told}"
-        );
+        let load = ["image", "load", &layout.path(), "--name", name];
+        run(home.path(), &load).expect_code(0);
+        run(home.path(), &["run", "--rm", name, "true"])
+            .refused("cannot unpack the layer", hint)
+            .refused(cause, hint);
         assert!(
             kept(home.path(), &["layers", "erofs", "partial"]).is_empty(),
             "{name}"
@@ -231,17 +215,10 @@ fn devices_absolute_names_and_set_ids_of_a_layer_do_no_harm() {
         (E::Regular, "bin/su", "x"),
     ]);
     let layout = Layout::new(home.path(), "odd", &layer, Digest::of(&layer));
-    assert!(
-        run(
-            home.path(),
-            &["image", "load", &layout.path(), "--name", "odd"]
-        )
-        .status
-        .success()
-    );
+    let load = ["image", "load", &layout.path(), "--name", "odd"];
+    run(home.path(), &load).expect_code(0);
     // It is unpacked, and has no such program.
-    let out = run(home.path(), &["run", "--rm", "odd", "/nothing"]);
-    assert_eq!(out.status.code(), Some(127), "{}", text(&out.stderr));
+    run(home.path(), &["run", "--rm", "odd", "/nothing"]).expect_code(127);
     assert!(!Path::new(&victim).exists());
 }
 
@@ -253,16 +230,8 @@ fn content_that_is_not_what_its_digest_says_is_not_loaded() {
     let mut other = layer.clone();
     other[600] ^= 1;
     std::fs::write(layout.blob(&Digest::of(&layer)), other).expect("written");
-    let out = run(
-        home.path(),
-        &["image", "load", &layout.path(), "--name", "lie"],
-    );
-    let told = text(&out.stderr);
-    assert_eq!(out.status.code(), Some(125), "{told}");
-    assert!(
-        told.contains("has the digest") && told.contains("hint: the image is broken"),
-        "{told}"
-    );
+    let load = ["image", "load", &layout.path(), "--name", "lie"];
+    run(home.path(), &load).refused("has the digest", "the image is broken");
     let folders = ["blobs/sha256", "partial", "refs", "records"];
     assert!(kept(home.path(), &folders).is_empty());
 }
@@ -292,17 +261,16 @@ fn a_full_disk_is_told_and_keeps_nothing_of_the_image() {
     "#;
     let disk = home.path().join("disk");
     std::fs::create_dir(&disk).expect("made");
-    let out = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["-m", "sh", "-c", script])
         .env("HOME", home.path())
         .env("HYPERION_ROOT", disk.join("root"))
         .env("disk", &disk)
         .env("layout", layout.path())
-        .env("hyperion", hyperion_binary())
-        .output()
-        .expect("unshare starts");
-    let (said, told) = (text(&out.stdout), text(&out.stderr));
-    let lines: Vec<&str> = said
+        .env("hyperion", hyperion_binary());
+    let Done { out, err: told, .. } = Done::of(&mut command);
+    let lines: Vec<&str> = out
         .lines()
         .filter(|line| !line.contains("sha256:"))
         .collect();
@@ -333,15 +301,7 @@ fn a_store_that_may_not_be_used_is_told_with_the_way_to_another() {
     ] {
         let mut command = hyperion(home.path());
         command.env("HYPERION_ROOT", &store).args(words);
-        let out = run_as(&mut command, "hyperion-test")
-            .output()
-            .expect("hyperion starts");
-        let told = text(&out.stderr);
-        assert_eq!(out.status.code(), Some(125), "{told}");
-        assert!(
-            told.contains("Permission denied") && told.contains("--root"),
-            "{words:?}: {told}"
-        );
+        Done::of(run_as(&mut command, "hyperion-test")).refused("Permission denied", "--root");
     }
 }
 
@@ -355,14 +315,9 @@ fn an_image_runs_from_a_store_in_memory() {
     let run = |words: &[&str]| {
         let mut command = hyperion(home.path());
         command.env("HYPERION_ROOT", memory.path()).args(words);
-        command.output().expect("hyperion starts")
+        Done::of(&mut command)
     };
-    assert!(
-        run(&["image", "load", &layout.path(), "--name", "x"])
-            .status
-            .success()
-    );
+    run(&["image", "load", &layout.path(), "--name", "x"]).expect_code(0);
     // The sandbox is up, and has no such program: no file of a tmpfs can be mounted.
-    let out = run(&["run", "--rm", "x", "/nothing"]);
-    assert_eq!(out.status.code(), Some(127), "{}", text(&out.stderr));
+    run(&["run", "--rm", "x", "/nothing"]).expect_code(127);
 }

@@ -1,20 +1,17 @@
 //! `hyperion image` from the outside.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use hyperion_testkit::{TestDir, hyperion, requires, run_as};
+use hyperion_testkit::{Done, TestDir, hyperion, requires, run_as};
 use serde_json::Value;
 
-fn run(home: &TestDir, words: &[&str]) -> Output {
-    let out = hyperion(home.path()).args(words).output();
-    out.expect("hyperion starts")
+fn run(home: &TestDir, words: &[&str]) -> Done {
+    Done::of(hyperion(home.path()).args(words))
 }
 
 fn ok(home: &TestDir, words: &[&str]) -> String {
-    let out = run(home, words);
-    assert!(out.status.success(), "{words:?}: {out:?}");
-    String::from_utf8(out.stdout).expect("text")
+    run(home, words).expect_code(0).out
 }
 
 fn json(home: &TestDir, words: &[&str]) -> Value {
@@ -24,9 +21,8 @@ fn json(home: &TestDir, words: &[&str]) -> Value {
 
 /// Runs words that must fail, and gives the hint and the class.
 fn refused(home: &TestDir, words: &[&str]) -> (String, String) {
-    let out = run(home, &[words, &["--output", "json"]].concat());
-    assert_eq!(out.status.code(), Some(125), "{words:?}: {out:?}");
-    let error: Value = serde_json::from_slice(&out.stderr).expect("one JSON document");
+    let done = run(home, &[words, &["--output", "json"]].concat()).expect_code(125);
+    let error: Value = serde_json::from_str(&done.err).expect("one JSON document");
     let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
     (text("class"), text("hint"))
 }
@@ -167,14 +163,10 @@ fn bad_words_and_files_are_refused_with_a_hint() {
 #[test]
 fn mmdebstrap_that_is_missing_is_named_with_its_package() {
     let home = TestDir::new();
-    let out = hyperion(home.path())
-        .args(["image", "bootstrap", "debian:bookworm"])
-        .env("PATH", home.path())
-        .output()
-        .expect("hyperion starts");
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(text.contains("mmdebstrap is not installed"), "{text}");
-    assert!(text.contains("apt-get install mmdebstrap"), "{text}");
+    let mut command = hyperion(home.path());
+    command.args(["image", "bootstrap", "debian:bookworm"]);
+    Done::of(command.env("PATH", home.path()))
+        .refused("mmdebstrap is not installed", "apt-get install mmdebstrap");
 }
 
 #[test]
@@ -196,11 +188,8 @@ fn an_archive_with_hostile_names_is_refused_by_name() {
         .status();
     assert!(made.expect("tar").success());
     let bad = home.path().join("bad.tar").display().to_string();
-    let out = run(&home, &["image", "import", &bad, "bad"]);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(125), "{text}");
-    assert!(text.contains("would leave the root"), "{text}");
-    assert!(text.contains("do not trust it"), "{text}");
+    run(&home, &["image", "import", &bad, "bad"])
+        .refused("would leave the root", "do not trust it");
 }
 
 #[test]
@@ -237,10 +226,10 @@ fn a_user_with_ranges_imports_and_removes_files_of_many_owners() {
         assert!(chown.expect("chown").success());
         let mut command = hyperion(&root);
         run_as(&mut command, "hyperion-test");
-        command.args(words).output().expect("hyperion starts")
+        Done::of(command.args(words))
     };
     let archive = archive.display().to_string();
-    assert!(user(&["image", "import", &archive, "x"]).status.success());
+    user(&["image", "import", &archive, "x"]).ok();
     // There is nothing in it to run, but it is unpacked on the way.
     let _ = user(&["run", "--rm", "x", "true"]);
     let find = |what: &[&str]| {
@@ -253,13 +242,12 @@ fn a_user_with_ranges_imports_and_removes_files_of_many_owners() {
     assert!(
         find(&["-path", "*layers*", "-name", "shadow", "-uid", "+99999"]).contains("etc/shadow")
     );
-    let out = user(&["image", "rm", "x"]);
-    assert!(out.status.success(), "{out:?}");
+    user(&["image", "rm", "x"]).ok();
     assert_eq!(find(&["-name", "shadow"]), "");
 }
 
 /// Runs `image bootstrap` with a program called mmdebstrap that does `script`.
-fn bootstrap(home: &TestDir, script: &str, words: &[&str]) -> Output {
+fn bootstrap(home: &TestDir, script: &str, words: &[&str]) -> Done {
     use std::os::unix::fs::PermissionsExt;
     let folder = home.path().join("bin");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -273,8 +261,7 @@ fn bootstrap(home: &TestDir, script: &str, words: &[&str]) -> Output {
     let path = format!("{}:/usr/bin:/bin", folder.display());
     let mut command = hyperion(home.path());
     command.args(["image", "bootstrap", "debian:bookworm"]);
-    let out = command.args(words).env("PATH", path).output();
-    out.expect("hyperion starts")
+    Done::of(command.args(words).env("PATH", path))
 }
 
 #[test]
@@ -284,8 +271,7 @@ fn what_mmdebstrap_makes_becomes_an_image_and_is_found_again() {
     let script = format!("echo \"$@\" >> {tree}/../words; exec tar -C {tree} -cf - .");
     let words = ["mpi", "--include", "mpich,bash", "--output", "json"];
     let first = bootstrap(&home, &script, &words);
-    assert!(first.status.success(), "{first:?}");
-    let first: Value = serde_json::from_slice(&first.stdout).expect("JSON");
+    let first: Value = serde_json::from_str(&first.ok()).expect("JSON");
     assert_eq!(first["cached"], false);
     let said = std::fs::read_to_string(home.path().join("words")).expect("called");
     assert!(said.contains("--include=bash,mpich bookworm -"), "{said}");
@@ -299,7 +285,7 @@ fn what_mmdebstrap_makes_becomes_an_image_and_is_found_again() {
         "json",
     ];
     let second = bootstrap(&home, "exit 9", &words);
-    let second: Value = serde_json::from_slice(&second.stdout).expect("JSON");
+    let second: Value = serde_json::from_str(&second.ok()).expect("JSON");
     assert_eq!(second["cached"], true);
     assert_eq!(second["digest"], first["digest"]);
     assert_eq!(
@@ -314,13 +300,9 @@ fn a_bootstrap_that_fails_names_nothing_and_says_why() {
     let tree = tree(&home);
     // The archive is whole; that the program failed is what counts.
     let script = format!("tar -C {tree} -cf - .; echo 'E: no such package' >&2; exit 25");
-    let out = bootstrap(&home, &script, &["mpi"]);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(125));
-    assert!(
-        text.contains("error: mmdebstrap failed") && text.contains("no such package"),
-        "{text}"
-    );
+    bootstrap(&home, &script, &["mpi"])
+        .refused("mmdebstrap failed", "the lines above")
+        .says("no such package");
     assert_eq!(ok(&home, &["image", "ls", "--output", "quiet"]), "");
     let blobs = home.path().join("hyperion/images/blobs/sha256");
     assert_eq!(std::fs::read_dir(blobs).expect("a folder").count(), 0);
@@ -330,17 +312,7 @@ fn a_bootstrap_that_fails_names_nothing_and_says_why() {
 fn a_bootstrap_without_subordinate_ids_says_what_is_missing() {
     let home = TestDir::new();
     let script = "echo 'E: unable to pick chroot mode automatically' >&2; exit 25";
-    let out = bootstrap(&home, script, &["mpi"]);
-    let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(125));
-    assert!(
-        text.contains("error: mmdebstrap cannot make a root"),
-        "{text}"
-    );
-    assert!(
-        text.contains("hint: let root give you some: usermod"),
-        "{text}"
-    );
+    bootstrap(&home, script, &["mpi"]).refused("mmdebstrap cannot make a root", "usermod");
 }
 
 #[test]
@@ -361,9 +333,7 @@ fn a_user_bootstraps_with_ranges_and_is_told_without() {
             .args(words);
         // The real mmdebstrap chooses its mode, and gets no further: there is no such mirror.
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
-        run_as(&mut command, user)
-            .output()
-            .expect("hyperion starts")
+        Done::of(run_as(&mut command, user))
     };
     let words = [
         "image",
@@ -373,12 +343,8 @@ fn a_user_bootstraps_with_ranges_and_is_told_without() {
         "--mirror",
         "file:///nowhere",
     ];
-    let told = String::from_utf8(as_user("nobody", &words).stderr).expect("text");
-    assert!(
-        told.contains("error: mmdebstrap cannot make a root"),
-        "{told}"
-    );
-    let told = String::from_utf8(as_user("hyperion-test", &words).stderr).expect("text");
-    assert!(told.contains("unshare"), "{told}");
-    assert!(told.contains("error: mmdebstrap failed"), "{told}");
+    as_user("nobody", &words).refused("mmdebstrap cannot make a root", "usermod");
+    as_user("hyperion-test", &words)
+        .refused("mmdebstrap failed", "--mirror")
+        .says("unshare");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hyperion_image::{Digest, Store};
 use hyperion_testkit::{
-    DockerRegistry, HttpServer, RegistryOptions, TestDir, hyperion, requires, wait_until,
+    DockerRegistry, Done, HttpServer, RegistryOptions, TestDir, hyperion, requires, wait_until,
 };
 
 /// A small image: manifest, config, and one layer that does not compress.
@@ -72,16 +72,11 @@ fn command(home: &Path, args: &[&str]) -> Command {
 }
 
 fn succeed(home: &Path, args: &[&str]) -> String {
-    let output = command(home, args).output().expect("it runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {told}");
-    String::from_utf8(output.stdout).expect("text")
+    Done::of(&mut command(home, args)).expect_code(0).out
 }
 
 fn fail(home: &Path, args: &[&str]) -> String {
-    let output = command(home, args).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(125), "{args:?}");
-    String::from_utf8(output.stderr).expect("text")
+    Done::of(&mut command(home, args)).expect_code(125).err
 }
 
 fn with_input(mut command: Command, input: &str) -> Output {
@@ -150,10 +145,7 @@ fn the_configuration_names_mirrors_and_insecure_registries() {
 #[test]
 fn a_login_is_checked_kept_and_forgotten() {
     requires!("command:docker-registry", "command:htpasswd");
-    let registry = DockerRegistry::start(RegistryOptions {
-        login: true,
-        ..RegistryOptions::default()
-    });
+    let registry = DockerRegistry::start(RegistryOptions::LOGIN);
     let home = TestDir::new();
     let host = registry.host();
     let name = format!("{host}/x:1");
@@ -193,10 +185,7 @@ fn a_login_is_checked_kept_and_forgotten() {
 #[test]
 fn a_login_goes_to_the_helper_that_the_file_names() {
     requires!("command:docker-registry", "command:htpasswd");
-    let registry = DockerRegistry::start(RegistryOptions {
-        login: true,
-        ..RegistryOptions::default()
-    });
+    let registry = DockerRegistry::start(RegistryOptions::LOGIN);
     let home = TestDir::new();
     let host = registry.host();
     // A helper that keeps one secret in a file, as the protocol has it.

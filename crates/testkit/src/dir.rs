@@ -17,11 +17,20 @@ impl TestDir {
     /// If the folder cannot be made: a test has no use for the error.
     #[must_use]
     pub fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// As [`TestDir::new`], in another folder than that for temporary files.
+    ///
+    /// # Panics
+    /// As [`TestDir::new`].
+    #[must_use]
+    pub fn below(parent: &Path) -> Self {
         let keep = std::env::var_os("HYPERION_KEEP").is_some();
         let inner = tempfile::Builder::new()
             .prefix("hyperion-test-")
             .disable_cleanup(keep)
-            .tempdir()
+            .tempdir_in(parent)
             .expect("a temporary folder can be made");
         Self { inner }
     }

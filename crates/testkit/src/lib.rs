@@ -6,6 +6,7 @@
 
 mod binary;
 mod dir;
+mod done;
 mod gate;
 mod http;
 mod need;
@@ -14,6 +15,7 @@ mod wait;
 
 pub use binary::{binary, hyperion, hyperion_binary, run_as};
 pub use dir::TestDir;
+pub use done::Done;
 pub use gate::{Gate, check};
 pub use http::{HttpServer, Request};
 pub use need::{Need, Unmet};

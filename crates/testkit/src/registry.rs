@@ -1,7 +1,7 @@
 //! Debian's `docker-registry` on a loopback port, for one test.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -14,6 +14,14 @@ pub struct RegistryOptions {
     pub login: bool,
     /// HTTPS with a certificate of its own, which [`DockerRegistry::ca`] names; needs `openssl`.
     pub tls: bool,
+}
+
+impl RegistryOptions {
+    /// A login and nothing else.
+    pub const LOGIN: Self = Self {
+        login: true,
+        tls: false,
+    };
 }
 
 /// A running registry; it ends and its folder vanishes when this is dropped.
@@ -33,7 +41,17 @@ impl DockerRegistry {
     /// If it does not start.
     #[must_use]
     pub fn start(options: RegistryOptions) -> Self {
-        let dir = TestDir::new();
+        Self::start_in(TestDir::new(), options).expect("docker-registry starts")
+    }
+
+    /// As [`DockerRegistry::start`], with its data in this folder.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    ///
+    /// # Panics
+    /// If what `options` ask for cannot be made.
+    pub fn start_in(dir: TestDir, options: RegistryOptions) -> io::Result<Self> {
         let root = dir.path().display();
         // Port 0 lets the kernel choose; the log tells which.
         let mut config = format!(
@@ -69,7 +87,7 @@ impl DockerRegistry {
             );
         }
         let file = dir.path().join("config.yml");
-        std::fs::write(&file, config).expect("the configuration can be written");
+        std::fs::write(&file, config)?;
         let mut child = Command::new("docker-registry")
             .arg("serve")
             .arg(&file)
@@ -77,8 +95,7 @@ impl DockerRegistry {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .spawn()
-            .expect("docker-registry starts");
+            .spawn()?;
         let log = child.stderr.take().expect("its log is a pipe");
         let mut lines = BufReader::new(log).lines();
         let host = lines.by_ref().map_while(Result::ok).find_map(|line| {
@@ -86,10 +103,16 @@ impl DockerRegistry {
             let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
             Some(rest[..end.unwrap_or(rest.len())].to_owned())
         });
-        let host = host.expect("docker-registry says where it listens");
         // A full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { dir, host, child }
+        let silent = || io::Error::other("docker-registry does not say where it listens");
+        let mut registry = Self {
+            dir,
+            host: String::new(),
+            child,
+        };
+        registry.host = host.ok_or_else(silent)?;
+        Ok(registry)
     }
 
     /// `127.0.0.1:port`.

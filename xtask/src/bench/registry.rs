@@ -1,10 +1,7 @@
 //! How fast a real image moves to and from a registry on loopback.
 
-use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-
 use anyhow::{Context as _, Result};
+use hyperion_testkit::{DockerRegistry, RegistryOptions, TestDir};
 
 use super::command::cmd;
 use super::page::{Outcome, Row};
@@ -27,19 +24,19 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
 /// Both send to an empty registry, so that nothing is there already.
 fn push(stage: &Stage) -> Result<Vec<Sample>> {
     let layout = stage.real()?;
-    let seed = Registry::start(stage, "seed")?;
-    copy(&layout, &seed.name()).run()?;
+    let seed = start(stage)?;
+    copy(&layout, &name(&seed)).run()?;
     stage.tidy_up(&stage.dir.join("stores/push"))?;
     let hyperion = |verb: &str| stage.hyperion("push").args([verb, "--insecure"]);
-    hyperion("pull").args([seed.name()]).run()?;
+    hyperion("pull").args([name(&seed)]).run()?;
     let ours = || {
-        let registry = Registry::start(stage, "ours")?;
-        let push = hyperion("push").args([registry.name(), seed.name()]);
+        let registry = start(stage)?;
+        let push = hyperion("push").args([name(&registry), name(&seed)]);
         Ok(vec![milliseconds(push.time()?)])
     };
     let skopeo = || {
-        let registry = Registry::start(stage, "theirs")?;
-        Ok(vec![milliseconds(copy(&layout, &registry.name()).time()?)])
+        let registry = start(stage)?;
+        Ok(vec![milliseconds(copy(&layout, &name(&registry)).time()?)])
     };
     let cases = vec![Case::new("hyperion", ours), Case::new("skopeo", skopeo)];
     Ok(alternate(cases, ROUNDS, 1))
@@ -47,17 +44,17 @@ fn push(stage: &Stage) -> Result<Vec<Sample>> {
 
 /// Both fetch into an empty folder.
 fn pull(stage: &Stage) -> Result<Vec<Sample>> {
-    let registry = Registry::start(stage, "seed")?;
-    copy(&stage.real()?, &registry.name()).run()?;
+    let registry = start(stage)?;
+    copy(&stage.real()?, &name(&registry)).run()?;
     let ours = || {
         stage.tidy_up(&stage.dir.join("stores/pull"))?;
         let pull = stage.hyperion("pull").args(["pull", "--insecure"]);
-        Ok(vec![milliseconds(pull.args([registry.name()]).time()?)])
+        Ok(vec![milliseconds(pull.args([name(&registry)]).time()?)])
     };
     let skopeo = || {
         let into = stage.dir.join("fresh/skopeo");
         stage.tidy_up(&into)?;
-        let from = format!("docker://{}", registry.name());
+        let from = format!("docker://{}", name(&registry));
         let copy = cmd!["skopeo", "copy", "--quiet", "--insecure-policy"]
             .args(["--src-tls-verify=false", &from])
             .args([format!("oci:{}:real", into.display())]);
@@ -85,61 +82,17 @@ fn ratio(samples: &[Sample]) -> Result<Outcome> {
     })
 }
 
-/// Debian's registry on a port of loopback; it ends when dropped.
-struct Registry {
-    host: String,
-    child: Child,
+/// An empty registry on the disk of the bench; it ends when dropped.
+fn start(stage: &Stage) -> Result<DockerRegistry> {
+    let folder = stage.dir.join("fresh/registries");
+    std::fs::create_dir_all(&folder)?;
+    let data = TestDir::below(&folder);
+    // What an earlier one had is removed, and the disk comes to rest.
+    stage.tidy_up(&data.join("data"))?;
+    DockerRegistry::start_in(data, RegistryOptions::default())
+        .context("cannot start docker-registry")
 }
 
-impl Registry {
-    fn start(stage: &Stage, name: &str) -> Result<Self> {
-        let dir = stage.fresh(&format!("registry-{name}"))?;
-        stage.tidy_up(&dir.join("data"))?;
-        let file = dir.join("config.yml");
-        let root = dir.join("data");
-        // Port 0 lets the kernel choose; the log tells which.
-        let config = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:0}}\n",
-            root.display()
-        );
-        fs::write(&file, config)?;
-        let mut child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&file)
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start docker-registry")?;
-        let log = child.stderr.take().context("its log is no pipe")?;
-        let mut lines = BufReader::new(log).lines();
-        let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, rest) = line.split_once("listening on 127.0.0.1:")?;
-            rest.split(|c: char| !c.is_ascii_digit())
-                .next()?
-                .parse()
-                .ok()
-        });
-        let mut registry = Self {
-            host: String::new(),
-            child,
-        };
-        let port: u16 = port.context("docker-registry does not say where it listens")?;
-        registry.host = format!("127.0.0.1:{port}");
-        // A full pipe would stop it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(registry)
-    }
-
-    fn name(&self) -> String {
-        format!("{}/real:1", self.host)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn name(registry: &DockerRegistry) -> String {
+    format!("{}/real:1", registry.host())
 }

@@ -74,7 +74,7 @@ const HOUSE: &[(&str, Ring, &[&str])] = &[
         Ring::Dev,
         &["model", "mpi", "sys", "image", "isolation", "node"],
     ),
-    ("xtask", Ring::Dev, &["model"]),
+    ("xtask", Ring::Dev, &["model", "testkit"]),
 ];
 
 /// What the pure ring may take from outside: no clock, file, socket, thread or randomness of its own.
@@ -332,7 +332,7 @@ mod tests {
         for (name, ring, allowed) in HOUSE {
             for used in *allowed {
                 let used = place(used).unwrap_or_else(|| panic!("{name} uses unknown {used}"));
-                assert_ne!(used, Ring::Dev);
+                assert!(used != Ring::Dev || *ring == Ring::Dev, "{name}");
                 assert!(*ring != Ring::Pure || used == Ring::Pure, "{name}");
             }
         }

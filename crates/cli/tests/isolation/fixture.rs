@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hyperion_testkit::{TestDir, hyperion_binary, wait_until};
+use hyperion_testkit::{Done, TestDir, hyperion_binary, wait_until};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,22 +91,6 @@ pub(crate) struct Fixture {
     ids: (u32, u32),
     program: PathBuf,
     home: TestDir,
-}
-
-/// What a command gave.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) code: i32,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Done {
-    /// Gives the output of a command that succeeded.
-    pub(crate) fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.out
-    }
 }
 
 impl Fixture {
@@ -200,7 +184,7 @@ impl Fixture {
 
     /// `hyperion WORDS`; a run that hangs is ended and gives 124.
     pub(crate) fn hyperion(&self, words: &[&str]) -> Done {
-        done(
+        Done::of(
             self.command("timeout")
                 .args(["-k", "1", "60"])
                 .arg(&self.program)
@@ -238,7 +222,7 @@ impl Fixture {
         shell
             .args(["-k", "1", "60", "bash", "-c", script])
             .arg(&self.program);
-        done(shell.args(self.words(flags, command)))
+        Done::of(shell.args(self.words(flags, command)))
     }
 
     /// As [`Fixture::run_in_shell`], but root's shell, in a mount namespace of its own.
@@ -254,7 +238,7 @@ impl Fixture {
             .gid(0)
             .args(["-k", "1", "60", "unshare", "--mount", "bash", "-c", script])
             .arg(&self.program);
-        done(shell.args(self.words(flags, command)))
+        Done::of(shell.args(self.words(flags, command)))
     }
 
     /// Starts a command of the probe, waits for its first line, and gives the job's id.
@@ -316,15 +300,6 @@ impl Fixture {
             words.contains(&home).then(|| format!("{pid} {words}"))
         })
         .collect()
-    }
-}
-
-fn done(command: &mut Command) -> Done {
-    let output = command.output().expect("it starts");
-    Done {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

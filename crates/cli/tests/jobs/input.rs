@@ -3,9 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use hyperion_testkit::{requires, run_as};
+use hyperion_testkit::{Done, requires, run_as};
 
-use crate::site::{Done, Site, finish};
+use crate::site::{Site, finish};
 
 fn run(site: &Site, flags: &[&str]) -> Done {
     let words = [&["run", "--isolation", "process"][..], flags, &["true"]].concat();

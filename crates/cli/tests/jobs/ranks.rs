@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::site::{Done, Site};
+use hyperion_testkit::Done;
+
+use crate::site::Site;
 
 const FOUR: [&str; 5] = ["-n", "4", "--oversubscribe", "--mpi", "none"];
 

@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyperion_testkit::{TestDir, hyperion, wait_for, wait_until};
+use hyperion_testkit::{Done, TestDir, hyperion, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
@@ -16,54 +16,6 @@ pub(crate) const LONG: Duration = Duration::from_secs(30);
 /// Where the jobs of one test live. Ends and removes them when dropped.
 pub(crate) struct Site {
     home: TestDir,
-}
-
-/// What came of a command.
-#[derive(Debug)]
-pub(crate) struct Done {
-    /// The exit code; 128 and more for a signal.
-    pub(crate) code: i32,
-    /// Standard output.
-    pub(crate) out: String,
-    /// Standard error.
-    pub(crate) err: String,
-}
-
-impl Done {
-    /// Asserts that it ended with this code.
-    #[track_caller]
-    pub(crate) fn expect_code(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{self:?}");
-        self
-    }
-
-    /// Asserts that it ended well and gives its output without the line end.
-    #[track_caller]
-    pub(crate) fn ok(self) -> String {
-        self.expect_code(0).out.trim_end().to_owned()
-    }
-
-    /// Asserts that standard error says this.
-    #[track_caller]
-    pub(crate) fn says(self, text: &str) -> Self {
-        assert!(self.err.contains(text), "no {text:?} in {self:?}");
-        self
-    }
-
-    /// Asserts an error of Hyperion's before anything was started: a first
-    /// line `error:` with this in it, and a line `hint:` with that.
-    #[track_caller]
-    pub(crate) fn refused(self, error: &str, hint: &str) -> Self {
-        let done = self.expect_code(125);
-        let line = |start: &str, text: &str| {
-            done.err
-                .lines()
-                .any(|l| l.starts_with(start) && l.contains(text))
-        };
-        assert!(line("error: ", error), "no error {error:?} in {done:?}");
-        assert!(line("hint: ", hint), "no hint {hint:?} in {done:?}");
-        done
-    }
 }
 
 impl Site {
@@ -286,16 +238,15 @@ impl Running {
             let _ = self.child.kill();
         }
         let status = ended.unwrap_or_else(|| panic!("{} did not end", self.what));
-        let text = |handle: Option<JoinHandle<Vec<u8>>>| {
-            let bytes = handle.map(|h| h.join().expect("read")).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).into_owned()
+        let bytes = |handle: Option<JoinHandle<Vec<u8>>>| {
+            handle.map(|h| h.join().expect("read")).unwrap_or_default()
         };
-        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        Done {
-            code: status.code().or(signal.map(|s| 128 + s)).unwrap_or(-1),
-            out: text(self.out.take()),
-            err: text(self.err.take()),
+        Output {
+            status,
+            stdout: bytes(self.out.take()),
+            stderr: bytes(self.err.take()),
         }
+        .into()
     }
 }
 

@@ -228,10 +228,7 @@ fn images_of_two_platforms_become_an_index() {
 #[test]
 fn a_login_is_needed_checked_and_kept() {
     requires!("command:docker-registry", "command:htpasswd");
-    let registry = DockerRegistry::start(RegistryOptions {
-        login: true,
-        ..RegistryOptions::default()
-    });
+    let registry = DockerRegistry::start(RegistryOptions::LOGIN);
     let (dir, store) = store();
     let sample = Sample::new("amd64", &[Kind::Gzip], 1000);
     sample.put(&store);

@@ -241,6 +241,8 @@ impl Supervisor {
             sandbox.destroy();
         }
         self.sandbox = None;
+        // Before anybody is told of the end: who waited for it may remove the image.
+        self.launch.keep.clear();
         // Nothing holds the other ends any more: what is left in the pipes is all there is.
         self.streams.drain(&mut self.clients);
         let code = match (&outcome, self.failed_exit) {
