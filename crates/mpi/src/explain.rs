@@ -55,6 +55,11 @@ const KNOWN: &[Known] = &[
         fix: "make /dev/shm larger with --shm-size, at least 5 MiB for each rank",
     },
     Known {
+        words: &["Value too large for defined data type"],
+        cause: "the folder that is the image belongs to a user who is not known inside, so nothing can be made in it",
+        fix: "make an image of the folder, whose files are yours: hyperion image import FOLDER NAME",
+    },
+    Known {
         words: &["Bus error"],
         cause: "most often a full /dev/shm: shared memory was mapped that cannot be backed",
         fix: "make /dev/shm larger with --shm-size, or give the job more --memory",

@@ -243,6 +243,11 @@ fn another_users_folder_is_refused() {
     finish(command)
         .refused("cannot make", "--root or HYPERION_ROOT")
         .says("cause: Permission denied");
+    let mut command = std::process::Command::new(&program);
+    command.args(["run", "--userns", "host", "/", "true"]);
+    command.env_clear().env("HOME", home.path());
+    run_as(&mut command, "nobody");
+    finish(command).refused("only root can run", "leave out --userns");
 }
 
 /// Runs a script with a tiny file system as the root of jobs, in a mount

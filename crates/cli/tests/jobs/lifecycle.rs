@@ -333,3 +333,15 @@ fn a_detached_job_that_cannot_start_says_so() {
     run("/etc/passwd").expect_code(126).says("hint: ");
     assert!(site.jobs().is_empty(), "what never ran has no record");
 }
+
+#[test]
+fn an_image_can_be_removed_as_soon_as_its_last_job_has_ended() {
+    requires!("root");
+    let site = Site::new();
+    let root = site.rootfs(&["true"]);
+    for _ in 0..5 {
+        site.run(&["image", "import", &root, "short"]).ok();
+        site.run(&["run", "--rm", "short", "true"]).ok();
+        site.run(&["image", "rm", "short"]).ok();
+    }
+}

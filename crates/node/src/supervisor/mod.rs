@@ -279,6 +279,8 @@ impl Supervisor {
         } else {
             folder.write("end.json", &end).map(drop)
         };
+        // Whoever hears the end may remove the image at once.
+        self.launch.keep.clear();
         let ended = Tell::Ended(Box::new(end));
         self.clients.tell_end(&ended);
         failpoint!("before-cleaning");

@@ -30,6 +30,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let level = args.level();
     refuse_fences_of_processes(&args)?;
+    refuse_hosts_users(&args)?;
     let host = host::HostSize::read();
     let id = JobId::from_random(random()?);
     let jobs = Jobs::new(&ctx.root);
@@ -115,6 +116,18 @@ fn random() -> anyhow::Result<u64> {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("the kernel gives no randomness")?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// Only root can do without a user namespace.
+fn refuse_hosts_users(args: &Args) -> anyhow::Result<()> {
+    if args.userns != "host" || rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(errors::advised(
+        Class::Denied,
+        "only root can run a container without a user namespace",
+        "leave out --userns host",
+    ))
 }
 
 /// A fence that was asked for is put up or refused, never left out in silence.
