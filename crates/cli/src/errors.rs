@@ -15,6 +15,7 @@ use hyperion_node::JobError;
 use hyperion_sys::userns::UsernsError;
 
 use crate::args::OutputFormat;
+use crate::output;
 
 /// What is told of an error besides its words.
 struct Told {
@@ -362,23 +363,23 @@ fn hint_of_io(error: &std::io::Error) -> Option<String> {
 }
 
 /// Prints an error with its causes and a hint, and gives the exit code.
-pub(crate) fn report(error: &Error, output: OutputFormat) -> ExitCode {
+pub(crate) fn report(error: &Error, format: OutputFormat) -> ExitCode {
     let told = classify(error);
     let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
     // Some libraries say in each error what its cause says again.
     causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
-    if output == OutputFormat::Json {
+    if format == OutputFormat::Json {
         let value = serde_json::json!({
             "error": error.to_string(), "causes": causes, "class": told.class, "hint": told.hint,
         });
         eprintln!("{value}");
     } else {
-        eprintln!("error: {error}");
+        output::talk("error", error);
         for cause in causes {
-            eprintln!("cause: {cause}");
+            output::talk("cause", cause);
         }
         if let Some(hint) = told.hint {
-            eprintln!("hint: {hint}");
+            output::talk("hint", hint);
         }
     }
     ExitCode::from(told.class.exit_code())

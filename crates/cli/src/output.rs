@@ -17,7 +17,27 @@ pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
 /// # Errors
 /// As [`line()`].
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    line(serde_json::to_string_pretty(value)?)
+    let text = serde_json::to_string_pretty(value)?;
+    // JSON may hold DEL and the C1 controls as they are; some terminals obey those.
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\x7f'..='\u{9f}' => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => safe.push(c),
+        }
+    }
+    line(safe)
+}
+
+/// Writes a line of talk to standard error, `error: …` for one.
+pub(crate) fn talk(kind: &str, text: impl std::fmt::Display) {
+    eprintln!("{kind}: {}", plain(&text.to_string()));
+}
+
+/// Takes out what a terminal would obey: texts of images, registries and files
+/// may hold anything. Ends of lines stay.
+pub(crate) fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', " ")
 }
 
 fn ignore_broken_pipe(result: std::io::Result<()>) -> anyhow::Result<()> {
@@ -44,6 +64,9 @@ pub(crate) fn table(
 /// Lays a table out, in lines of at most this width if the columns before the
 /// last one leave room.
 fn lines(header: &[&str], mut rows: Vec<Vec<String>>, width: Option<usize>) -> String {
+    for cell in rows.iter_mut().flatten() {
+        *cell = plain(cell).replace('\n', " ");
+    }
     let longest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         let title = header[column].chars().count();
@@ -105,5 +128,7 @@ mod tests {
             assert!(lines(&["JOB", "COMMAND"], rows.clone(), width).contains(":; done'"));
         }
         assert_eq!(lines(&["JOB"], Vec::new(), Some(80)), " JOB");
+        let hostile = vec![vec!["\u{1b}[31m\u{9b}2Jx\r\ny".to_owned()]];
+        assert_eq!(lines(&["JOB"], hostile, None), " JOB\n  [31m 2Jx  y");
     }
 }

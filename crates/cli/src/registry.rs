@@ -114,6 +114,7 @@ impl Shown {
     }
 
     fn say(&self, text: &str) {
+        let text = crate::output::plain(text);
         match self {
             // Through the bars, so that they do not overwrite it.
             Self::Bars(bars) => drop(bars.all.println(text)),

@@ -14,7 +14,7 @@ use hyperion_sys::signals::{self, SIGHUP, SIGWINCH, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
-use crate::errors;
+use crate::{errors, output};
 
 /// Ctrl-p ctrl-q leaves a job running, as with docker.
 const DETACH: [u8; 2] = [0x10, 0x11];
@@ -91,7 +91,7 @@ impl Session {
                             printer.mute();
                         }
                     }
-                    Heard::Told(Tell::Note(text)) => eprintln!("{text}"),
+                    Heard::Told(Tell::Note(text)) => eprintln!("{}", output::plain(&text)),
                     Heard::Told(Tell::Ended(end)) => {
                         printer.finish();
                         drop(_raw);
@@ -106,9 +106,9 @@ impl Session {
                     Heard::Told(Tell::Refused { causes, code, hint }) => {
                         drop(_raw);
                         let mut causes = causes.into_iter();
-                        eprintln!("error: {}", causes.next().unwrap_or_default());
-                        causes.for_each(|c| eprintln!("cause: {c}"));
-                        hint.iter().for_each(|h| eprintln!("hint: {h}"));
+                        output::talk("error", causes.next().unwrap_or_default());
+                        causes.for_each(|cause| output::talk("cause", cause));
+                        hint.iter().for_each(|hint| output::talk("hint", hint));
                         return Ok(ExitCode::from(code));
                     }
                     Heard::Told(Tell::Started | Tell::Stats(_)) => {}
@@ -320,17 +320,17 @@ pub(crate) fn tell_failure(end: &End) {
 
 /// Prints why a job failed.
 pub(crate) fn print_failure(failure: &Failure) {
-    eprintln!("error: {}", failure.what);
+    output::talk("error", &failure.what);
     for cause in &failure.causes {
-        eprintln!("cause: {cause}");
+        output::talk("cause", cause);
     }
     if failure.rank.is_some() && !failure.last_lines.is_empty() {
         eprintln!("its last lines:");
         for line in &failure.last_lines {
-            eprintln!("  {line}");
+            eprintln!("  {}", output::plain(line));
         }
     }
     if let Some(hint) = &failure.hint {
-        eprintln!("hint: {hint}");
+        output::talk("hint", hint);
     }
 }

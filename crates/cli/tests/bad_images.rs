@@ -48,6 +48,17 @@ struct Layout {
 
 impl Layout {
     fn new(home: &Path, name: &str, layer: &[u8], diff_id: Digest) -> Self {
+        let config = serde_json::json!({ "architecture": "amd64", "os": "linux" });
+        Self::with_config(home, name, layer, diff_id, config)
+    }
+
+    fn with_config(
+        home: &Path,
+        name: &str,
+        layer: &[u8],
+        diff_id: Digest,
+        mut config: serde_json::Value,
+    ) -> Self {
         let folder = home.join(name);
         let blobs = folder.join("blobs/sha256");
         std::fs::create_dir_all(&blobs).expect("made");
@@ -60,11 +71,7 @@ impl Layout {
                 "size": bytes.len(),
             })
         };
-        let config = serde_json::json!({
-            "architecture": "amd64",
-            "os": "linux",
-            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-        });
+        config["rootfs"] = serde_json::json!({ "type": "layers", "diff_ids": [diff_id] });
         let manifest = serde_json::json!({
             "schemaVersion": 2,
             "config": put(config.to_string().as_bytes(), "config.v1+json"),
@@ -320,4 +327,48 @@ fn an_image_runs_from_a_store_in_memory() {
     run(&["image", "load", &layout.path(), "--name", "x"]).expect_code(0);
     // The sandbox is up, and has no such program: no file of a tmpfs can be mounted.
     run(&["run", "--rm", "x", "/nothing"]).expect_code(127);
+}
+
+#[test]
+fn what_an_image_says_of_itself_is_not_obeyed_by_the_terminal() {
+    let home = TestDir::new();
+    let layer = archive(&[(EntryType::Regular, "etc/os-release", "ID=test")]);
+    let config = serde_json::json!({
+        "architecture": "amd64\u{1b}[31m",
+        "os": "linux",
+        "created": "2020\u{1b}[2J",
+        "history": [{ "created_by": "\u{1b}]0;title\u{7}\r\nNAME", "created": "\u{9b}1m" }],
+    });
+    let layout = Layout::with_config(home.path(), "x", &layer, Digest::of(&layer), config);
+    run(
+        home.path(),
+        &["image", "load", &layout.path(), "--name", "x"],
+    )
+    .expect_code(0);
+    for words in [
+        ["image", "ls"].as_slice(),
+        &["image", "history", "x"],
+        &["image", "inspect", "x"],
+    ] {
+        let out = run(home.path(), words).expect_code(0).out;
+        let obeyed = out.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(obeyed, None, "{out:?}");
+    }
+}
+
+#[test]
+fn an_image_cannot_ask_for_the_user_that_changes_nothing() {
+    requires!("userns");
+    let home = TestDir::new();
+    let layer = archive(&[(EntryType::Regular, "etc/os-release", "ID=test")]);
+    for user in ["4294967295", "0:4294967295", "-1"] {
+        let config = serde_json::json!({ "os": "linux", "config": { "User": user } });
+        let layout = Layout::with_config(home.path(), "x", &layer, Digest::of(&layer), config);
+        run(
+            home.path(),
+            &["image", "load", &layout.path(), "--name", "x"],
+        )
+        .expect_code(0);
+        run(home.path(), &["run", "--rm", "x", "/bin/true"]).refused("is not known", "-u");
+    }
 }

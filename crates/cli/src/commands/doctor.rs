@@ -124,10 +124,10 @@ fn checks_table(checks: &[Check]) -> Table {
             Verdict::Missing => ("missing", Color::Red),
             Verdict::Unknown => ("unknown", Color::Cyan),
         };
-        let mut text = plain(&check.evidence);
+        let mut text = output::plain(&check.evidence);
         for (sign, part) in [("→", &check.consequence), ("fix:", &check.fix)] {
             if !part.is_empty() {
-                text += &format!("\n{sign} {}", plain(part));
+                text += &format!("\n{sign} {}", output::plain(part));
             }
         }
         table.add_row([
@@ -139,15 +139,10 @@ fn checks_table(checks: &[Check]) -> Table {
     table
 }
 
-/// Text of files may hold anything; a terminal must not obey it.
-fn plain(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
-}
-
 fn print_inventory(inventory: &Inventory, format: OutputFormat) -> anyhow::Result<()> {
     match format {
         OutputFormat::Json => output::json(inventory),
-        OutputFormat::Quiet => output::line(plain(&inventory.hostname)),
+        OutputFormat::Quiet => output::line(output::plain(&inventory.hostname)),
         OutputFormat::Human => output::line(inventory_table(inventory).trim_fmt()),
     }
 }
@@ -156,7 +151,7 @@ fn inventory_table(inventory: &Inventory) -> Table {
     let mut table = table();
     let mut row = |name: &str, lines: Vec<String>| {
         if !lines.is_empty() {
-            let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
+            let lines: Vec<String> = lines.iter().map(|line| output::plain(line)).collect();
             table.add_row([name, &lines.join("\n")]);
         }
     };

@@ -94,6 +94,6 @@ fn cells(row: &Row) -> Vec<String> {
         row.ranks.to_string(),
         state,
         output::age(age),
-        row.command.join(" ").replace(char::is_control, " "),
+        row.command.join(" "),
     ]
 }

@@ -139,7 +139,7 @@ pub(super) const WIRE: Target = Target {
 
 pub(super) const PASSWD: Target = Target {
     name: "passwd",
-    about: "users and groups by the files of an image; the first line is who is looked for",
+    about: "users and groups by the files of an image, none of them -1; the first line is who is looked for",
     run: |bytes| {
         let text = String::from_utf8_lossy(bytes);
         let (user, rest) = text.split_once('\n').unwrap_or((&text, ""));
@@ -150,6 +150,7 @@ pub(super) const PASSWD: Target = Target {
         texts(&[
             "ana:video\nroot:x:0:0:root:/root:/bin/sh\nana:x:1000:100:Ana:/home/ana:/bin/sh\n\nusers:x:100:\nvideo:x:44:ana,bob\n",
             "4711:12\n:::::\n\n:::,\n",
+            "eve:4294967295\neve:x:4294967295:0::/:\n\nx:x:4294967295:eve\n",
         ])
     },
     words: &[":x:", "\n\n", "ana", "4294967295", "-1", "\r\n", ","],

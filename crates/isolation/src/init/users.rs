@@ -29,6 +29,12 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Reads the number of a user or group. The largest one is none: to setresuid(2)
+/// it says that nothing is to change, and the program would stay what it is.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|&id| id != u32::MAX)
+}
+
 /// One line of passwd(5).
 struct User<'a> {
     name: &'a str,
@@ -45,8 +51,8 @@ impl<'a> User<'a> {
         };
         Some(Self {
             name,
-            uid: uid.parse().ok()?,
-            gid: gid.parse().ok()?,
+            uid: id(uid)?,
+            gid: id(gid)?,
             home,
         })
     }
@@ -60,19 +66,19 @@ pub(crate) fn find(text: &str, passwd: &str, group: &str) -> Option<UserSpec> {
     let known = passwd
         .lines()
         .filter_map(User::parse)
-        .find(|u| u.name == user || user.parse() == Ok(u.uid));
+        .find(|u| u.name == user || id(user) == Some(u.uid));
     let uid = match &known {
         Some(known) => known.uid,
-        None => user.parse().ok()?,
+        None => id(user)?,
     };
     let group_named = |wanted: &str| {
         let mut lines = group.lines().map(|l| l.split(':').collect::<Vec<_>>());
         lines
             .find(|f| f.first() == Some(&wanted))
-            .and_then(|f| f.get(2)?.parse().ok())
+            .and_then(|f| id(f.get(2)?))
     };
     let gid = match wanted_group {
-        Some(wanted) => group_named(wanted).or_else(|| wanted.parse().ok())?,
+        Some(wanted) => group_named(wanted).or_else(|| id(wanted))?,
         None => known.as_ref().map_or(0, |k| k.gid),
     };
     // Further groups come with a user's own group only, as docker does it.
@@ -85,7 +91,7 @@ pub(crate) fn find(text: &str, passwd: &str, group: &str) -> Option<UserSpec> {
         members
             .split(',')
             .any(|m| m == name)
-            .then(|| number.parse().ok())
+            .then(|| id(number))
             .flatten()
     };
     let groups = if wanted_group.is_none() {
@@ -135,5 +141,10 @@ mod tests {
         assert_eq!(find("eve", PASSWD, GROUP), None);
         assert_eq!(find("ana:nogroup", PASSWD, GROUP), None);
         assert_eq!(find("", PASSWD, GROUP), None);
+        for nobody in ["4294967295", "0:4294967295", "4294967296", "-1", "+1:x"] {
+            assert_eq!(find(nobody, PASSWD, GROUP), None, "{nobody}");
+        }
+        let passwd = "eve:x:4294967295:0::/:\n";
+        assert_eq!(find("eve", passwd, GROUP), None);
     }
 }
