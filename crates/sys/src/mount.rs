@@ -1,14 +1,16 @@
 //! Mounts, through the kernel's descriptor-based calls (Linux 5.2 and later):
 //! a mount is made first and put into place afterwards.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, move_mount,
+    open_tree,
 };
 
 /// Nothing can be written.
@@ -121,8 +123,8 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     Ok(move_mount(mount, "", target, "", flags)?)
 }
 
-/// Makes an overlay, not yet attached. `lowers` are folders, the topmost
-/// first; `upper` is the folder that is written to and an empty one beside it.
+/// Mounts an overlay on a folder. `lowers` are folders, the topmost first;
+/// `upper` is the folder that is written to and an empty one beside it.
 ///
 /// Whiteouts and opaque marks use `user.overlay.*`, so that the same layers
 /// serve inside a user namespace and outside.
@@ -133,34 +135,31 @@ pub fn overlay(
     lowers: &[&Path],
     upper: Option<(&Path, &Path)>,
     attributes: u64,
-) -> io::Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "source", "hyperion")?;
-    fsconfig_set_flag(&context, "userxattr")?;
-    let appended = lowers
+    target: &Path,
+) -> io::Result<()> {
+    // All options together must fit a page, and only since Linux 6.8 can folders
+    // be given one by one. A descriptor's number is short, and has nothing to escape.
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lowers: Vec<OwnedFd> = lowers
         .iter()
-        .try_for_each(|l| fsconfig_set_string(&context, "lowerdir+", *l));
-    if appended.is_err() {
-        // Before Linux 6.5: one string, in which colons and backslashes are escaped.
-        let escaped: Vec<String> = lowers
-            .iter()
-            .map(|l| {
-                l.to_string_lossy()
-                    .replace('\\', "\\\\")
-                    .replace(':', "\\:")
-            })
-            .collect();
-        fsconfig_set_string(&context, "lowerdir", escaped.join(":"))?;
-    }
-    if let Some((upper, work)) = upper {
-        fsconfig_set_string(&context, "upperdir", upper)?;
-        fsconfig_set_string(&context, "workdir", work)?;
+        .map(|l| open_dir(l))
+        .collect::<Result<_, _>>()?;
+    let names: Vec<String> = lowers.iter().map(name).collect();
+    let mut options = format!("userxattr,lowerdir={}", names.join(":"));
+    let upper = match upper {
+        Some((upper, work)) => Some((open_dir(upper)?, open_dir(work)?)),
+        None => None,
+    };
+    if let Some((upper, work)) = &upper {
+        let (upper, work) = (name(upper), name(work));
         // What a job writes into its root is thrown away at its end: no need to sync it.
-        let _ = fsconfig_set_flag(&context, "volatile");
+        options += &format!(",upperdir={upper},workdir={work},volatile");
     }
-    fsconfig_create(&context)?;
-    let flags = MountAttrFlags::from_bits_retain(attributes as u32);
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
+    let options = CString::new(options)?;
+    // The flags of mount(2) have the numbers of the attributes.
+    let flags = MountFlags::from_bits_retain(attributes as u32);
+    let options = Some(options.as_c_str());
+    Ok(mount("hyperion", target, "overlay", flags, options)?)
 }
 
 /// Opens a path below a root as if the root were `/`: no `..`, symbolic link
@@ -192,15 +191,23 @@ pub fn isolate_propagation(slave: bool) -> io::Result<()> {
     Ok(mount_change("/", kind | P::REC)?)
 }
 
-/// Makes a folder the root of this mount namespace and lets go of the old one.
+/// Makes a mount the root of this mount namespace and lets go of the old one.
 ///
 /// # Errors
 /// The kernel's; the root is the old one then.
 pub fn pivot_into(root: impl AsFd) -> io::Result<()> {
     rustix::process::fchdir(root)?;
     // The old root ends up on top of the new one, at the same place, and is taken away there.
-    rustix::process::pivot_root(".", ".")?;
-    rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?;
+    match rustix::process::pivot_root(".", ".") {
+        Ok(()) => rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?,
+        // A host without a disk may still be in its first root, which cannot be
+        // taken away (pivot_root(2)): it is covered for good, as switch_root does.
+        Err(rustix::io::Errno::INVAL) => {
+            rustix::mount::mount_move(".", "/")?;
+            rustix::process::chroot(".")?;
+        }
+        Err(e) => return Err(e.into()),
+    }
     Ok(rustix::process::chdir("/")?)
 }
 

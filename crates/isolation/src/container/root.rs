@@ -85,13 +85,13 @@ pub(super) fn assemble(
         None => None,
     };
     let target = place("root")?;
-    let made = match scratch {
+    match scratch {
         Some(scratch) => {
             let (upper, work) = (scratch.join("upper"), scratch.join("work"));
             for folder in [&upper, &work] {
                 make_dir(rustix::fs::CWD, folder).doing("preparing the scratch folder")?;
             }
-            overlay(&folders, Some((&upper, &work)))?
+            overlay(&folders, Some((&upper, &work)))?;
         }
         None if folders.len() == 1 && has_mount_points(&folders[0], spec) => {
             let tree = mount::clone_tree(rustix::fs::CWD, &folders[0], false)
@@ -101,7 +101,7 @@ pub(super) fn assemble(
                 ..Change::default()
             };
             mount::set_attributes(tree.as_fd(), &change).doing("protecting the image")?;
-            tree
+            mount::attach(tree.as_fd(), target.as_fd()).doing("mounting the root")?;
         }
         None => {
             // A folder in memory on top holds the mount points that the image lacks.
@@ -114,18 +114,18 @@ pub(super) fn assemble(
                     .doing("preparing the mount points")?;
             }
             folders.insert(0, at("points"));
-            overlay(&folders, None)?
+            overlay(&folders, None)?;
         }
-    };
-    mount::attach(made.as_fd(), target.as_fd()).doing("mounting the root")?;
+    }
     Ok(Root {
         folder: mount::open_dir(&at("root")).doing("opening the root")?,
     })
 }
 
-fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<OwnedFd, Failure> {
+fn overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<(), Failure> {
     let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-    mount::overlay(&lowers, upper, NO_SUID | NO_DEV).doing("mounting the layers over each other")
+    mount::overlay(&lowers, upper, NO_SUID | NO_DEV, Path::new("root"))
+        .doing("mounting the layers over each other")
 }
 
 /// The paths at which something will be mounted.
