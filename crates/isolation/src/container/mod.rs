@@ -59,6 +59,8 @@ struct Go {
     scratch: bool,
     /// For each mount of the spec, whether its mapped source comes.
     binds: Vec<bool>,
+    /// Whether the child is in a group of its own of version 2, which it may see.
+    own_group: bool,
 }
 
 impl Isolation for ContainerIsolation {
@@ -92,7 +94,7 @@ impl Isolation for ContainerIsolation {
         };
         drop(theirs);
         let _ = rustix::process::chdir("/");
-        if let Err(e) = release(&mut ours, init, spec, stage) {
+        if let Err(e) = release(&mut ours, init, spec, stage, cgroup_fd.is_some()) {
             let _ = signals::send(init, signals::SIGKILL);
             let _ = process::wait_for(init);
             cgroup.remove();
@@ -134,9 +136,13 @@ fn release(
     init: Pid,
     spec: &SandboxSpec,
     stage: &Stage,
+    own_group: bool,
 ) -> Result<(), SandboxError> {
     userns::write_maps(init, &spec.userns)?;
-    let mut go = Go::default();
+    let mut go = Go {
+        own_group,
+        ..Go::default()
+    };
     let mut mounts = Vec::new();
     if matches!(spec.userns, UsernsMode::Range { .. }) {
         let map = userns::open(init)

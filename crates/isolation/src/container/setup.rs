@@ -109,7 +109,7 @@ fn climb(
     let files = system::HostFiles::open(spec);
 
     let root = root::assemble(spec, lowers, scratch)?;
-    system::populate(&root, spec, files, &program)?;
+    system::populate(&root, spec, files, &program, go.own_group)?;
     for (mount, source) in spec.container.mounts.iter().zip(sources) {
         put(&root, mount, source)?;
     }

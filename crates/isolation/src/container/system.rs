@@ -110,6 +110,7 @@ pub(super) fn populate(
     spec: &SandboxSpec,
     mut host: HostFiles,
     program: &OwnedFd,
+    own_group: bool,
 ) -> Result<(), Failure> {
     let put = |made: &OwnedFd, path: &str| -> Result<(), Failure> {
         let step = format_args!("mounting at {path}").to_string();
@@ -141,9 +142,9 @@ pub(super) fn populate(
     // The host's groups, and the release agents of version 1 with them, are out of sight.
     let mut empty = Empty::default();
     if exists(root, "/sys/fs/cgroup") {
-        match cgroup_view() {
-            Some(view) => put(&view, "/sys/fs/cgroup")?,
-            None => put(&empty.next(root, "/sys/fs/cgroup")?, "/sys/fs/cgroup")?,
+        match own_group.then(cgroup_view) {
+            Some(Ok(view)) => put(&view, "/sys/fs/cgroup")?,
+            _ => put(&empty.next(root, "/sys/fs/cgroup")?, "/sys/fs/cgroup")?,
         }
     }
 
@@ -323,13 +324,9 @@ fn write_file(at: &OwnedFd, path: &str, text: &str) -> std::io::Result<()> {
     std::io::Write::write_all(&mut std::fs::File::from(file), text.as_bytes())
 }
 
-/// Shows the sandbox's own groups where the host has version 2 only.
-fn cgroup_view() -> Option<OwnedFd> {
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let quiet = READ_ONLY | NO_SUID | NO_DEV | NO_EXEC;
-    unified
-        .then(|| mount::new_filesystem("cgroup2", &[], quiet).ok())
-        .flatten()
+/// Shows the sandbox's own group of version 2.
+fn cgroup_view() -> std::io::Result<OwnedFd> {
+    mount::new_filesystem("cgroup2", &[], READ_ONLY | NO_SUID | NO_DEV | NO_EXEC)
 }
 
 /// An empty folder that nothing can be written to, shown in several places.

@@ -84,12 +84,16 @@ impl Layout {
         }
     }
 
-    /// Tells whether controllers of version 1 are mounted beside version 2.
-    pub fn is_hybrid(&self) -> bool {
-        let v1 = |h: &Hierarchy| {
-            h.version == Version::V1 && !h.controllers.iter().all(|c| c.starts_with("name="))
-        };
-        self.hierarchies.iter().any(v1) && self.hierarchies.iter().any(|h| h.version == Version::V2)
+    /// Tells whether sandboxes have a group in a hierarchy. Version 2 has
+    /// nothing for them where version 1 holds the controllers that they use;
+    /// version 1 may also hold others beside it (`net_cls`, `name=systemd`).
+    pub(super) fn has_use_for(&self, hierarchy: &Hierarchy) -> bool {
+        let holds = |h: &Hierarchy| USED.iter().any(|c| h.has(c));
+        let mut v1 = self.hierarchies.iter().filter(|h| h.version == Version::V1);
+        match hierarchy.version {
+            Version::V1 => holds(hierarchy),
+            Version::V2 => holds(hierarchy) || !v1.any(holds),
+        }
     }
 }
 
@@ -107,63 +111,100 @@ impl Hierarchy {
     /// Finds a group of version 2 below which sandboxes can be made, and turns
     /// its controllers on for them.
     ///
-    /// A group with controllers turned on may hold no process of its own, so
-    /// root uses one at the top (`hyperion`), and a user whose group was
-    /// delegated moves this process into a leaf of it first.
+    /// A group with controllers turned on may hold no process of its own. So
+    /// root uses one at the top (`hyperion`); a user whose group was delegated,
+    /// root of a container and root inside a job, which must keep the job's
+    /// limits, move the processes of their group into a leaf of it first.
     ///
     /// # Errors
     /// The kernel's; `PermissionDenied` where nothing was delegated.
     pub fn prepare_v2_parent(&self) -> io::Result<PathBuf> {
-        if rustix::process::geteuid().is_root() {
-            turn_on(&self.mount)?;
-            let parent = self.mount.join("hyperion");
-            if let Err(e) = fs::create_dir(&parent)
-                && e.kind() != io::ErrorKind::AlreadyExists
-            {
-                return Err(e);
-            }
-            turn_on(&parent)?;
-            return Ok(parent);
-        }
         let own = self.own();
+        let jobs = self.mount.join("hyperion");
+        // The one at the very top has no type; a container calls its own group the top.
+        let top = !self.mount.join("cgroup.type").exists();
+        if rustix::process::geteuid().is_root() && top && !own.starts_with(&jobs) {
+            turn_on(&self.mount)?;
+            make(&jobs)?;
+            turn_on(&jobs)?;
+            return Ok(jobs);
+        }
         // Already moved: the leaf's parent is the one.
         if let (Some(parent), true) = (own.parent(), own.ends_with(LEAF)) {
             turn_on(parent)?;
             return Ok(parent.to_owned());
         }
         let leaf = own.join(LEAF);
-        if let Err(e) = fs::create_dir(&leaf)
-            && e.kind() != io::ErrorKind::AlreadyExists
-        {
-            return Err(e);
+        make(&leaf)?;
+        match empty(&own, &leaf).and_then(|()| turn_on(&own)) {
+            Ok(()) => Ok(own),
+            Err(e) => {
+                let _ = fs::remove_dir(&leaf);
+                Err(e)
+            }
         }
-        let processes = fs::read_to_string(own.join("cgroup.procs"))?;
-        for pid in processes.lines() {
-            let _ = fs::write(leaf.join("cgroup.procs"), pid);
+    }
+
+    /// Gives the group whose files must be the user's for sandboxes to be made.
+    pub(crate) fn delegated(&self) -> PathBuf {
+        let mut own = self.own();
+        if own.ends_with(LEAF) {
+            own.pop();
         }
-        turn_on(&own)?;
-        Ok(own)
+        own
     }
 }
 
+/// The controllers that sandboxes use, and that `turn_on` turns on.
+const USED: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "cpuacct"];
+
 /// The group into which a delegated group's own processes move.
 const LEAF: &str = "hyperion-supervisors";
+
+fn make(group: &Path) -> io::Result<()> {
+    match fs::create_dir(group) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the processes of a group into another, those included that fork meanwhile.
+fn empty(group: &Path, into: &Path) -> io::Result<()> {
+    // Looked at before anything moves: what may not be turned on needs no room.
+    open_to_write(&group.join("cgroup.subtree_control"))?;
+    for _ in 0..10 {
+        let processes = fs::read_to_string(group.join("cgroup.procs"))?;
+        if processes.is_empty() {
+            break;
+        }
+        for pid in processes.lines() {
+            let mut file = open_to_write(&into.join("cgroup.procs"))?;
+            match file.write_all(pid.as_bytes()) {
+                // One that has ended, or is out of this namespace's sight.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => {}
+                other => other?,
+            }
+        }
+    }
+    Ok(())
+}
 
 fn turn_on(group: &Path) -> io::Result<()> {
     let offered = fs::read_to_string(group.join("cgroup.controllers"))?;
     let on = fs::read_to_string(group.join("cgroup.subtree_control"))?;
     let on: Vec<&str> = on.split_ascii_whitespace().collect();
-    for controller in ["cpu", "memory", "pids", "cpuset", "io"] {
-        let missing = !on.contains(&controller);
-        if missing && offered.split_ascii_whitespace().any(|c| c == controller) {
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .open(group.join("cgroup.subtree_control"))?;
+    for controller in offered.split_ascii_whitespace() {
+        if USED.contains(&controller) && !on.contains(&controller) {
+            let mut file = open_to_write(&group.join("cgroup.subtree_control"))?;
             // One that cannot be turned on (a real-time process, say) leaves the others usable.
             let _ = file.write_all(format!("+{controller}").as_bytes());
         }
     }
     Ok(())
+}
+
+fn open_to_write(file: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).open(file)
 }
 
 struct CgroupMount<'a> {
@@ -221,7 +262,8 @@ mod tests {
     fn a_hybrid_host_keeps_its_version_1_controllers() {
         let own = "4:memory:/jobs/1\n3:cpu,cpuacct:/\n2:name=systemd:/\n0::/\n";
         let layout = Layout::parse(HYBRID, own, |_| "hugetlb\n".into());
-        assert!(layout.is_hybrid());
+        let used = layout.hierarchies.iter().map(|h| layout.has_use_for(h));
+        assert_eq!(used.collect::<Vec<_>>(), [true, true, false, false]);
         let memory = &layout.hierarchies[0];
         assert_eq!(memory.own(), Path::new("/sys/fs/cgroup/memory/jobs/1"));
         assert!(layout.hierarchies[1].has("cpuacct"));
@@ -235,12 +277,30 @@ mod tests {
         let layout = Layout::parse(mounts, "0::/user.slice/a.scope\n", |_| {
             "cpu memory pids".into()
         });
-        assert!(!layout.is_hybrid());
+        assert!(layout.has_use_for(&layout.hierarchies[0]));
         assert_eq!(
             layout.hierarchies[0].own(),
             Path::new("/sys/fs/cgroup/user.slice/a.scope")
         );
         assert!(layout.hierarchies[0].has("memory"));
+    }
+
+    #[test]
+    fn version_2_is_used_beside_controllers_of_version_1_that_limit_nothing() {
+        let mounts = "\
+25 20 0:22 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw
+26 20 0:23 / /run/net_cls rw - cgroup net_cls rw,net_cls
+27 20 0:24 / /run/memory rw - cgroup memory rw,memory
+";
+        let used = |own: &str, offered: &'static str| {
+            let layout = Layout::parse(mounts, own, |_| offered.into());
+            let used = layout.hierarchies.iter().map(|h| layout.has_use_for(h));
+            used.collect::<Vec<_>>()
+        };
+        assert_eq!(used("2:net_cls:/\n0::/\n", ""), [false, true]);
+        // Some controllers here and some there: both.
+        assert_eq!(used("3:memory:/\n0::/\n", "cpu pids"), [true, true]);
+        assert_eq!(used("3:memory:/\n0::/\n", "hugetlb"), [true, false]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod layout;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,8 +136,7 @@ impl Cgroup {
                     let cpuset = resources.cpuset.is_some() && hierarchy.has("cpuset");
                     cpuset || V1_CONTROLLERS.iter().any(|c| hierarchy.has(c))
                 }
-                // Beside version 1 controllers the unified hierarchy has nothing for us.
-                Version::V2 => !layout.is_hybrid(),
+                Version::V2 => layout.has_use_for(hierarchy),
             };
             if !wanted {
                 continue;
@@ -264,15 +264,17 @@ impl Cgroup {
         Ok(Entrance(v1.map(open).collect::<Result<_, _>>()?))
     }
 
-    /// Lists the processes in the groups.
+    /// Lists the processes in the groups and below: a job may make groups of its own.
     pub fn processes(&self) -> Vec<Pid> {
         let Some(group) = self.with("pids").or(self.groups.first()) else {
             return Vec::new();
         };
-        let text = fs::read_to_string(group.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines()
-            .filter_map(|l| Pid::from_raw(l.parse().ok()?))
-            .collect()
+        let mut found = Vec::new();
+        for folder in group.folders() {
+            let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|l| Pid::from_raw(l.parse().ok()?)));
+        }
+        found
     }
 
     /// Kills every process in the groups, those included that fork meanwhile.
@@ -307,29 +309,46 @@ impl Cgroup {
     /// Removes the groups, waiting a moment for processes that are still
     /// leaving. Gives what could not be removed.
     pub fn remove(&self) -> Vec<PathBuf> {
-        let mut left = Vec::new();
-        for group in self.groups.iter().rev() {
-            let mut tries = 0;
-            loop {
-                match fs::remove_dir(&group.path) {
-                    Ok(()) => break,
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => break,
-                    Err(e) if e.raw_os_error() == Some(libc::EBUSY) && tries < 200 => {
-                        tries += 1;
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    Err(_) => {
-                        left.push(group.path.clone());
-                        break;
-                    }
-                }
-            }
-        }
-        left
+        let groups = self.groups.iter().rev();
+        groups
+            .flat_map(|group| group.folders().into_iter().rev())
+            .filter(|folder| !remove_folder(folder))
+            .collect()
     }
 }
 
+/// Tells whether a group is gone.
+fn remove_folder(folder: &Path) -> bool {
+    for _ in 0..200 {
+        match fs::remove_dir(folder) {
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(e) => return e.kind() == io::ErrorKind::NotFound,
+            Ok(()) => return true,
+        }
+    }
+    false
+}
+
 impl Group {
+    /// Lists the group's folder and those below it, each before those below.
+    fn folders(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.path.clone()];
+        let mut next = 0;
+        while let Some(folder) = folders.get(next) {
+            next += 1;
+            // Almost never: the links of a folder are 2 and one of each folder in it.
+            if fs::metadata(folder).is_ok_and(|m| m.nlink() > 2) {
+                let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+                let inner = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+                let inner: Vec<PathBuf> = inner.map(|e| e.path()).collect();
+                folders.extend(inner);
+            }
+        }
+        folders
+    }
+
     fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
         let path = self.path.join(file);
         // No O_CREAT and no O_TRUNC: a cgroup file that is missing is an error.
@@ -375,17 +394,19 @@ impl Group {
                     usage.pids = self.number("pids.current");
                 }
             }
+            // Controllers may be in both: what this version does not count stays.
             Version::V2 => {
-                usage.cpu_user = self
-                    .field("cpu.stat", "user_usec")
-                    .map(Duration::from_micros);
-                usage.cpu_system = self
-                    .field("cpu.stat", "system_usec")
-                    .map(Duration::from_micros);
-                usage.memory_peak = self.number("memory.peak").map(Bytes);
-                usage.memory_current = self.number("memory.current").map(Bytes);
-                usage.oom_kills = self.field("memory.events", "oom_kill");
-                usage.pids = self.number("pids.current");
+                let time = |key| self.field("cpu.stat", key).map(Duration::from_micros);
+                usage.cpu_user = usage.cpu_user.or_else(|| time("user_usec"));
+                usage.cpu_system = usage.cpu_system.or_else(|| time("system_usec"));
+                if has("memory") {
+                    usage.memory_peak = self.number("memory.peak").map(Bytes);
+                    usage.memory_current = self.number("memory.current").map(Bytes);
+                    usage.oom_kills = self.field("memory.events", "oom_kill");
+                }
+                if has("pids") {
+                    usage.pids = self.number("pids.current");
+                }
                 if let Ok(text) = fs::read_to_string(self.path.join("io.stat")) {
                     usage.io_read = Some(Bytes(io_total(&text, "rbytes=")));
                     usage.io_written = Some(Bytes(io_total(&text, "wbytes=")));

@@ -49,15 +49,27 @@ pub fn cgroups(host: &Host) -> Cgroups {
     let (mut usable, mut refused) = (BTreeSet::new(), BTreeSet::new());
     let (mut v1, mut v2) = (false, false);
     for hierarchy in &layout.hierarchies {
-        let own = hierarchy.own();
+        let group = hierarchy.delegated();
+        let mut names = hierarchy.controllers.clone();
         let may = match hierarchy.version {
-            Version::V1 => host.may_use(&own),
-            // Delegation gives both the folder and the file.
-            Version::V2 => host.may_use(&own) && host.may_use(own.join("cgroup.procs")),
+            Version::V1 => host.may_use(&group),
+            Version::V2 => {
+                v2 = true;
+                // Root makes groups at the top, where more may be offered than here.
+                let top = (host.user.uid == 0)
+                    .then(|| host.text(hierarchy.mount.join("cgroup.controllers")))
+                    .flatten();
+                names.extend(
+                    top.iter()
+                        .flat_map(|t| t.split_ascii_whitespace().map(str::to_owned)),
+                );
+                // Delegation gives the folder and these files.
+                let files = ["cgroup.procs", "cgroup.subtree_control"];
+                host.may_use(&group) && files.iter().all(|f| host.may_use(group.join(f)))
+            }
         };
-        v2 |= hierarchy.version == Version::V2;
         // Hierarchies with a name and no controller (`name=systemd`) limit nothing.
-        for name in hierarchy.controllers.iter().filter(|c| !c.contains('=')) {
+        for name in names.iter().filter(|c| !c.contains('=')) {
             v1 |= hierarchy.version == Version::V1;
             if may { &mut usable } else { &mut refused }.insert(name.clone());
         }
