@@ -161,7 +161,7 @@ fn a_cluster_node_shows_its_numa_nodes_fabric_and_scheduler() {
     node.expect("kernel-modules", Good, &[]);
     node.expect("vm-software", Good, &["qemu-system-x86_64"]);
     node.expect("user-namespaces", Limited, &["AppArmor profile"]);
-    node.expect("erofs", Good, &["mkfs.erofs", "loop device"]);
+    node.expect("erofs", Good, &["mkfs.erofs", "unpacked into folders"]);
     node.expect("shared-memory", Limited, &["64MiB", "--shm-size"]);
     node.expect("infiniband", Good, &["mlx5_0/1 ACTIVE 200 Gb/sec"]);
     node.expect("rdma", Good, &["uverbs0", "unlimited"]);
@@ -258,7 +258,7 @@ fn an_old_guest_gets_the_reasons_why_little_works() {
         &["sysctl -w user.max_user_namespaces=15000"],
     );
     old.expect("overlay", Limited, &["5.11"]);
-    old.expect("idmapped-mounts", Missing, &["5.12"]);
+    old.expect("idmapped-mounts", Missing, &["5.19"]);
     old.expect("seccomp", Missing, &[]);
     old.expect("shared-memory", Missing, &["mount -t tmpfs"]);
     old.expect("open-files", Limited, &["1024"]);

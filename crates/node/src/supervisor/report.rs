@@ -162,6 +162,9 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Setup { step, source } if step == "mounting /proc" && source.kind() == io::ErrorKind::PermissionDenied => Some(
             "the container around this one hides parts of /proc: start it with --security-opt systempaths=unconfined (docker) or unmask=ALL (podman), or use --isolation process here".into(),
         ),
+        SandboxError::Setup { step, source } if step.starts_with("mounting the image") && source.raw_os_error() == Some(15) => Some(
+            "files are mounted without a loop device from Linux 6.12 on: import the image (`hyperion image import`), which unpacks it".into(),
+        ),
         SandboxError::Userns(_) if !geteuid().is_root() => Some(
             "newuidmap and newgidmap must be set-user-id programs, not run under no_new_privs, and the ranges in /etc/subuid and /etc/subgid the caller's: `hyperion doctor` looks".into(),
         ),

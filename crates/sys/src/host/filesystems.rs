@@ -76,13 +76,14 @@ pub(super) fn check_erofs(host: &Host, dist: &Distribution) -> Check {
     let (verdict, mut evidence, mut fix) = presence(host, "erofs", dist);
     let mut consequence = match verdict {
         Verdict::Ok => String::new(),
-        _ => "images of one file are mounted as SquashFS, or unpacked".to_owned(),
+        _ => "images are unpacked into folders; none can be mounted as one file".to_owned(),
     };
     if verdict == Verdict::Ok {
         if at_least(host, 6, 12) {
             evidence += "; mounts a file without a loop device (kernel 6.12)";
         } else {
-            consequence = "each mounted image takes a loop device".into();
+            consequence =
+                "images are unpacked into folders: files are mounted from kernel 6.12 on".into();
         }
         match host.program("mkfs.erofs") {
             Some(path) => evidence += &format!("; {}", path.display()),
@@ -121,13 +122,11 @@ pub(super) fn check_squashfs(host: &Host, dist: &Distribution) -> Check {
     }
 }
 
-/// Kernel from which on a file system can be mounted with other ids.
+/// Kernel from which on an overlay can be made of a file system's folders when
+/// they are mounted with other ids: never before 5.19.
 fn idmapped_since(filesystem: &str) -> Option<KernelRelease> {
     Some(match filesystem {
-        "ext4" | "xfs" | "vfat" => KernelRelease::new(5, 12),
-        "btrfs" => KernelRelease::new(5, 15),
-        "f2fs" => KernelRelease::new(5, 18),
-        "erofs" | "overlay" => KernelRelease::new(5, 19),
+        "ext4" | "xfs" | "vfat" | "btrfs" | "f2fs" | "erofs" => KernelRelease::new(5, 19),
         "squashfs" => KernelRelease::new(6, 2),
         "tmpfs" => KernelRelease::new(6, 3),
         "ceph" => KernelRelease::new(6, 7),
@@ -135,9 +134,29 @@ fn idmapped_since(filesystem: &str) -> Option<KernelRelease> {
     })
 }
 
+/// Says why folders cannot be mounted with other ids where `path` lies; `None`
+/// where they can, or where only the attempt tells.
+pub fn id_maps_refused(path: &Path) -> Option<String> {
+    // The numbers of statfs(2).
+    let kind = match rustix::fs::statfs(path).ok()?.f_type as u64 & 0xffff_ffff {
+        0xef53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0xf2f5_2010 => "f2fs",
+        0xe0f5_e1e2 => "erofs",
+        0x7371_7368 => "squashfs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => return Some("an overlay cannot map ids".into()),
+        _ => return None,
+    };
+    let running = KernelRelease::running()?;
+    let since = idmapped_since(kind)?;
+    (running < since).then(|| format!("{kind} cannot map ids before Linux {since}"))
+}
+
 pub(super) fn check_idmapped_mounts(host: &Host) -> Check {
     const NAME: &str = "idmapped-mounts";
-    const CHOWN: &str = "files of images are copied for each range of ids instead";
+    const LACK: &str = "root inside root's containers is root outside, as with --userns host";
     let Some(release) = kernel_release(host) else {
         return seen(NAME, Verdict::Unknown, "the kernel's release is not told");
     };
@@ -153,16 +172,16 @@ pub(super) fn check_idmapped_mounts(host: &Host) -> Check {
     let evidence = format!("kernel {release}, store on {kind}");
     match idmapped_since(kind) {
         Some(since) if release >= since => Check {
-            consequence: "for root; others copy the files of an image for their ids".into(),
+            consequence: "for root; others unpack an image once for their own ids".into(),
             ..seen(NAME, Verdict::Ok, evidence)
         },
         Some(since) => Check {
-            consequence: CHOWN.into(),
+            consequence: LACK.into(),
             fix: format!("boot a kernel of {since} or later"),
             ..seen(NAME, Verdict::Missing, evidence)
         },
         None => Check {
-            consequence: CHOWN.into(),
+            consequence: LACK.into(),
             ..seen(NAME, Verdict::Missing, evidence)
         },
     }

@@ -22,6 +22,12 @@ impl KernelRelease {
         Self { major, minor }
     }
 
+    /// Asks the running kernel.
+    pub fn running() -> Option<Self> {
+        let name = rustix::system::uname();
+        Self::parse(name.release().to_str().ok()?)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (major, rest) = text.split_once('.')?;
         let end = rest
@@ -114,10 +120,7 @@ pub(super) fn check_kernel(host: &Host) -> Check {
     let evidence = format!("Linux {text} (/proc/sys/kernel/osrelease)");
     match KernelRelease::parse(&text) {
         Some(release) if release < KernelRelease::new(5, 12) => Check {
-            consequence:
-                "older than 5.12: no idmapped mounts, and overlay in user namespaces only \
-                          from 5.11"
-                    .into(),
+            consequence: "older than 5.12: jobs run as processes only, not in containers".into(),
             fix: "boot a kernel of 6.1 or later".into(),
             ..seen("kernel", Verdict::Limited, evidence)
         },

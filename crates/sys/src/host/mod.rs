@@ -37,6 +37,7 @@ mod virt;
 pub use cgroup::{CgroupVersion, Cgroups, cgroup_layout, cgroups};
 pub use cpu::{Cpu, Virtualization, cpu};
 pub use devices::{PciDevice, pci_devices};
+pub use filesystems::id_maps_refused;
 pub use inventory::{BlockDevice, Inventory, inventory};
 pub use kernel::{KernelRelease, kernel_release};
 pub use memory::{HugePages, Memory, memory, memory_total};

@@ -1,6 +1,9 @@
 //! Which user ids a job has inside.
 
-use hyperion_model::{JobId, Level, UsernsMode};
+use std::path::Path;
+
+use hyperion_model::{JobId, Level, RootSource, UsernsMode};
+use hyperion_sys::host::id_maps_refused;
 
 use super::words::Args;
 
@@ -26,6 +29,30 @@ pub(super) fn userns(level: Level, args: &Args, id: &JobId) -> UsernsMode {
         };
     }
     own_ids()
+}
+
+/// Gives up ids of the job's own, and says so, where the file system of its
+/// image, or of what it writes below `root`, cannot map them.
+pub(super) fn where_mapped(wanted: UsernsMode, source: &RootSource, root: &Path) -> UsernsMode {
+    if !matches!(wanted, UsernsMode::Range { .. }) {
+        return wanted;
+    }
+    let image = match source {
+        RootSource::Layers { layers } => layers.first().map(AsRef::as_ref),
+        RootSource::Erofs { .. } | RootSource::Host => None,
+    };
+    let there = root.ancestors().find(|p| p.exists());
+    match [image, there]
+        .into_iter()
+        .flatten()
+        .find_map(id_maps_refused)
+    {
+        Some(why) => {
+            eprintln!("warning: root inside is root outside (--userns host): {why}");
+            UsernsMode::Host
+        }
+        None => wanted,
+    }
 }
 
 /// Finds the ids that a user has in containers.

@@ -53,11 +53,11 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         sandbox: SandboxSpec {
             id: id.clone(),
             level,
+            userns: ids::where_mapped(userns, &source, &ctx.root),
             root: RootSpec {
                 source,
                 scratch: (level == Level::Container && !args.read_only).then_some(scratch),
             },
-            userns,
             container: job.container.clone(),
             resources: job.resources.clone(),
         },
