@@ -24,6 +24,7 @@ packages() {
     docker-registry:a_registry_on_loopback apache2-utils:its_passwords
     crun:oracle_and_peer runc:oracle_and_peer umoci:oracle_and_peer
     charliecloud:peer bubblewrap:peer hyperfine:timing
+    qemu-system-x86:boots_another_host e2fsprogs:its_disk kmod:its_modules
     attr:extended_attributes_of_layers tmux:a_terminal_to_detach_from strace:counts_system_calls'
   case $level in
     build) echo "$build" ;;
@@ -118,5 +119,6 @@ if ! command -v cargo >/dev/null; then
 fi
 if [ "$level" = test ]; then
   test_user
+  "${0%/*}/guest.sh"
   install_tools
 fi

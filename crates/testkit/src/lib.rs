@@ -1,5 +1,5 @@
 //! What the tests of every crate share: gates, temporary folders, the
-//! binary, servers on loopback.
+//! binary, servers on loopback, another host to run on.
 //!
 //! Holds no knowledge of Hyperion's own types, so every crate can use it for
 //! its tests. Never a dependency of what ships.
@@ -8,6 +8,7 @@ mod binary;
 mod dir;
 mod done;
 mod gate;
+mod guest;
 mod http;
 mod need;
 mod registry;
@@ -17,6 +18,7 @@ pub use binary::{binary, hyperion, hyperion_binary, run_as};
 pub use dir::TestDir;
 pub use done::Done;
 pub use gate::{Gate, check};
+pub use guest::Guest;
 pub use http::{HttpServer, Request};
 pub use need::{Need, Unmet};
 pub use registry::{DockerRegistry, RegistryOptions};

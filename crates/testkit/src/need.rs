@@ -31,6 +31,8 @@ pub enum Need {
     Cores(usize),
     /// `python:MODULE`: `python3` can import it.
     Python(String),
+    /// `guest`: another kernel can be booted ([`Guest`](crate::Guest)).
+    Guest,
 }
 
 /// Which cgroup hierarchy a test needs.
@@ -69,6 +71,7 @@ impl Need {
             ("root", "") => Self::Root,
             ("unprivileged", "") => Self::Unprivileged,
             ("userns", "") => Self::UserNamespace,
+            ("guest", "") => Self::Guest,
             ("command", name) if !name.is_empty() => Self::Command(name.into()),
             ("user", name) if !name.is_empty() => Self::User(name.into()),
             ("subuid", name) if !name.is_empty() => Self::Subuid(name.into()),
@@ -96,9 +99,8 @@ impl Need {
         match self {
             Self::Root => must(root, || "not root".into()),
             Self::Unprivileged => must(!root, || "running as root".into()),
-            Self::Command(name) => must(find_command(name).is_some(), || {
-                format!("`{name}` is not on the search path")
-            }),
+            Self::Command(name) => check_command(name),
+            Self::Guest => crate::guest::check(),
             Self::UserNamespace => must(
                 succeeds(Command::new("unshare").args(["--user", "true"])),
                 || "this kernel or its settings refuse user namespaces".into(),
@@ -162,6 +164,13 @@ impl CgroupVersion {
         let writable = rustix::fs::access(&mount, rustix::fs::Access::WRITE_OK).is_ok();
         must(writable, || format!("{} is not writable", mount.display()))
     }
+}
+
+/// Looks whether there is an executable of this name.
+pub(crate) fn check_command(name: &str) -> Result<(), String> {
+    must(find_command(name).is_some(), || {
+        format!("`{name}` is not on the search path")
+    })
 }
 
 fn must(met: bool, reason: impl FnOnce() -> String) -> Result<(), String> {

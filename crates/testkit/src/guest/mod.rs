@@ -1,0 +1,184 @@
+//! Another Linux host: Debian's own kernel in QEMU, by emulation, so that it
+//! needs no rights and no KVM.
+//!
+//! Kernel and user space lie in a cache that `scripts/guest.sh` fills from
+//! Debian's packages; `requires!("guest")` asks for both and for QEMU. The
+//! guest has a disk of its own at most, thrown away afterwards, and no network.
+
+mod cpio;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::{TestDir, wait_until};
+use cpio::Archive;
+
+/// What is to be run on another host.
+#[derive(Debug)]
+pub struct Guest {
+    archive: Archive,
+    disk: bool,
+}
+
+impl Guest {
+    /// Makes a guest with busybox, `newuidmap` and nothing else, on an ext4 disk.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut archive = Archive::default();
+        archive.file("init", 0o755, include_bytes!("init.sh"));
+        Self {
+            archive,
+            disk: true,
+        }
+    }
+
+    /// Lets all of it stay in the kernel's first root, in memory, as on the
+    /// nodes of a cluster that have no disk.
+    #[must_use]
+    pub fn without_disk(mut self) -> Self {
+        self.disk = false;
+        self
+    }
+
+    /// Puts a file at a path of the guest, owned by root.
+    #[must_use]
+    pub fn file(mut self, path: &str, mode: u32, content: &[u8]) -> Self {
+        let path = format!("put/{}", path.trim_start_matches('/'));
+        self.archive.file(&path, mode, content);
+        self
+    }
+
+    /// Boots the guest, runs one of its files as root and powers off. Gives
+    /// what that program wrote, line by line; the kernel's
+    /// own words are not among them.
+    ///
+    /// # Panics
+    /// If the guest cannot be started, or runs longer than `limit`.
+    #[must_use]
+    pub fn run(mut self, program: &str, limit: Duration) -> Vec<String> {
+        let cache = cache();
+        let read = |name: &str| {
+            fs::read(cache.join(name)).unwrap_or_else(|e| panic!("{name} of the guest: {e}"))
+        };
+        let modules = fs::read_dir(cache.join("modules")).expect("the cache holds modules");
+        for module in modules {
+            let name = module.expect("an entry").file_name();
+            let name = format!("modules/{}", name.display());
+            self.archive.file(&name, 0o644, &read(&name));
+        }
+        self.archive.file("bin/busybox", 0o755, &read("busybox"));
+        self.archive.file("root.tar", 0o644, &read("root.tar"));
+
+        let dir = TestDir::new();
+        let initrd = dir.join("initrd");
+        fs::write(&initrd, self.archive.finish()).expect("the first root is written");
+        let (said, console) = (dir.join("said"), dir.join("console"));
+        let mut command = Command::new("qemu-system-x86_64");
+        command
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-machine", "q35,accel=tcg", "-cpu", "max"])
+            .args(["-smp", "2", "-m", "1G", "-no-reboot", "-kernel"])
+            .arg(cache.join("vmlinuz"))
+            .arg("-initrd")
+            .arg(&initrd);
+        for file in [&console, &said] {
+            command.args(["-serial", &format!("file:{}", file.display())]);
+        }
+        let mut words = format!("console=ttyS0 loglevel=5 panic=-1 hyperion.run={program}");
+        if self.disk {
+            let disk = dir.join("disk");
+            make_disk(&disk);
+            let drive = format!("file={},format=raw,if=virtio,cache=unsafe", disk.display());
+            command.args(["-drive", &drive]);
+            words += " hyperion.disk";
+        }
+        command
+            .args(["-append", &words])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join("qemu")).expect("a file can be made"));
+        let mut qemu = Qemu(command.spawn().expect("qemu starts"));
+        let ended = wait_until(limit, || !matches!(qemu.0.try_wait(), Ok(None)));
+        let lines = |file: &Path| -> Vec<String> {
+            let bytes = fs::read(file).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes).replace('\r', "");
+            text.lines().map(str::to_owned).collect()
+        };
+        let said = lines(&said);
+        if !ended || said.is_empty() {
+            let console = lines(&console);
+            let qemu = lines(&dir.join("qemu"));
+            let last = console.iter().rev().take(40).rev().chain(&qemu);
+            let last: Vec<&str> = last.map(String::as_str).collect();
+            panic!(
+                "the guest {}; it said:\n{}\nits console:\n{}",
+                if ended {
+                    "said nothing"
+                } else {
+                    "ran too long"
+                },
+                said.join("\n"),
+                last.join("\n")
+            );
+        }
+        said
+    }
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The emulator; it ends when this is dropped.
+struct Qemu(Child);
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where `scripts/guest.sh` leaves what a guest is made of.
+fn cache() -> PathBuf {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from);
+    cache.join("hyperion/guest")
+}
+
+/// Looks whether guests can be made here.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn check() -> Result<(), String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Err("the guest's kernel is for x86_64".into());
+    }
+    for command in ["qemu-system-x86_64", "mke2fs"] {
+        crate::need::check_command(command)?;
+    }
+    let versions = cache().join("versions");
+    if versions.exists() {
+        Ok(())
+    } else {
+        Err("no kernel in the cache; scripts/guest.sh brings it".into())
+    }
+}
+
+/// Makes an empty ext4 file system in a sparse file.
+fn make_disk(path: &Path) {
+    let file = File::create(path).expect("a disk can be made");
+    file.set_len(2 << 30).expect("a disk can be sized");
+    let made = Command::new("mke2fs")
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .args(["-q", "-F", "-t", "ext4"])
+        .arg(path)
+        .status()
+        .expect("mke2fs starts");
+    assert!(made.success(), "mke2fs: {made}");
+}
