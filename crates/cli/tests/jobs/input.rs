@@ -250,6 +250,28 @@ fn another_users_folder_is_refused() {
     finish(command).refused("only root can run", "leave out --userns");
 }
 
+#[test]
+fn in_a_chroot_the_hint_says_why_there_are_no_containers() {
+    requires!("root", "userns", "command:unshare", "command:chroot");
+    let site = Site::new();
+    let root = site.rootfs(&["true"]);
+    let hyperion = site.command(&["run", &root, "true"]);
+    let other = site.path().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    let mut command = std::process::Command::new("unshare");
+    let script = "mount --rbind / \"$0\" && chroot \"$0\" \"$@\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+    command
+        .arg(&other)
+        .arg(hyperion.get_program())
+        .args(hyperion.get_args());
+    for (name, value) in hyperion.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    finish(command).refused("cannot make the namespaces", "this is a chroot");
+    assert!(site.jobs().is_empty());
+}
+
 /// Runs a script with a tiny file system as the root of jobs, in a mount
 /// namespace of its own.
 fn with_small_disk(site: &Site, script: &str) -> Done {

@@ -138,7 +138,7 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         },
         // ENOSPC is what the kernel says when the limit on them is reached, 0 included.
         SandboxError::Namespaces(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull) => {
-            Some("user namespaces are switched off here: `hyperion doctor` says which setting does it".into())
+            Some("user namespaces are switched off here, or this is a chroot, in which there are none: `hyperion doctor` says which setting does it".into())
         }
         SandboxError::Init(_) => Some(
             "this user may have no more processes or open files: `ulimit -u` and `ulimit -n` tell the limits".into(),
