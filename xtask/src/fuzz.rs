@@ -9,7 +9,6 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What cargo-fuzz gives the compiler, without the address sanitizer: that needs
 /// a nightly compiler, and would watch over `unsafe` code that no reader has.
 /// Not static: libFuzzer's weak symbols are not for a static program.
@@ -68,11 +67,13 @@ fn targets(root: &Path) -> Result<Vec<String>> {
 }
 
 fn build(root: &Path, folder: &Path) -> Result<std::path::PathBuf> {
+    // Named, so that the flags are not for build scripts too.
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--quiet", "--locked", "--profile", "fuzz"])
         .args(["--package", "hyperion-fuzz", "--features", "engine"])
-        .args(["--bin", "hyperion-fuzz", "--target", TARGET])
+        .args(["--bin", "hyperion-fuzz", "--target", &triple])
         .current_dir(root)
         .env("CARGO_TARGET_DIR", folder)
         .env("RUSTFLAGS", FLAGS)
@@ -81,7 +82,7 @@ fn build(root: &Path, folder: &Path) -> Result<std::path::PathBuf> {
     if !built.success() {
         bail!("the targets cannot be built");
     }
-    Ok(folder.join(TARGET).join("fuzz/hyperion-fuzz"))
+    Ok(folder.join(triple).join("fuzz/hyperion-fuzz"))
 }
 
 /// Says whether no defect was found. What was learnt stays in `corpus`, and a
