@@ -116,12 +116,12 @@ mod tests {
                 "0123456789ab".to_owned(),
                 "sh -c 'while :; do :; done'".to_owned(),
             ],
-            vec!["ba9876543210".to_owned(), "true".to_owned()],
+            vec!["9876543210fe".to_owned(), "true".to_owned()],
         ];
         let text = lines(&["JOB", "COMMAND"], rows.clone(), Some(30));
         assert_eq!(
             text,
-            " JOB           COMMAND\n 0123456789ab  sh -c 'while …\n ba9876543210  true"
+            " JOB           COMMAND\n 0123456789ab  sh -c 'while …\n 9876543210fe  true"
         );
         // Not a terminal, or one too narrow for anything: nothing is cut.
         for width in [None, Some(20)] {
