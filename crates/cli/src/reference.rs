@@ -75,3 +75,69 @@ fn global(help: &str) -> (String, &str) {
     let (flags, last) = after.split_at(end.map_or(after.len(), |(at, _)| at));
     (format!("{}{last}", before.trim_end()), flags)
 }
+
+/// Every `hyperion …` line of code in a document, a command a line.
+fn commands_of(document: &str) -> Vec<String> {
+    let joined = document.replace("\\\n", " ");
+    let code = joined.lines().scan(false, |fenced, line| {
+        if line.trim_start().starts_with("```") {
+            *fenced = !*fenced;
+        }
+        Some((*fenced || line.starts_with("    ")).then(|| line.trim()))
+    });
+    code.flatten()
+        .map(|line| line.trim_start_matches(['$', '#', ' ']))
+        .filter(|line| line.starts_with("hyperion ") && !line.contains(['…', '<']))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Parts a line into words as a shell does, up to what is another command's.
+fn shell_words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '|' | ';' | '&' | '>') => break,
+            (None, '#') if word.is_none() => break,
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[test]
+fn every_command_in_the_documents_can_be_written_so() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut folders = vec![top.join("docs"), top.join("examples")];
+    let mut files = vec![top.join("README.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                _ if entry.path().extension().is_some_and(|e| e == "md") => {
+                    files.push(entry.path());
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut parsed = 0;
+    for file in files.iter().filter(|f| !f.ends_with("reference/cli.md")) {
+        let text = std::fs::read_to_string(file).expect("a document");
+        for line in commands_of(&text) {
+            match crate::args::Cli::command().try_get_matches_from(shell_words(&line)) {
+                Ok(_) => parsed += 1,
+                Err(e) if !e.use_stderr() => {}
+                Err(e) => panic!("{}: `{line}`\n{e}", file.display()),
+            }
+        }
+    }
+    assert!(parsed > 80, "only {parsed} commands were found");
+}
