@@ -24,8 +24,9 @@ use clap::Subcommand;
 
 use crate::context::Context;
 
-/// Every verb.
+/// Every verb. The flags of a verb are put together only when it is used.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run a command in an image, or as a process
     #[command(display_order = 1)]

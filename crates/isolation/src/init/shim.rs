@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
 use hyperion_model::report::Exit;
-use hyperion_sys::process::{self, Ended, Fork};
+use hyperion_sys::process::{self, Ended, Program};
 use hyperion_sys::signals::{self, SIGCHLD, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
@@ -126,20 +126,26 @@ fn try_run(
     let mut watched = signals::FORWARDED.to_vec();
     watched.push(SIGCHLD);
     let arrived = SignalFd::new(&watched)?;
-    let pid = match process::fork()? {
-        Fork::Child => {
-            // The launcher numbers ranks in its own words only. There is one node.
-            let own = ["HYPERION_RANK", "HYPERION_LOCAL_RANK"];
-            let own = own.map(|name| (name.into(), rank.to_string().into()));
-            let environment = [environment, &own].concat();
-            let error = become_rank(&argv, &environment, cpus.as_ref(), output);
-            let program = argv
-                .first()
-                .map(|p| p.to_string_lossy())
-                .unwrap_or_default();
-            process::exit_now(say_failure(&format!("{program:?}"), &error))
+    let program = argv.first().map(|p| format!("{:?}", p.to_string_lossy()));
+    // The launcher numbers ranks in its own words only. There is one node.
+    let own = ["HYPERION_RANK", "HYPERION_LOCAL_RANK"];
+    let own = own.map(|name| (name.into(), rank.to_string().into()));
+    let env = environment.iter().chain(&own).filter_map(|(name, value)| {
+        let text = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
+        CString::new(text).ok()
+    });
+    let become_rank = Program::new(argv, env.collect(), variable("PATH").unwrap_or_default())?;
+    let become_rank = become_rank.become_it();
+    let spawned = process::spawn(|| match prepare(cpus.as_ref(), &output) {
+        Ok(()) => become_rank(),
+        Err(error) => error,
+    })?;
+    let pid = match spawned {
+        (pid, None) => pid,
+        (_, Some(error)) => {
+            let program = program.unwrap_or_default();
+            return Ok(ExitCode::from(say_failure(&program, &error)));
         }
-        Fork::Parent(pid) => pid,
     };
     drop(output);
     let ended = loop {
@@ -158,41 +164,14 @@ fn try_run(
     Ok(end_alike(&ended))
 }
 
-fn become_rank(
-    argv: &[CString],
-    environment: &[(OsString, OsString)],
-    cpus: Option<&CpuSet>,
-    output: Vec<OwnedFd>,
-) -> io::Error {
-    let become_it = || -> io::Result<io::Error> {
-        signals::reset();
-        signals::die_with_parent()?;
-        spawn::bind(cpus)?;
-        let stdin = rustix::stdio::stdin().try_clone_to_owned()?;
-        let streams: Vec<OwnedFd> = std::iter::once(stdin).chain(output).collect();
-        process::install_fds(&streams)?;
-        let Some(program) = argv.first() else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let env: Vec<CString> = environment
-            .iter()
-            .filter_map(|(name, value)| {
-                let text = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
-                CString::new(text).ok()
-            })
-            .collect();
-        let path = environment
-            .iter()
-            .find(|(n, _)| n == "PATH")
-            .and_then(|(_, v)| v.to_str());
-        Ok(spawn::execute_in_path(
-            program,
-            argv,
-            &env,
-            path.unwrap_or_default(),
-        ))
-    };
-    become_it().unwrap_or_else(|e| e)
+/// Puts a new process onto the rank's streams and processors.
+fn prepare(cpus: Option<&CpuSet>, output: &[OwnedFd]) -> io::Result<()> {
+    signals::reset();
+    signals::die_with_parent()?;
+    spawn::bind(cpus)?;
+    let mut streams = vec![rustix::stdio::stdin()];
+    streams.extend(output.iter().map(AsFd::as_fd));
+    process::install_fds(&streams)
 }
 
 /// Ends this process as its rank ended, so that the launcher sees the same.

@@ -1,12 +1,12 @@
 //! Starting one process inside.
 
-use std::ffi::{CStr, CString};
-use std::io::{self, Read, Write};
+use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use hyperion_model::{CpuSet, ProcessSpec, UserSpec};
 use hyperion_sys::caps::CapSet;
-use hyperion_sys::process::{self, Fork};
+use hyperion_sys::process::{self, Program};
 use hyperion_sys::pty::{self, Pty};
 use hyperion_sys::seccomp::Filter;
 use hyperion_sys::{rlimit, signals};
@@ -65,27 +65,19 @@ pub(super) fn spawn(
         false => None,
     };
     let fork = |e| (SpawnStep::Fork, e);
-    let (mut failure, report) = io::pipe().map_err(fork)?;
-    match process::fork().map_err(fork)? {
-        Fork::Child => {
-            let (step, error) = child(confinement, spec, user, terminal.as_ref(), fds);
-            // Two bytes fit a pipe: this cannot fail half-way.
-            let errno = error.raw_os_error().unwrap_or(super::EINVAL);
-            let _ = (&report).write_all(&[step as u8, errno as u8]);
-            process::exit_now(127)
+    let program = program(spec, user.as_ref()).map_err(|e| (SpawnStep::Execute, e))?;
+    let become_it = program.become_it();
+    let spawned = process::spawn(|| {
+        match prepare(confinement, spec, user.as_ref(), terminal.as_ref(), &fds) {
+            Ok(()) => (SpawnStep::Execute, become_it()),
+            Err(failure) => failure,
         }
-        Fork::Parent(pid) => {
-            drop(report);
-            let mut told = [0; 2];
-            // The pipe closes by itself when the program is executed.
-            if failure.read_exact(&mut told).is_err() {
-                return Ok((pid, terminal.map(|t| t.master)));
-            }
+    });
+    match spawned.map_err(fork)? {
+        (pid, None) => Ok((pid, terminal.map(|t| t.master))),
+        (pid, Some(failure)) => {
             let _ = process::wait_for(pid);
-            Err((
-                step_of(told[0]),
-                rustix::io::Errno::from_raw_os_error(i32::from(told[1])).into(),
-            ))
+            Err(failure)
         }
     }
 }
@@ -99,59 +91,23 @@ fn open_terminal(spec: &ProcessSpec) -> io::Result<Pty> {
     Ok(terminal)
 }
 
-fn step_of(byte: u8) -> SpawnStep {
-    const STEPS: [SpawnStep; 7] = [
-        SpawnStep::User,
-        SpawnStep::Terminal,
-        SpawnStep::Fork,
-        SpawnStep::Limits,
-        SpawnStep::Privileges,
-        SpawnStep::Folder,
-        SpawnStep::Execute,
-    ];
-    STEPS
-        .into_iter()
-        .find(|s| *s as u8 == byte)
-        .unwrap_or(SpawnStep::Execute)
-}
-
-/// Becomes the program; returns only what failed.
-fn child(
-    confinement: &Confinement,
-    spec: &ProcessSpec,
-    user: Option<UserSpec>,
-    terminal: Option<&Pty>,
-    fds: Vec<OwnedFd>,
-) -> Failure {
-    match prepare(confinement, spec, user.as_ref(), terminal, fds) {
-        Ok(()) => (SpawnStep::Execute, execute(spec, user.as_ref())),
-        Err(failure) => failure,
-    }
-}
-
+/// Fits a new process into the fence. It shares this one's memory: see [`process::spawn`].
 fn prepare(
     confinement: &Confinement,
     spec: &ProcessSpec,
     user: Option<&UserSpec>,
     terminal: Option<&Pty>,
-    fds: Vec<OwnedFd>,
+    fds: &[OwnedFd],
 ) -> Result<(), Failure> {
     signals::reset();
     let at = |step| move |e: io::Error| (step, e);
     rustix::process::setsid().map_err(|e| (SpawnStep::Fork, e.into()))?;
-    let mut streams = Vec::new();
+    let mut streams = Vec::with_capacity(3 + fds.len());
     if let Some(pty) = terminal {
         pty::make_controlling(&pty.slave).map_err(at(SpawnStep::Terminal))?;
-        for _ in 0..3 {
-            streams.push(
-                pty.slave
-                    .as_fd()
-                    .try_clone_to_owned()
-                    .map_err(at(SpawnStep::Terminal))?,
-            );
-        }
+        streams.extend([pty.slave.as_fd(); 3]);
     }
-    streams.extend(fds);
+    streams.extend(fds.iter().map(AsFd::as_fd));
     process::install_fds(&streams).map_err(at(SpawnStep::Fork))?;
     process::close_on_exec_from(streams.len() as i32).map_err(at(SpawnStep::Fork))?;
     bind(spec.cpus.as_ref()).map_err(at(SpawnStep::Limits))?;
@@ -213,68 +169,20 @@ fn become_user(user: &UserSpec, set_groups: bool) -> io::Result<()> {
     Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 
-/// Executes the program, looked up in the `PATH` that it will have itself.
-fn execute(spec: &ProcessSpec, user: Option<&UserSpec>) -> io::Error {
-    let invalid = || io::Error::from(rustix::io::Errno::INVAL);
-    if spec.argv.is_empty() {
-        return invalid();
-    }
+/// Puts the program together, looked up in the `PATH` that it will have itself.
+fn program(spec: &ProcessSpec, user: Option<&UserSpec>) -> io::Result<Program> {
     let mut env = spec.env.clone();
     if !env.iter().any(|v| v.starts_with("HOME=")) {
-        let uid = rustix::process::getuid().as_raw();
-        let home = user
-            .and_then(|u| u.home.clone())
-            .or_else(|| users::home_of(uid));
+        let home = match user {
+            Some(user) => user.home.clone().or_else(|| users::home_of(user.uid)),
+            None => users::home_of(rustix::process::getuid().as_raw()),
+        };
         env.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
     }
-    let strings = |list: &[String]| {
-        list.iter()
-            .map(|s| CString::new(s.as_str()))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let (Ok(argv), Ok(env)) = (strings(&spec.argv), strings(&env)) else {
-        return invalid();
-    };
-    let path = spec
-        .env
-        .iter()
-        .rev()
-        .find_map(|v| v.strip_prefix("PATH="))
-        .unwrap_or("/usr/bin:/bin");
-    execute_in_path(&argv[0], &argv, &env, path)
-}
-
-/// Executes a program by path, or by name from the folders of a `PATH`;
-/// returns only what failed.
-pub(super) fn execute_in_path(
-    program: &CStr,
-    argv: &[CString],
-    env: &[CString],
-    path: &str,
-) -> io::Error {
-    if program.to_bytes().contains(&b'/') {
-        return process::exec(program, argv, env);
-    }
-    let mut worst = io::Error::from(rustix::io::Errno::NOENT);
-    for folder in path.split(':') {
-        let mut file = if folder.is_empty() {
-            b".".to_vec()
-        } else {
-            folder.as_bytes().to_vec()
-        };
-        file.push(b'/');
-        file.extend_from_slice(program.to_bytes());
-        let Ok(file) = CString::new(file) else {
-            continue;
-        };
-        let error = process::exec(&file, argv, env);
-        // Something is there but cannot be executed: that is the better thing to say.
-        if !matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        ) {
-            worst = error;
-        }
-    }
-    worst
+    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
+    let path = path.unwrap_or("/usr/bin:/bin").to_owned();
+    let strings = |list: Vec<String>| list.into_iter().map(CString::new).collect();
+    let argv: Result<_, _> = strings(spec.argv.clone());
+    let env: Result<_, _> = strings(env);
+    Program::new(argv?, env?, &path)
 }

@@ -20,7 +20,7 @@ mod streams;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -131,8 +131,7 @@ fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     process::close_inherited();
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let streams: Vec<OwnedFd> = (0..3).map(|_| null.try_clone()).collect::<Result<_, _>>()?;
-    process::install_fds(&streams)?;
+    process::install_fds(&[null.as_fd(); 3])?;
     rustix::process::chdir("/")?;
     let _ = rustix::thread::set_name(c"hyperion-sup");
     // Orphans of a job whose init was killed come here and are ended here.
@@ -237,10 +236,10 @@ impl Supervisor {
             self.fail(problem);
         }
         let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
-        if let Some(sandbox) = &mut self.sandbox {
-            sandbox.destroy();
+        // Where only its init is left inside, the sandbox is taken down when nobody waits any more.
+        if usage.pids != Some(1) {
+            take_down(&mut self.sandbox);
         }
-        self.sandbox = None;
         // Before anybody is told of the end: who waited for it may remove the image.
         self.launch.keep.clear();
         // Nothing holds the other ends any more: what is left in the pipes is all there is.
@@ -284,6 +283,7 @@ impl Supervisor {
         let ended = Tell::Ended(Box::new(end));
         self.clients.tell_end(&ended);
         failpoint!("before-cleaning");
+        take_down(&mut self.sandbox);
         let _ =
             hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
         if remove {
@@ -551,6 +551,13 @@ impl Supervisor {
             hint,
             last_lines: Vec::new(),
         });
+    }
+}
+
+/// Kills whatever is still inside a sandbox, and removes it.
+fn take_down(sandbox: &mut Option<Box<dyn Sandbox>>) {
+    if let Some(mut sandbox) = sandbox.take() {
+        sandbox.destroy();
     }
 }
 
