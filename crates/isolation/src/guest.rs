@@ -36,7 +36,7 @@ pub(crate) struct Guest {
     wire: Wire,
     init: Option<Pid>,
     init_started: u64,
-    cgroup: Cgroup,
+    pub(crate) cgroup: Cgroup,
     shim_folder: PathBuf,
     events: VecDeque<Event>,
     /// How often the init was found stopped when the processes inside were to be killed.
@@ -44,40 +44,35 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Waits for the init to say that it is up, and configures it.
-    pub(crate) fn greet(
-        mut wire: Wire,
-        init: Pid,
-        cgroup: Cgroup,
-        shim_folder: PathBuf,
-        config: Config,
-    ) -> Result<Self, SandboxError> {
-        let started = process::standing(init).map_or(0, |s| s.started);
-        // One that has failed is gone: it says why, and takes nothing any more.
-        let told = wire.receive().and_then(|reply| match reply {
-            Reply::Ready => wire.send(&Request::Configure(config), &[]).map(|()| reply),
-            other => Ok(other),
-        });
-        let mut guest = Self {
+    /// Takes charge of an init and of what was made for it.
+    pub(crate) fn new(wire: Wire, init: Pid, cgroup: Cgroup, shim_folder: PathBuf) -> Self {
+        Self {
             wire,
             init: Some(init),
-            init_started: started,
+            init_started: process::standing(init).map_or(0, |s| s.started),
             cgroup,
             shim_folder,
             events: VecDeque::new(),
             killed_stopped: 0,
-        };
-        let problem = match told {
-            Ok(Reply::Ready) => return Ok(guest),
-            Ok(Reply::SetupFailed { step, errno }) => SandboxError::Setup {
-                step,
-                source: from_errno(errno),
-            },
-            Ok(_) => nonsense(),
-            Err(e) => SandboxError::Lost(e),
-        };
-        guest.destroy();
-        Err(problem)
+        }
+    }
+
+    /// Waits for the init to say that it is up. One that has failed says why.
+    pub(crate) fn greet(&mut self) -> Result<(), SandboxError> {
+        match self.answer()? {
+            Reply::Ready => Ok(()),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Tells the init how to fence what it starts, with the way into its groups
+    /// where it has not taken that yet.
+    pub(crate) fn configure(
+        &mut self,
+        config: Config,
+        entrance: &[BorrowedFd<'_>],
+    ) -> Result<(), SandboxError> {
+        self.ask(&Request::Configure(config), entrance)
     }
 
     fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
@@ -113,6 +108,10 @@ impl Guest {
             match serde_json::from_slice(&json).map_err(|_| nonsense())? {
                 Reply::Event(_) if self.events.len() >= MAX_EVENTS => return Err(nonsense()),
                 Reply::Event(event) => self.events.push_back(event),
+                Reply::SetupFailed { step, errno } => {
+                    let source = from_errno(errno);
+                    return Err(SandboxError::Setup { step, source });
+                }
                 reply => return Ok(reply),
             }
         }
@@ -128,6 +127,12 @@ fn stopped() -> SandboxError {
         io::ErrorKind::TimedOut,
         "its init is stopped by signals, again and again",
     ))
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.destroy();
+    }
 }
 
 impl Sandbox for Guest {

@@ -21,41 +21,47 @@ pub struct ProcessIsolation;
 
 impl Isolation for ProcessIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let cgroup = make_cgroup(spec)?;
-        let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
+        let layout = Layout::detect();
+        // On version 2 the init must be born in its group; on version 1 it enters
+        // its groups by itself, and comes up while they are made.
+        let born_inside = match layout.uses_v2() {
+            true => Some(make_cgroup(&layout, spec)?),
+            false => None,
+        };
         let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         // The init is a copy of this process: there is no fence for it to be on the other side of.
-        let copied = match cgroup.v2_fd() {
+        let copied = match born_inside.as_ref().and_then(Cgroup::v2_fd) {
             Some(group) => process::clone_into(0, Some(group.as_fd())),
             None => process::fork(),
         };
         let init = match copied {
-            Ok(Fork::Child) => init::run_forked(theirs, &entrance),
+            Ok(Fork::Child) => init::run_forked(theirs),
             Ok(Fork::Parent(pid)) => pid,
             Err(e) => {
-                cgroup.remove();
+                born_inside.inspect(|cgroup| drop(cgroup.remove()));
                 return Err(SandboxError::Init(e));
             }
         };
         drop(theirs);
+        let folder = stage.folder.clone();
+        let mut guest = Guest::new(ours, init, born_inside.unwrap_or_default(), folder);
+        if !layout.uses_v2() {
+            guest.cgroup = make_cgroup(&layout, spec)?;
+        }
+        let entrance = guest.cgroup.entrance()?;
         let config = Config {
             set_groups: true,
             rank_socket: rank_socket(&stage.folder),
             ..Config::default()
         };
-        Ok(Box::new(Guest::greet(
-            ours,
-            init,
-            cgroup,
-            stage.folder.clone(),
-            config,
-        )?))
+        guest.configure(config, &entrance.as_fds())?;
+        Ok(Box::new(guest))
     }
 }
 
 /// Makes the groups of a sandbox.
-pub(crate) fn make_cgroup(spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
-    let cgroup = Cgroup::create(&Layout::detect(), &cgroup_name(&spec.id), &spec.resources)?;
+pub(crate) fn make_cgroup(layout: &Layout, spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
+    let cgroup = Cgroup::create(layout, &cgroup_name(&spec.id), &spec.resources)?;
     failpoint!("cgroup-made");
     Ok(cgroup)
 }

@@ -14,6 +14,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -348,6 +349,11 @@ pub struct JobFolder {
 }
 
 impl JobFolder {
+    /// Gives the descriptor that holds the job's lock, where this process has it.
+    pub(crate) fn lock(&self) -> Option<BorrowedFd<'_>> {
+        self.lock.as_ref().map(AsFd::as_fd)
+    }
+
     fn write_asked(&mut self, plan: &NodePlan) -> Result<(), JobError> {
         let asked = Asked {
             created: Timestamp::now(),

@@ -9,6 +9,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod failpoint;
 pub mod host;
+pub mod kernel_file;
 pub mod mount;
 pub mod process;
 pub mod pty;

@@ -346,20 +346,11 @@ fn wait(pid: libc::pid_t, flags: libc::c_int) -> io::Result<Option<Ended>> {
 /// # Errors
 /// The kernel's (before Linux 5.11).
 pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: setting the close-on-exec flag closes nothing and so invalidates no descriptor.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first as libc::c_uint,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    close_range(
+        first as libc::c_uint,
+        libc::c_uint::MAX,
+        libc::CLOSE_RANGE_CLOEXEC,
+    )
 }
 
 /// Puts descriptors at the numbers 0, 1, 2, …, open across exec. Meant for a
@@ -383,24 +374,32 @@ pub fn install_fds(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor above the standard streams that would survive an
-/// exec. This program opens all its own as close-on-exec, so these are what a
-/// shell left open by accident; a supervisor must not hold them for hours.
-pub fn close_inherited() {
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
-        return;
-    };
-    let numbers: Vec<RawFd> = entries
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect();
-    for number in numbers.into_iter().filter(|&n| n > 2) {
-        // SAFETY: F_GETFD reads a flag and works on any number.
-        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-        if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
-            // SAFETY: no value of this program owns a descriptor without the flag.
-            unsafe { libc::close(number) };
+/// Closes every descriptor above the standard streams but these. Meant for a
+/// fresh copy of a process, which must not hold for hours what its parent has
+/// open, nor what a shell left open by accident.
+///
+/// # Errors
+/// The kernel's.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<libc::c_uint> = kept.iter().map(|fd| fd.as_raw_fd() as _).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept.into_iter().filter(|&n| n > 2) {
+        if first < number {
+            close_range(first, number - 1, 0)?;
         }
+        first = number + 1;
+    }
+    close_range(first, libc::c_uint::MAX, 0)
+}
+
+/// See close_range(2).
+fn close_range(first: libc::c_uint, last: libc::c_uint, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: callers are fresh copies of a process that never use what their parent had open, or set
+    // the close-on-exec flag, which closes nothing.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -418,18 +417,7 @@ pub fn keep_only(fd: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
     }
-    // SAFETY: as above, for all numbers that follow.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            number as libc::c_uint + 1,
-            libc::c_uint::MAX,
-            0,
-        )
-    };
-    if done != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    close_range(number as libc::c_uint + 1, libc::c_uint::MAX, 0)?;
     // SAFETY: `number` was just made, or was given up by `into_raw_fd`.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -534,7 +522,7 @@ pub struct Standing {
 /// Reads how a process of this host stands, by proc_pid_stat(5). One that only
 /// waits to be reaped does not run.
 pub fn standing(pid: Pid) -> Option<Standing> {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    let text = crate::kernel_file::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
     // The name in parentheses may hold anything; what follows its last ')' is fixed.
     let fields = text.rsplit_once(") ")?.1;
     if fields.starts_with(['Z', 'X']) {
@@ -591,7 +579,7 @@ pub fn peer(socket: BorrowedFd<'_>) -> Option<Pid> {
 /// Gives the children of a process of this host, by `/proc`; none when it is gone.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_pid());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = crate::kernel_file::read(path).unwrap_or_default();
     text.split_ascii_whitespace()
         .filter_map(|p| Pid::from_raw(p.parse().ok()?))
         .collect()

@@ -25,6 +25,7 @@ use crate::output;
 
 /// The verbs of `hyperion image`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum ImageCommand {
     /// Bring an image from a registry into the store
     Pull(pull::Args),

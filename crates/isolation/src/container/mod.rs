@@ -28,6 +28,7 @@ use std::path::Path;
 use hyperion_model::job::Network;
 use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::caps::CapSet;
+use hyperion_sys::cgroup::Layout;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Fork, namespace};
 use hyperion_sys::{signals, userns};
@@ -75,7 +76,7 @@ impl Isolation for ContainerIsolation {
                 return Err(SandboxError::MountSource(source.clone()));
             }
         }
-        let cgroup = make_cgroup(spec)?;
+        let cgroup = make_cgroup(&Layout::detect(), spec)?;
         let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
         let cgroup_fd = cgroup.v2_fd();
@@ -108,13 +109,10 @@ impl Isolation for ContainerIsolation {
             set_groups: spec.userns != UsernsMode::Single,
             rank_socket: rank_socket(Path::new(SHIM_FOLDER)),
         };
-        Ok(Box::new(Guest::greet(
-            ours,
-            init,
-            cgroup,
-            SHIM_FOLDER.into(),
-            config,
-        )?))
+        let mut guest = Guest::new(ours, init, cgroup, SHIM_FOLDER.into());
+        guest.greet()?;
+        guest.configure(config, &[])?;
+        Ok(Box::new(guest))
     }
 }
 

@@ -54,20 +54,18 @@ pub fn entry(
         let Ok(socket) = process::take_inherited_fd(CONTROL_FD) else {
             return Some(ExitCode::FAILURE);
         };
-        serve(Wire::new(socket));
+        let mut wire = Wire::new(socket);
+        // Its supervisor waits for this: what came earlier, the child on its way here would have read.
+        if wire.send(&Reply::Ready, &[]).is_ok() {
+            serve(wire);
+        }
         return Some(ExitCode::SUCCESS);
     }
     (base == shim::NAME).then(|| shim::run(&name, arguments, environment()))
 }
 
 /// Runs the init in a fresh copy of a supervisor; never returns.
-pub(crate) fn run_forked(mut wire: Wire, entrance: &Entrance) -> ! {
-    if let Err(e) = entrance.enter() {
-        let errno = e.raw_os_error().unwrap_or(EINVAL);
-        let step = "joining the cgroup".to_owned();
-        let _ = wire.send(&Reply::SetupFailed { step, errno }, &[]);
-        process::exit_now(1)
-    }
+pub(crate) fn run_forked(wire: Wire) -> ! {
     if let Ok(socket) = process::keep_only(wire.into_socket(), CONTROL_FD) {
         serve(Wire::new(socket));
     }
@@ -109,10 +107,15 @@ impl Init {
         let mut watched = signals::FORWARDED.to_vec();
         watched.push(SIGCHLD);
         let signals = SignalFd::new(&watched)?;
-        wire.send(&Reply::Ready, &[])?;
         let Request::Configure(config) = wire.receive()? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
+        if let Err(e) = Entrance::from_fds(wire.take_fds()).enter() {
+            let errno = e.raw_os_error().unwrap_or(EINVAL);
+            let step = "joining the cgroup".to_owned();
+            wire.send(&Reply::SetupFailed { step, errno }, &[])?;
+            return Err(e);
+        }
         let confinement =
             spawn::Confinement::new(&config).map_err(|name| io::Error::other(name.to_owned()))?;
         Ok(Self {

@@ -120,16 +120,20 @@ pub fn start(launch: Launch) -> io::Result<Client> {
         Fork::Parent(_) => Ok(Client::new(ours)),
         Fork::Child => {
             drop(ours);
-            let code = u8::from(detach().and_then(|()| supervise(launch, theirs)).is_err());
+            let done = detach(&launch, &theirs).and_then(|()| supervise(launch, theirs));
+            let code = u8::from(done.is_err());
             process::exit_now(code)
         }
     }
 }
 
 /// Leaves the terminal, its session and its files.
-fn detach() -> io::Result<()> {
+fn detach(launch: &Launch, client: &Wire) -> io::Result<()> {
     rustix::process::setsid()?;
-    process::close_inherited();
+    let mut own = vec![client.as_fd()];
+    own.extend(launch.folder.lock());
+    own.extend(launch.keep.iter().map(AsFd::as_fd));
+    process::close_all_but(&own)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     process::install_fds(&[null.as_fd(); 3])?;
     rustix::process::chdir("/")?;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel_file;
+
 /// The two interfaces of the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,10 +41,10 @@ pub struct Layout {
 impl Layout {
     /// Reads the layout of the running host.
     pub fn detect() -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mounts = kernel_file::read("/proc/self/mountinfo").unwrap_or_default();
+        let own = kernel_file::read("/proc/self/cgroup").unwrap_or_default();
         Self::parse(&mounts, &own, |path| {
-            fs::read_to_string(path).unwrap_or_default()
+            kernel_file::read(path).unwrap_or_default()
         })
     }
 
@@ -82,6 +84,12 @@ impl Layout {
         Self {
             hierarchies: hierarchies.collect(),
         }
+    }
+
+    /// Tells whether sandboxes have a group of version 2, in which their first process must be born.
+    pub fn uses_v2(&self) -> bool {
+        let mut v2 = self.hierarchies.iter().filter(|h| h.version == Version::V2);
+        v2.any(|h| self.has_use_for(h))
     }
 
     /// Tells whether sandboxes have a group in a hierarchy. Version 2 has
@@ -173,7 +181,7 @@ fn empty(group: &Path, into: &Path) -> io::Result<()> {
     // Looked at before anything moves: what may not be turned on needs no room.
     open_to_write(&group.join("cgroup.subtree_control"))?;
     for _ in 0..10 {
-        let processes = fs::read_to_string(group.join("cgroup.procs"))?;
+        let processes = kernel_file::read(group.join("cgroup.procs"))?;
         if processes.is_empty() {
             break;
         }
@@ -190,8 +198,8 @@ fn empty(group: &Path, into: &Path) -> io::Result<()> {
 }
 
 fn turn_on(group: &Path) -> io::Result<()> {
-    let offered = fs::read_to_string(group.join("cgroup.controllers"))?;
-    let on = fs::read_to_string(group.join("cgroup.subtree_control"))?;
+    let offered = kernel_file::read(group.join("cgroup.controllers"))?;
+    let on = kernel_file::read(group.join("cgroup.subtree_control"))?;
     let on: Vec<&str> = on.split_ascii_whitespace().collect();
     for controller in offered.split_ascii_whitespace() {
         if USED.contains(&controller) && !on.contains(&controller) {

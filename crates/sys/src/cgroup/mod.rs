@@ -8,7 +8,7 @@ mod layout;
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,8 @@ use hyperion_model::{Bytes, Resources, Usage};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::kernel_file;
 
 pub use layout::{Hierarchy, Layout, Version};
 
@@ -65,6 +67,16 @@ struct Group {
 pub struct Entrance(Vec<fs::File>);
 
 impl Entrance {
+    /// Gives its descriptors, for a message to the process that is to enter.
+    pub fn as_fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// Takes an entrance that came with a message.
+    pub fn from_fds(fds: Vec<OwnedFd>) -> Self {
+        Self(fds.into_iter().map(fs::File::from).collect())
+    }
+
     /// Moves this process, which has one thread, into the groups.
     ///
     /// # Errors
@@ -216,7 +228,7 @@ impl Cgroup {
         if let Some(group) = self.with("cpuset").filter(|g| g.version == Version::V1) {
             // An empty cpuset of version 1 takes no process: both files must be filled.
             let parent = group.path.parent().unwrap_or(&group.path);
-            let mems = fs::read_to_string(parent.join("cpuset.mems")).unwrap_or_default();
+            let mems = kernel_file::read(parent.join("cpuset.mems")).unwrap_or_default();
             group.write("cpuset.mems", mems.trim())?;
         }
         if let Some(cpus) = &resources.cpuset {
@@ -273,7 +285,7 @@ impl Cgroup {
         };
         let mut found = Vec::new();
         for folder in group.folders() {
-            let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            let text = kernel_file::read(folder.join("cgroup.procs")).unwrap_or_default();
             found.extend(text.lines().filter_map(|l| Pid::from_raw(l.parse().ok()?)));
         }
         found
@@ -366,7 +378,7 @@ impl Group {
     }
 
     fn number(&self, file: &str) -> Option<u64> {
-        fs::read_to_string(self.path.join(file))
+        kernel_file::read(self.path.join(file))
             .ok()?
             .trim()
             .parse()
@@ -374,7 +386,7 @@ impl Group {
     }
 
     fn field(&self, file: &str, key: &str) -> Option<u64> {
-        let text = fs::read_to_string(self.path.join(file)).ok()?;
+        let text = kernel_file::read(self.path.join(file)).ok()?;
         text.lines()
             .find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
     }
@@ -409,7 +421,7 @@ impl Group {
                 if has("pids") {
                     usage.pids = self.number("pids.current");
                 }
-                if let Ok(text) = fs::read_to_string(self.path.join("io.stat")) {
+                if let Ok(text) = kernel_file::read(self.path.join("io.stat")) {
                     usage.io_read = Some(Bytes(io_total(&text, "rbytes=")));
                     usage.io_written = Some(Bytes(io_total(&text, "wbytes=")));
                 }
@@ -426,6 +438,6 @@ fn io_total(text: &str, key: &str) -> u64 {
 }
 
 fn words(file: &Path) -> Vec<String> {
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let text = kernel_file::read(file).unwrap_or_default();
     text.split_ascii_whitespace().map(str::to_owned).collect()
 }

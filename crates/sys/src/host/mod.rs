@@ -133,7 +133,8 @@ impl Host {
     /// replaced.
     pub(crate) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         let file = fs::File::open(self.locate(path.as_ref())?).ok()?;
-        let mut bytes = Vec::new();
+        // Made up by the kernel, mostly: these have no size to ask for.
+        let mut bytes = Vec::with_capacity(4096);
         file.take(MAX_TEXT).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
