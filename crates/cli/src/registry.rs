@@ -10,7 +10,7 @@ use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressStyle};
 use crate::args::OutputFormat;
 use crate::context::Context;
 
-/// Flags of every verb that talks to a registry.
+// Flags of every verb that talks to a registry.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct RegistryArgs {
     /// Allow HTTP, and HTTPS with a certificate that cannot be verified

@@ -21,6 +21,7 @@ pub struct ProcessIsolation;
 
 impl Isolation for ProcessIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         let layout = Layout::detect();
         // On version 2 the init must be born in its group; on version 1 it enters
         // its groups by itself, and comes up while they are made.
@@ -28,7 +29,6 @@ impl Isolation for ProcessIsolation {
             true => Some(make_cgroup(&layout, spec)?),
             false => None,
         };
-        let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         // The init is a copy of this process: there is no fence for it to be on the other side of.
         let copied = match born_inside.as_ref().and_then(Cgroup::v2_fd) {
             Some(group) => process::clone_into(0, Some(group.as_fd())),
@@ -49,12 +49,14 @@ impl Isolation for ProcessIsolation {
             guest.cgroup = make_cgroup(&layout, spec)?;
         }
         let entrance = guest.cgroup.entrance()?;
+        let entrance = entrance.as_fds();
         let config = Config {
             set_groups: true,
+            entrance: entrance.len(),
             rank_socket: rank_socket(&stage.folder),
             ..Config::default()
         };
-        guest.configure(config, &entrance.as_fds())?;
+        guest.configure(config, &entrance)?;
         Ok(Box::new(guest))
     }
 }

@@ -77,6 +77,8 @@ pub struct Config {
     pub set_groups: bool,
     /// Where the socket for ranks that are started inside lies.
     pub rank_socket: PathBuf,
+    /// How many descriptors come along: the way into the cgroups.
+    pub entrance: usize,
 }
 
 /// What an init answers.

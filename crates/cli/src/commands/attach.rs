@@ -8,7 +8,7 @@ use hyperion_node::{Client, Jobs};
 use crate::context::Context;
 use crate::session::{self, Session};
 
-/// Words of `hyperion attach`.
+// Words of `hyperion attach`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Do not pass on standard input

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use crate::args::Cli;
 use crate::output;
 
-/// Words of `hyperion completions`.
+// Words of `hyperion completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "For example: hyperion completions bash > /etc/bash_completion.d/hyperion")]
 pub(crate) struct Args {

@@ -19,7 +19,7 @@ pub(crate) enum ConfigCommand {
     List(ListArgs),
 }
 
-/// Words of `hyperion config list`.
+// Words of `hyperion config list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
     /// Say after each setting where it comes from

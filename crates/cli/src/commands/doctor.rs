@@ -12,7 +12,7 @@ use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::output;
 
-/// Words of `hyperion doctor`.
+// Words of `hyperion doctor`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Checks to show [default: all]

@@ -10,7 +10,7 @@ use hyperion_node::{Client, Jobs};
 use crate::context::Context;
 use crate::session::{self, Session};
 
-/// Words of `hyperion exec`.
+// Words of `hyperion exec`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Keep standard input open

@@ -54,7 +54,7 @@ pub(crate) enum ImageCommand {
     Bootstrap(BootstrapArgs),
 }
 
-/// Images, by name or id.
+// Images, by name or id.
 #[derive(Debug, Args)]
 pub(crate) struct Names {
     /// Images, as NAME[:TAG], NAME@DIGEST, or the first digits of an id
@@ -62,14 +62,14 @@ pub(crate) struct Names {
     images: Vec<String>,
 }
 
-/// An image, by name or id.
+// An image, by name or id.
 #[derive(Debug, Args)]
 pub(crate) struct OneName {
     /// Image, as NAME[:TAG], NAME@DIGEST, or the first digits of an id
     image: String,
 }
 
-/// Words of `hyperion image tag`.
+// Words of `hyperion image tag`.
 #[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     /// Image that there is
@@ -78,7 +78,7 @@ pub(crate) struct TagArgs {
     name: String,
 }
 
-/// Words of `hyperion image rm`.
+// Words of `hyperion image rm`.
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub(crate) struct RmArgs {
     force: bool,
 }
 
-/// Words of `hyperion image save`.
+// Words of `hyperion image save`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     hyperion image save -o mpi.tar mpi\n  \
@@ -105,7 +105,7 @@ pub(crate) struct SaveArgs {
     layout: bool,
 }
 
-/// Words of `hyperion image load`.
+// Words of `hyperion image load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     /// Archive, plain or compressed, or OCI layout folder [default: standard input]
@@ -141,7 +141,7 @@ impl From<CompressionArg> for Compression {
     }
 }
 
-/// Words of `hyperion image import`.
+// Words of `hyperion image import`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     hyperion image import root.tar.zst base\n  \
@@ -165,7 +165,7 @@ pub(crate) struct ImportArgs {
     arch: Option<String>,
 }
 
-/// Words of `hyperion image bootstrap`.
+// Words of `hyperion image bootstrap`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     hyperion image bootstrap debian:bookworm\n  \

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::context::Context;
 use crate::output;
 
-/// Words of `hyperion inspect`.
+// Words of `hyperion inspect`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
     /// Jobs, by name or id
@@ -16,7 +16,7 @@ pub(crate) struct InspectArgs {
     jobs: Vec<String>,
 }
 
-/// Words of `hyperion rm`.
+// Words of `hyperion rm`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmArgs {
     /// Kill the job first if it runs

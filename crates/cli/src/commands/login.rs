@@ -17,7 +17,7 @@ use crate::registry::RegistryArgs;
 /// The longest password or token that is read, in bytes.
 const MAX_PASSWORD: u64 = 64 << 10;
 
-/// Words of `hyperion login`.
+// Words of `hyperion login`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     hyperion login registry.example.org\n  \
@@ -36,7 +36,7 @@ pub(crate) struct LoginArgs {
     registry: RegistryArgs,
 }
 
-/// Words of `hyperion logout`.
+// Words of `hyperion logout`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogoutArgs {
     /// Registry, as HOST[:PORT]

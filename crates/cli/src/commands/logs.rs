@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::errors;
 use crate::session::Printer;
 
-/// Words of `hyperion logs`.
+// Words of `hyperion logs`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Job, by name or id

@@ -24,7 +24,9 @@ use clap::Subcommand;
 
 use crate::context::Context;
 
-/// Every verb. The flags of a verb are put together only when it is used.
+/// Every verb. The flags of a verb are put together only when it is used
+/// (`defer`), so what is said of it stands here: documentation of its `Args`
+/// would take that place.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub(crate) enum Command {

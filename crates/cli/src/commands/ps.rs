@@ -10,7 +10,7 @@ use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::output;
 
-/// Words of `hyperion ps`.
+// Words of `hyperion ps`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Show ended jobs too

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::output;
 use crate::registry::{RegistryArgs, Shown};
 
-/// Words of `hyperion pull`.
+// Words of `hyperion pull`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     hyperion pull debian:bookworm\n  \

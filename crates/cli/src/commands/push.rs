@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::output;
 use crate::registry::{RegistryArgs, Shown};
 
-/// Words of `hyperion push`.
+// Words of `hyperion push`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     hyperion push registry.example.org/team/solver:2\n  \

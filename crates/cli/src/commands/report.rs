@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::errors;
 use crate::output;
 
-/// Words of `hyperion report`.
+// Words of `hyperion report`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Jobs, by name or id; several are shown side by side

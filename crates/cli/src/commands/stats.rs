@@ -14,7 +14,7 @@ use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::output;
 
-/// Words of `hyperion stats`.
+// Words of `hyperion stats`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Jobs, by name or id [default: all that run]

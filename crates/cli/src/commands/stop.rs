@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::errors;
 use crate::output;
 
-/// Words of `hyperion stop`.
+// Words of `hyperion stop`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StopArgs {
     /// How long to wait between SIGTERM and SIGKILL
@@ -25,7 +25,7 @@ pub(crate) struct StopArgs {
     jobs: Vec<String>,
 }
 
-/// Words of `hyperion kill`.
+// Words of `hyperion kill`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct KillArgs {
     /// Signal, by name or number
@@ -36,7 +36,7 @@ pub(crate) struct KillArgs {
     jobs: Vec<String>,
 }
 
-/// Words of `hyperion wait`.
+// Words of `hyperion wait`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct WaitArgs {
     /// Jobs, by name or id

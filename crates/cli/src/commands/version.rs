@@ -6,7 +6,7 @@ use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::output;
 
-/// Words of `hyperion version`.
+// Words of `hyperion version`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

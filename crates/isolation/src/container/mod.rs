@@ -108,6 +108,7 @@ impl Isolation for ContainerIsolation {
             seccomp_unconfined: options.seccomp_unconfined,
             set_groups: spec.userns != UsernsMode::Single,
             rank_socket: rank_socket(Path::new(SHIM_FOLDER)),
+            entrance: 0,
         };
         let mut guest = Guest::new(ours, init, cgroup, SHIM_FOLDER.into());
         guest.greet()?;

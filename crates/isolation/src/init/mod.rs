@@ -110,7 +110,10 @@ impl Init {
         let Request::Configure(config) = wire.receive()? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        if let Err(e) = Entrance::from_fds(wire.take_fds()).enter() {
+        // Counted: those of the next request may have come already.
+        let entrance = (0..config.entrance).map(|_| wire.take_fd());
+        let entrance = Entrance::from_fds(entrance.collect::<Result<_, _>>()?);
+        if let Err(e) = entrance.enter() {
             let errno = e.raw_os_error().unwrap_or(EINVAL);
             let step = "joining the cgroup".to_owned();
             wire.send(&Reply::SetupFailed { step, errno }, &[])?;

@@ -244,8 +244,6 @@ impl Supervisor {
         if usage.pids != Some(1) {
             take_down(&mut self.sandbox);
         }
-        // Before anybody is told of the end: who waited for it may remove the image.
-        self.launch.keep.clear();
         // Nothing holds the other ends any more: what is left in the pipes is all there is.
         self.streams.drain(&mut self.clients);
         let code = match (&outcome, self.failed_exit) {
@@ -272,24 +270,39 @@ impl Supervisor {
     /// Writes the record, tells everybody, and then removes what nobody waits for.
     fn finish(mut self, end: End) -> io::Result<()> {
         let folder = &self.launch.folder;
-        let job = &self.launch.plan;
+        let job = &self.launch.plan.job;
         failpoint!("before-end");
         // What never ran has told its starter why, and leaves nothing: its name can be used again.
-        let remove = job.job.remove || end.report.is_none();
+        let never_ran = end.report.is_none();
+        let remove = job.remove || never_ran;
         let written = if remove {
-            self.launch.jobs.free_name(folder, job.job.name.as_ref());
+            self.launch.jobs.free_name(folder, job.name.as_ref());
             Ok(())
         } else {
             folder.write("end.json", &end).map(drop)
         };
         // Whoever hears the end may remove the image at once.
         self.launch.keep.clear();
+        if never_ran {
+            self.clean_up(remove);
+        }
         let ended = Tell::Ended(Box::new(end));
         self.clients.tell_end(&ended);
         failpoint!("before-cleaning");
+        if !never_ran {
+            self.clean_up(remove);
+        }
+        // Nobody can connect any more; who did meanwhile finds no record of a job with --rm.
+        self.clients.tell_latecomers(&ended);
+        written.map_err(io::Error::other)
+    }
+
+    /// Removes the sandbox and what it wrote, and all of the job if it is to be removed.
+    fn clean_up(&mut self, remove: bool) {
         take_down(&mut self.sandbox);
-        let _ =
-            hyperion_isolation::container::remove_scratch(&folder.scratch(), &job.sandbox.userns);
+        let folder = &self.launch.folder;
+        let userns = &self.launch.plan.sandbox.userns;
+        let _ = hyperion_isolation::container::remove_scratch(&folder.scratch(), userns);
         if remove {
             let _ = self.launch.jobs.erase(folder);
         } else {
@@ -298,9 +311,6 @@ impl Supervisor {
             // Last: as long as it is there, something may be left to clean up.
             let _ = std::fs::remove_file(folder.control());
         }
-        // Nobody can connect any more; who did meanwhile finds no record of a job with --rm.
-        self.clients.tell_latecomers(&ended);
-        written.map_err(io::Error::other)
     }
 
     fn phase(&mut self, name: &str, since: Instant) {

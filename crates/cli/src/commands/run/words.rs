@@ -17,7 +17,7 @@ pub(crate) enum Isolate {
     Container,
 }
 
-/// Words of `hyperion run`.
+// Words of `hyperion run`.
 #[derive(Debug, clap::Args)]
 #[command(
     allow_negative_numbers = true,
