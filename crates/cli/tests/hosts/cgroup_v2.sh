@@ -140,7 +140,8 @@ for user in ben ada; do
   mkdir -p $cgroups/$group
   [ $user = ada ] && other=7 || other=
   as $user $group check "$user without a delegated group runs jobs at both levels" runs_without_limits $other
-  as $user $group check "$user without a delegated group is refused every limit" limits_are_refused
+  as $user $group check "$user without a delegated group is refused every limit" \
+    limits_are_refused 'start in a group'
   as $user $group check "$user without a delegated group has usage from the processes" usage_comes_from_processes
   as $user $group check "doctor tells $user what to do" \
     says 0 'Delegate=yes' hyperion --output json doctor cgroups
@@ -179,7 +180,7 @@ chown -R ada:ada $cgroups/$user_manager/app.slice
 echo '+cpu +memory +pids' >$cgroups/$user_manager/app.slice/cgroup.subtree_control
 as ada $scope check 'limits hold in a scope of the user manager' limits_hold container but-cpuset
 as ada $scope check 'a limit whose controller is not delegated is refused' \
-  says 125 'cannot limit the set of processors' run process --rm --cpuset 1 -- true
+  says 125 'hint: have them delegated too' run process --rm --cpuset 1 -- true
 
 # --- Delegated by half: the folder and not its files.
 mkdir -p $cgroups/site/half
@@ -197,11 +198,11 @@ umount /net_cls
 # --- None at all.
 umount $cgroups
 none() {
-  limits_are_refused
+  limits_are_refused 'mount -t cgroup2'
   for level in $levels; do gives hello run $level --rm -- echo hello; done
   usage_comes_from_processes
   says 0 'no controller' hyperion doctor cgroups
 }
 check 'root without cgroups runs jobs and is refused limits' none
-su ben -c '. /checks/lib.sh; cd; check "ben without cgroups is refused limits" limits_are_refused'
+su ben -c '. /checks/lib.sh; cd; check "ben without cgroups is refused limits" limits_are_refused "mount -t cgroup2"'
 check 'nothing is left without cgroups' nothing_is_left

@@ -97,12 +97,17 @@ fn a_host_with_cgroup_version_2_alone_limits_jobs_of_root_and_of_users_with_a_gr
 }
 
 #[test]
-fn a_host_without_a_disk_runs_containers_in_its_first_root() {
+fn a_host_without_a_disk_and_with_cgroup_version_1_alone_limits_jobs_of_root() {
     hyperion_testkit::requires!("guest", "command:strip");
     let checks = [
         "jobs run at both levels",
         "a container cannot leave its root",
-        "limits hold",
+        "doctor finds version 1",
+        "limits of root hold: process",
+        "a killed supervisor of root leaves nothing: process",
+        "limits of root hold: container",
+        "a killed supervisor of root leaves nothing: container",
+        "ben is refused every limit",
         "nothing is left",
     ];
     let guest = Guest::new().without_disk();

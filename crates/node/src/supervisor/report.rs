@@ -9,6 +9,7 @@ use hyperion_model::metrics::TimeWeighted;
 use hyperion_model::report::Exit;
 use hyperion_model::{Bytes, Level, RunReport, Usage};
 use hyperion_mpi::explain::explain_failure;
+use hyperion_sys::host::{Host, cgroups_fix};
 use rustix::process::geteuid;
 
 use super::{Problem, Supervisor};
@@ -168,9 +169,7 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Userns(_) if !geteuid().is_root() => Some(
             "newuidmap and newgidmap must be set-user-id programs, not run under no_new_privs, and the ranges in /etc/subuid and /etc/subgid the caller's: `hyperion doctor` looks".into(),
         ),
-        SandboxError::Cgroup(_) => Some(
-            "start it where a cgroup is delegated to you: systemd-run --user --scope -p Delegate=yes hyperion run …".into(),
-        ),
+        SandboxError::Cgroup(_) => cgroups_fix(&Host::at("/")),
         _ => None,
     }
 }

@@ -125,10 +125,13 @@ pub(super) fn check_cgroups(host: &Host) -> Check {
     }
     let fix = match (found.version, root) {
         (CgroupVersion::V2, true) => "enable them in cgroup.subtree_control of the parent groups",
-        (CgroupVersion::V2, false) => {
-            "start in a delegated group: systemd-run --user --scope -p Delegate=yes hyperion …"
+        (CgroupVersion::V2, false) if !found.usable.is_empty() => {
+            "have them delegated too: Delegate=cpu cpuset io memory pids of systemd's user@.service"
         }
-        (_, true) => "run where /sys/fs/cgroup is writable",
+        (CgroupVersion::V2, false) => {
+            "start in a group that is delegated to you: systemd-run --user --scope -p Delegate=yes hyperion …"
+        }
+        (_, true) => "run where /sys/fs/cgroup is writable, and holds them",
         (_, false) => "run as root, or boot with systemd.unified_cgroup_hierarchy=1 for version 2",
     };
     Check {

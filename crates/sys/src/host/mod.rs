@@ -300,6 +300,11 @@ fn seen(name: &str, verdict: Verdict, evidence: impl Into<String>) -> Check {
     }
 }
 
+/// Says how the calling user gets the limits that this host does not give them.
+pub fn cgroups_fix(host: &Host) -> Option<String> {
+    Some(cgroup::check_cgroups(host).fix).filter(|fix| !fix.is_empty())
+}
+
 /// Runs every check, in the order of the documentation.
 pub fn checks(host: &Host) -> Vec<Check> {
     let dist = distribution(host);
