@@ -1,8 +1,11 @@
 //! Layers: tar archives from outside, and what is made of them.
 
+use std::io::Write;
+
 use hyperion_image::Owners;
 use hyperion_image::fuzz::{self, LIMITS};
 use hyperion_image::layer::LayerError;
+use hyperion_image::layer::pack::{Compression, LayerWriter};
 use hyperion_image::layer::unpack::unpack;
 use rustix::io::Errno;
 
@@ -23,13 +26,17 @@ pub(super) const TAR: Target = Target {
 
 pub(super) const EROFS: Target = Target {
     name: "erofs",
-    about: "a layer made into one file, which is read back and checked",
+    about: "a layer, compressed or not, made into one file, which is read back and checked",
     run: |bytes| {
-        if let Ok(file) = fuzz::erofs(&[sealed(bytes)]) {
+        let layer = match Compression::of(bytes) {
+            Compression::None => sealed(bytes),
+            Compression::Gzip | Compression::Zstd => bytes.to_vec(),
+        };
+        if let Ok(file) = fuzz::erofs(&[layer]) {
             erofs::read(&file);
         }
     },
-    seeds: archives,
+    seeds: compressed,
     words: TAR_WORDS,
 };
 
@@ -120,6 +127,19 @@ fn archives() -> Vec<Vec<u8>> {
     out.push(gnu_sparse());
     // Sets the length up to which libFuzzer goes.
     out.push(script::layers(format!("f big {}\n", "x".repeat(20_000)).as_bytes()).concat());
+    out
+}
+
+/// The archives, and some of them as they are carried.
+fn compressed() -> Vec<Vec<u8>> {
+    let mut out = archives();
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        for at in [0, 1] {
+            let mut writer = LayerWriter::new(Vec::new(), compression).expect("started");
+            writer.write_all(&out[at]).expect("written into memory");
+            out.push(writer.finish().expect("written into memory").0);
+        }
+    }
     out
 }
 
