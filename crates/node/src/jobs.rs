@@ -326,16 +326,39 @@ impl Jobs {
     }
 }
 
-/// Makes a folder with its parents. Others may pass through but not look,
-/// whatever the caller's umask is: the root of a user namespace is one of them.
+/// Makes a folder of jobs or names, with its parents. Others may pass through
+/// but not look, whatever the caller's umask is: the root of a user namespace
+/// is one of them.
 fn make_dirs(path: &Path) -> Result<(), JobError> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(path);
-    made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o711)))
-        .map_err(failed("make", path))
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o711);
+    let made = match (builder.create(path), path.parent()) {
+        (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
+            make_dirs(parent)?;
+            spread(parent);
+            builder.create(path)
+        }
+        (made, _) => made,
+    };
+    match made {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => fs::set_permissions(path, fs::Permissions::from_mode(0o711)),
+    }
+    .map_err(failed("make", path))
+}
+
+/// Tells the file system that what lies in this folder does not belong together
+/// (`chattr +T`). ext4 gives no inode out again for a minute or more, and looks
+/// at all that were given up near by when it gives a new one: many short jobs
+/// in one place would become slower and slower.
+fn spread(folder: &Path) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    if let Ok(folder) = File::open(folder)
+        && let Ok(flags) = ioctl_getflags(&folder)
+    {
+        let _ = ioctl_setflags(&folder, flags | IFlags::TOPDIR);
+    }
 }
 
 /// The record of one job.
