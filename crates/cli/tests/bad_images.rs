@@ -7,7 +7,7 @@ use std::process::Command;
 
 use hyperion_image::Digest;
 use hyperion_image::layer::pack::{Compression, LayerWriter};
-use hyperion_testkit::{Done, TestDir, hyperion, hyperion_binary, requires, run_as};
+use hyperion_testkit::{Done, TestDir, hyperion, hyperion_as, hyperion_binary, requires};
 use tar::EntryType;
 
 /// An archive with exactly these names, whatever they are: kind, name, and target or content.
@@ -306,9 +306,9 @@ fn a_store_that_may_not_be_used_is_told_with_the_way_to_another() {
         &["image", "load", "/nowhere"],
         &["run", "x", "true"],
     ] {
-        let mut command = hyperion(home.path());
+        let mut command = hyperion_as(home.path(), "hyperion-test");
         command.env("HYPERION_ROOT", &store).args(words);
-        Done::of(run_as(&mut command, "hyperion-test")).refused("Permission denied", "--root");
+        Done::of(&mut command).refused("Permission denied", "--root");
     }
 }
 

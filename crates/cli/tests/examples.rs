@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hyperion_testkit::{TestDir, hyperion, requires, run_as};
+use hyperion_testkit::{TestDir, hyperion, hyperion_as, requires};
 use serde::Deserialize;
 
 /// The folders of the host from which the container gets compilers, MPI and
@@ -128,11 +128,10 @@ impl Level {
     }
 
     fn hyperion(&self) -> Command {
-        let mut hyperion = hyperion(self.home.path());
-        if let Some(user) = self.user {
-            run_as(&mut hyperion, user);
+        match self.user {
+            Some(user) => hyperion_as(self.home.path(), user),
+            None => hyperion(self.home.path()),
         }
-        hyperion
     }
 
     fn run(&self, ranks: u32, command: &[String]) -> (Option<i32>, String, String) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use hyperion_testkit::{Done, TestDir, hyperion, requires, run_as};
+use hyperion_testkit::{Done, TestDir, hyperion, hyperion_as, requires};
 use serde_json::Value;
 
 fn run(home: &TestDir, words: &[&str]) -> Done {
@@ -224,9 +224,7 @@ fn a_user_with_ranges_imports_and_removes_files_of_many_owners() {
             .arg(&root)
             .status();
         assert!(chown.expect("chown").success());
-        let mut command = hyperion(&root);
-        run_as(&mut command, "hyperion-test");
-        Done::of(command.args(words))
+        Done::of(hyperion_as(&root, "hyperion-test").args(words))
     };
     let archive = archive.display().to_string();
     user(&["image", "import", &archive, "x"]).ok();
@@ -327,13 +325,13 @@ fn a_user_bootstraps_with_ranges_and_is_told_without() {
     );
     let home = TestDir::shared();
     let as_user = |user: &str, words: &[&str]| {
-        let mut command = hyperion(home.path());
+        let mut command = hyperion_as(home.path(), user);
         command
             .env("HYPERION_ROOT", home.path().join(user))
             .args(words);
         // The real mmdebstrap chooses its mode, and gets no further: there is no such mirror.
         command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
-        Done::of(run_as(&mut command, user))
+        Done::of(&mut command)
     };
     let words = [
         "image",

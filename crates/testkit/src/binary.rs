@@ -1,5 +1,6 @@
 //! Finding and starting the binaries of this workspace.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,7 +51,35 @@ pub fn binary(name: &str) -> PathBuf {
 /// As [`binary`].
 #[must_use]
 pub fn hyperion(home: &Path) -> Command {
-    let mut command = Command::new(hyperion_binary());
+    with_home(&hyperion_binary(), home)
+}
+
+/// As [`hyperion`], run by another user; the caller is root.
+///
+/// # Panics
+/// As [`binary`] and [`run_as`], and if no copy can be made: the built binary
+/// may lie where nobody else may go (below `/root`), and then one is put into
+/// `home`.
+#[must_use]
+pub fn hyperion_as(home: &Path, user: &str) -> Command {
+    let built = hyperion_binary();
+    let mut folders = built.ancestors().skip(1);
+    let open = |folder: &Path| folder.metadata().is_ok_and(|m| m.mode() & 0o001 != 0);
+    let mut command = if folders.all(open) {
+        with_home(&built, home)
+    } else {
+        let copy = home.join("hyperion-for-all");
+        if !copy.exists() {
+            std::fs::copy(&built, &copy).expect("the binary can be copied");
+        }
+        with_home(&copy, home)
+    };
+    run_as(&mut command, user);
+    command
+}
+
+fn with_home(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -14,7 +14,7 @@ mod need;
 mod registry;
 mod wait;
 
-pub use binary::{binary, hyperion, hyperion_binary, run_as};
+pub use binary::{binary, hyperion, hyperion_as, hyperion_binary, run_as};
 pub use dir::TestDir;
 pub use done::Done;
 pub use gate::{Gate, check};

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use hyperion_testkit::{Done, requires, run_as};
+use hyperion_testkit::{Done, hyperion_as, requires};
 
 use crate::site::{Site, finish};
 
@@ -222,31 +222,19 @@ fn a_folder_of_jobs_that_cannot_be_written_is_an_error_of_its_own() {
 #[test]
 fn another_users_folder_is_refused() {
     requires!("user:nobody");
-    let site = Site::new();
     let home = hyperion_testkit::TestDir::shared();
     let closed = home.path().join("closed");
     std::fs::create_dir(&closed).expect("a folder");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o755)).expect("set");
-    // The built binary may lie where nobody may go.
-    let program = home.path().join("hyperion");
-    std::fs::copy(site.command(&[]).get_program(), &program).expect("copied");
-    let mut command = std::process::Command::new(&program);
-    command.args(["run", "--isolation", "process", "true"]);
+    let mut command = hyperion_as(home.path(), "nobody");
     command
-        .env_clear()
-        .env("HOME", home.path())
-        .env("PATH", "/usr/bin:/bin");
-    command
-        .env("HYPERION_ROOT", &closed)
-        .current_dir(home.path());
-    run_as(&mut command, "nobody");
+        .args(["run", "--isolation", "process", "true"])
+        .env("HYPERION_ROOT", &closed);
     finish(command)
         .refused("cannot make", "--root or HYPERION_ROOT")
         .says("cause: Permission denied");
-    let mut command = std::process::Command::new(&program);
+    let mut command = hyperion_as(home.path(), "nobody");
     command.args(["run", "--userns", "host", "/", "true"]);
-    command.env_clear().env("HOME", home.path());
-    run_as(&mut command, "nobody");
     finish(command).refused("only root can run", "leave out --userns");
 }
 
