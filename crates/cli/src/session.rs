@@ -92,6 +92,12 @@ impl Session {
                         }
                     }
                     Heard::Told(Tell::Note(text)) => eprintln!("{}", output::plain(&text)),
+                    Heard::Told(Tell::Ended(_)) if !self.job => {
+                        printer.finish();
+                        drop(_raw);
+                        eprintln!("error: job {id} has ended, and this command with it");
+                        return Ok(ExitCode::from(137));
+                    }
                     Heard::Told(Tell::Ended(end)) => {
                         printer.finish();
                         drop(_raw);

@@ -345,3 +345,28 @@ fn an_image_can_be_removed_as_soon_as_its_last_job_has_ended() {
         site.run(&["image", "rm", "short"]).ok();
     }
 }
+
+#[test]
+fn a_command_beside_a_job_that_ends_does_not_seem_to_have_ended_well() {
+    let site = Site::new();
+    let go = site.path().join("go");
+    let job = site.start(&format!(
+        "until [ -e {} ]; do sleep 0.02; done",
+        go.display()
+    ));
+    let exec = Running::start(
+        &site,
+        &[
+            "exec",
+            &job,
+            "sh",
+            "-c",
+            "touch $0; sleep 60",
+            go.to_str().expect("text"),
+        ],
+    );
+    exec.finish()
+        .expect_code(137)
+        .says("has ended, and this command with it");
+    assert_eq!(site.run(&["wait", &job]).ok(), "0");
+}
