@@ -202,13 +202,27 @@ pub fn pivot_into(root: impl AsFd) -> io::Result<()> {
         Ok(()) => rustix::mount::unmount(".", rustix::mount::UnmountFlags::DETACH)?,
         // A host without a disk may still be in its first root, which cannot be
         // taken away (pivot_root(2)): it is covered for good, as switch_root does.
-        Err(rustix::io::Errno::INVAL) => {
+        // Nothing is above it. A chroot is refused for the same reason: above its
+        // folder is the host, and whoever may call chroot(2) could climb there.
+        Err(rustix::io::Errno::INVAL) if is_in_first_root() => {
             rustix::mount::mount_move(".", "/")?;
             rustix::process::chroot(".")?;
         }
         Err(e) => return Err(e.into()),
     }
     Ok(rustix::process::chdir("/")?)
+}
+
+/// Tells whether the root of this process is the one that no other mount holds.
+fn is_in_first_root() -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().any(is_first_root)
+}
+
+/// Reads one line of proc_pid_mountinfo(5): number, parent, device, root, mount point.
+fn is_first_root(line: &str) -> bool {
+    let fields: Vec<&str> = line.split(' ').take(5).collect();
+    matches!(fields[..], [id, parent, _, "/", "/"] if id == parent)
 }
 
 /// Opens a folder for use as the base of [`open_below`] and [`attach`].
@@ -218,4 +232,22 @@ pub fn pivot_into(root: impl AsFd) -> io::Result<()> {
 pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_root_is_its_own_parent() {
+        assert!(is_first_root("1 1 0:2 / / rw - rootfs rootfs rw"));
+        for line in [
+            "25 1 254:0 / / rw,relatime - ext4 /dev/vda rw",
+            "23 1 0:20 / /proc rw - proc none rw",
+            "1 1 0:2 /sub / rw - rootfs rootfs rw",
+            "",
+        ] {
+            assert!(!is_first_root(line), "{line}");
+        }
+    }
 }

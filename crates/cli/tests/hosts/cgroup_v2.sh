@@ -91,6 +91,21 @@ in_memory() {
   umount /memory
 }
 check 'where ids cannot be mapped root is told so and gets a container' in_memory
+in_a_chroot() {
+  mkdir -p /jail/bin /jail/proc /jail/sys /jail/dev /jail/tmp
+  cp /bin/busybox /bin/hyperion /jail/bin
+  cp -a /tiny /jail
+  for name in proc sys dev; do mount --bind /$name /jail/$name; done
+  says 125 'hint: this is a chroot' chroot /jail hyperion run --rm --userns host /tiny true
+  gives hello chroot /jail hyperion run --rm --isolation process busybox echo hello
+  for name in proc sys dev; do umount /jail/$name; done
+  # A mount can be left behind for good, so its folder is no trap.
+  mount --bind /jail /jail
+  for name in proc sys dev; do mount --bind /$name /jail/$name; done
+  gives hello chroot /jail hyperion run --rm --userns host /tiny echo hello
+  for name in proc sys dev .; do umount /jail/$name; done
+}
+check 'a container is not put up in a chroot, which it could leave' in_a_chroot
 imported() {
   hyperion image import /tiny imported
   image=imported

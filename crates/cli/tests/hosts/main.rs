@@ -42,6 +42,7 @@ fn a_host_with_cgroup_version_2_alone_limits_jobs_of_root_and_of_users_with_a_gr
         "the binary copied alone runs at both levels",
         "root's containers have ids of their own",
         "where ids cannot be mapped root is told so and gets a container",
+        "a container is not put up in a chroot, which it could leave",
         "an image of the store is mounted",
         "limits of root hold: process",
         "usage of root is counted: process",

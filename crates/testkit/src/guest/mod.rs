@@ -159,7 +159,7 @@ pub(crate) fn check() -> Result<(), String> {
     if !cfg!(target_arch = "x86_64") {
         return Err("the guest's kernel is for x86_64".into());
     }
-    for command in ["qemu-system-x86_64", "mke2fs"] {
+    for command in ["qemu-system-x86_64", "mkfs.ext4"] {
         crate::need::check_command(command)?;
     }
     let versions = cache().join("versions");
@@ -174,11 +174,11 @@ pub(crate) fn check() -> Result<(), String> {
 fn make_disk(path: &Path) {
     let file = File::create(path).expect("a disk can be made");
     file.set_len(2 << 30).expect("a disk can be sized");
-    let made = Command::new("mke2fs")
+    let made = Command::new("mkfs.ext4")
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .args(["-q", "-F", "-t", "ext4"])
+        .args(["-q", "-F"])
         .arg(path)
         .status()
-        .expect("mke2fs starts");
-    assert!(made.success(), "mke2fs: {made}");
+        .expect("mkfs.ext4 starts");
+    assert!(made.success(), "mkfs.ext4: {made}");
 }
