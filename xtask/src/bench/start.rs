@@ -24,7 +24,7 @@ pub(super) fn container(stage: &Stage) -> Vec<Row> {
     let mut cases = vec![Case::wall("fork + exec", host_true(stage))];
     let imported = stage.import_tiny();
     cases.push(match &imported {
-        Ok(()) => Case::wall("hyperion", in_tiny(stage, &[])),
+        Ok(()) => Case::wall("hyperion", true_in_tiny(stage, &[])),
         Err(error) => out("hyperion", error),
     });
     for (name, with_seccomp) in [("crun", true), ("crun without seccomp", false)] {
@@ -105,22 +105,28 @@ pub(super) fn cached(stage: &Stage) -> Vec<Row> {
 }
 
 pub(super) fn parallel(stage: &Stage) -> Vec<Row> {
-    let ours = stage.import_tiny().map(|()| {
-        let command = in_tiny(stage, &[]);
-        Case::new("hyperion", move || starts_per_second(|_| command.clone()))
-    });
+    let imported = stage.import_tiny();
+    let ours = |name, flags: &[&str]| match &imported {
+        Ok(()) => {
+            let command = true_in_tiny(stage, flags);
+            Case::new(name, move || starts_per_second(|_| command.clone()))
+        }
+        Err(error) => out(name, error),
+    };
     let crun = crun(stage, true).map(|command| {
         Case::new("crun", move || {
             starts_per_second(|lane| command(&format!("lane-{lane}")))
         })
     });
     let cases = vec![
-        ours.unwrap_or_else(|error| out("hyperion", &error)),
+        ours("hyperion", &[]),
+        // What crun's bundle has: no writable layer is made and removed.
+        ours("hyperion, read-only root", &["--read-only"]),
         crun.unwrap_or_else(|error| out("crun", &error)),
     ];
     let samples = alternate(cases, 7, 1);
-    let outcome = || -> Result<Outcome> {
-        let (ours, crun) = (samples[0].first()?.median(), samples[1].first()?.median());
+    let against_crun = |ours: &Sample| -> Result<Outcome> {
+        let (ours, crun) = (ours.first()?.median(), samples[2].first()?.median());
         Ok(Outcome::Measured {
             ours: format!("{ours:.0} /s"),
             beside: format!("crun {crun:.0} /s"),
@@ -128,11 +134,12 @@ pub(super) fn parallel(stage: &Stage) -> Vec<Row> {
             met: ours >= 2.0 * crun,
         })
     };
-    vec![Row::new(
-        format!("starts per second, {LANES} in parallel"),
-        "≥ 2 × crun",
-        outcome(),
-    )]
+    let what = format!("starts per second, {LANES} in parallel");
+    let read_only = format!("{what}, root read-only as crun's");
+    vec![
+        Row::new(what, "≥ 2 × crun", against_crun(&samples[0])),
+        Row::new(read_only, "≥ 2 × crun", against_crun(&samples[1])),
+    ]
 }
 
 /// Memory of supervisor and init of a job that sleeps: proportional set size.
@@ -257,12 +264,16 @@ fn host_true(stage: &Stage) -> Cmd {
 
 /// `true` of the tiny image; with flags, what follows is the caller's.
 fn in_tiny(stage: &Stage, flags: &[&str]) -> Cmd {
-    let command = stage.hyperion("main").args(["run"]);
-    if flags.is_empty() {
-        command.args(["--rm", "tiny", "/bin/true"])
-    } else {
-        command.args(flags).args(["tiny"])
-    }
+    stage
+        .hyperion("main")
+        .args(["run"])
+        .args(flags)
+        .args(["tiny"])
+}
+
+fn true_in_tiny(stage: &Stage, flags: &[&str]) -> Cmd {
+    let flags = [&["--rm"], flags].concat();
+    in_tiny(stage, &flags).args(["/bin/true"])
 }
 
 /// crun on the bundle, by the name of the container.
