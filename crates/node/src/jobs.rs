@@ -301,6 +301,7 @@ impl Jobs {
             State::Ended => job.wait_cleaned(),
         }
         job.clean_up();
+        self.free_name(job, job.asked().ok().and_then(|a| a.plan.job.name).as_ref());
         self.erase(job)
     }
 
@@ -313,12 +314,11 @@ impl Jobs {
         }
     }
 
-    /// Removes the record and the name, whatever the state.
+    /// Removes the record, whatever the state; its name must be free.
     ///
     /// # Errors
     /// [`JobError::Io`].
-    pub fn erase(&self, job: &JobFolder) -> Result<(), JobError> {
-        self.free_name(job, job.asked().ok().and_then(|a| a.plan.job.name).as_ref());
+    pub(crate) fn erase(&self, job: &JobFolder) -> Result<(), JobError> {
         match fs::remove_dir_all(&job.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", &job.path)(e)),
             _ => Ok(()),
