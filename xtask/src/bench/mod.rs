@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Path, wanted: &[&str]) -> Result<ExitCode> {
     let hyperion = hyperion
         .canonicalize()
         .with_context(|| format!("no {}; call this by `make bench`", hyperion.display()))?;
-    let stage = Stage::new(workspace, hyperion)?;
+    let stage = Stage::new(workspace, &hyperion)?;
     let mut rows = vec![];
     for (name, part) in PARTS {
         if wanted.is_empty() || wanted.contains(name) {

@@ -27,14 +27,19 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Builds the small things; the real image is made when it is asked for.
-    pub(super) fn new(workspace: &Path, hyperion: PathBuf) -> Result<Self> {
+    pub(super) fn new(workspace: &Path, built: &Path) -> Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| workspace.join("target"), PathBuf::from);
         let stage = Self {
             workspace: workspace.to_path_buf(),
             dir: target.join("bench"),
-            hyperion,
+            hyperion: target.join("bench/bin/hyperion"),
         };
+        // Installed as the peers are: what a linker has just written lies in memory in
+        // single pages, and every execution maps them one by one.
+        fs::create_dir_all(stage.dir.join("bin"))?;
+        let _ = fs::remove_file(&stage.hyperion);
+        fs::copy(built, &stage.hyperion).with_context(|| built.display().to_string())?;
         for name in [
             "bin", "dev", "etc", "home", "opt", "proc", "run", "sys", "tmp",
         ] {
