@@ -7,7 +7,7 @@ use super::page::{Outcome, Row};
 use super::sample::{Case, Sample, alternate, milliseconds};
 use super::stage::Stage;
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 41;
 
 pub(super) fn messages(stage: &Stage) -> Vec<Row> {
     let mut rows = vec![];
