@@ -5,10 +5,10 @@
 //! survives the terminal; and it runs no threads, so that it may fork.
 //!
 //! ```text
-//! up ──▶ ranks run ──▶ (again, with --repeat) ──▶ sandbox down ──▶ record written
+//! up ──▶ ranks run ──▶ (again, with --repeat) ──▶ record written, end told ──▶ sandbox down
 //!  │        │ a rank fails, a limit is reached, a client says stop:
 //!  │        └─▶ SIGTERM to all ─▶ grace ─▶ SIGKILL ─▶ as above
-//!  └─ fails ─▶ record written
+//!  └─ fails ─▶ record written, end told
 //! ```
 
 mod clients;
