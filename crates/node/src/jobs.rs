@@ -177,7 +177,12 @@ impl Jobs {
     /// # Errors
     /// [`JobError::NameTaken`]; nothing is left behind then.
     pub fn create(&self, plan: &NodePlan) -> Result<JobFolder, JobError> {
-        let path = self.root.join("jobs").join(plan.id.as_str());
+        let jobs = self.root.join("jobs");
+        if !jobs.exists() {
+            make_dirs(&jobs)?;
+            spread(&jobs);
+        }
+        let path = jobs.join(plan.id.as_str());
         make_dirs(&path)?;
         let mut folder = JobFolder {
             id: plan.id.clone(),
@@ -326,26 +331,16 @@ impl Jobs {
     }
 }
 
-/// Makes a folder of jobs or names, with its parents. Others may pass through
-/// but not look, whatever the caller's umask is: the root of a user namespace
-/// is one of them.
+/// Makes a folder with its parents. Others may pass through but not look,
+/// whatever the caller's umask is: the root of a user namespace is one of them.
 fn make_dirs(path: &Path) -> Result<(), JobError> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let mut builder = fs::DirBuilder::new();
-    builder.mode(0o711);
-    let made = match (builder.create(path), path.parent()) {
-        (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
-            make_dirs(parent)?;
-            spread(parent);
-            builder.create(path)
-        }
-        (made, _) => made,
-    };
-    match made {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-        _ => fs::set_permissions(path, fs::Permissions::from_mode(0o711)),
-    }
-    .map_err(failed("make", path))
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path);
+    made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o711)))
+        .map_err(failed("make", path))
 }
 
 /// Tells the file system that what lies in this folder does not belong together

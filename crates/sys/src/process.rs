@@ -66,23 +66,24 @@ pub fn fork() -> io::Result<Fork> {
 ///
 /// # Errors
 /// As [`fork`].
-pub fn spawn<F>(child: impl FnOnce() -> F) -> io::Result<(Pid, Option<F>)> {
+pub fn spawn<F>(child: impl Fn() -> F) -> io::Result<(Pid, Option<F>)> {
     struct Shared<C, F> {
-        child: Option<C>,
+        // Called in place: what it owns is freed here, for there nothing is that runs a program.
+        child: C,
         failure: Option<F>,
     }
-    extern "C" fn run<C: FnOnce() -> F, F>(shared: *mut libc::c_void) -> libc::c_int {
+    extern "C" fn run<C: Fn() -> F, F>(shared: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the pointer is to the `shared` below, which nobody else touches: its owner is suspended.
         let shared = unsafe { &mut *shared.cast::<Shared<C, F>>() };
-        shared.failure = shared.child.take().map(|child| child());
+        shared.failure = Some((shared.child)());
         exit_now(127)
     }
-    fn entry<C: FnOnce() -> F, F>(_: &Shared<C, F>) -> extern "C" fn(*mut libc::c_void) -> i32 {
+    fn entry<C: Fn() -> F, F>(_: &Shared<C, F>) -> extern "C" fn(*mut libc::c_void) -> i32 {
         run::<C, F>
     }
     require_single_thread()?;
     let mut shared = Shared {
-        child: Some(child),
+        child,
         failure: None,
     };
     let entry = entry(&shared);
@@ -190,7 +191,7 @@ impl Program {
 
     /// Becomes the program, in a process of [`spawn`]: gives what to run there,
     /// which returns only on failure.
-    pub fn become_it(&self) -> impl FnOnce() -> io::Error {
+    pub fn become_it(&self) -> impl Fn() -> io::Error {
         let (argv, env) = (pointers(&self.argv), pointers(&self.env));
         move || {
             let mut worst = libc::ENOENT;
@@ -583,4 +584,17 @@ pub fn children(pid: Pid) -> Vec<Pid> {
     text.split_ascii_whitespace()
         .filter_map(|p| Pid::from_raw(p.parse().ok()?))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The runner gives each test a process of its own, but in it a thread beside the main one.
+    #[test]
+    fn a_process_with_several_threads_is_not_copied() {
+        let program = Program::new(vec![c"/bin/true".into()], Vec::new(), "").expect("a program");
+        let error = spawn(program.become_it()).expect_err("refused");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    }
 }

@@ -105,18 +105,19 @@ fn a_killed_supervisor_takes_its_container_along() {
     assert!(files_below(&site.root().join("jobs")).is_empty());
 }
 
+/// Starts a job at process level that says `up` and then waits.
+fn start_attached(site: &Site) -> Running {
+    let script = ["sh", "-c", "echo up; sleep 300"];
+    Running::start(
+        site,
+        &[&["run", "--isolation", "process"][..], &script].concat(),
+    )
+}
+
 #[test]
 fn who_watches_a_job_is_told_when_its_supervisor_is_killed() {
     let site = Site::new();
-    let words = [
-        "run",
-        "--isolation",
-        "process",
-        "sh",
-        "-c",
-        "echo up; sleep 300",
-    ];
-    let run = Running::start(&site, &words);
+    let run = start_attached(&site);
     let started = wait_until(LONG, || !site.run(&["ps", "-q"]).out.is_empty());
     assert!(started);
     let job = site.run(&["ps", "-q"]).ok();
@@ -213,15 +214,7 @@ fn a_killed_init_ends_a_container() {
 #[test]
 fn a_killed_starter_leaves_the_job_running() {
     let site = Site::new();
-    let words = [
-        "run",
-        "--isolation",
-        "process",
-        "sh",
-        "-c",
-        "echo up; sleep 300",
-    ];
-    let run = Running::start(&site, &words);
+    let run = start_attached(&site);
     // Listed already while its starter makes it; it stands by itself once it runs.
     let started = wait_until(LONG, || site.run(&["ps"]).out.contains("running"));
     assert!(started);

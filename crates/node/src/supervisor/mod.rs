@@ -384,7 +384,7 @@ impl Supervisor {
                 self.startup = self.launch.began.elapsed();
                 self.phase("spawn", since);
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
-                self.memory.start(since, self.sandbox.as_deref());
+                self.memory.start(since);
                 self.record_running()?;
                 self.clients.tell_all(&Tell::Started);
                 failpoint!("ranks-run");

@@ -27,10 +27,11 @@ pub(super) struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    pub(super) fn start(&mut self, now: Instant, sandbox: Option<&dyn Sandbox>) {
+    /// Starts the clock. The first look comes later and stands for the time before it:
+    /// a start has better things to do.
+    pub(super) fn start(&mut self, now: Instant) {
         self.start = Some(now);
-        self.next = Some(now);
-        self.look(now, sandbox);
+        self.next = Some(now + LOOK_AGAIN.0);
     }
 
     /// Tells when to look next.
@@ -46,7 +47,9 @@ impl MemoryWatch {
         let since = now.saturating_duration_since(start);
         let used = sandbox.and_then(|s| s.usage().memory_current);
         if let Some(used) = used {
-            self.seen.see(since, used.0 as f64);
+            let first = self.seen.samples() == 0;
+            let at = if first { Duration::ZERO } else { since };
+            self.seen.see(at, used.0 as f64);
         }
         let pause = (since / 8).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
         self.next = used.map(|_| now + pause);
