@@ -35,7 +35,7 @@ impl Isolation for ProcessIsolation {
             None => process::fork(),
         };
         let init = match copied {
-            Ok(Fork::Child) => init::run_forked(theirs),
+            Ok(Fork::Child) => init::run(theirs),
             Ok(Fork::Parent(pid)) => pid,
             Err(e) => {
                 born_inside.inspect(|cgroup| drop(cgroup.remove()));

@@ -1,17 +1,25 @@
 //! The records of jobs on disk.
 //!
 //! ```text
-//! jobs/<id>/job.json      what was asked; locked by the supervisor while it lives
-//! jobs/<id>/running.json  the sandbox, for cleaning up after a crash
-//! jobs/<id>/end.json      how it ended and what it cost
-//! jobs/<id>/log           what it wrote
-//! jobs/<id>/control       the supervisor's socket
-//! names/<name>            a link to the id
+//! jobs/<i>/<id>/            i: the first digit of the id
+//!              job.json      what was asked; locked by the supervisor while it lives
+//!              running.json  the sandbox, for cleaning up after a crash
+//!              end.json      how it ended and what it cost
+//!              log           what it wrote, if anything
+//!              control       the supervisor's socket
+//! names/<name>               a link to the id
 //! ```
+//!
+//! The folders in between are for ext4: it gives no inode out again for a minute
+//! or more, and looks at all that were given up near by when it gives a new one,
+//! so that many short jobs in one folder would become slower and slower. They
+//! are marked to lie far from each other (`chattr +T`); to mark the folders of
+//! jobs instead costs more than it saves.
 //!
 //! Each file is written once, with one call: a crash at any point leaves a
 //! folder whose state can be told (see [`State`]).
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -167,6 +175,12 @@ impl Jobs {
         }
     }
 
+    /// Gives the folder of a job, there or not.
+    pub fn place(&self, id: &JobId) -> PathBuf {
+        let id = id.as_str();
+        self.root.join("jobs").join(&id[..1]).join(id)
+    }
+
     fn names(&self) -> PathBuf {
         self.root.join("names")
     }
@@ -177,13 +191,8 @@ impl Jobs {
     /// # Errors
     /// [`JobError::NameTaken`]; nothing is left behind then.
     pub fn create(&self, plan: &NodePlan) -> Result<JobFolder, JobError> {
-        let jobs = self.root.join("jobs");
-        if !jobs.exists() {
-            make_dirs(&jobs)?;
-            spread(&jobs);
-        }
-        let path = jobs.join(plan.id.as_str());
-        make_dirs(&path)?;
+        let path = self.place(&plan.id);
+        self.make_place(&path)?;
         let mut folder = JobFolder {
             id: plan.id.clone(),
             path,
@@ -204,6 +213,21 @@ impl Jobs {
         }
     }
 
+    /// Makes the folder of a job, and what is missing above it.
+    fn make_place(&self, path: &Path) -> Result<(), JobError> {
+        match make_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            made => return made.map_err(failed("make", path)),
+        }
+        let jobs = self.root.join("jobs");
+        if !jobs.exists() {
+            make_dirs(&jobs)?;
+            spread(&jobs);
+        }
+        path.parent().map_or(Ok(()), make_dirs)?;
+        make_dir(path).map_err(failed("make", path))
+    }
+
     fn take_name(&self, name: &Name, folder: &JobFolder) -> Result<(), JobError> {
         let link = self.names().join(name.as_str());
         for _ in 0..100 {
@@ -212,11 +236,10 @@ impl Jobs {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => make_dirs(&self.names())?,
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                     let owner = fs::read_link(&link).unwrap_or_default();
-                    let id = owner.to_string_lossy().into_owned();
-                    if self.root.join("jobs").join(&owner).exists() {
+                    if let Some(owner) = self.folder(owner.as_os_str()) {
                         return Err(JobError::NameTaken {
                             name: name.to_string(),
-                            id,
+                            id: owner.id.to_string(),
                         });
                     }
                     // The owner was removed by a process that died before it removed the name.
@@ -238,7 +261,7 @@ impl Jobs {
     pub fn find(&self, text: &str) -> Result<JobFolder, JobError> {
         if let Ok(name) = text.parse::<Name>()
             && let Ok(owner) = fs::read_link(self.names().join(name.as_str()))
-            && let Some(folder) = owner.to_str().and_then(|id| self.folder(id))
+            && let Some(folder) = self.folder(owner.as_os_str())
         {
             return Ok(folder);
         }
@@ -265,9 +288,9 @@ impl Jobs {
         texts.iter().map(|text| self.find(text)).collect()
     }
 
-    fn folder(&self, id: &str) -> Option<JobFolder> {
-        let path = self.root.join("jobs").join(id);
-        let id = id.parse().ok()?;
+    fn folder(&self, id: &OsStr) -> Option<JobFolder> {
+        let id = id.to_str()?.parse().ok()?;
+        let path = self.place(&id);
         path.is_dir().then_some(JobFolder {
             id,
             path,
@@ -280,15 +303,13 @@ impl Jobs {
     /// # Errors
     /// [`JobError::Io`].
     pub fn list(&self) -> Result<Vec<JobFolder>, JobError> {
-        let path = self.root.join("jobs");
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed("list", &path)(e)),
-        };
-        let mut jobs: Vec<(Option<Timestamp>, JobFolder)> = entries
-            .flatten()
-            .filter_map(|e| self.folder(e.file_name().to_str()?))
+        let mut found = Vec::new();
+        for between in entries(&self.root.join("jobs"))? {
+            let ids = entries(&between)?;
+            found.extend(ids.iter().filter_map(|p| self.folder(p.file_name()?)));
+        }
+        let mut jobs: Vec<(Option<Timestamp>, JobFolder)> = found
+            .into_iter()
             .map(|j| (j.asked().ok().map(|a| a.created), j))
             .collect();
         jobs.sort_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
@@ -331,22 +352,37 @@ impl Jobs {
     }
 }
 
-/// Makes a folder with its parents. Others may pass through but not look,
-/// whatever the caller's umask is: the root of a user namespace is one of them.
-fn make_dirs(path: &Path) -> Result<(), JobError> {
+/// Makes a folder. Others may pass through but not look, whatever the caller's
+/// umask is: the root of a user namespace is one of them.
+fn make_dir(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o711)
-        .create(path);
-    made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o711)))
-        .map_err(failed("make", path))
+    fs::DirBuilder::new().mode(0o711).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o711))
 }
 
-/// Tells the file system that what lies in this folder does not belong together
-/// (`chattr +T`). ext4 gives no inode out again for a minute or more, and looks
-/// at all that were given up near by when it gives a new one: many short jobs
-/// in one place would become slower and slower.
+/// Makes a folder like [`make_dir`], with its parents, unless it is there.
+fn make_dirs(path: &Path) -> Result<(), JobError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let parents = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path.parent().unwrap_or(path));
+    match parents.and_then(|()| make_dir(path)) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed("make", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Lists the paths in a folder; one that is not there is empty.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, JobError> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.flatten().map(|e| e.path()).collect()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(failed("list", folder)(e)),
+    }
+}
+
+/// Tells the file system that what lies in this folder does not belong together.
 fn spread(folder: &Path) {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
     if let Ok(folder) = File::open(folder)

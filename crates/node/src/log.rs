@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
@@ -36,17 +36,17 @@ pub struct Record {
     pub bytes: Vec<u8>,
 }
 
-/// Appends to a log.
+/// Appends to a log, which is made with its first record.
 #[derive(Debug)]
-pub struct Writer(File);
+pub struct Writer {
+    path: PathBuf,
+    file: Option<File>,
+}
 
 impl Writer {
-    /// Starts a log.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Ok(Self(private_file(path)?))
+    /// Names the log; nothing is made yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
     }
 
     /// Appends one record.
@@ -66,29 +66,29 @@ impl Writer {
         record.push(if stream == Stream::Out { 1 } else { 2 });
         record.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         record.extend_from_slice(bytes);
-        let start = self.0.stream_position()?;
-        self.0.write_all(&record).inspect_err(|_| {
-            let _ = self.0.set_len(start);
-            let _ = self.0.seek(SeekFrom::Start(start));
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(private_file(&self.path)?),
+        };
+        let start = file.stream_position()?;
+        file.write_all(&record).inspect_err(|_| {
+            let _ = file.set_len(start);
+            let _ = file.seek(SeekFrom::Start(start));
         })
     }
 }
 
-/// Reads a log, again and again as it grows.
+/// Reads a log, again and again as it grows. One that is not there is empty.
 #[derive(Debug)]
 pub struct Reader {
-    file: BufReader<File>,
+    path: PathBuf,
+    file: Option<BufReader<File>>,
 }
 
 impl Reader {
-    /// Opens a log.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: BufReader::with_capacity(64 * 1024, File::open(path)?),
-        })
+    /// Names the log; nothing is read yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
     }
 
     /// Reads the next whole record; `None` when there is none yet.
@@ -96,19 +96,29 @@ impl Reader {
     /// # Errors
     /// The kernel's; `InvalidData` when this is no log.
     pub fn next_record(&mut self) -> io::Result<Option<Record>> {
-        let start = self.file.stream_position()?;
-        match self.read_record() {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => match File::open(&self.path) {
+                Ok(file) => none.insert(BufReader::with_capacity(64 * 1024, file)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(e),
+            },
+        };
+        let start = file.stream_position()?;
+        match Record::read(file) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                self.file.seek(SeekFrom::Start(start))?;
+                file.seek(SeekFrom::Start(start))?;
                 Ok(None)
             }
             other => other.map(Some),
         }
     }
+}
 
-    fn read_record(&mut self) -> io::Result<Record> {
+impl Record {
+    fn read(file: &mut impl Read) -> io::Result<Self> {
         let mut head = [0; HEADER];
-        self.file.read_exact(&mut head)?;
+        file.read_exact(&mut head)?;
         let number = |from: usize| {
             u32::from_le_bytes([head[from], head[from + 1], head[from + 2], head[from + 3]])
         };
@@ -123,10 +133,10 @@ impl Reader {
         };
         let mut bytes = Vec::new();
         let length = u64::from(number(13));
-        if (&mut self.file).take(length).read_to_end(&mut bytes)? as u64 != length {
+        if file.take(length).read_to_end(&mut bytes)? as u64 != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(Record {
+        Ok(Self {
             time,
             rank: number(8),
             stream,
@@ -144,13 +154,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("log");
         let time = Timestamp::from_microsecond(1_700_000_000_000_000).expect("a time");
-        let mut writer = Writer::create(&path).expect("made");
+        let mut writer = Writer::new(path.clone());
         writer
             .append(time, 3, Stream::Err, b"one\n")
             .expect("written");
         let whole = std::fs::read(&path).expect("read");
         std::fs::write(&path, [&whole[..], &whole[..10]].concat()).expect("cut");
-        let mut reader = Reader::open(&path).expect("opened");
+        let mut reader = Reader::new(path.clone());
         let record = Record {
             time,
             rank: 3,
@@ -168,10 +178,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("log");
         std::fs::write(&path, [0xff; 64]).expect("written");
-        let error = Reader::open(&path)
-            .expect("opened")
-            .next_record()
-            .expect_err("refused");
+        let error = Reader::new(path).next_record().expect_err("refused");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 }

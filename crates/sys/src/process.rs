@@ -1,6 +1,6 @@
 //! Processes: forking, cloning into namespaces, executing, waiting.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
@@ -209,23 +209,6 @@ impl Program {
     }
 }
 
-/// Becomes the program that a descriptor refers to. Returns only on failure.
-pub fn exec_fd(file: BorrowedFd<'_>, argv: &[CString], env: &[CString]) -> io::Error {
-    let (argv, env) = (pointers(argv), pointers(env));
-    // SAFETY: as in `exec`; the empty path is a valid string.
-    unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            argv.as_ptr(),
-            env.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    io::Error::last_os_error()
-}
-
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings
         .iter()
@@ -427,46 +410,33 @@ pub fn keep_only(fd: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
 /// kernel reads from its file again where they are needed: a process that
 /// starts a job and then sleeps for hours keeps the few pages of its loop only.
 pub fn drop_idle_code() {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
-        return;
-    };
-    for line in maps.lines() {
-        // proc_pid_maps(5): range, permissions, offset, device, inode, path.
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [range, permissions, offset, _, inode, ..] = fields[..] else {
-            continue;
-        };
-        // Code, and the constants at the file's beginning. Later read-only
-        // mappings hold relocated pointers, which are in no file.
-        let clean =
-            permissions == "r-xp" || (permissions == "r--p" && offset.bytes().all(|b| b == b'0'));
-        if !clean || inode == "0" {
-            continue;
-        }
-        let bounds = range
-            .split_once('-')
-            .map(|(a, b)| (usize::from_str_radix(a, 16), usize::from_str_radix(b, 16)));
-        if let Some((Ok(start), Ok(end))) = bounds {
-            // SAFETY: the range is a private mapping of this program's file that was never written to;
-            // its pages come back with the same content when they are next touched.
-            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-        }
+    let maps = crate::kernel_file::read("/proc/self/maps").unwrap_or_default();
+    let ranges: Vec<(usize, usize)> = maps.lines().filter_map(idle_code).collect();
+    // Last: whatever runs after it is in memory again.
+    for (start, end) in ranges {
+        // SAFETY: the range is a private mapping of this program's file that was never written to;
+        // its pages come back with the same content when they are next touched.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
     }
 }
 
-/// Keeps one descriptor open across the next exec, at a given number; every
-/// other one above the standard streams is closed by it.
-///
-/// # Errors
-/// The kernel's.
-pub fn keep_for_exec(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
-    let copy = rustix::io::fcntl_dupfd_cloexec(fd, number + 1)?;
-    close_on_exec_from(3)?;
-    // SAFETY: the caller is about to execute a program and uses what was at `number` no more.
-    if unsafe { libc::dup2(copy.as_raw_fd(), number) } < 0 {
-        return Err(io::Error::last_os_error());
+/// Gives the bounds of a mapping of code or constants, by its line in `/proc/self/maps`.
+fn idle_code(line: &str) -> Option<(usize, usize)> {
+    // proc_pid_maps(5): range, permissions, offset, device, inode, path.
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let [range, permissions, offset, _, inode, ..] = fields[..] else {
+        return None;
+    };
+    // Code, and the constants at the file's beginning. Later read-only
+    // mappings hold relocated pointers, which are in no file.
+    let clean =
+        permissions == "r-xp" || (permissions == "r--p" && offset.bytes().all(|b| b == b'0'));
+    if !clean || inode == "0" {
+        return None;
     }
-    Ok(())
+    let (start, end) = range.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    Some((address(start)?, address(end)?))
 }
 
 /// Starts the loopback interface of this network namespace.
@@ -496,19 +466,24 @@ pub fn loopback_up() -> io::Result<()> {
     }
 }
 
-/// Takes ownership of a descriptor that was inherited at a known number.
-///
-/// # Errors
-/// `EBADF` when nothing is open there.
-pub fn take_inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_GETFD reads a flag and works on any number.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return Err(io::Error::last_os_error());
+/// Names this process, in place of what it was started as: `ps` and `/proc`
+/// show the name only, and none of the words of its command line. Meant for a
+/// copy of a process that never asks for its arguments again.
+pub fn rename(name: &CStr) {
+    unsafe extern "C" {
+        /// The C library's pointer to the first argument.
+        static program_invocation_name: *mut libc::c_char;
     }
-    // SAFETY: the descriptor is open, and by the contract of inheritance nobody else in this fresh process owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-    Ok(fd)
+    let _ = rustix::thread::set_name(name);
+    // The kernel lays the arguments one after the other, each with a zero at its end.
+    let size: usize = std::env::args_os().map(|word| word.len() + 1).sum();
+    let shown = name.to_bytes().len().min(size.saturating_sub(1));
+    // SAFETY: the words begin where the first one does and are `size` bytes long; they lie on the
+    // stack's top, may be written (proc_pid_cmdline(5)), and nothing in this one thread reads them.
+    unsafe {
+        ptr::write_bytes(program_invocation_name, 0, size);
+        ptr::copy_nonoverlapping(name.as_ptr(), program_invocation_name, shown);
+    }
 }
 
 /// What `/proc` says of a running process.

@@ -35,8 +35,6 @@ impl Stage {
             dir: target.join("bench"),
             hyperion: target.join("bench/bin/hyperion"),
         };
-        // Installed as the peers are: what a linker has just written lies in memory in
-        // single pages, and every execution maps them one by one.
         fs::create_dir_all(stage.dir.join("bin"))?;
         let _ = fs::remove_file(&stage.hyperion);
         fs::copy(built, &stage.hyperion).with_context(|| built.display().to_string())?;
@@ -53,6 +51,7 @@ impl Stage {
             stage.compile("gcc", name, &stage.tiny().join("opt").join(name), &[flags])?;
         }
         fs::copy(stage.tiny().join("opt/true"), stage.tiny().join("bin/true"))?;
+        read_afresh(&[&stage.hyperion, &stage.tiny().join("bin/true")])?;
         Ok(stage)
     }
 
@@ -219,6 +218,20 @@ impl Stage {
         clear(leftovers)?;
         cmd!["sync", "--file-system", &self.dir].run()
     }
+}
+
+/// Lets these programs, the peers and the libraries of all lie in memory in the
+/// same way: in the large pieces in which a file is read in one go. One that a
+/// linker has just written lies there in single pages, and every execution maps
+/// them one by one, which would be measured as a property of the program.
+fn read_afresh(programs: &[&Path]) -> Result<()> {
+    let script = r#"
+        peers=$(command -v crun ch-run bwrap)
+        libraries=$(ldd $peers 2>/dev/null | sed -n 's/.* => \(.*\) (.*/\1/p' | sort -u)
+        for file in "$@" $peers $libraries; do
+            sync "$file" && dd if="$file" iflag=nocache count=0 status=none && cat "$file" > /dev/null
+        done"#;
+    cmd!["sh", "-c", script, "sh"].args(programs).run()
 }
 
 fn clear(dir: &Path) -> Result<()> {

@@ -196,7 +196,7 @@ fn settle<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
 
 /// The processes of the binary that is measured and all that they started, less the program.
 ///
-/// The init runs from a sealed copy of the binary, so its own path tells nothing.
+/// Inside a container the binary's path may be another, so parents count too.
 fn own_processes(stage: &Stage) -> Result<BTreeSet<u32>> {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc")?.flatten() {

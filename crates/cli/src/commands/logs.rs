@@ -60,11 +60,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         ));
     }
     let path = job.log();
-    let mut reader = match Reader::open(&path) {
-        Ok(reader) => reader,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(ExitCode::SUCCESS),
-        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-    };
+    let mut reader = Reader::new(path.clone());
     let mut printer = Printer::new(args.label);
     let mut watch = if args.follow { Watch::new(&job) } else { None };
     loop {

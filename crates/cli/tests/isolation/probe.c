@@ -84,17 +84,17 @@ static int overwrite(const char *path) {
 
 /* Lets this program's host run as a process of ours, to write to its file meanwhile. */
 static int hijack(const char *program) {
-  char exe[64], name[32] = "";
-  int ends[2];
-  socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+  char exe[64];
+  int status;
   pid_t pid = fork();
   if (pid == 0) {
-    dup2(ends[1], 3);
-    execl(program, "hyperion-init", NULL);
+    ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    execl(program, "hyperion-rank", NULL);
     _exit(told(-1));
   }
-  /* It speaks first, so from then on it is the other program. */
-  if (read(ends[0], name, 4) != 4) return told(-1);
+  /* Traced, it stops when it has become the other program. */
+  if (waitpid(pid, &status, 0) < 0 || !WIFSTOPPED(status)) return 1;
+  printf("runs: ");
   snprintf(exe, sizeof exe, "/proc/%d/exe", pid);
   int result = overwrite(exe);
   kill(pid, SIGKILL);

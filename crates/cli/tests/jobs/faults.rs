@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyperion_testkit::{requires, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::site::{LONG, Running, Site, cgroups, files_below, is_gone, mounts_below, wait_gone};
+use crate::site::{LONG, Running, Site, cgroups, is_gone, mounts_below, wait_gone};
 
 fn kill(pid: Pid) {
     kill_process(pid, Signal::KILL).expect("it runs");
@@ -17,7 +17,7 @@ fn kill(pid: Pid) {
 fn nothing_is_left(site: &Site, jobs: &[String]) {
     let records = ["job.json", "running.json", "end.json", "log"];
     let extra = || -> Vec<_> {
-        files_below(&site.root().join("jobs"))
+        site.records()
             .into_iter()
             .filter(|f| f.components().count() > 1 && !records.iter().any(|r| f.ends_with(r)))
             .collect()
@@ -102,7 +102,7 @@ fn a_killed_supervisor_takes_its_container_along() {
     wait_gone(init);
     site.run(&["rm", &job]).ok();
     nothing_is_left(&site, &[job]);
-    assert!(files_below(&site.root().join("jobs")).is_empty());
+    assert_eq!(site.records(), [] as [std::path::PathBuf; 0]);
 }
 
 /// Starts a job at process level that says `up` and then waits.
@@ -260,8 +260,8 @@ fn die_at(point: &str, flags: &[&str], command: &[&str]) {
             );
         }
         // Read from the disk: any command of Hyperion's could clean up.
-        let folder = site.root().join("jobs");
-        let jobs: Vec<String> = files_below(&folder)
+        let jobs: Vec<String> = site
+            .records()
             .iter()
             .filter(|f| f.components().count() == 1)
             .filter_map(|f| f.to_str().map(str::to_owned))

@@ -289,7 +289,7 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
     requires!("root", "command:unshare", "command:mount");
     let site = Site::new();
     let script = "head -c 1M /dev/zero > $HYPERION_ROOT/fill 2>/dev/null; mkdir $HYPERION_ROOT/jobs;
-        \"$0\" run --isolation process --name full true; echo \"code $?\"; ls -A $HYPERION_ROOT/jobs; ls -A $HYPERION_ROOT";
+        \"$0\" run --isolation process --name full true; echo \"code $?\"; ls -A $HYPERION_ROOT/jobs/*; ls -A $HYPERION_ROOT";
     let done = with_small_disk(&site, script).expect_code(0);
     assert_eq!(done.out, "code 125\nfill\njobs\n", "{done:?}");
     let done = done

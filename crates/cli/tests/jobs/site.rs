@@ -113,6 +113,17 @@ impl Site {
         )
     }
 
+    /// What lies in the folders of jobs, as `ID/…`.
+    pub(crate) fn records(&self) -> Vec<PathBuf> {
+        let below = files_below(&self.root().join("jobs"));
+        // The folders in between, by the first digit, stay.
+        let without = |path: PathBuf| path.components().skip(1).collect::<PathBuf>();
+        let records = below.into_iter().map(without);
+        records
+            .filter(|path| path.components().count() > 0)
+            .collect()
+    }
+
     /// All jobs, ended ones too.
     pub(crate) fn jobs(&self) -> Vec<String> {
         let out = self.run(&["ps", "-aq"]).ok();

@@ -6,9 +6,8 @@
 //!   id maps
 //!   mapped mounts, made with the
 //!   host's powers
-//!   Go + mounts ─────────────────────▶ puts the root together, pivots,
-//!                                      executes this program as `hyperion-init`
-//!   Ready ◀─────────────────────────── from a read-only mount of its file
+//!   Go + mounts ─────────────────────▶ puts the root together, pivots
+//!   Ready ◀─────────────────────────── is the init
 //!   Configure ───────────────────────▶ serves
 //! ```
 //!

@@ -1,21 +1,20 @@
 //! The child's way from new namespaces to the init: runs once, as a copy of
-//! the supervisor, and ends in executing this program as PID 1.
+//! the supervisor, and ends in being PID 1.
 
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use hyperion_model::job::Network;
 use hyperion_model::{Mount, MountKind, Propagation, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use hyperion_sys::{process, signals};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode};
 
 use super::{Go, root, system};
 use crate::Stage;
-use crate::init::{CONTROL_FD, INIT_NAME};
+use crate::init;
 use crate::protocol::Reply;
 use crate::wire::Wire;
 
@@ -41,7 +40,10 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
 
 /// Runs in the child; never returns.
 pub(super) fn run(mut wire: Wire, spec: &SandboxSpec, stage: &Stage, entrance: &Entrance) -> ! {
-    let Err(failure) = climb(&mut wire, spec, stage, entrance);
+    let failure = match climb(&mut wire, spec, stage, entrance) {
+        Ok(()) => init::run(wire),
+        Err(failure) => failure,
+    };
     let errno = failure
         .error
         .raw_os_error()
@@ -62,7 +64,7 @@ fn climb(
     spec: &SandboxSpec,
     stage: &Stage,
     entrance: &Entrance,
-) -> Result<std::convert::Infallible, Failure> {
+) -> Result<(), Failure> {
     signals::die_with_parent().doing("tying the container to its supervisor")?;
     entrance.enter().doing("joining the cgroup")?;
     let go: Go = wire.receive().doing("waiting for the supervisor")?;
@@ -127,10 +129,8 @@ fn climb(
         // Without it nothing inside can talk even to itself.
         hyperion_sys::process::loopback_up().doing("starting the loopback interface")?;
     }
-
-    let program = open_path(Path::new(system::SHIM)).doing("opening the program file")?;
-    process::keep_for_exec(wire.as_fd(), CONTROL_FD).doing("keeping the control socket")?;
-    Err(process::exec_fd(program.as_fd(), &[INIT_NAME.into()], &[])).doing("starting the init")
+    wire.send(&Reply::Ready, &[])
+        .doing("telling the supervisor")
 }
 
 fn become_root(spec: &SandboxSpec) -> io::Result<()> {
@@ -215,10 +215,4 @@ fn put(root: &root::Root, mount: &Mount, source: OwnedFd) -> Result<(), Failure>
 pub(super) fn is_folder(file: &OwnedFd) -> io::Result<bool> {
     let stat = rustix::fs::fstat(file)?;
     Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
-}
-
-/// Opens a file without opening its content.
-fn open_path(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

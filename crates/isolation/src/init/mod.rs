@@ -1,5 +1,10 @@
-//! The program that runs inside every sandbox: PID 1 of a container (and of a
-//! virtual machine), the reaper of a job at process level.
+//! What runs inside every sandbox: PID 1 of a container (and of a virtual
+//! machine), the reaper of a job at process level.
+//!
+//! On this host it is a copy of the supervisor and executes nothing. That costs
+//! less, and its memory stays that of the host's user namespace: nothing inside
+//! a container's own can look into it or reach its program file, whatever
+//! capabilities it was given.
 //!
 //! It starts processes, reaps whatever ends, passes signals on, and ends with
 //! everything it started when its supervisor says so or is gone.
@@ -14,7 +19,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
@@ -27,20 +32,18 @@ use rustix::process::Pid;
 use crate::protocol::{Event, Reply, Request};
 use crate::wire::{Frame, Wire};
 
-/// The name under which a container's init is executed.
-pub(crate) const INIT_NAME: &std::ffi::CStr = c"hyperion-init";
 /// How long nothing must happen before an init or a supervisor gives memory back.
 pub const SETTLING: rustix::event::Timespec = rustix::event::Timespec {
     tv_sec: 0,
-    tv_nsec: 200_000_000,
+    tv_nsec: 50_000_000,
 };
 
 const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 /// The descriptor on which it finds its supervisor.
 pub(crate) const CONTROL_FD: i32 = 3;
 
-/// Runs the init, or the shim beside a rank, if this process was started
-/// under their name; gives `None` otherwise.
+/// Runs the shim beside a rank if this process was started under its name;
+/// gives `None` otherwise.
 ///
 /// `arguments` are all of this process's, its own name first; `environment`
 /// gives its variables, and is asked only where they are needed.
@@ -48,24 +51,13 @@ pub fn entry(
     mut arguments: impl Iterator<Item = OsString>,
     environment: impl FnOnce() -> Vec<(OsString, OsString)>,
 ) -> Option<ExitCode> {
-    let name = PathBuf::from(arguments.next()?);
-    let base = name.file_name()?;
-    if base.as_encoded_bytes() == INIT_NAME.to_bytes() {
-        let Ok(socket) = process::take_inherited_fd(CONTROL_FD) else {
-            return Some(ExitCode::FAILURE);
-        };
-        let mut wire = Wire::new(socket);
-        // Its supervisor waits for this: what came earlier, the child on its way here would have read.
-        if wire.send(&Reply::Ready, &[]).is_ok() {
-            serve(wire);
-        }
-        return Some(ExitCode::SUCCESS);
-    }
-    (base == shim::NAME).then(|| shim::run(&name, arguments, environment()))
+    let name = arguments.next()?;
+    let name = Path::new(&name);
+    (name.file_name()? == shim::NAME).then(|| shim::run(name, arguments, environment()))
 }
 
 /// Runs the init in a fresh copy of a supervisor; never returns.
-pub(crate) fn run_forked(wire: Wire) -> ! {
+pub(crate) fn run(wire: Wire) -> ! {
     if let Ok(socket) = process::keep_only(wire.into_socket(), CONTROL_FD) {
         serve(Wire::new(socket));
     }
@@ -75,7 +67,8 @@ pub(crate) fn run_forked(wire: Wire) -> ! {
 /// Serves one supervisor until it says stop or is gone; nothing that was
 /// started runs any more afterwards.
 fn serve(wire: Wire) {
-    let _ = rustix::thread::set_name(c"hyperion-init");
+    // The words of the command line, which every user may read, are the host's.
+    process::rename(c"hyperion-init");
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // Other processes inside must not look into this one, nor reach its program file.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);

@@ -117,7 +117,12 @@ impl HostFacts {
 pub fn start(launch: Launch) -> io::Result<Client> {
     let (ours, theirs) = Wire::pair()?;
     match process::fork()? {
-        Fork::Parent(_) => Ok(Client::new(ours)),
+        Fork::Parent(_) => {
+            drop((launch.folder, launch.keep));
+            // Freeing writes to memory, and each page that is written to is now copied first.
+            std::mem::forget(launch.plan);
+            Ok(Client::new(ours))
+        }
         Fork::Child => {
             drop(ours);
             let done = detach(&launch, &theirs).and_then(|()| supervise(launch, theirs));
@@ -149,7 +154,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
     let signals = SignalFd::new(&signals::FORWARDED)?;
     let folder = &launch.folder;
     let clients = Clients::listen(&folder.path, first, launch.attach)?;
-    let log = Writer::create(&folder.log())?;
+    let log = Writer::new(folder.log());
     let mut supervisor = Supervisor {
         clients,
         signals,
@@ -170,6 +175,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         task: None,
         last: false,
         memory: MemoryWatch::default(),
+        recorded: false,
         settled: false,
         kill_at: None,
         limit_at: None,
@@ -224,6 +230,8 @@ struct Supervisor {
     /// No further run of the command is wanted.
     last: bool,
     memory: MemoryWatch,
+    /// That it runs is written down.
+    recorded: bool,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
     kill_at: Option<Instant>,
@@ -385,7 +393,10 @@ impl Supervisor {
                 self.phase("spawn", since);
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
                 self.memory.start(since);
-                self.record_running()?;
+                if self.launch.attach.is_none() {
+                    // Whoever hears of the start may ask for the job.
+                    self.record_running()?;
+                }
                 self.clients.tell_all(&Tell::Started);
                 failpoint!("ranks-run");
             }
@@ -406,10 +417,12 @@ impl Supervisor {
             .unwrap_or_else(|| self.ranks.values().any(RankState::runs))
     }
 
-    fn record_running(&self) -> Result<(), Problem> {
-        let Some(sandbox) = &self.sandbox else {
+    /// Writes down that it runs, once.
+    fn record_running(&mut self) -> Result<(), Problem> {
+        let Some(sandbox) = self.sandbox.as_ref().filter(|_| !self.recorded) else {
             return Ok(());
         };
+        self.recorded = true;
         let supervisor = rustix::process::getpid().as_raw_pid().unsigned_abs();
         let running = Running {
             started: Timestamp::now(),
@@ -438,15 +451,18 @@ impl Supervisor {
         // program that writes to a pipe is held up the same way.
         let streams = self.streams.poll_set(&mut fds, !self.clients.congested());
         let pmi = self.pmi.as_ref().map_or(0..0, |p| p.poll_set(&mut fds));
-        let timeout = match self.timeout() {
-            Some(next) if self.settled || next < SETTLING => Some(next),
-            _ => (!self.settled).then_some(SETTLING),
-        };
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(0) if !self.settled => {
-                self.settled = true;
-                process::drop_idle_code();
-            }
+        let until_next = self.timeout();
+        let settles = !self.settled && until_next.is_none_or(|next| next > SETTLING);
+        let quiet = settles.then_some(SETTLING);
+        let mut woken = poll(&mut fds, quiet.or(until_next).as_ref());
+        if woken == Ok(0) && settles {
+            self.settled = true;
+            let rest = until_next.map(|next| next - SETTLING);
+            // Just before the long sleep: what runs in between comes back into memory.
+            process::drop_idle_code();
+            woken = poll(&mut fds, rest.as_ref());
+        }
+        match woken {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(io::Error::from(e).into()),
         }
@@ -461,6 +477,10 @@ impl Supervisor {
         self.streams
             .serve(&ready[streams.clone()], &mut self.clients)?;
         self.serve_pmi(&ready[pmi])?;
+        if ready[clients.clone()].iter().any(|r| !r.is_empty()) {
+            // Whoever comes, or leaves a job that goes on, may ask for it next.
+            self.record_running()?;
+        }
         self.serve_clients(&ready[clients])?;
         if !ready[1].is_empty() {
             self.serve_sandbox()?;
@@ -482,6 +502,8 @@ impl Supervisor {
         let now = Instant::now();
         if self.memory.look(now, self.sandbox.as_deref()) {
             self.settled = false;
+            // A short job that somebody waits for is over before anybody could ask for it.
+            self.record_running()?;
         }
         if self.limit_at.is_some_and(|at| now >= at) {
             self.limit_at = None;

@@ -34,7 +34,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let host = host::HostSize::read();
     let id = JobId::from_random(random()?);
     let jobs = Jobs::new(&ctx.root);
-    let scratch = ctx.root.join("jobs").join(id.as_str()).join("scratch");
+    let scratch = jobs.place(&id).join("scratch");
     let userns = ids::userns(level, &args, &id);
     let mut keep = Vec::new();
     let (image, source) = match level {
