@@ -9,6 +9,7 @@
 pub mod class;
 pub mod ids;
 pub mod job;
+pub mod machine;
 pub mod metrics;
 pub mod mount;
 pub mod plan;
@@ -22,6 +23,7 @@ pub mod usage;
 pub use class::Class;
 pub use ids::{JobId, Name, Rank};
 pub use job::{JobSpec, Level, MpiChoice, Parallel, Preflight};
+pub use machine::MachineSpec;
 pub use mount::{Mount, MountKind, Propagation};
 pub use plan::NodePlan;
 pub use probe::{Check, Verdict};
