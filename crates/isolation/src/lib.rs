@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod init;
 pub mod process;
 pub mod protocol;
+pub mod vm;
 pub mod wire;
 
 mod guest;

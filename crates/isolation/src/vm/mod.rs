@@ -1,0 +1,3 @@
+//! What virtual machines are made of.
+
+pub mod kernel;
