@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod failpoint;
 pub mod host;
 pub mod kernel_file;
+pub mod kvm;
 pub mod mount;
 pub mod process;
 pub mod pty;
