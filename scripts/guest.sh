@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Brings what the tests boot as another Linux host: Debian's kernel, the modules
-# that it needs for a disk and for containers, and a user space of busybox and
-# newuidmap. All from Debian's packages; nothing is installed.
+# that it needs for a disk, for containers and for machines of its own, and a
+# user space of busybox and newuidmap. All from Debian's packages; nothing is installed.
 #
 # Lies in ~/.cache/hyperion/guest, named by the packages' versions: made again
 # when Debian has newer ones.
@@ -18,7 +18,8 @@ PATH=$PATH:/usr/sbin:/sbin
 
 version() { apt-cache show --no-all-versions "$1" | sed -n 's/^Version: //p'; }
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
-versions="$kernel=$(version "$kernel") busybox-static=$(version busybox-static) uidmap=$(version uidmap)"
+modules='virtio_pci virtio_blk overlay kvm_amd'
+versions="$modules $kernel=$(version "$kernel") busybox-static=$(version busybox-static) uidmap=$(version uidmap)"
 if [ -z "$kernel" ]; then
   say 'error: apt knows no kernel; as root run: apt-get update' >&2
   exit 1
@@ -44,7 +45,7 @@ mv "kernel/boot/vmlinuz-$release" new/vmlinuz
 [ -d kernel/lib ] && base=$work/kernel || base=$work/kernel/usr
 depmod -b "$base" "$release"
 number=100
-for module in virtio_pci virtio_blk overlay; do
+for module in $modules; do
   modprobe -d "$base" -S "$release" --show-depends "$module"
 done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r file; do
   cp "$file" "new/modules/$number-${file##*/}"

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use hyperion_model::{Bytes, Check, Verdict};
 use hyperion_sys::host::{self, CgroupVersion, Host, User, Virtualization, XenRole};
+use hyperion_sys::kvm::{KvmVerdict, Probed, Step};
 use hyperion_testkit::requires;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -41,8 +42,12 @@ struct Fixture {
 
 fn fixture(name: &str, uid: u32) -> Fixture {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.host"));
+    tree(&fs::read_to_string(file).expect("a fixture"), uid)
+}
+
+fn tree(text: &str, uid: u32) -> Fixture {
     let folder = tempfile::tempdir().expect("a folder");
-    write_tree(folder.path(), &fs::read_to_string(file).expect("a fixture"));
+    write_tree(folder.path(), text);
     Fixture {
         host: Host::at(folder.path()).seen_by(User {
             uid,
@@ -53,6 +58,13 @@ fn fixture(name: &str, uid: u32) -> Fixture {
 }
 
 impl Fixture {
+    /// Adds what came of booting a guest.
+    fn probed(mut self, verdict: KvmVerdict) -> Self {
+        let cached = false;
+        self.host = self.host.with_kvm(Probed { verdict, cached });
+        self
+    }
+
     fn check(&self, name: &str) -> Check {
         find(host::checks(&self.host), name)
     }
@@ -311,6 +323,120 @@ fn files_alone_never_prove_kvm() {
         for uid in [0, 1000, NOBODY] {
             assert_ne!(fixture(name, uid).check("kvm").verdict, Good, "{name}");
         }
+    }
+}
+
+#[test]
+fn a_guest_that_booted_proves_kvm_and_one_that_did_not_disproves_it() {
+    let works = KvmVerdict::Works { ratio: 1.02 };
+    let laptop = fixture("laptop", 0).probed(works.clone());
+    laptop.expect("kvm", Good, &["flag vmx", "ring 3", "1.02 times"]);
+    assert_eq!(laptop.check("kvm").fix, "");
+    let mut again = fixture("laptop", 0);
+    let cached = true;
+    again.host = again.host.with_kvm(Probed {
+        verdict: works,
+        cached,
+    });
+    again.expect("kvm", Good, &["--fresh"]);
+    let broken = |step, why: &str| KvmVerdict::Broken {
+        step,
+        why: why.to_owned(),
+    };
+    // A device that opens in a machine without the flag.
+    let hybrid = fixture("hybrid", 0).probed(broken(
+        Step::Cmpxchg16b,
+        "KVM cannot emulate an instruction",
+    ));
+    let words = [
+        "cmpxchg16b in ring 0: KVM cannot emulate",
+        "boots no kernel",
+        "host above",
+        "hyperion doctor --fresh kvm",
+    ];
+    hybrid.expect("kvm", Missing, &words);
+    let bare = fixture("amd-node", 0).probed(broken(Step::Syscall, "not done within 2 s"));
+    bare.expect("kvm", Missing, &["system call", "microcode"]);
+    let busy = broken(Step::Machine, "KVM_CREATE_VM: Device or resource busy");
+    let busy = fixture("laptop", 0).probed(busy);
+    busy.expect("kvm", Missing, &["resource busy", "VirtualBox"]);
+    let untried = KvmVerdict::Untried { why: "none".into() };
+    let arm = fixture("arm-server", 0).probed(untried);
+    arm.expect("kvm", Unknown, &["no guest was tried", "emulation"]);
+}
+
+#[test]
+fn a_device_that_does_not_open_is_explained_by_who_asks() {
+    let denied = || KvmVerdict::Denied {
+        why: "/dev/kvm: Operation not permitted".into(),
+    };
+    let user = fixture("laptop", NOBODY).probed(denied());
+    user.expect("kvm", Limited, &["usermod -aG kvm"]);
+    let root = fixture("laptop", 0).probed(denied());
+    root.expect("kvm", Limited, &["docker: --device /dev/kvm"]);
+    let gone = || KvmVerdict::Missing {
+        why: "/dev/kvm: No such device".into(),
+    };
+    let stale = fixture("laptop", 0).probed(gone());
+    stale.expect("kvm", Missing, &["No such device", "modprobe kvm_intel"]);
+    let none = fixture("old-guest", 0).probed(gone());
+    none.expect("kvm", Missing, &["no /dev/kvm", "host above"]);
+}
+
+#[test]
+fn firmware_modules_and_hypervisors_above_each_have_their_fix() {
+    let cpu = |vendor: &str, flags: &str| {
+        format!(
+            "\n== /proc/sys/kernel/arch\nx86_64\n== /proc/sys/kernel/osrelease\n6.1.0-31-amd64\n\
+             == /proc/cpuinfo\nvendor_id : {vendor}\nflags : lm {flags}"
+        )
+    };
+    let intel = |flags: &str, more: &str| cpu("GenuineIntel", flags) + more;
+    let amd = |flags: &str, more: &str| cpu("AuthenticAMD", flags) + more;
+    let above = |vendor: &str| {
+        intel(
+            "hypervisor",
+            &format!("\n== /sys/class/dmi/id/sys_vendor\n{vendor}"),
+        )
+    };
+    let modules = "\n== /lib/modules/6.1.0-31-amd64/modules.dep\nkernel/arch/x86/kvm/kvm-amd.ko: x";
+    let azure = "Microsoft Corporation\n== /sys/class/dmi/id/chassis_asset_tag\n\
+                 7783-7084-3265-9085-8269-3286-77";
+    let table = [
+        (
+            intel("", ""),
+            "switch on VT-x or AMD-V (SVM) in the firmware",
+        ),
+        (amd("svm", modules), "modprobe kvm_amd; if it refuses"),
+        (
+            amd(
+                "svm",
+                &format!(
+                    "{modules}\n== /var/log/dmesg\n[ 3.1] kvm_amd: SVM disabled (by BIOS) in MSR_VM_CR on CPU 0"
+                ),
+            ),
+            "switch on VT-x or AMD-V (SVM) in the firmware",
+        ),
+        (amd("svm", ""), "linux-image-amd64"),
+        (above("QEMU"), "modprobe kvm_intel nested=1"),
+        (above("VMware, Inc."), "vhv.enable"),
+        (above("innotek GmbH"), "--nested-hw-virt on"),
+        (above("Amazon EC2"), ".metal"),
+        (above("Google"), "--enable-nested-virtualization"),
+        (
+            above("Microsoft Corporation"),
+            "-ExposeVirtualizationExtensions",
+        ),
+        (above(azure), "Dv3"),
+        (above("Xen"), "nestedhvm=1"),
+    ];
+    for (text, fix) in table {
+        let text = format!("\n== /etc/os-release\nID=debian{text}");
+        let host = tree(&text, 0);
+        let check = host.check("kvm");
+        assert_eq!(check.verdict, Missing, "{check:#?}");
+        assert!(check.fix.contains(fix), "{fix}: {check:#?}");
+        assert!(check.consequence.contains("TCG"), "{check:#?}");
     }
 }
 

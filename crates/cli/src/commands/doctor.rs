@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use hyperion_model::{Check, Verdict};
 use hyperion_sys::host::{self, Host, Inventory};
+use hyperion_sys::kvm;
 
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// disks, network, GPUs, FPGAs
     #[arg(long, conflicts_with = "checks")]
     inventory: bool,
+    /// Try again what is remembered: whether KVM boots a guest
+    #[arg(long, conflicts_with = "inventory")]
+    fresh: bool,
     /// Examine the host whose / is this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     sysroot: PathBuf,
@@ -45,10 +49,19 @@ fn examined(args: &Args, ctx: &Context) -> anyhow::Result<Host> {
         .canonicalize()
         .with_context(|| format!("cannot examine {}", args.sysroot.display()))?;
     let host = Host::at(sysroot).with_store(&ctx.root);
-    // PATH speaks of this host, not of another one's tree.
-    Ok(match std::env::var_os("PATH").filter(|_| host.is_live()) {
+    if !host.is_live() {
+        return Ok(host);
+    }
+    // PATH speaks of this host, not of another one's tree, as does a guest that boots.
+    let host = match std::env::var_os("PATH") {
         Some(path) => host.with_search_path(std::env::split_paths(&path)),
         None => host,
+    };
+    let asked = args.checks.is_empty() || args.checks.iter().any(|name| name == "kvm");
+    Ok(match (asked && !args.inventory, args.fresh) {
+        (false, _) => host,
+        (true, false) => host.with_kvm(kvm::probe(&ctx.root)),
+        (true, true) => host.with_kvm(kvm::probe_anew(&ctx.root)),
     })
 }
 

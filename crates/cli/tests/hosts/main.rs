@@ -114,3 +114,18 @@ fn a_host_without_a_disk_and_with_cgroup_version_1_alone_limits_jobs_of_root() {
     let guest = Guest::new().without_disk();
     all_pass(guest, include_str!("diskless.sh"), &checks);
 }
+
+#[test]
+fn a_host_whose_kvm_boots_guests_is_found_and_remembered() {
+    hyperion_testkit::requires!("guest", "command:strip");
+    let checks = [
+        "a guest boots",
+        "it is remembered",
+        "it is tried again when asked",
+        "ben without the right is told how to get it",
+        "ada in the group may",
+        "without the module there is no kvm",
+    ];
+    let guest = Guest::new().without_disk();
+    all_pass(guest, include_str!("kvm.sh"), &checks);
+}

@@ -48,6 +48,23 @@ pub fn kernel_release(host: &Host) -> Option<KernelRelease> {
     KernelRelease::parse(&host.text("/proc/sys/kernel/osrelease")?)
 }
 
+impl Host {
+    /// Reads the kernel's log: the running kernel's own, where it lets the
+    /// caller, or what lies in `/var/log/dmesg` of a tree.
+    pub(super) fn kernel_log(&self) -> Option<String> {
+        if !self.is_live() {
+            return self.text("/var/log/dmesg");
+        }
+        const READ_ALL: libc::c_int = 3;
+        let mut bytes = vec![0u8; 1 << 20];
+        let room = bytes.len() as libc::c_int;
+        // SAFETY: the kernel writes at most `room` bytes to a buffer of that size.
+        let got = unsafe { libc::klogctl(READ_ALL, bytes.as_mut_ptr().cast(), room) };
+        bytes.truncate(usize::try_from(got).ok()?);
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
 /// Whether a piece of the kernel is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {

@@ -17,12 +17,15 @@ use std::path::{Component, Path, PathBuf};
 
 use hyperion_model::{Check, Verdict};
 
+use crate::kvm::Probed;
+
 mod cgroup;
 mod cpu;
 mod devices;
 mod filesystems;
 mod inventory;
 mod kernel;
+mod kvm;
 mod memory;
 mod mounts;
 mod namespaces;
@@ -67,6 +70,7 @@ pub struct Host {
     user: User,
     search_path: Vec<PathBuf>,
     store: PathBuf,
+    kvm: Option<Probed>,
 }
 
 impl Host {
@@ -93,6 +97,7 @@ impl Host {
             .map(PathBuf::from)
             .into(),
             store: PathBuf::from("/var/lib/hyperion"),
+            kvm: None,
         }
     }
 
@@ -113,6 +118,14 @@ impl Host {
     #[must_use]
     pub fn with_store(mut self, folder: impl Into<PathBuf>) -> Self {
         self.store = folder.into();
+        self
+    }
+
+    /// Judges KVM by what came of booting a guest; without it only by files,
+    /// which prove nothing.
+    #[must_use]
+    pub fn with_kvm(mut self, probed: Probed) -> Self {
+        self.kvm = Some(probed);
         self
     }
 
@@ -316,7 +329,7 @@ pub fn checks(host: &Host) -> Vec<Check> {
         topology::check_numa(host),
         memory::check_memory(host),
         memory::check_hugepages(host),
-        virt::check_kvm(host, &dist),
+        kvm::check_kvm(host, &dist),
         virt::check_xen(host, &dist),
         virt::check_kernel_modules(host, &dist),
         software::check_vm_software(host, &dist),

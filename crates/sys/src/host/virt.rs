@@ -1,10 +1,10 @@
-//! Virtual machines: KVM as far as files tell, Xen, and the modules they need.
+//! What virtual machines need beside KVM: Xen, and modules of the kernel.
 
 use hyperion_model::{Check, Verdict};
 use serde::Serialize;
 
 use super::kernel::{Presence, module};
-use super::{Distribution, Host, Virtualization, cpu, seen};
+use super::{Distribution, Host, seen};
 
 /// What this kernel is to a Xen hypervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,94 +82,6 @@ pub(super) fn check_xen(host: &Host, dist: &Distribution) -> Check {
                 )
             },
         },
-    }
-}
-
-/// Judges KVM. The verdict is never `ok`: `/dev/kvm` may open and still no
-/// guest boots; only one that reached user mode would prove it.
-pub(super) fn check_kvm(host: &Host, dist: &Distribution) -> Check {
-    const EMULATED: &str = "virtual machines run by emulation (TCG): good to test, slow to compute";
-    let cpu = cpu(host);
-    let x86 = cpu.architecture == "x86_64";
-    let flag = match cpu.virtualization {
-        Some(Virtualization::Vmx) => "flag vmx",
-        Some(Virtualization::Svm) => "flag svm",
-        None if x86 => "no flag vmx or svm",
-        None => "no flag to look for on this processor",
-    };
-    let name = match (x86, cpu.virtualization, cpu.vendor.as_str()) {
-        (false, ..) => "kvm",
-        (_, Some(Virtualization::Vmx), _) | (_, None, "GenuineIntel") => "kvm_intel",
-        _ => "kvm_amd",
-    };
-    let presence = module(host, name);
-    let nested = match host.text(format!("/sys/module/{name}/parameters/nested")) {
-        Some(on) if on == "1" || on == "Y" => ", nested on",
-        Some(_) => ", nested off",
-        None => "",
-    };
-    let driver = match presence {
-        Presence::Active => format!("{name} in the kernel{nested}"),
-        Presence::Loadable => format!("module {name} not loaded"),
-        Presence::Absent => format!("module {name} not seen"),
-    };
-    let device = host.exists("/dev/kvm");
-    let permitted = device && host.may_use("/dev/kvm");
-    let access = match (device, permitted) {
-        (false, _) => "no /dev/kvm",
-        (true, false) => "/dev/kvm not permitted to this user",
-        (true, true) => "/dev/kvm may be opened",
-    };
-    let evidence = format!("{flag}; {driver}; {access}");
-    let no_flag = x86 && cpu.virtualization.is_none();
-    match (device, permitted) {
-        (true, true) => Check {
-            consequence: if no_flag {
-                "without the flag KVM most likely boots nothing; only a guest that boots proves it"
-            } else {
-                "only a guest that boots proves it"
-            }
-            .into(),
-            ..seen("kvm", Verdict::Unknown, evidence)
-        },
-        (true, false) => Check {
-            consequence: EMULATED.into(),
-            fix: if host
-                .mode("/dev/kvm")
-                .is_some_and(|mode| mode & 0o060 == 0o060)
-            {
-                let user = host.user_name();
-                let user = user.unwrap_or_else(|| host.user.uid.to_string());
-                format!("usermod -aG kvm {user}, then log in again")
-            } else {
-                "chgrp kvm /dev/kvm; chmod 0660 /dev/kvm (udev's rules do so)".to_owned()
-            },
-            ..seen("kvm", Verdict::Limited, evidence)
-        },
-        (false, _) => {
-            let fix = match (no_flag, presence) {
-                (true, _) if xen_role(host) != XenRole::None => {
-                    "none below Xen: the hypervisor holds the flag; use machines of Xen".to_owned()
-                }
-                (true, _) if cpu.hypervisor => {
-                    "switch on nested virtualization for this machine on the host above".to_owned()
-                }
-                (true, _) => "switch on VT-x or AMD-V (SVM) in the firmware".to_owned(),
-                (false, Presence::Loadable) => format!("modprobe {name}"),
-                (false, Presence::Active) if x86 => {
-                    format!(
-                        "modprobe {name}; if it refuses, switch on VT-x or AMD-V in the firmware"
-                    )
-                }
-                (false, Presence::Active) => "boot the kernel in EL2".to_owned(),
-                (false, Presence::Absent) => dist.install_more_modules().to_owned(),
-            };
-            Check {
-                consequence: EMULATED.into(),
-                fix,
-                ..seen("kvm", Verdict::Missing, evidence)
-            }
-        }
     }
 }
 

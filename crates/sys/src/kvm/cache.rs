@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -76,7 +76,13 @@ impl Cache {
     /// Lets others wait until the returned file is dropped; none where there
     /// is no folder for it.
     pub(super) fn lock(&self) -> Option<File> {
-        fs::create_dir_all(&self.folder).ok()?;
+        // As whoever makes the folder of jobs: others may pass, not look.
+        let mut maker = fs::DirBuilder::new();
+        maker
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.folder)
+            .ok()?;
         let folder = File::open(&self.folder).ok()?;
         flock(&folder, FlockOperation::LockExclusive).ok()?;
         Some(folder)

@@ -239,9 +239,10 @@ fn attend(vcpu: RawFd, run: *const Run, mut best: impl FnMut(Duration)) -> Resul
             exit_reason, exit, ..
         } = unsafe { run.read_volatile() };
         if exit_reason != KVM_EXIT_IO {
-            // SAFETY: any bytes are numbers.
             let detail = match exit_reason {
+                // SAFETY: any bytes are a number.
                 KVM_EXIT_INTERNAL_ERROR => u64::from(unsafe { exit.suberror }),
+                // SAFETY: likewise.
                 _ => unsafe { exit.first },
             };
             return Ok(End::Exit {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
 
 /// A guest that takes more times longer than the host for the same loop is
-/// emulated. By the processor it takes as long (1.0 to 1.3, nested too); by the
+/// emulated. By the processor it takes as long (1.0 to 1.4, nested too); by the
 /// emulators that are known, at least 10 times longer.
 const SLOWEST: f64 = 5.0;
 
