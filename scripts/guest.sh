@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Brings what the tests boot as another Linux host: Debian's kernel, the modules
-# that it needs for a disk, for containers and for machines of its own, and a
-# user space of busybox and newuidmap. All from Debian's packages; nothing is installed.
+# Brings what the tests boot as another Linux host: Debian's kernel (its package
+# too), the modules that it needs for a disk, for containers and for machines of
+# its own, and a user space of busybox and newuidmap. All from Debian's packages;
+# nothing is installed.
 #
 # Lies in ~/.cache/hyperion/guest, named by the packages' versions: made again
 # when Debian has newer ones.
@@ -24,7 +25,7 @@ if [ -z "$kernel" ]; then
   say 'error: apt knows no kernel; as root run: apt-get update' >&2
   exit 1
 fi
-if [ "$(cat "$cache/versions" 2>/dev/null)" = "$versions" ]; then
+if [ "$(cat "$cache/versions" 2>/dev/null)" = "$versions" ] && [ -e "$cache/kernel.deb" ]; then
   say "there already: $versions"
   exit 0
 fi
@@ -38,6 +39,7 @@ cd "$work"
 mkdir new new/modules
 apt-get download -q -q -o APT::Sandbox::User=root "$kernel"
 dpkg-deb -x ./*.deb kernel
+mv ./*.deb new/kernel.deb
 release=${kernel#linux-image-}
 mv "kernel/boot/vmlinuz-$release" new/vmlinuz
 

@@ -539,13 +539,13 @@ fn source_date_epoch() -> anyhow::Result<Option<i64>> {
 }
 
 /// Shows on a terminal that something takes its time; elsewhere only what is said.
-struct Busy {
+pub(crate) struct Busy {
     bar: ProgressBar,
     talks: bool,
 }
 
 impl Busy {
-    fn new(ctx: &Context, what: &'static str) -> Self {
+    pub(crate) fn new(ctx: &Context, what: &'static str) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let talks = ctx.output == OutputFormat::Human;
         let bar = if terminal && talks {

@@ -17,6 +17,7 @@ mod run;
 mod stats;
 mod stop;
 mod version;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,9 @@ pub(crate) enum Command {
     /// Look after images: make, bring, list, save and remove them
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Look after virtual machines and what they boot
+    #[command(subcommand)]
+    Vm(vm::VmCommand),
     /// Bring an image from a registry into the store
     Pull(pull::Args),
     /// Put an image of the store into a registry
@@ -113,6 +117,7 @@ impl Command {
             Self::Report(args) => report::run(&args, ctx),
             Self::Doctor(args) => doctor::run(&args, ctx),
             Self::Image(command) => image::run(&command, ctx),
+            Self::Vm(command) => vm::run(&command, ctx),
             Self::Pull(args) => pull::run(&args, ctx),
             Self::Push(args) => push::run(&args, ctx),
             Self::Login(args) => login::login(&args, ctx),

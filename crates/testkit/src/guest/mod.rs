@@ -143,8 +143,10 @@ impl Drop for Qemu {
     }
 }
 
-/// Where `scripts/guest.sh` leaves what a guest is made of.
-fn cache() -> PathBuf {
+/// Where `scripts/guest.sh` leaves what a guest is made of: `kernel.deb` (the
+/// package), `vmlinuz` and `modules` of it, `busybox`, `root.tar`.
+#[must_use]
+pub fn cache() -> PathBuf {
     let home = std::env::var_os("HOME").unwrap_or_default();
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from);
@@ -162,8 +164,10 @@ pub(crate) fn check() -> Result<(), String> {
     for command in ["qemu-system-x86_64", "mkfs.ext4"] {
         crate::need::check_command(command)?;
     }
-    let versions = cache().join("versions");
-    if versions.exists() {
+    if ["versions", "kernel.deb"]
+        .iter()
+        .all(|name| cache().join(name).exists())
+    {
         Ok(())
     } else {
         Err("no kernel in the cache; scripts/guest.sh brings it".into())

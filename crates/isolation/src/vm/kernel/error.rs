@@ -62,6 +62,17 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    /// This host brings no packages by apt.
+    #[error("this host has no apt to bring a kernel with")]
+    NoApt,
+    /// apt did not bring a package.
+    #[error("apt does not bring {package}: {reason}")]
+    Apt {
+        /// The package.
+        package: String,
+        /// What apt says.
+        reason: String,
+    },
     /// A file could not be read or written.
     #[error("cannot {what} {}", path.display())]
     Io {

@@ -14,6 +14,7 @@
 //! renamed. Everything in an image, a module or a package may lie: no name of
 //! theirs becomes a path, and every size has a bound.
 
+mod apt;
 mod compressed;
 mod cpio;
 mod draft;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+pub use apt::Wanted;
 use draft::Draft;
 pub use error::KernelError;
 use modules::Modules;
@@ -176,6 +178,25 @@ impl Kernels {
     /// What is wrong with the packages; nothing is left behind.
     pub fn install_all(&self, packages: &[&Path]) -> Result<Kernel, KernelError> {
         let _lock = self.lock()?;
+        self.unpack(packages)
+    }
+
+    /// Adds a kernel of this host's distribution, brought by apt. One of the
+    /// same release is replaced.
+    ///
+    /// # Errors
+    /// [`KernelError::NoApt`], [`KernelError::Apt`], or what is wrong with the
+    /// packages; nothing is left behind.
+    pub fn download(&self, wanted: &Wanted) -> Result<Kernel, KernelError> {
+        let _lock = self.lock()?;
+        let folder = tempfile::TempDir::with_prefix_in(draft::PREFIX, &self.folder)
+            .map_err(KernelError::io("make a folder in", &self.folder))?;
+        let packages = apt::download(wanted, folder.path())?;
+        let packages: Vec<&Path> = packages.iter().map(PathBuf::as_path).collect();
+        self.unpack(&packages)
+    }
+
+    fn unpack(&self, packages: &[&Path]) -> Result<Kernel, KernelError> {
         let mut draft = Draft::new(&self.folder)?;
         let mut release: Option<String> = None;
         for package in packages {

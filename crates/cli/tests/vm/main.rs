@@ -1,0 +1,3 @@
+//! Virtual machines from the outside.
+
+mod kernel;
