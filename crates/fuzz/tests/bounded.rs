@@ -68,5 +68,8 @@ targets! {
     no_passwd_file_harms_the_init: "passwd",
     no_binary_harms_the_preflight: "elf",
     no_command_harms_the_preflight: "command",
+    no_kernel_harms_its_reader: "kernel",
+    no_module_harms_its_reader: "module",
+    no_package_harms_its_reader: "package",
     no_word_harms_the_command_line: "words",
 }

@@ -1,6 +1,7 @@
 //! The targets, by what they read.
 
 mod images;
+mod kernels;
 mod layers;
 mod programs;
 mod words;
@@ -24,6 +25,9 @@ pub const TARGETS: &[Target] = &[
     programs::PASSWD,
     programs::ELF,
     programs::COMMAND,
+    kernels::KERNEL,
+    kernels::MODULE,
+    kernels::PACKAGE,
     words::WORDS,
 ];
 

@@ -5,7 +5,7 @@
 //! Offsets of a `bzImage` are from Documentation/arch/x86/boot.rst.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt as _;
 
 use super::compressed;
@@ -66,7 +66,7 @@ fn parse(first: &[u8], file: u64) -> Option<Header> {
 
 impl Header {
     /// Unpacks the `vmlinux`; nothing when it is packed in a way that is not read.
-    pub(super) fn unpack(&self, image: &File, to: &mut File) -> io::Result<Option<()>> {
+    pub(super) fn unpack(&self, image: &File, to: &mut impl Write) -> io::Result<Option<()>> {
         let Some((offset, length)) = self.payload else {
             return Ok(None);
         };
@@ -152,8 +152,6 @@ fn has_entry(mut notes: &[u8]) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::io::Write as _;
-
     use super::*;
 
     /// An ELF header, a segment of notes, and such a note.

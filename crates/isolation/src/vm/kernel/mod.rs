@@ -19,6 +19,7 @@ mod compressed;
 mod cpio;
 mod draft;
 mod error;
+pub(crate) mod fuzz;
 mod image;
 mod initramfs;
 mod lz4;

@@ -19,9 +19,13 @@ const LONGEST_PATH: u64 = 4096;
 
 /// Takes kernel and modules from a package; gives the release, if it has any of them.
 pub(super) fn take(package: &Path, draft: &mut Draft) -> Result<Option<String>, KernelError> {
-    let damaged = |source| KernelError::Package {
-        path: package.to_owned(),
-        source,
+    let damaged = |source: io::Error| match source.raw_os_error() {
+        // Not what a decoder says of it, but the system: a full disk for one.
+        Some(_) => KernelError::io("unpack", package)(source),
+        None => KernelError::Package {
+            path: package.to_owned(),
+            source,
+        },
     };
     let file = File::open(package).map_err(KernelError::io("open", package))?;
     let data = data(file).map_err(damaged)?;
@@ -77,7 +81,7 @@ impl Found {
 }
 
 /// Finds the archive of files in a package.
-fn data(mut package: File) -> io::Result<impl Read> {
+pub(super) fn data(mut package: File) -> io::Result<impl Read> {
     let bad = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
     let end = package.metadata()?.len();
     let mut magic = [0; 8];
@@ -111,7 +115,7 @@ fn data(mut package: File) -> io::Result<impl Read> {
 }
 
 /// Calls `each` with every regular file of a tar archive, by its path as it stands there.
-fn files(
+pub(super) fn files(
     from: impl Read,
     mut each: impl FnMut(&str, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<()> {
