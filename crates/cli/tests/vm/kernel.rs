@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
-use hyperion_testkit::{Done, TestDir, guest_cache, hyperion, requires, wait_until};
+use hyperion_testkit::{
+    Done, TestDir, guest_cache, hyperion, hyperion_binary, requires, wait_until,
+};
 use serde_json::Value;
 
 fn run(home: &TestDir, words: &[&str]) -> Done {
@@ -101,6 +103,33 @@ fn what_is_wrong_with_a_kernel_is_told_with_a_hint() {
         .map(|entry| entry.expect("an entry").file_name())
         .collect();
     assert_eq!(left, [".lock"]);
+}
+
+#[test]
+fn a_full_disk_is_told_and_keeps_nothing_of_a_kernel() {
+    requires!("guest", "root", "command:unshare", "filesystem:tmpfs");
+    let home = TestDir::new();
+    let disk = home.join("disk");
+    fs::create_dir(&disk).expect("made");
+    let script = r#"
+        mount -t tmpfs -o size=10m none "$disk" || exit 9
+        "$hyperion" vm kernel install --deb "$cache/kernel.deb"; echo "code $?"
+        "$hyperion" vm kernel add "$cache/vmlinuz"; echo "code $?"
+        ls -A "$disk/kernels"
+    "#;
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-c", script])
+        .env("HOME", home.path())
+        .env("HYPERION_ROOT", &disk)
+        .env("disk", &disk)
+        .env("cache", guest_cache())
+        .env("hyperion", hyperion_binary());
+    let done = Done::of(&mut command).expect_code(0);
+    assert_eq!(done.out, "code 125\ncode 125\n.lock\n", "{done:?}");
+    let told = done.err.matches("cause: No space left on device").count();
+    assert_eq!(told, 2, "{done:?}");
+    done.says("hint: the disk is full");
 }
 
 /// Boots until its console says `word`.

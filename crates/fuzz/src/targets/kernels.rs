@@ -67,8 +67,8 @@ fn packed(bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Words of `hello`, by `xz --check=crc32 --x86 --lzma2=dict=4KiB`, `zstd` and `lz4 -l`.
-const XZ: &[u8] = b"\xfd7zXZ\0\0\x01i\x22\xde6\x02\x01\x04\0!\x01\0\0\xda3\xad\x03\xe0\0\x22\0\x0c]\04\x19I\xee\x8d\xe9Wo+\xaf\0\0\0W7b\x85\0\x01$#\xff%\x09s\x90B\x99\x0d\x01\0\0\0\0\x01YZ";
-const ZSTD: &[u8] = b"(\xb5/\xfd\0Xe\0\00hello \x01\0\xb9K\x11";
+const XZ: &[u8] = b"\xfd7zXZ\0\0\x01i\x22\xde6\x02\x01\x04\0!\x01\0\0\xda3\xad\x03\xe0\0\x22\0\x0c]\x004\x19I\xee\x8d\xe9Wo+\xaf\0\0\0W7b\x85\0\x01$#\xff%\x09s\x90B\x99\x0d\x01\0\0\0\0\x01YZ";
+const ZSTD: &[u8] = b"(\xb5/\xfd\0Xe\0\x000hello \x01\0\xb9K\x11";
 const LZ4: &[u8] = b"\x02!L\x18\x10\0\0\0ohello \x06\0\x05Phello";
 
 /// A header, one segment of notes, and the note with PVH's address.
@@ -101,17 +101,19 @@ fn module() -> Vec<u8> {
     elf.extend(info);
     let headers = elf.len();
     elf.resize(headers + 128, 0);
-    let mut put = |at: usize, number: usize| elf[at] = u8::try_from(number).expect("small");
-    (put(40, headers), put(58, 64), put(60, 2), put(62, 1));
-    (
-        put(headers + 24, 64 + names.len()),
-        put(headers + 32, info.len()),
-    );
-    (
-        put(headers + 64, 9),
-        put(headers + 88, 64),
-        put(headers + 96, names.len()),
-    );
+    for (at, number) in [
+        (40, headers),
+        (58, 64),
+        (60, 2),
+        (62, 1),
+        (headers + 24, 64 + names.len()),
+        (headers + 32, info.len()),
+        (headers + 64, 9),
+        (headers + 88, 64),
+        (headers + 96, names.len()),
+    ] {
+        elf[at] = u8::try_from(number).expect("small");
+    }
     elf
 }
 
