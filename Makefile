@@ -10,7 +10,7 @@ export PATH := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hyperion/tools/bin:$(PATH)
 help: ## list the recipes
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: ## set up, build, and run MPI as a process and in a container
+demo: ## set up, build, and run MPI as a process, in a container and in a VM
 	scripts/setup.sh demo
 	cargo build --release --locked --package hyperion-cli
 	HYPERION=$(BUILD)/release/hyperion scripts/demo.sh

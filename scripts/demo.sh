@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The main job: an image, MPI on four ranks, a heat equation as a process and
-# in a container, and what each cost. Called by `make demo` after the set-up.
+# The main job: an image, MPI on four ranks as a process, in a container and in
+# a virtual machine, a heat equation, and what each cost. Called by `make demo`
+# after the set-up.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,10 +31,33 @@ many=()
 [ "$cores" -lt 4 ] && many=(--oversubscribe)
 ranks=$((cores < 4 ? cores : 4))
 
-title "hello on 4 ranks, as a process and in a container"
+title "the kernel of a virtual machine"
+"$hyperion" vm kernel ls --output quiet | grep -q . || show vm kernel install
+show vm kernel ls
+
+# Folders of the host come into a machine by virtiofsd, which is root's.
+if [ "$(id -u)" = 0 ]; then
+  in_vm() { show run "$@" -v "$PWD/examples:/examples:ro" $image python3 "/examples/$script"; }
+else
+  in_vm() { show run "$@" $image python3 -c "$(cat "examples/$script")"; }
+fi
+
+title "hello on 4 ranks, as a process, in a container and in a virtual machine"
 show run --rm -n 4 "${many[@]}" --isolation process python3 "$PWD/examples/hello/hello.py"
 show run --rm -n 4 "${many[@]}" --isolation container -v "$PWD/examples:/examples:ro" \
   $image python3 /examples/hello/hello.py
+script=hello/hello.py in_vm --rm -n 4 "${many[@]}" --isolation vm
+
+title "messages of 8 B and 4 MiB between two ranks, at the three levels"
+for level in process container vm; do
+  "$hyperion" rm --force pingpong-$level >/dev/null 2>&1 || true
+done
+show run --name pingpong-process -n 2 "${many[@]}" --isolation process \
+  python3 "$PWD/examples/pingpong/pingpong.py"
+show run --name pingpong-container -n 2 "${many[@]}" --isolation container \
+  -v "$PWD/examples:/examples:ro" $image python3 /examples/pingpong/pingpong.py
+script=pingpong/pingpong.py in_vm --name pingpong-vm -n 2 "${many[@]}" --isolation vm
+show report pingpong-process pingpong-container pingpong-vm
 
 title "the heat equation on $ranks ranks, as a process and in a container"
 for level in process container; do

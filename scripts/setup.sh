@@ -17,14 +17,15 @@ packages() {
   local demo='ca-certificates:registries_by_HTTPS
     mmdebstrap:image_bootstrap erofs-utils:images_as_one_file uidmap:several_users_in_rootless_containers
     mpich:MPI_of_the_MPICH_family openmpi-bin:MPI_of_the_Open_MPI_family
-    python3:examples python3-mpi4py:examples python3-numpy:examples'
+    python3:examples python3-mpi4py:examples python3-numpy:examples
+    qemu-system-x86:virtual_machines'
   local test='libmpich-dev:MPI_programs_in_C libopenmpi-dev:MPI_programs_in_C
     g++:the_example_in_several_languages gfortran:the_example_in_several_languages
     skopeo:the_other_side_of_pull_and_push podman:the_other_side_of_images
     docker-registry:a_registry_on_loopback apache2-utils:its_passwords
     crun:oracle_and_peer runc:oracle_and_peer umoci:oracle_and_peer
     charliecloud:peer bubblewrap:peer hyperfine:timing
-    qemu-system-x86:boots_another_host e2fsprogs:its_disk kmod:its_modules
+    e2fsprogs:the_disk_of_another_host kmod:its_modules
     attr:extended_attributes_of_layers tmux:a_terminal_to_detach_from strace:counts_system_calls'
   case $level in
     build) echo "$build" ;;

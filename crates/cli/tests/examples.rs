@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hyperion_testkit::{TestDir, hyperion, hyperion_as, requires};
+use hyperion_testkit::{TestDir, guest_cache, hyperion, hyperion_as, requires};
 use serde::Deserialize;
 
 /// The folders of the host from which the container gets compilers, MPI and
@@ -87,6 +87,20 @@ impl Level {
             home,
             _built: None,
         }
+    }
+
+    fn machine() -> Self {
+        let mut level = Self::container(None);
+        let package = guest_cache().join("kernel.deb");
+        let mut install = level.hyperion();
+        install
+            .args(["vm", "kernel", "install", "--deb"])
+            .arg(package);
+        assert!(install.output().expect("hyperion starts").status.success());
+        level
+            .words
+            .splice(0..0, ["--isolation".into(), "vm".into()]);
+        level
     }
 
     fn container(user: Option<&'static str>) -> Self {
@@ -200,6 +214,20 @@ fn every_example_gives_its_checked_result_in_a_container() {
         "path:/usr/lib/python3/dist-packages/numpy",
     );
     let wrong = Level::container(None).run_all(&[""]);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn mpi_passes_4_mib_in_a_machine() {
+    requires!(
+        "root",
+        "guest",
+        "path:/usr/lib/qemu/virtiofsd",
+        "command:mpicc.mpich",
+        "command:mpicc.openmpi",
+        "path:/usr/lib/python3/dist-packages/mpi4py",
+    );
+    let wrong = Level::machine().run_all(&["hello", "pingpong-mpich", "pingpong-openmpi"]);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

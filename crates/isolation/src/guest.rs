@@ -37,6 +37,8 @@ pub(crate) struct Guest {
     init: Option<Pid>,
     init_started: u64,
     pub(crate) cgroup: Cgroup,
+    /// What had been used when the sandbox was up.
+    pub(crate) base: Usage,
     shim_folder: PathBuf,
     events: VecDeque<Event>,
     /// How often the init was found stopped when the processes inside were to be killed.
@@ -51,6 +53,7 @@ impl Guest {
             init: Some(init),
             init_started: process::standing(init).map_or(0, |s| s.started),
             cgroup,
+            base: Usage::default(),
             shim_folder,
             events: VecDeque::new(),
             killed_stopped: 0,
@@ -191,6 +194,10 @@ impl Sandbox for Guest {
         self.ask(&Request::Signal { id, signal }, &[])
     }
 
+    fn resize(&mut self, id: u32, rows: u16, columns: u16) -> Result<(), SandboxError> {
+        self.ask(&Request::Resize { id, rows, columns }, &[])
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.wire.as_fd()
     }
@@ -260,7 +267,7 @@ impl Sandbox for Guest {
     }
 
     fn usage(&self) -> Usage {
-        self.cgroup.usage()
+        self.cgroup.usage().since(&self.base)
     }
 
     fn record(&self) -> SandboxRecord {

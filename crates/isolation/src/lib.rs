@@ -1,4 +1,4 @@
-//! How a program is fenced: as a process, in a container.
+//! How a program is fenced: as a process, in a container, in a machine of its own.
 //!
 //! An [`Isolation`] puts up a [`Sandbox`]; processes are spawned into it, and
 //! all ranks of a job on one node join the same one. Inside every sandbox runs
@@ -41,6 +41,11 @@ pub trait Isolation {
     /// # Errors
     /// [`SandboxError`]; nothing is left behind.
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError>;
+
+    /// Tells whether a program stands in for the processor.
+    fn emulates(&self) -> bool {
+        false
+    }
 }
 
 /// What the host lends to a sandbox while it goes up.
@@ -55,7 +60,7 @@ pub struct Stage {
 
 /// One fence on one node.
 ///
-/// Legal order: `spawn`, `adopt`, `signal`, `usage` and the file calls in any
+/// Legal order: `spawn`, `adopt`, `signal`, `resize`, `usage` and the file calls in any
 /// order until `destroy`, after which only `destroy` is legal again.
 pub trait Sandbox {
     /// Starts a process. `fds` become its descriptors from 0 on, or from 3 on
@@ -87,6 +92,13 @@ pub trait Sandbox {
     /// # Errors
     /// [`SandboxError::Lost`].
     fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError>;
+
+    /// Tells the terminal of a process its size in character cells; one without
+    /// a terminal, or that has ended, is left alone.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn resize(&mut self, id: u32, rows: u16, columns: u16) -> Result<(), SandboxError>;
 
     /// Is readable when [`Sandbox::next_event`] has something to say.
     fn fd(&self) -> BorrowedFd<'_>;

@@ -39,6 +39,15 @@ pub enum Request {
         /// Which.
         signal: i32,
     },
+    /// Tell the terminal of a process its size.
+    Resize {
+        /// The supervisor's number for the process.
+        id: u32,
+        /// Lines.
+        rows: u16,
+        /// Characters of a line.
+        columns: u16,
+    },
     /// Read part of a file.
     Read {
         /// Absolute path inside.

@@ -1,5 +1,5 @@
 //! Frames over a stream socket, with open files beside them where both ends
-//! are on one kernel.
+//! are on one kernel; or over another stream of bytes, without.
 //!
 //! A frame is four bytes of length (little-endian, of what follows), one byte
 //! of kind, and the payload: `J` a JSON message, `D` a channel number (four
@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -35,6 +36,8 @@ pub enum Frame {
 #[derive(Debug)]
 pub struct Wire {
     socket: OwnedFd,
+    /// It is no socket: nothing goes along, and it never waits by itself.
+    plain: bool,
     inbox: Vec<u8>,
     outbox: VecDeque<u8>,
     fds: VecDeque<OwnedFd>,
@@ -45,9 +48,19 @@ impl Wire {
     pub fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
+            plain: false,
             inbox: Vec::new(),
             outbox: VecDeque::new(),
             fds: VecDeque::new(),
+        }
+    }
+
+    /// Wraps a stream of bytes that is no socket (a port of a virtual machine)
+    /// and that was opened not to block. No open file can be sent over it.
+    pub fn over_stream(stream: OwnedFd) -> Self {
+        Self {
+            plain: true,
+            ..Self::new(stream)
         }
     }
 
@@ -77,6 +90,16 @@ impl Wire {
     pub fn send(&mut self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let frame = message_frame(message)?;
         self.write_all(&frame, fds)
+    }
+
+    /// Sends a message that is in JSON already, as [`Wire::send`] does.
+    ///
+    /// # Errors
+    /// As [`Wire::send`].
+    pub(crate) fn send_raw(&mut self, json: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut frame = vec![0, 0, 0, 0, b'J'];
+        frame.extend_from_slice(json);
+        self.write_all(&close_frame(frame)?, fds)
     }
 
     /// Sends bytes on a channel, waiting until they are out.
@@ -119,7 +142,11 @@ impl Wire {
         while !self.outbox.is_empty() {
             let (first, _) = self.outbox.as_slices();
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match rustix::net::send(&self.socket, first, flags) {
+            let sent = match self.plain {
+                true => rustix::io::write(&self.socket, first),
+                false => rustix::net::send(&self.socket, first, flags),
+            };
+            match sent {
                 Ok(sent) => drop(self.outbox.drain(..sent)),
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
@@ -130,6 +157,9 @@ impl Wire {
     }
 
     fn write_all(&mut self, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if self.plain {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         while !bytes.is_empty() {
             let mut control = SendAncillaryBuffer::new(&mut space);
@@ -238,6 +268,9 @@ impl Wire {
     }
 
     fn fill(&mut self, flags: RecvFlags) -> io::Result<Filled> {
+        if self.plain {
+            return self.fill_plain(flags.contains(RecvFlags::DONTWAIT));
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut buffer = [0u8; 16384];
@@ -261,6 +294,31 @@ impl Wire {
         }
         self.inbox.extend_from_slice(&buffer[..got]);
         Ok(if got == 0 { Filled::End } else { Filled::Some })
+    }
+}
+
+impl Wire {
+    fn fill_plain(&mut self, at_once: bool) -> io::Result<Filled> {
+        let mut buffer = [0u8; 16384];
+        loop {
+            match rustix::io::read(&self.socket, &mut buffer) {
+                Ok(0) => return Ok(Filled::End),
+                Ok(got) => {
+                    self.inbox.extend_from_slice(&buffer[..got]);
+                    return Ok(Filled::Some);
+                }
+                Err(rustix::io::Errno::AGAIN) if at_once => return Ok(Filled::Nothing),
+                Err(rustix::io::Errno::AGAIN) => {
+                    let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+                    match poll(&mut fds, None) {
+                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Level {
     Process,
     /// Namespaces, a root of its own, seccomp and fewer capabilities.
     Container,
+    /// A kernel of its own, in a virtual machine.
+    Vm,
 }
 
 impl fmt::Display for Level {
@@ -28,6 +30,7 @@ impl fmt::Display for Level {
         f.pad(match self {
             Self::Process => "process",
             Self::Container => "container",
+            Self::Vm => "vm",
         })
     }
 }

@@ -68,6 +68,9 @@ pub struct RunReport {
     pub id: JobId,
     /// How it was fenced.
     pub level: Level,
+    /// A program stood in for the processor, so no time says anything of a real one.
+    #[serde(default)]
+    pub emulated: bool,
     /// The image, as written.
     pub image: Option<String>,
     /// Program and arguments.
@@ -179,6 +182,7 @@ mod tests {
         RunReport {
             id: "0123456789ab".parse().expect("an id"),
             level: Level::Process,
+            emulated: false,
             image: None,
             argv: vec!["true".into()],
             exit: Exit::Code(0),

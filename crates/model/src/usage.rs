@@ -33,6 +33,23 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Gives what was used after an earlier look: its times and bytes are taken
+    /// off; what is counted at one moment stays.
+    pub fn since(mut self, earlier: &Self) -> Self {
+        fn less<T>(now: &mut Option<T>, earlier: Option<T>, off: impl Fn(T, T) -> T) {
+            if let Some(earlier) = earlier {
+                *now = now.take().map(|now| off(now, earlier));
+            }
+        }
+        let time = Duration::saturating_sub;
+        let bytes = |now: Bytes, earlier: Bytes| Bytes(now.0.saturating_sub(earlier.0));
+        less(&mut self.cpu_user, earlier.cpu_user, time);
+        less(&mut self.cpu_system, earlier.cpu_system, time);
+        less(&mut self.io_read, earlier.io_read, bytes);
+        less(&mut self.io_written, earlier.io_written, bytes);
+        self
+    }
+
     /// Gives user and system time together.
     pub fn cpu_total(&self) -> Option<Duration> {
         match (self.cpu_user, self.cpu_system) {

@@ -475,8 +475,8 @@ pub fn rename(name: &CStr) {
         static program_invocation_name: *mut libc::c_char;
     }
     let _ = rustix::thread::set_name(name);
-    // The kernel lays the arguments one after the other, each with a zero at its end.
-    let size: usize = std::env::args_os().map(|word| word.len() + 1).sum();
+    // All words with the zeros at their ends, as they lie one after the other.
+    let size = std::fs::read("/proc/self/cmdline").map_or(0, |words| words.len());
     let shown = name.to_bytes().len().min(size.saturating_sub(1));
     // SAFETY: the words begin where the first one does and are `size` bytes long; they lie on the
     // stack's top, may be written (proc_pid_cmdline(5)), and nothing in this one thread reads them.

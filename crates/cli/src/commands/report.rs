@@ -139,7 +139,10 @@ fn throughput(report: &RunReport) -> Option<String> {
 
 /// The rows before the phases of the start.
 const HEAD: [Row; 5] = [
-    words("level", |r| Some(r.level.to_string())),
+    words("level", |r| match r.emulated {
+        true => Some(format!("{}, emulated", r.level)),
+        false => Some(r.level.to_string()),
+    }),
     words("ranks", |r| Some(r.ranks.len().to_string())),
     words("started by", |r| Some(r.mpi.clone().unwrap_or("-".into()))),
     words("result", |r| Some(result(r))),

@@ -1,3 +1,7 @@
 //! Virtual machines from the outside.
 
 mod kernel;
+mod level;
+#[path = "../jobs/site.rs"]
+#[allow(dead_code, reason = "made for the tests of jobs, and shared")]
+mod site;

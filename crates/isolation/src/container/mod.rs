@@ -42,7 +42,7 @@ use crate::wire::Wire;
 use crate::{Isolation, Sandbox, SandboxError, Stage};
 
 /// Where, inside, the shim and its socket lie.
-const SHIM_FOLDER: &str = "/dev/.hyperion";
+pub(crate) const SHIM_FOLDER: &str = "/dev/.hyperion";
 
 /// Fences programs with namespaces.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +65,13 @@ struct Go {
 
 impl Isolation for ContainerIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        Ok(Box::new(Self::put_up(spec, stage)?))
+    }
+}
+
+impl ContainerIsolation {
+    /// Puts a container up.
+    pub(crate) fn put_up(spec: &SandboxSpec, stage: &Stage) -> Result<Guest, SandboxError> {
         let options = &spec.container;
         CapSet::adjusted(&options.cap_add, &options.cap_drop)
             .map_err(|name| SandboxError::Capability(name.to_owned()))?;
@@ -112,7 +119,7 @@ impl Isolation for ContainerIsolation {
         let mut guest = Guest::new(ours, init, cgroup, SHIM_FOLDER.into());
         guest.greet()?;
         guest.configure(config, &[])?;
-        Ok(Box::new(guest))
+        Ok(guest)
     }
 }
 

@@ -42,8 +42,8 @@ const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 /// The descriptor on which it finds its supervisor.
 pub(crate) const CONTROL_FD: i32 = 3;
 
-/// Runs the shim beside a rank if this process was started under its name;
-/// gives `None` otherwise.
+/// Runs the shim beside a rank if this process was started under its name, and
+/// a job's machine if it is the first process of one; gives `None` otherwise.
 ///
 /// `arguments` are all of this process's, its own name first; `environment`
 /// gives its variables, and is asked only where they are needed.
@@ -53,6 +53,9 @@ pub fn entry(
 ) -> Option<ExitCode> {
     let name = arguments.next()?;
     let name = Path::new(&name);
+    if rustix::process::getpid().is_init() && name == Path::new("/init") {
+        crate::vm::run_guest();
+    }
     (name.file_name()? == shim::NAME).then(|| shim::run(name, arguments, environment()))
 }
 
@@ -85,6 +88,8 @@ struct Init {
     confinement: spawn::Confinement,
     /// What was spawned, with the supervisor's numbers.
     spawned: HashMap<Pid, u32>,
+    /// The terminals of what was spawned, for their sizes.
+    terminals: HashMap<u32, OwnedFd>,
     /// Ranks that a program inside will start, until they ask for their streams.
     expected: BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
     /// Where those ranks report.
@@ -119,6 +124,7 @@ impl Init {
             signals,
             confinement,
             spawned: HashMap::new(),
+            terminals: HashMap::new(),
             expected: BTreeMap::new(),
             rank_socket: config.rank_socket,
             listener: None,
@@ -191,6 +197,8 @@ impl Init {
                             terminal: terminal.is_some(),
                         };
                         self.wire.send(&reply, &terminal_fd)?;
+                        self.terminals
+                            .extend(terminal.map(|terminal| (id, terminal)));
                     }
                     Err((step, error)) => {
                         let errno = error.raw_os_error().unwrap_or(EINVAL);
@@ -205,6 +213,11 @@ impl Init {
                 self.expected.insert(id, (cpus, self.wire.take_fds()));
             }
             Request::Signal { id, signal } => self.signal(id, signal),
+            Request::Resize { id, rows, columns } => {
+                if let Some(terminal) = self.terminals.get(&id) {
+                    let _ = hyperion_sys::pty::resize(terminal.as_fd(), rows, columns);
+                }
+            }
             Request::Read { path, offset, len } => {
                 let bytes = files::read(&path, offset, len);
                 self.wire.send(
@@ -247,6 +260,7 @@ impl Init {
     fn reap(&mut self) -> io::Result<()> {
         while let Ok(Some(ended)) = process::wait_any() {
             if let Some(id) = self.spawned.remove(&ended.pid) {
+                self.terminals.remove(&id);
                 self.wire
                     .send(&Reply::Event(ended_event(id, &ended)), &[])?;
             }

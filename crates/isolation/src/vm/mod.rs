@@ -1,3 +1,161 @@
-//! What virtual machines are made of.
+//! The level `vm`: a kernel of its own, in a machine of QEMU's.
+//!
+//! ```text
+//! supervisor ══ hyperion-vm ── QEMU ┊ kernel ── /init: relay ══ init ── ranks
+//!               relay, limits       ┊ guest            a container
+//! ```
+//!
+//! Inside the machine the same container stands that the host would put up,
+//! with the same init: so the same words mean the same, and only the wire
+//! between supervisor and init differs ([`relay`]). The image is one EROFS file
+//! that all machines of it share; what a job writes stays in the guest's memory.
 
+mod guest;
+mod host;
 pub mod kernel;
+pub mod qemu;
+mod relay;
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
+use hyperion_sys::cgroup::Layout;
+use hyperion_sys::process::{self, Fork};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use guest::run as run_guest;
+pub use qemu::{Accelerator, Machine};
+
+use crate::guest::Guest;
+use crate::process::make_cgroup;
+use crate::wire::Wire;
+use crate::{Isolation, Sandbox, SandboxError, Stage};
+
+/// Fences programs with a machine.
+#[derive(Debug, Clone)]
+pub struct VmIsolation {
+    /// What the machine is made of.
+    pub machine: Machine,
+}
+
+/// The first message from the host to its guest.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Boot {
+    /// The container to put up.
+    spec: SandboxSpec,
+    /// How many folders of the host are lent.
+    shares: usize,
+}
+
+/// Gives the folders of the host that a job asks for, in order.
+fn shared(spec: &SandboxSpec) -> impl Iterator<Item = (&Path, bool)> {
+    let mounts = spec.container.mounts.iter();
+    mounts.filter_map(|mount| match &mount.kind {
+        MountKind::Bind { source, .. } => Some((source.as_path(), mount.read_only)),
+        MountKind::Tmpfs { .. } => None,
+    })
+}
+
+/// The name of a file of the host in the folder in which it is lent.
+const FILE: &str = "file";
+
+/// Gives where the guest has a folder of the host.
+fn share_point(number: usize) -> PathBuf {
+    Path::new("/shares").join(qemu::share_tag(number))
+}
+
+impl Isolation for VmIsolation {
+    fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let RootSource::Erofs { file } = &spec.root.source else {
+            return Err(SandboxError::Setup {
+                step: "finding the image as one file".into(),
+                source: std::io::ErrorKind::InvalidInput.into(),
+            });
+        };
+        let mut outside = spec.clone();
+        // The guest's memory is its limit; QEMU needs some beside it.
+        outside.resources.memory = None;
+        let cgroup = make_cgroup(&Layout::detect(), &outside)?;
+        let id = match spec.userns {
+            UsernsMode::Range { base, .. } => Some(base),
+            _ => None,
+        };
+        let shares: Vec<host::Share> = shared(spec)
+            .map(|(source, read_only)| host::Share {
+                source: source.to_owned(),
+                read_only,
+            })
+            .collect();
+        // Its mounts are for the programs that share them.
+        let namespaces = match shares.is_empty() {
+            true => 0,
+            false => process::namespace::MOUNT,
+        };
+        let start = host::Start {
+            words: qemu::words(&self.machine, shares.len()),
+            files: [
+                file.clone(),
+                self.machine.kernel.clone(),
+                self.machine.initramfs.clone(),
+            ],
+            id,
+            virtiofsd: self.machine.virtiofsd.clone(),
+            stage: stage.folder.clone(),
+            boot: Boot {
+                spec: inside(spec),
+                shares: shares.len(),
+            },
+            shares,
+        };
+        let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
+        let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
+        let cgroup_fd = cgroup.v2_fd();
+        let init = match process::clone_into(namespaces, cgroup_fd.as_ref().map(AsFd::as_fd)) {
+            Ok(Fork::Child) => match entrance.enter() {
+                Ok(()) => host::run(theirs, &start),
+                Err(_) => process::exit_now(1),
+            },
+            Ok(Fork::Parent(pid)) => pid,
+            Err(e) => {
+                cgroup.remove();
+                return Err(SandboxError::Init(e));
+            }
+        };
+        drop(theirs);
+        let folder = Path::new(crate::container::SHIM_FOLDER).to_owned();
+        let mut guest = Guest::new(ours, init, cgroup, folder);
+        guest.greet()?;
+        // The job is charged for what it does, not for the way up.
+        guest.base = guest.cgroup.usage();
+        Ok(Box::new(guest))
+    }
+
+    fn emulates(&self) -> bool {
+        self.machine.accelerator == Accelerator::Tcg
+    }
+}
+
+/// Gives the container as the guest puts it up: the machine is what it may use,
+/// and the guest's root is nobody's on the host.
+fn inside(spec: &SandboxSpec) -> SandboxSpec {
+    let mut spec = spec.clone();
+    spec.userns = UsernsMode::Host;
+    spec.root.scratch = None;
+    let mut number = 0;
+    for mount in &mut spec.container.mounts {
+        if let MountKind::Bind { source, .. } = &mut mount.kind {
+            let point = share_point(number);
+            *source = match source.is_dir() {
+                true => point,
+                false => point.join(FILE),
+            };
+            number += 1;
+        }
+    }
+    spec.resources = hyperion_model::Resources {
+        pids: spec.resources.pids,
+        ..Default::default()
+    };
+    spec
+}

@@ -12,7 +12,7 @@ pub(super) fn program(facts: &Facts, host: &HostFacts, notes: &mut Notes) -> Res
     let name = &facts.name;
     let inside = match host.level {
         Level::Process => "on this host",
-        Level::Container => "in the image",
+        Level::Container | Level::Vm => "in the image",
     };
     let path = match &facts.lookup {
         Lookup::Found(path) => path,
@@ -79,7 +79,7 @@ pub(super) fn program(facts: &Facts, host: &HostFacts, notes: &mut Notes) -> Res
                 "the interpreter would end with this error in every rank",
                 match host.level {
                     Level::Process => "check the path; it is taken from the working folder",
-                    Level::Container => {
+                    Level::Container | Level::Vm => {
                         "give the folder to the container: -v \"$PWD:/work\" -w /work"
                     }
                 },

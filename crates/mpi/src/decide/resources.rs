@@ -72,7 +72,7 @@ pub(super) fn shared_memory(
         ),
         format!("it has {size}, and the ranks need {}", Bytes(needed)),
         match host.level {
-            Level::Container => format!("add --shm-size {mib}m"),
+            Level::Container | Level::Vm => format!("add --shm-size {mib}m"),
             Level::Process => format!("mount -o remount,size={mib}m /dev/shm, as root"),
         },
     )

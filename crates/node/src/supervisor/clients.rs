@@ -247,6 +247,21 @@ impl Supervisor {
         }
     }
 
+    /// Tells a terminal its size; a process without one has none to tell.
+    fn resize(&mut self, owner: Owner, size: Size) -> Result<(), Problem> {
+        let id = match owner {
+            Owner::Rank(rank) => Some(rank),
+            Owner::Exec(client) => {
+                let mut execs = self.execs.iter();
+                execs.find_map(|(&id, &of)| (of == client).then_some(id))
+            }
+        };
+        if let (Some(id), Some(sandbox)) = (id, &mut self.sandbox) {
+            sandbox.resize(id, size.rows, size.columns)?;
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, id: u64, ask: Ask) -> Result<(), Problem> {
         match ask {
             Ask::Attach { stdin, size } => {
@@ -255,7 +270,7 @@ impl Supervisor {
                     client.feeds = stdin.then_some(Owner::Rank(0));
                 }
                 if let Some(size) = size {
-                    self.streams.resize(Owner::Rank(0), size.rows, size.columns);
+                    self.resize(Owner::Rank(0), size)?;
                 }
                 self.clients.tell(id, &Tell::Started);
             }
@@ -271,7 +286,7 @@ impl Supervisor {
             }
             Ask::Resize(size) => {
                 let owner = self.feeds_of(id).unwrap_or(Owner::Rank(0));
-                self.streams.resize(owner, size.rows, size.columns);
+                self.resize(owner, size)?;
             }
             Ask::Signal(signal) => {
                 // ctrl-C on one of many runs means all of them, whatever the command makes of it.

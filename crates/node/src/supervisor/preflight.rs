@@ -123,7 +123,7 @@ impl Supervisor {
                 .ok()
                 .map(|s| Bytes(s.f_bavail * s.f_frsize)),
             // The kernel gives a tmpfs half of the memory unless told otherwise.
-            Level::Container => plan
+            Level::Container | Level::Vm => plan
                 .job
                 .container
                 .shm_size

@@ -211,7 +211,7 @@ impl Supervisor {
         let plan = &self.launch.plan;
         let mut env: BTreeMap<&str, &str> = BTreeMap::new();
         let hostname;
-        if plan.job.level == Level::Container {
+        if plan.job.level != Level::Process {
             env.insert("PATH", DEFAULT_PATH);
             hostname = plan
                 .job

@@ -96,6 +96,7 @@ impl Supervisor {
         RunReport {
             id: plan.id.clone(),
             level: plan.job.level,
+            emulated: self.launch.isolation.emulates(),
             image: plan.job.image.clone(),
             argv: plan.job.argv.clone(),
             exit: self.failed_exit.unwrap_or(Exit::Code(0)),

@@ -88,14 +88,6 @@ impl Streams {
         self.add_source(owner, Stream::Out, master)
     }
 
-    /// Tells a terminal its size.
-    pub(super) fn resize(&self, owner: Owner, rows: u16, columns: u16) {
-        for sink in self.sinks.iter().filter(|s| s.owner == owner) {
-            // A pipe has no size: that is no error worth telling.
-            let _ = hyperion_sys::pty::resize(sink.fd.as_fd(), rows, columns);
-        }
-    }
-
     fn add_source(&mut self, owner: Owner, stream: Stream, fd: OwnedFd) -> io::Result<()> {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
         let file = match (&self.output_dir, owner) {

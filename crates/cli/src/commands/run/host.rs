@@ -29,6 +29,16 @@ impl HostSize {
         Self { allowed, memory }
     }
 
+    /// Gives all memory of this host.
+    pub(super) fn memory(&self) -> Bytes {
+        self.memory
+    }
+
+    /// Counts the processors that this process may use.
+    pub(super) fn processors(&self) -> u32 {
+        self.allowed.len() as u32
+    }
+
     /// Gives what a supervisor must know of this host. The way processors and
     /// memory lie is read only when ranks are bound: it costs half a millisecond.
     pub(super) fn facts(&self, bind: Binding) -> HostFacts {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hyperion_image::{ImageRecord, Owners, RootPolicy, Store, StoreError};
-use hyperion_model::{Class, RootSource, UsernsMode};
+use hyperion_model::{Class, Level, RootSource, UsernsMode};
 
 use crate::commands::pull;
 use crate::context::Context;
@@ -17,12 +17,20 @@ pub(super) fn find(
     name: &str,
     pull: &str,
     userns: &UsernsMode,
+    level: Level,
 ) -> anyhow::Result<(Option<ImageRecord>, RootSource, Option<OwnedFd>)> {
     if name.starts_with('/') || name.starts_with("./") || name.starts_with("../") {
         let path = Path::new(name)
             .canonicalize()
             .map_err(|e| errors::advised(Class::NotFound, e, "an image that begins with '/' or '.' is a folder or an EROFS file of this host"))
             .with_context(|| format!("there is no image at {name}"))?;
+        if path.is_dir() && level == Level::Vm {
+            return Err(errors::advised(
+                Class::Unsupported,
+                format!("a machine takes its image as a disk, and {name} is a folder"),
+                format!("make an image of it first: hyperion image import {name} NAME"),
+            ));
+        }
         let source = if path.is_dir() {
             RootSource::Layers { layers: vec![path] }
         } else {
@@ -45,8 +53,13 @@ pub(super) fn find(
     } else {
         Owners::Keep
     };
-    let policy = RootPolicy::new(can_mount_files(store.dir()), owners);
-    if matches!(userns, UsernsMode::Subordinate { .. }) && !store.is_prepared(&record, &policy) {
+    // A machine takes its image as a disk, which needs no right to mount.
+    let as_file = level == Level::Vm || can_mount_files(store.dir());
+    let policy = RootPolicy::new(as_file, owners);
+    if level != Level::Vm
+        && matches!(userns, UsernsMode::Subordinate { .. })
+        && !store.is_prepared(&record, &policy)
+    {
         // Files get their owners only from inside a user namespace that has them.
         let prepare = || {
             store

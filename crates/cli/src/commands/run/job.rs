@@ -70,7 +70,7 @@ pub(super) fn spec(
             .map(absolute)
             .transpose()?
             .or(Some(here)),
-        Level::Container => args.workdir.clone().or(from_image),
+        Level::Container | Level::Vm => args.workdir.clone().or(from_image),
     };
     Ok(JobSpec {
         name: args.name.clone(),

@@ -4,6 +4,7 @@ mod host;
 mod ids;
 mod image;
 mod job;
+mod vm;
 mod words;
 
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use anyhow::Context as _;
 use hyperion_isolation::Isolation;
 use hyperion_isolation::container::ContainerIsolation;
 use hyperion_isolation::process::ProcessIsolation;
+use hyperion_isolation::vm::{Machine, VmIsolation};
 use hyperion_model::report::Phase;
 use hyperion_model::{Class, JobId, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
 use hyperion_node::Jobs;
@@ -39,15 +41,19 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut keep = Vec::new();
     let (image, source) = match level {
         Level::Process => (None, RootSource::Host),
-        Level::Container => {
+        Level::Container | Level::Vm => {
             let name = args.words.remove(0);
-            let (record, source, lease) = image::find(ctx, &name, &args.pull, &userns)?;
+            let (record, source, lease) = image::find(ctx, &name, &args.pull, &userns, level)?;
             keep.extend(lease);
             (Some((name, record)), source)
         }
     };
     let job = job::spec(&args, level, image.as_ref())?;
     host.check(&job)?;
+    let machine = match level {
+        Level::Vm => Some(vm::machine(ctx, &args, &job, &host)?),
+        Level::Process | Level::Container => None,
+    };
     let record = image.and_then(|(_, record)| record);
     let plan = NodePlan {
         sandbox: SandboxSpec {
@@ -70,17 +76,21 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         name: "image".into(),
         took: began.elapsed(),
     }];
+    let facts = match &machine {
+        Some(machine) => vm::facts(machine, &host),
+        None => host.facts(args.bind),
+    };
     let folder = jobs.create(&plan)?;
     let terminal = session::terminal_size();
     let launch = Launch {
         plan,
         jobs,
         folder,
-        isolation: isolation(level),
+        isolation: isolation(level, machine),
         program: std::env::current_exe().context("cannot find the file of this program")?,
         began,
         phases,
-        host: host.facts(args.bind),
+        host: facts,
         attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| args.tty))),
         keep,
     };
@@ -104,10 +114,11 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn isolation(level: Level) -> Box<dyn Isolation> {
-    match level {
-        Level::Process => Box::new(ProcessIsolation),
-        Level::Container => Box::new(ContainerIsolation),
+fn isolation(level: Level, machine: Option<Machine>) -> Box<dyn Isolation> {
+    match (level, machine) {
+        (_, Some(machine)) => Box::new(VmIsolation { machine }),
+        (Level::Process, None) => Box::new(ProcessIsolation),
+        (Level::Container | Level::Vm, None) => Box::new(ContainerIsolation),
     }
 }
 

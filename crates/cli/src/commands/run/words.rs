@@ -15,6 +15,8 @@ pub(crate) enum Isolate {
     /// Namespaces, a root of its own, seccomp and fewer capabilities
     #[default]
     Container,
+    /// A kernel of its own, in a virtual machine
+    Vm,
 }
 
 // Words of `hyperion run`.
@@ -214,6 +216,7 @@ impl Args {
         match self.isolation {
             Isolate::Process => Level::Process,
             Isolate::Container => Level::Container,
+            Isolate::Vm => Level::Vm,
         }
     }
 

@@ -1,0 +1,88 @@
+//! The machine of a job: what it is made of on this host.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use hyperion_isolation::vm::kernel::Kernels;
+use hyperion_isolation::vm::{Accelerator, Machine};
+use hyperion_model::{Bytes, Class, CpuSet, JobSpec};
+use hyperion_node::supervisor::HostFacts;
+
+use super::host::HostSize;
+use super::words::Args;
+use crate::context::Context;
+use crate::errors;
+
+/// The memory of a machine that nobody has asked a size for, where the host has twice that.
+const MEMORY: Bytes = Bytes(1 << 30);
+/// QEMU for the only architecture that is served.
+const QEMU: &str = "qemu-system-x86_64";
+
+/// Where distributions put the program that shares folders with a guest.
+const VIRTIOFSD: [&str; 3] = [
+    "/usr/libexec/virtiofsd",
+    "/usr/lib/virtiofsd",
+    "/usr/lib/qemu/virtiofsd",
+];
+
+/// Chooses what the machine is made of.
+pub(super) fn machine(
+    ctx: &Context,
+    _args: &Args,
+    job: &JobSpec,
+    host: &HostSize,
+) -> anyhow::Result<Machine> {
+    let qemu = find_qemu()?;
+    let kernel = Kernels::new(&ctx.root).default_kernel()?;
+    let program = std::env::current_exe().context("cannot find the file of this program")?;
+    let initramfs = kernel.initramfs(&program)?;
+    let memory = job.resources.memory;
+    let all = host.memory();
+    let processors = match (&job.resources.cpuset, job.resources.cpus) {
+        (Some(set), _) => set.len() as u32,
+        (None, Some(cpus)) => cpus.as_f64().ceil() as u32,
+        (None, None) => host.processors(),
+    };
+    let accelerator = match hyperion_sys::kvm::probe(&ctx.root).verdict.works() {
+        true => Accelerator::Kvm,
+        false => {
+            eprintln!(
+                "warning: the machine is emulated, many times slower than a real one: \
+                 KVM does not work here (`hyperion doctor` says why)"
+            );
+            Accelerator::Tcg
+        }
+    };
+    Ok(Machine {
+        qemu,
+        accelerator,
+        kernel: kernel.boot_image().to_owned(),
+        initramfs,
+        virtiofsd: VIRTIOFSD.iter().map(PathBuf::from).find(|f| f.is_file()),
+        memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2))),
+        processors: processors.max(1),
+    })
+}
+
+/// Gives what a supervisor must know of the machine, as it does of a host.
+pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
+    HostFacts {
+        cpus: machine.processors,
+        memory: machine.memory,
+        allowed: CpuSet((0..machine.processors).collect()),
+        nodes: Vec::new(),
+        ..host.facts(hyperion_model::Binding::None)
+    }
+}
+
+fn find_qemu() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = std::env::split_paths(&path).map(|folder| folder.join(QEMU));
+    found.find(|file| file.is_file()).ok_or_else(|| {
+        errors::advised(
+            Class::Unsupported,
+            format!("there is no {QEMU} on this host"),
+            "apt install qemu-system-x86",
+        )
+    })
+}

@@ -1,0 +1,188 @@
+//! Jobs in a virtual machine: the same words, the same answers.
+
+use std::fs;
+use std::path::Path;
+
+use hyperion_testkit::{Done, guest_cache, requires, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::site::{LONG, Running, Site, cgroups, wait_gone};
+
+/// What a job needs: a kernel and an image.
+fn site(programs: &[&str]) -> Site {
+    let site = Site::new();
+    let package = guest_cache().join("kernel.deb").display().to_string();
+    site.run(&["vm", "kernel", "install", "--deb", &package])
+        .ok();
+    let root = site.rootfs(programs);
+    site.run(&["image", "import", &root, "tools"]).ok();
+    site
+}
+
+/// Gives the only child of a process that has one.
+fn child_of(parent: Pid) -> Pid {
+    let path = format!("/proc/{0}/task/{0}/children", parent.as_raw_pid());
+    let children = fs::read_to_string(path).expect("it runs");
+    let only = children.split_ascii_whitespace().next();
+    only.and_then(|pid| Pid::from_raw(pid.parse().ok()?))
+        .expect("it has a child")
+}
+
+#[test]
+fn a_machine_gives_what_a_container_gives() {
+    requires!("guest");
+    let site = site(&["sh", "cat", "hostname", "id", "seq"]);
+    let script = "echo out; echo err >&2; pwd; echo $X $HYPERION_RANK $PATH; hostname; id -u; \
+                  cat; echo kept > /tmp/file; cat /tmp/file; exit 7";
+    let at = |level: &str| -> Done {
+        let words = [
+            "run",
+            "--rm",
+            "-i",
+            "--isolation",
+            level,
+            "-e",
+            "X=1",
+            "-w",
+            "/etc",
+            "--hostname",
+            "inside",
+            "-u",
+            "7",
+            "tools",
+            "sh",
+            "-c",
+            script,
+        ];
+        let mut running = Running::start(&site, &words);
+        running.write("from here\n");
+        running.finish()
+    };
+    let (container, machine) = (at("container"), at("vm"));
+    assert_eq!(container.code, 7, "{container:?}");
+    assert_eq!((machine.code, &machine.out), (7, &container.out));
+    assert!(machine.err.contains("err\n"), "{machine:?}");
+    // More than is under way at a time, and in order.
+    let words = ["run", "--rm", "--isolation", "vm", "tools", "seq", "200000"];
+    let many = site.run(&words).ok();
+    assert!(many.lines().eq((1..=200_000).map(|n: u32| n.to_string())));
+}
+
+#[test]
+fn a_job_in_a_machine_is_served_from_any_terminal() {
+    requires!("guest");
+    let site = site(&["sh", "sleep", "nproc", "cat"]);
+    let script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    let flags = [
+        "run",
+        "-d",
+        "--isolation",
+        "vm",
+        "--memory",
+        "300m",
+        "--cpus",
+        "1",
+    ];
+    let job = site
+        .run(&[&flags[..], &["tools", "sh", "-c", script]].concat())
+        .ok();
+    site.wait_for_log(&job, "up");
+    // The machine is as large as was asked for.
+    assert_eq!(site.run(&["exec", &job, "nproc"]).ok(), "1");
+    let memory = site.run(&["exec", &job, "cat", "/proc/meminfo"]).ok();
+    let total: u64 = memory
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("a number");
+    assert!((200 << 10..300 << 10).contains(&total), "{total} KiB");
+    let done = site.run(&["exec", &job, "sh", "-c", "echo beside; exit 3"]);
+    assert_eq!((done.code, done.out.as_str()), (3, "beside\n"));
+    assert!(site.run(&["stats", &job]).ok().contains(&job));
+    site.run(&["stop", &job]).ok();
+    site.run(&["wait", &job]).expect_code(5);
+    assert_eq!(site.run(&["logs", &job]).ok(), "up\nbye");
+    let report = site.run(&["report", &job]).ok();
+    assert!(
+        report.contains("vm, emulated") || Path::new("/dev/kvm").exists(),
+        "{report}"
+    );
+    assert!(wait_until(LONG, || cgroups(std::slice::from_ref(&job)).is_empty()));
+}
+
+#[test]
+fn whatever_is_killed_ends_the_machine_and_is_told() {
+    requires!("guest");
+    let site = site(&["sh", "sleep"]);
+    let start = || {
+        let words = ["run", "-d", "--isolation", "vm", "tools", "sleep", "300"];
+        let job = site.run(&words).ok();
+        let (supervisor, init) = site.processes(&job);
+        (job, supervisor, init, child_of(init))
+    };
+    let kill = |pid| kill_process(pid, Signal::KILL).expect("it runs");
+
+    let (job, _, init, qemu) = start();
+    kill(qemu);
+    site.run(&["wait", &job]).expect_code(125);
+    let failure = site.inspect(&job)["end"]["failure"]["what"].take();
+    assert_eq!(failure, "the sandbox ended unexpectedly");
+    wait_gone(init);
+
+    let (_, _, init, qemu) = start();
+    kill(init);
+    wait_gone(qemu);
+
+    let (lost, supervisor, init, qemu) = start();
+    kill(supervisor);
+    wait_gone(init);
+    wait_gone(qemu);
+    assert_eq!(site.state(&lost), "lost");
+    site.run(&["ps"]).ok();
+    assert!(wait_until(LONG, || cgroups(std::slice::from_ref(&lost)).is_empty()));
+}
+
+#[test]
+fn folders_and_files_of_the_host_are_seen_and_written_as_asked() {
+    requires!("guest", "root", "path:/usr/lib/qemu/virtiofsd");
+    let site = site(&["sh", "cat"]);
+    let folder = site.path().join("shared");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("in"), "from the host\n").expect("a file");
+    let (all, one) = (folder.display().to_string(), folder.join("in"));
+    let volumes = [
+        format!("{all}:/work"),
+        format!("{all}:/safe:ro"),
+        format!("{}:/etc/one:ro", one.display()),
+    ];
+    let mut words = vec!["run", "--rm", "--isolation", "vm"];
+    words.extend(volumes.iter().flat_map(|v| ["-v", v.as_str()]));
+    let script = "cat /work/in /etc/one; echo from inside > /work/out; \
+                  (echo x > /safe/never) 2>/dev/null || echo refused";
+    words.extend(["tools", "sh", "-c", script]);
+    let out = site.run(&words).ok();
+    assert_eq!(out, "from the host\nfrom the host\nrefused");
+    let written = fs::read_to_string(folder.join("out")).expect("written");
+    assert_eq!(written, "from inside\n");
+    assert!(!folder.join("never").exists());
+}
+
+#[test]
+fn what_cannot_become_a_machine_is_refused_with_the_fix() {
+    requires!("guest");
+    let site = Site::new();
+    let root = site.rootfs(&["true"]);
+    site.run(&["image", "import", &root, "tools"]).ok();
+    let vm = ["run", "--rm", "--isolation", "vm"];
+    site.run(&[&vm[..], &["tools", "true"]].concat())
+        .refused("no kernel", "hyperion vm kernel install");
+    let package = guest_cache().join("kernel.deb").display().to_string();
+    site.run(&["vm", "kernel", "install", "--deb", &package])
+        .ok();
+    site.run(&[&vm[..], &[&root, "true"]].concat())
+        .refused("a folder", "hyperion image import");
+    let mut command = site.command(&[&vm[..], &["tools", "true"]].concat());
+    command.env("PATH", site.path());
+    crate::site::finish(command).refused("qemu-system-x86_64", "apt install qemu-system-x86");
+    assert_eq!(site.records(), [] as [std::path::PathBuf; 0]);
+}

@@ -1,0 +1,237 @@
+//! The guest's side of a job's machine: from the kernel's first process to the
+//! same container, with the same init, that the host would put up.
+//!
+//! ```text
+//! kernel ─▶ /init: file systems, modules ─▶ image mounted ─▶ container ─▶ relay ─▶ off
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use hyperion_model::RootSource;
+use hyperion_sys::mount::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::system::RebootCommand;
+
+use super::Boot;
+use super::qemu::{PORT, share_tag};
+use super::relay::{Course, Relay, Side, Word};
+use crate::container::ContainerIsolation;
+use crate::protocol::Reply;
+use crate::wire::Wire;
+use crate::{SandboxError, Stage};
+
+/// Where the image is mounted.
+const IMAGE: &str = "/image";
+/// Where the sandbox is put together and written to.
+const STAGE: &str = "/stage";
+/// The kernel's modules that a boot needs, by number in their order.
+const MODULES: &str = "/modules";
+/// This program.
+const PROGRAM: &str = "/init";
+
+/// What failed on the way up.
+struct Failure {
+    step: String,
+    error: io::Error,
+}
+
+trait Doing<T> {
+    fn doing(self, step: &str) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, step: &str) -> Result<T, Failure> {
+        self.map_err(|e| Failure {
+            step: step.to_owned(),
+            error: e.into(),
+        })
+    }
+}
+
+/// Is PID 1 of a machine: serves its job and switches the machine off.
+pub(crate) fn run() -> ! {
+    let outcome = prepare().and_then(|port| serve(port).doing("serving the job"));
+    if let Err(Failure { step, error }) = outcome {
+        // The console is what there is when the port is not.
+        let words = format!("hyperion: {step} failed: {error}\n");
+        let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
+    }
+    rustix::fs::sync();
+    let _ = rustix::system::reboot(RebootCommand::PowerOff);
+    loop {
+        let _ = rustix::system::reboot(RebootCommand::Restart);
+    }
+}
+
+/// Brings the kernel's file systems and drivers up, and opens the port to the host.
+fn prepare() -> Result<Wire, Failure> {
+    let quiet = NO_SUID | NO_DEV | NO_EXEC;
+    for (kind, at, attributes) in [
+        ("proc", "/proc", quiet),
+        ("sysfs", "/sys", quiet),
+        ("devtmpfs", "/dev", NO_SUID | NO_EXEC),
+    ] {
+        fs::create_dir_all(at).doing(&format!("making {at}"))?;
+        put(kind, &[], attributes, at).doing(&format!("mounting {at}"))?;
+    }
+    let groups = "/sys/fs/cgroup";
+    let _ = put("cgroup2", &[], quiet, groups);
+    let mut modules: Vec<PathBuf> = fs::read_dir(MODULES)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    modules.sort();
+    for module in modules {
+        load(&module)?;
+    }
+    // MPI libraries talk to themselves by it.
+    hyperion_sys::process::loopback_up().doing("starting the loopback interface")?;
+    let port = open_port().doing("opening the port to the host")?;
+    Ok(Wire::over_stream(port))
+}
+
+/// Loads a module that only some machines need, with those that it needs itself.
+fn load_on_demand(name: &str) -> Result<(), Failure> {
+    let folder = Path::new(MODULES).join("more");
+    let list = fs::read_to_string(folder.join("dep")).unwrap_or_default();
+    // One without a line is part of the kernel.
+    let mut lines = list.lines().filter_map(|line| line.split_once(':'));
+    let files = lines.find_map(|(of, files)| (of == name).then_some(files));
+    for file in files.unwrap_or_default().split_ascii_whitespace() {
+        load(&folder.join(file))?;
+    }
+    Ok(())
+}
+
+fn load(module: &Path) -> Result<(), Failure> {
+    let file = File::open(module).doing(&format!("opening {}", module.display()))?;
+    match rustix::system::finit_module(&file, c"", 0) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(e) => Err(e).doing(&format!("loading {}", module.display())),
+    }
+}
+
+fn put(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: u64,
+    at: impl AsRef<Path>,
+) -> io::Result<()> {
+    let made = mount::new_filesystem(kind, options, attributes)?;
+    mount::attach(made.as_fd(), mount::open_dir(at.as_ref())?.as_fd())
+}
+
+fn open_port() -> io::Result<OwnedFd> {
+    for entry in fs::read_dir("/sys/class/virtio-ports")?.flatten() {
+        let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        if name.trim() == PORT {
+            let device = Path::new("/dev").join(entry.file_name());
+            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            return Ok(rustix::fs::openat(CWD, device, flags, Mode::empty())?);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Puts the container up and carries the talk with its init, until that has ended.
+fn serve(mut port: Wire) -> io::Result<()> {
+    let boot: Boot = port.receive()?;
+    let neighbour = match put_up(boot) {
+        Ok(wire) => wire,
+        Err(failure) => {
+            let errno = failure.error.raw_os_error();
+            let reply = Reply::SetupFailed {
+                step: failure.step,
+                errno: errno.unwrap_or(rustix::io::Errno::IO.raw_os_error()),
+            };
+            port.queue(&Word::answer(&reply)?)?;
+            return flush(&mut port);
+        }
+    };
+    port.queue(&Word::answer(&Reply::Ready)?)?;
+    let mut relay = Relay::new(Side::Guest, neighbour, port);
+    while relay.turn(&[], None)?.0 == Course::On {}
+    relay.other.queue(&Word::Over)?;
+    flush(&mut relay.other)?;
+    // The machine goes on until the host has taken that, and ends it.
+    let mut fds = [PollFd::new(&relay.other, PollFlags::empty())];
+    let _ = poll(&mut fds, None);
+    Ok(())
+}
+
+fn flush(port: &mut Wire) -> io::Result<()> {
+    while port.queued() > 0 {
+        poll(&mut [PollFd::new(&*port, PollFlags::OUT)], None)?;
+        port.flush()?;
+    }
+    Ok(())
+}
+
+/// Puts up the container that the host asked for; gives the way to its init.
+fn put_up(boot: Boot) -> Result<Wire, Failure> {
+    let mut spec = boot.spec;
+    for folder in [IMAGE, STAGE] {
+        fs::create_dir_all(folder).doing(&format!("making {folder}"))?;
+    }
+    let options = [("source", "/dev/vda"), ("ro", "")];
+    put("erofs", &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
+    // What the job writes is in the guest's memory, and goes with it.
+    put("tmpfs", &[("mode", "0711")], NO_DEV, STAGE).doing("mounting the writable layer")?;
+    spec.root.source = RootSource::Layers {
+        layers: vec![IMAGE.into()],
+    };
+    let scratch = Path::new(STAGE).join("scratch");
+    if !spec.container.read_only {
+        fs::create_dir(&scratch).doing("making the writable layer")?;
+        spec.root.scratch = Some(scratch);
+    }
+    if boot.shares > 0 {
+        load_on_demand("virtiofs")?;
+    }
+    for number in 0..boot.shares {
+        let point = super::share_point(number);
+        let tag = share_tag(number);
+        let step = format!("mounting {tag}");
+        fs::create_dir_all(&point).doing(&step)?;
+        put("virtiofs", &[("source", &tag)], NO_DEV | NO_SUID, &point).doing(&step)?;
+    }
+    let folder = Path::new(STAGE).join("job");
+    fs::create_dir(&folder).doing("making the stage")?;
+    let stage = Stage {
+        folder,
+        program: PROGRAM.into(),
+    };
+    let guest = ContainerIsolation::put_up(&spec, &stage).map_err(of_sandbox)?;
+    let wire = rustix::io::dup(crate::Sandbox::fd(&guest)).doing("taking the way to the init")?;
+    // The machine ends with its job: there is nothing to take down.
+    std::mem::forget(guest);
+    Ok(Wire::new(wire))
+}
+
+fn of_sandbox(error: SandboxError) -> Failure {
+    match error {
+        SandboxError::Setup { step, source } => Failure {
+            step,
+            error: source,
+        },
+        other => {
+            let mut step = format!("putting the job's sandbox up ({other}");
+            let mut next = std::error::Error::source(&other);
+            while let Some(cause) = next {
+                step += &format!(": {cause}");
+                next = cause.source();
+            }
+            Failure {
+                step: step + ")",
+                error: rustix::io::Errno::IO.into(),
+            }
+        }
+    }
+}
