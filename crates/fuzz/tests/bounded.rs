@@ -65,6 +65,7 @@ targets! {
     no_settings_harm_the_parser_of_registries: "registries",
     no_rank_harms_the_pmi_server: "pmi",
     no_frame_harms_the_supervisor: "wire",
+    no_monitor_harms_its_client: "qmp",
     no_passwd_file_harms_the_init: "passwd",
     no_binary_harms_the_preflight: "elf",
     no_command_harms_the_preflight: "command",

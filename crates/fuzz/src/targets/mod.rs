@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     words::REGISTRIES,
     programs::PMI,
     programs::WIRE,
+    programs::QMP,
     programs::PASSWD,
     programs::ELF,
     programs::COMMAND,

@@ -1,10 +1,13 @@
 //! What programs and their files say: PMI, frames, passwd, ELF, scripts.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use hyperion_isolation::fuzz;
 use hyperion_isolation::protocol::{Reply, Request};
+use hyperion_isolation::vm::qmp::{Lines, Qmp};
 use hyperion_isolation::wire::{Frame, Wire};
 use hyperion_model::job::Parallel;
 use hyperion_model::{Level, Rank};
@@ -134,6 +137,76 @@ pub(super) const WIRE: Target = Target {
         "configure",
         "null",
         "4294967296",
+    ],
+};
+
+pub(super) const QMP: Target = Target {
+    name: "qmp",
+    about: "what QEMU's monitor says, parted into lines as it comes, and to a client that asks",
+    run: |bytes| {
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        let (mut whole, mut parted) = (Lines::default(), Lines::default());
+        whole.feed(bytes);
+        parted.feed(first);
+        let mut before = Vec::new();
+        while let Ok(Some((message, _))) = parted.next() {
+            before.push(message);
+        }
+        for message in before {
+            let again = whole.next().ok().flatten();
+            assert_eq!(again.map(|(message, _)| message), Some(message));
+        }
+        parted.feed(second);
+        while let Ok(Some(_)) = parted.next() {}
+
+        let (mut from, to) = UnixStream::pair().expect("a socket pair");
+        // More does not fit into the socket at once.
+        from.write_all(&bytes[..bytes.len().min(32 << 10)])
+            .expect("written");
+        // It goes on listening, so the client gets to ask.
+        from.shutdown(Shutdown::Write).expect("shut");
+        let limit = Duration::from_secs(60);
+        if let Ok(mut qmp) = Qmp::connect(to, limit) {
+            drop((qmp.status(), qmp.block_stats(), qmp.cpus()));
+            drop(qmp.monitor("info"));
+            while let Ok(Some(event)) = qmp.next_event(limit) {
+                drop(event);
+            }
+        }
+    },
+    seeds: || {
+        let greeting = r#"{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}"#;
+        let event = r#"{"timestamp": {"seconds": 1795259685, "microseconds": 577751}, "event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}}"#;
+        let answers = [
+            r#"{"return": {}, "id": 1}"#,
+            r#"{"return": {"status": "running", "singlestep": false, "running": true}, "id": 2}"#,
+            r#"{"return": [{"device": "", "node-name": "disk", "stats": {"rd_bytes": 1, "wr_bytes": 2, "rd_operations": 3, "wr_operations": 4, "flush_operations": 5}}], "id": 3}"#,
+            r#"{"return": [{"thread-id": 5676, "cpu-index": 0, "target": "x86_64"}], "id": 4}"#,
+            r#"{"id": 5, "error": {"class": "CommandNotFound", "desc": "no"}}"#,
+        ];
+        vec![
+            [&[greeting, event], &answers[..], &[event]]
+                .concat()
+                .join("\r\n")
+                .into_bytes(),
+            format!("{greeting}\n{event}\n{event}\n").into_bytes(),
+            b"\r\n\n{\"error\": {\"class\": \"GenericError\", \"desc\": \"x\"}}\n".to_vec(),
+        ]
+    },
+    words: &[
+        "\"QMP\":",
+        "\"return\":",
+        "\"error\":",
+        "\"event\":",
+        "\"id\":",
+        "\"timestamp\":",
+        "\"seconds\":",
+        "\"data\":",
+        "\"stats\":",
+        "null",
+        "18446744073709551615",
+        "\r\n",
+        "[[[[",
     ],
 };
 

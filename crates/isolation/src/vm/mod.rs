@@ -14,6 +14,7 @@ mod guest;
 mod host;
 pub mod kernel;
 pub mod qemu;
+pub mod qmp;
 mod relay;
 
 use std::os::fd::AsFd;

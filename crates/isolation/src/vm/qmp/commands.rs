@@ -1,0 +1,329 @@
+//! The commands that are used, with types. Everything else goes by
+//! [`Qmp::execute`].
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Qmp, QmpError, Version};
+
+/// How a machine stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunState {
+    /// It runs.
+    Running,
+    /// It was stopped by a command.
+    Paused,
+    /// It was started stopped (`-S`).
+    Prelaunch,
+    /// It has shut down, and QEMU was told to stay.
+    Shutdown,
+    /// It sleeps (ACPI S3).
+    Suspended,
+    /// A disk failed or is full; `cont` tries again.
+    IoError,
+    /// KVM or a device failed.
+    InternalError,
+    /// The guest's kernel panicked.
+    GuestPanicked,
+    /// The guest's watchdog bit.
+    Watchdog,
+    /// A debugger holds it.
+    Debug,
+    /// It waits for another machine's state.
+    Inmigrate,
+    /// Its state went to another machine.
+    Postmigrate,
+    /// Its state is about to be sent.
+    FinishMigrate,
+    /// A state is being loaded.
+    RestoreVm,
+    /// Its state is being saved.
+    SaveVm,
+    /// Another word, of a later QEMU.
+    #[serde(other)]
+    Other,
+}
+
+/// What `query-status` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// Whether processors run.
+    pub running: bool,
+    /// Why, or why not.
+    #[serde(rename = "status")]
+    pub state: RunState,
+}
+
+/// What a disk of the guest did since its start.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct BlockStats {
+    /// Name of the drive, where it has one (`-drive id=`).
+    #[serde(default)]
+    pub device: String,
+    /// Name of the node of the block graph (`-blockdev node-name=`).
+    #[serde(rename = "node-name", default)]
+    pub node: String,
+    /// Path or name of the guest's device.
+    #[serde(rename = "qdev", default)]
+    pub guest_device: String,
+    /// The numbers.
+    #[serde(rename = "stats")]
+    pub counts: BlockCounts,
+}
+
+/// Numbers of [`BlockStats`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct BlockCounts {
+    /// Bytes read.
+    #[serde(rename = "rd_bytes")]
+    pub read_bytes: u64,
+    /// Bytes written.
+    #[serde(rename = "wr_bytes")]
+    pub written_bytes: u64,
+    /// Reads.
+    #[serde(rename = "rd_operations")]
+    pub reads: u64,
+    /// Writes.
+    #[serde(rename = "wr_operations")]
+    pub writes: u64,
+    /// Flushes.
+    #[serde(rename = "flush_operations")]
+    pub flushes: u64,
+}
+
+/// A virtual processor and the thread of the host that runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct CpuThread {
+    /// Number of the virtual processor, from 0.
+    #[serde(rename = "cpu-index")]
+    pub index: u32,
+    /// Number of the thread in QEMU's process.
+    #[serde(rename = "thread-id")]
+    pub thread: u32,
+}
+
+/// Formats of a picture of the screen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Picture {
+    /// Portable network graphics; QEMU 7.1 and later.
+    Png,
+    /// Portable pixmap.
+    Ppm,
+}
+
+/// An internal snapshot: all of a machine, inside its qcow2 disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    /// Its name.
+    pub tag: String,
+    /// Node that takes memory and devices.
+    pub vmstate: String,
+    /// Nodes of all disks.
+    pub devices: Vec<String>,
+}
+
+const PNG: Version = Version {
+    major: 7,
+    minor: 1,
+    micro: 0,
+};
+/// How often a job is asked whether it is done.
+const GLANCE: Duration = Duration::from_millis(20);
+
+impl Qmp {
+    /// Asks how the machine stands.
+    ///
+    /// # Errors
+    /// [`QmpError`], as all below.
+    pub fn status(&mut self) -> Result<Status, QmpError> {
+        self.execute("query-status", ())
+    }
+
+    /// Stops all processors of the machine.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn stop(&mut self) -> Result<(), QmpError> {
+        self.order("stop", ())
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn cont(&mut self) -> Result<(), QmpError> {
+        self.order("cont", ())
+    }
+
+    /// Presses the power button; what the guest does then is its own affair.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn power_down(&mut self) -> Result<(), QmpError> {
+        self.order("system_powerdown", ())
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn reset(&mut self) -> Result<(), QmpError> {
+        self.order("system_reset", ())
+    }
+
+    /// Ends QEMU. It may be gone before it answers; that is no error.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn quit(&mut self) -> Result<(), QmpError> {
+        match self.order("quit", ()) {
+            Err(QmpError::Closed) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes a picture of the screen to a file that QEMU opens.
+    ///
+    /// # Errors
+    /// [`QmpError`]; [`QmpError::TooOld`] for PNG before QEMU 7.1.
+    pub fn screenshot(&mut self, file: &Path, format: Picture) -> Result<(), QmpError> {
+        match format {
+            // Older ones do not know the argument.
+            Picture::Ppm if self.version() < PNG => {
+                self.order("screendump", json!({"filename": file}))
+            }
+            Picture::Png if self.version() < PNG => Err(QmpError::TooOld {
+                what: "take a screenshot as PNG",
+                version: self.version(),
+                needed: PNG,
+            }),
+            _ => self.order("screendump", json!({"filename": file, "format": format})),
+        }
+    }
+
+    /// Asks what the disks did.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn block_stats(&mut self) -> Result<Vec<BlockStats>, QmpError> {
+        self.execute("query-blockstats", ())
+    }
+
+    /// Asks which threads run the virtual processors.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn cpus(&mut self) -> Result<Vec<CpuThread>, QmpError> {
+        self.execute("query-cpus-fast", ())
+    }
+
+    /// Gives a disk another size in bytes; the guest sees it at once.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn resize_disk(&mut self, node: &str, size: u64) -> Result<(), QmpError> {
+        self.order("block_resize", json!({"node-name": node, "size": size}))
+    }
+
+    /// Makes an external snapshot: from now on the disk is written to a new
+    /// qcow2 file whose backing file is the one of before.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn snapshot_disk(&mut self, node: &str, file: &Path, new: &str) -> Result<(), QmpError> {
+        let arguments = json!({
+            "node-name": node,
+            "snapshot-file": file,
+            "snapshot-node-name": new,
+            "format": "qcow2",
+        });
+        self.order("blockdev-snapshot-sync", arguments)
+    }
+
+    /// Saves all of a machine into its disks; it stands still meanwhile.
+    ///
+    /// # Errors
+    /// [`QmpError`]; [`QmpError::Job`] when it began and failed.
+    pub fn save(&mut self, snapshot: &Snapshot, limit: Duration) -> Result<(), QmpError> {
+        self.job("snapshot-save", json!(snapshot), limit)
+    }
+
+    /// Goes back to a saved state. QEMU leaves the machine stopped if it was.
+    ///
+    /// # Errors
+    /// As [`Qmp::save`].
+    pub fn load(&mut self, snapshot: &Snapshot, limit: Duration) -> Result<(), QmpError> {
+        self.job("snapshot-load", json!(snapshot), limit)
+    }
+
+    /// Throws a saved state away.
+    ///
+    /// # Errors
+    /// As [`Qmp::save`].
+    pub fn forget(&mut self, snapshot: &Snapshot, limit: Duration) -> Result<(), QmpError> {
+        let Snapshot { tag, devices, .. } = snapshot;
+        let arguments = json!({"tag": tag, "devices": devices});
+        self.job("snapshot-delete", arguments, limit)
+    }
+
+    /// Starts a job that bears the name of its command, so that QEMU refuses a
+    /// second one beside it, and waits for its end.
+    fn job(
+        &mut self,
+        command: &str,
+        mut arguments: Value,
+        limit: Duration,
+    ) -> Result<(), QmpError> {
+        arguments["job-id"] = command.into();
+        self.order(command, arguments)?;
+        self.finish(command, limit)
+    }
+
+    /// Waits until a job has ended, and takes it off QEMU's list. One that is
+    /// late goes on.
+    ///
+    /// # Errors
+    /// [`QmpError`]; [`QmpError::Job`] when it failed.
+    pub fn finish(&mut self, job: &str, limit: Duration) -> Result<(), QmpError> {
+        #[derive(Deserialize)]
+        struct Job {
+            id: String,
+            status: String,
+            error: Option<String>,
+        }
+        let until = Instant::now() + limit;
+        loop {
+            let jobs: Vec<Job> = self.execute("query-jobs", ())?;
+            let Some(found) = jobs.into_iter().find(|found| found.id == job) else {
+                return Err(QmpError::Job {
+                    job: job.to_owned(),
+                    why: "it is not there".to_owned(),
+                });
+            };
+            if found.status == "concluded" {
+                self.order("job-dismiss", json!({"id": job}))?;
+                return match found.error {
+                    None => Ok(()),
+                    Some(why) => Err(QmpError::Job { job: found.id, why }),
+                };
+            }
+            if Instant::now() >= until {
+                return Err(super::late(job, limit));
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// Runs a line of QEMU's monitor for people, for what QMP has no command.
+    ///
+    /// # Errors
+    /// [`QmpError`]. What the monitor complains about is in its text.
+    pub fn monitor(&mut self, line: &str) -> Result<String, QmpError> {
+        self.execute("human-monitor-command", json!({"command-line": line}))
+    }
+}
