@@ -26,6 +26,7 @@ packages() {
     crun:oracle_and_peer runc:oracle_and_peer umoci:oracle_and_peer
     charliecloud:peer bubblewrap:peer hyperfine:timing
     e2fsprogs:the_disk_of_another_host kmod:its_modules
+    libvirt-clients:the_schema_of_domain_XML libxml2-utils:checks_by_it
     attr:extended_attributes_of_layers tmux:a_terminal_to_detach_from strace:counts_system_calls'
   case $level in
     build) echo "$build" ;;

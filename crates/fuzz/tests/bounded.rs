@@ -73,4 +73,5 @@ targets! {
     no_module_harms_its_reader: "module",
     no_package_harms_its_reader: "package",
     no_word_harms_the_command_line: "words",
+    no_domain_harms_the_reader_of_machines: "domain_xml",
 }

@@ -72,7 +72,15 @@ const HOUSE: &[(&str, Ring, &[&str])] = &[
     (
         "fuzz",
         Ring::Dev,
-        &["model", "mpi", "sys", "image", "isolation", "node"],
+        &[
+            "model",
+            "mpi",
+            "formats",
+            "sys",
+            "image",
+            "isolation",
+            "node",
+        ],
     ),
     ("xtask", Ring::Dev, &["model", "testkit"]),
 ];

@@ -3,6 +3,7 @@
 mod images;
 mod kernels;
 mod layers;
+mod machines;
 mod programs;
 mod words;
 
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     kernels::MODULE,
     kernels::PACKAGE,
     words::WORDS,
+    machines::DOMAIN_XML,
 ];
 
 /// Texts as seeds.

@@ -342,11 +342,7 @@ impl FromStr for WebAddress {
             secure,
             host,
             port: port.filter(|port| *port != default),
-            path: if path.is_empty() {
-                "/".to_owned()
-            } else {
-                path.to_owned()
-            },
+            path: format!("/{}", path.trim_start_matches('/')),
         })
     }
 }

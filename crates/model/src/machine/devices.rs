@@ -125,17 +125,18 @@ impl Bus {
             matches!(rest.len(), 1..=3) && rest.bytes().all(|b| b.is_ascii_lowercase())
         })
     }
-}
 
-/// The first free name of a bus: `vda` to `vdz`, then `vdaa` to `vdzz`.
-pub(super) fn free_target(bus: Bus, taken: impl Fn(&str) -> bool) -> String {
-    let letters = || (b'a'..=b'z').map(char::from);
-    let prefix = bus.prefix();
-    let one = letters().map(|a| format!("{prefix}{a}"));
-    let two = letters().flat_map(|a| letters().map(move |b| format!("{prefix}{a}{b}")));
-    one.chain(two)
-        .find(|name| !taken(name))
-        .unwrap_or_else(|| format!("{prefix}aaa"))
+    /// Gives the first name on this bus that is not taken: `vda` to `vdz`, then
+    /// `vdaa` to `vdzz`.
+    pub fn free_target(self, taken: impl Fn(&str) -> bool) -> String {
+        let letters = || (b'a'..=b'z').map(char::from);
+        let prefix = self.prefix();
+        let one = letters().map(|a| format!("{prefix}{a}"));
+        let two = letters().flat_map(|a| letters().map(move |b| format!("{prefix}{a}{b}")));
+        one.chain(two)
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| format!("{prefix}aaa"))
+    }
 }
 
 words! {
@@ -163,8 +164,6 @@ words! {
         Vmdk = "vmdk",
         /// VirtualBox's.
         Vdi = "vdi",
-        /// Hyper-V's.
-        Vhdx = "vhdx",
         /// Virtual PC's, also called VHD.
         Vpc = "vpc",
     }
@@ -366,8 +365,6 @@ words! {
         I6300esb = "i6300esb",
         /// IBM's, on ISA.
         Ib700 = "ib700",
-        /// The Q35 board's own.
-        Itco = "itco",
     }
 }
 
@@ -409,8 +406,8 @@ mod tests {
 
     #[test]
     fn a_free_target_is_the_first_that_nobody_has() {
-        assert_eq!(free_target(Bus::Virtio, |_| false), "vda");
-        assert_eq!(free_target(Bus::Sata, |name| name == "sda"), "sdb");
-        assert_eq!(free_target(Bus::Ide, |name| name.len() == 3), "hdaa");
+        assert_eq!(Bus::Virtio.free_target(|_| false), "vda");
+        assert_eq!(Bus::Sata.free_target(|name| name == "sda"), "sdb");
+        assert_eq!(Bus::Ide.free_target(|name| name.len() == 3), "hdaa");
     }
 }

@@ -428,6 +428,6 @@ impl MachineSpec {
 
     /// Gives a target name of this bus that no disk has yet: `vda`, `sdb`, `hdc`.
     pub fn free_target(&self, bus: Bus) -> String {
-        devices::free_target(bus, |name| self.disk(name).is_some())
+        bus.free_target(|name| self.disk(name).is_some())
     }
 }

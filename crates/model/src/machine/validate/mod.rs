@@ -243,6 +243,12 @@ impl Look {
                 "write a name such as avx2",
             );
         }
+        self.must(
+            spec.cpu.model != CpuModel::Default || spec.cpu.features.is_empty(),
+            "cpu.features",
+            "there is no model to add them to",
+            "name a model, or host",
+        );
         let x86 = matches!(spec.architecture, Architecture::X86_64 | Architecture::I686);
         if let Some(board) = spec.board {
             self.must(
