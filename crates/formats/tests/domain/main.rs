@@ -397,8 +397,8 @@ fn mistakes_are_told_one_by_one_with_what_helps() {
         ),
         (
             "<console type='pty'>",
-            "<consol/><console type='pty'>",
-            "has no element <consol>",
+            "<consoles/><console type='pty'>",
+            "has no element <consoles>",
         ),
         ("<features>", "text<features>", "there is text in <domain>"),
     ] {
