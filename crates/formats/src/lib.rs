@@ -1,9 +1,11 @@
 //! Foreign words in and out: definitions of machines that were written for
-//! other programs.
+//! other programs, and what a guest reads when it first boots.
 //!
 //! **Architecture invariant:** this crate is pure. Text comes in and goes out;
 //! it opens no file and asks nobody, least of all because a document says so.
 
 pub mod diff;
 pub mod domain;
+pub mod iso;
+pub mod seed;
 pub mod xml;
