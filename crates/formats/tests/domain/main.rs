@@ -349,9 +349,13 @@ fn mistakes_are_told_one_by_one_with_what_helps() {
         (
             vcpu,
             "<vcpu>1</vcpu><vcpu>2</vcpu>",
-            "has no element <vcpu> here",
+            "<vcpu> stands in <domain> where none belongs, or once too often",
         ),
-        (vcpu, "<vpcu>1</vpcu>", "has no element <vpcu> here"),
+        (
+            vcpu,
+            "<vpcu>1</vpcu>",
+            "<domain> has no element <vpcu> (did you mean vcpu?)",
+        ),
         (
             vcpu,
             "<vcpu cpuset='3-1'>1</vcpu>",
@@ -371,7 +375,7 @@ fn mistakes_are_told_one_by_one_with_what_helps() {
         (
             "<readonly/>",
             "<readonly/><readonlyy/>",
-            "has no element <readonlyy>",
+            "<disk> has no element <readonlyy> (did you mean readonly?)",
         ),
         ("port='8000'", "port='80x'", "is not an address"),
         ("type='raw'", "type='rar'", "is not a disk format"),
@@ -428,6 +432,17 @@ fn names_that_disks_share_are_made_apart() {
 }
 
 #[test]
+fn a_bus_that_machines_lack_is_told_and_is_no_mistake() {
+    let text = with(
+        "<target dev='sda' bus='sata'/>",
+        "<target dev='xvdb' bus='xen'/>",
+    );
+    let parsed = strict(&text);
+    assert_eq!(parsed.spec.disks[0].target, "sda");
+    insta::assert_snapshot!(notes(&parsed), @"line 21: bus='xen' of <target> is carried over as sata, sda");
+}
+
+#[test]
 fn what_only_the_writer_can_know_is_asked_in_both_modes() {
     let text = with(
         "<target dev='sda' bus='sata'/>",
@@ -441,7 +456,7 @@ fn what_only_the_writer_can_know_is_asked_in_both_modes() {
     );
     insta::assert_snapshot!(told(&error), @r"
     1. line 2: the machine has no name: cannot be repaired: add <name>, of letters, digits, '_', '.' and '-'
-    2. line 21: <disk> has no element <foo> here: left out
+    2. line 21: <disk> has no element <foo>: left out
     ");
     let error = parse(&text, Mode::Strict).expect_err("a machine has a name");
     assert_eq!(error.to_string(), "2 mistakes of the definition");
@@ -469,6 +484,17 @@ fn bombs_and_files_of_others_are_refused_before_anything_is_read() {
     let pins = "<vcpupin vcpu='0' cpuset='0-16383'/>".repeat(15_000);
     let text = with("<os>", &format!("<cputune>{pins}</cputune><os>"));
     assert!(mistakes(&text).contains("not a list of processors"));
+}
+
+#[test]
+fn a_document_of_nothing_but_mistakes_is_soon_told() {
+    let start = std::time::Instant::now();
+    let many: String = (0..19_000)
+        .map(|n| format!("<abcdefghijklmnopqrst{n}/>"))
+        .collect();
+    let list = mistakes(&with("<os>", &format!("{many}<os>")));
+    assert_eq!(list.lines().count(), 19_000);
+    assert!(start.elapsed() < std::time::Duration::from_secs(20));
 }
 
 #[test]

@@ -55,6 +55,9 @@ const FOREIGN_SOURCE: &[&str] = &[
     "identity",
 ];
 
+/// Buses that libvirt knows beside ours.
+const FOREIGN_BUSES: &[&str] = &["usb", "fdc", "xen", "uml", "sd", "nvme"];
+
 /// Formats that libvirt knows beside ours.
 const FOREIGN_FORMATS: &[&str] = &[
     "dmg", "cloop", "bochs", "qcow", "qed", "luks", "ploop", "dir", "iso", "fat",
@@ -350,79 +353,71 @@ impl Reading {
 
     /// Reads the name and the bus, and makes them fit each other.
     fn target(&mut self, element: &mut Element, disk: &mut Disk) {
-        let (mut name, mut bus, mut place) = (None, None, element.place);
-        let mut usb = false;
+        let (mut name, mut asked, mut place) = (None, None, element.place);
+        let mut elsewhere = None;
         if let Some(mut target) = element.take("target") {
             place = target.place;
             name = target.take_attribute("dev").map(|dev| dev.value);
-            usb = target.attribute("bus") == Some("usb");
-            if usb {
-                target.take_attribute("bus");
-                self.note(place, "bus='usb' of <target> is carried over as sata");
-            } else {
-                bus = self.word(&mut target, "bus", &["fdc", "xen", "uml", "sd", "nvme"]);
+            let foreign = target
+                .attribute("bus")
+                .filter(|bus| FOREIGN_BUSES.contains(bus));
+            elsewhere = foreign.map(str::to_owned);
+            match elsewhere {
+                Some(_) => drop(target.take_attribute("bus")),
+                None => asked = self.word(&mut target, "bus", &[]),
             }
             self.leftovers(target, &["@tray", "@removable", "@rotation_rate", "@dma"]);
         }
-        let cdrom = disk.device == DiskDevice::Cdrom;
-        let default = if cdrom { Bus::Sata } else { Bus::Virtio };
-        let implied = match name.as_deref().and_then(|name| name.get(..2)) {
-            Some("vd") => Bus::Virtio,
-            // As libvirt takes it.
-            Some("sd") if !usb => Bus::Scsi,
-            Some("hd") => Bus::Ide,
-            _ => default,
-        };
-        let asked = bus;
-        let mut bus = if usb {
+        let name = name.unwrap_or_default();
+        let drive = if disk.device == DiskDevice::Cdrom {
             Bus::Sata
         } else {
-            asked.unwrap_or(implied)
+            Bus::Virtio
         };
-        let written = name.clone().unwrap_or_default();
-        let mut fixes = Vec::new();
-        let mut what = Vec::new();
-        if cdrom && bus == Bus::Virtio {
+        let implied = match name.get(..2) {
+            _ if elsewhere.is_some() => Bus::Sata,
+            Some("vd") => Bus::Virtio,
+            // As libvirt takes it.
+            Some("sd") => Bus::Scsi,
+            Some("hd") => Bus::Ide,
+            _ => drive,
+        };
+        let stands = asked.unwrap_or(implied);
+        let (mut what, mut fixes) = (Vec::new(), Vec::new());
+        disk.bus = stands;
+        if disk.device == DiskDevice::Cdrom && stands == Bus::Virtio {
             what.push("there is no optical drive on virtio".to_owned());
-            bus = default;
-            fixes.push(format!("bus='{bus}'"));
+            disk.bus = drive;
+            fixes.push(format!("bus='{drive}'"));
         }
-        // Complain of the name beside the bus that stands there, keep it if it fits the new one.
-        let stands = asked.unwrap_or(bus);
-        if name.is_some() && !stands.fits(&written) && !usb {
+        if name.is_empty() {
+            what.push("the disk has no name".to_owned());
+        } else if !stands.fits(&name) {
             what.push(format!("names on {stands} begin with {}", stands.prefix()));
+        } else if self.taken.contains(&name) {
+            what.push("another disk has this name".to_owned());
         }
-        let double = self.taken.contains(&written);
-        if !bus.fits(&written) || double {
-            // Nor one that a disk further down gives itself.
-            let new =
-                bus.free_target(|name| self.taken.contains(name) || self.targets.contains(name));
-            if double {
-                what.push("another disk has this name".to_owned());
-            }
-            if name.is_none() {
-                what.push("the disk has no name".to_owned());
-            }
-            fixes.push(format!("dev='{new}'"));
-            disk.target = new;
-        } else {
-            disk.target = written.clone();
+        disk.target = name.clone();
+        // The name stays where it fits the bus that it came to.
+        if !disk.bus.fits(&name) || self.taken.contains(&name) {
+            // Nor is it one that a disk further down gives itself.
+            let used = |name: &str| self.taken.contains(name) || self.targets.contains(name);
+            disk.target = disk.bus.free_target(used);
+            fixes.push(format!("dev='{}'", disk.target));
         }
-        disk.bus = bus;
         self.taken.insert(disk.target.clone());
-        if !what.is_empty() {
+        if let Some(bus) = elsewhere {
+            let (target, to) = (&disk.target, disk.bus);
+            let what = format!("bus='{bus}' of <target> is carried over as {to}, {target}");
+            self.note(place, what);
+        } else if !what.is_empty() {
             let bus = asked.map(|bus| format!(" bus='{bus}'")).unwrap_or_default();
             let what = format!(
                 "<target dev='{}'{bus}>: {}",
-                shown(&written),
+                shown(&name),
                 what.join(", and ")
             );
             self.wrong(place, what, Remedy::Write(fixes.join(" ")));
-        } else if usb && !fixes.is_empty() {
-            self.note(
-                place,
-                format!("<target> is carried over with {}", fixes.join(" ")),
-            );
         }
     }
 }

@@ -6,6 +6,7 @@ mod cpu;
 mod devices;
 mod disk;
 mod interface;
+mod leftovers;
 mod os;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -422,51 +423,6 @@ impl Reading {
         self.wrong(place, what, Remedy::LeaveOut);
     }
 
-    /// Tells of what is left of an element. `foreign` are the names that are
-    /// right and not carried over, attributes with an `@` before them.
-    pub(super) fn leftovers(&mut self, element: Element, foreign: &[&str]) {
-        let name = shown(&element.name);
-        for attribute in element.attributes {
-            let key = attribute.name.as_str();
-            // Whatever is of another namespace is somebody else's.
-            if key == "xmlns" || key.starts_with("xmlns:") {
-                continue;
-            }
-            let known = |word: &&str| word.strip_prefix('@') == Some(key);
-            if key.contains(':') || foreign.iter().any(known) {
-                let what = format!(
-                    "the attribute {} of <{name}> is not carried over",
-                    shown(key)
-                );
-                self.note(attribute.place, what);
-            } else {
-                let hint = guess(
-                    key,
-                    foreign.iter().filter_map(|word| word.strip_prefix('@')),
-                );
-                let what = format!("<{name}> has no attribute {}{hint}", shown(key));
-                self.left_out(attribute.place, what);
-            }
-        }
-        for child in element.children {
-            let key = child.name.as_str();
-            let usual = ["address", "alias", "acpi"].contains(&key);
-            if usual || key.contains(':') || foreign.contains(&key) {
-                self.note(
-                    child.place,
-                    format!("<{}> of <{name}> is not carried over", shown(key)),
-                );
-            } else {
-                let hint = guess(key, foreign.iter().copied());
-                let what = format!("<{name}> has no element <{}> here{hint}", shown(key));
-                self.left_out(child.place, what);
-            }
-        }
-        if !element.text.trim().is_empty() {
-            self.left_out(element.place, format!("there is text in <{name}>"));
-        }
-    }
-
     /// Takes an element that holds text and nothing else.
     pub(super) fn text(
         &mut self,
@@ -558,16 +514,4 @@ pub(super) fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
-}
-
-/// The nearest of the names that are known, as a question.
-fn guess<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let near = known
-        .filter(|known| !known.starts_with('@'))
-        .map(|known| (strsim::damerau_levenshtein(word, known), known))
-        .filter(|(distance, known)| *distance <= known.len() / 3)
-        .min();
-    near.map_or(String::new(), |(_, known)| {
-        format!(" (did you mean {known}?)")
-    })
 }

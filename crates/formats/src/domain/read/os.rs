@@ -273,7 +273,10 @@ impl Reading {
                     }
                 }
                 // It stands under <clock>.
-                "clock" => self.left_out(child.place, "<hyperv> has no element <clock> here"),
+                "clock" => self.left_out(
+                    child.place,
+                    "<clock> of <hyperv> is written <timer name='hypervclock'/> of <clock>",
+                ),
                 name => match name.parse::<Enlightenment>() {
                     Ok(feature) if on => {
                         spec.hyperv.features.insert(feature);
