@@ -126,6 +126,7 @@ fn a_host_whose_kvm_boots_guests_is_found_and_remembered() {
         "ada in the group may",
         "without the module there is no kvm",
     ];
-    let guest = Guest::new().without_disk();
+    // With two, QEMU 7.2 loses interrupts once in a hundred guests of its guest.
+    let guest = Guest::new().without_disk().with_one_processor();
     all_pass(guest, include_str!("kvm.sh"), &checks);
 }

@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::KvmVerdict;
-use super::verdict::Step;
+use super::verdict::{GLANCE, LIMIT, PATIENCE, Step};
 
 /// What a verdict holds for. A boot stands for a kernel with its parameters,
 /// the firmware's settings and what a hypervisor above allows; loading the
@@ -29,6 +30,16 @@ struct Record {
     key: Key,
     /// None while a guest runs.
     found: Option<KvmVerdict>,
+}
+
+/// The right to try a guest.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that cannot be killed has the descriptor too and would keep the lock.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// The file, and what its content must fit.
@@ -73,9 +84,10 @@ impl Cache {
         }
     }
 
-    /// Lets others wait until the returned file is dropped; none where there
-    /// is no folder for it.
-    pub(super) fn lock(&self) -> Option<File> {
+    /// Lets others wait until what is returned is dropped, for as long as a
+    /// guest may take; none where there is no folder for it, or another's
+    /// guest takes longer.
+    pub(super) fn lock(&self) -> Option<Lock> {
         // As whoever makes the folder of jobs: others may pass, not look.
         let mut maker = fs::DirBuilder::new();
         maker
@@ -84,8 +96,14 @@ impl Cache {
             .create(&self.folder)
             .ok()?;
         let folder = File::open(&self.folder).ok()?;
-        flock(&folder, FlockOperation::LockExclusive).ok()?;
-        Some(folder)
+        let since = Instant::now();
+        while flock(&folder, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if since.elapsed() > LIMIT + PATIENCE {
+                return None;
+            }
+            std::thread::sleep(GLANCE);
+        }
+        Some(Lock(folder))
     }
 
     /// Notes that a guest is about to run, so that it is known if the host
@@ -164,6 +182,20 @@ mod tests {
         };
         here.keep(&broken);
         assert_eq!(here.read(), Some(broken));
+    }
+
+    #[test]
+    fn one_waits_for_the_other_even_if_its_child_stays() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let here = cache(dir.path(), "a", 1);
+        let lock = here.lock().expect("a folder to lock");
+        let copy = lock.0.try_clone().expect("as a child has it");
+        let folder = File::open(dir.path().join("probe")).expect("a folder");
+        let take = || flock(&folder, FlockOperation::NonBlockingLockExclusive);
+        assert!(take().is_err(), "it is taken");
+        drop(lock);
+        take().expect("it is free");
+        drop(copy);
     }
 
     #[test]

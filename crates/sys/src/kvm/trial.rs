@@ -11,14 +11,8 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpi
 
 use super::guest::{self, MEMORY};
 use super::machine;
-use super::verdict::{End, LIMIT, Trial};
+use super::verdict::{End, GLANCE, LIMIT, PATIENCE, Trial};
 use crate::process::exit_now;
-
-/// A processor that spins in the kernel heeds a signal late or not at all.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the child is looked at. A wait with a limit would need a
-/// descriptor that kernels before 5.3 do not have.
-const GLANCE: Duration = Duration::from_millis(1);
 
 /// Boots the guest and gives what was seen.
 ///

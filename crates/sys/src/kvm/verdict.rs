@@ -10,6 +10,14 @@ use serde::{Deserialize, Serialize};
 /// that are busy.
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
 
+/// A processor that spins in the kernel heeds a signal late or not at all: it
+/// is waited for so much longer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often is looked whether a guest has ended. A wait with a limit would
+/// need a descriptor that kernels before 5.3 do not have.
+pub(super) const GLANCE: Duration = Duration::from_millis(1);
+
 /// A guest that takes more times longer than the host for the same loop is
 /// emulated. By the processor it takes as long (1.0 to 1.4, nested too); by the
 /// emulators that are known, at least 10 times longer.

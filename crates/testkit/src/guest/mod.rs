@@ -20,6 +20,7 @@ use cpio::Archive;
 pub struct Guest {
     archive: Archive,
     disk: bool,
+    processors: u32,
 }
 
 impl Guest {
@@ -31,6 +32,7 @@ impl Guest {
         Self {
             archive,
             disk: true,
+            processors: 2,
         }
     }
 
@@ -39,6 +41,13 @@ impl Guest {
     #[must_use]
     pub fn without_disk(mut self) -> Self {
         self.disk = false;
+        self
+    }
+
+    /// Gives it one processor instead of two.
+    #[must_use]
+    pub fn with_one_processor(mut self) -> Self {
+        self.processors = 1;
         self
     }
 
@@ -79,7 +88,8 @@ impl Guest {
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
             .args(["-machine", "q35,accel=tcg", "-cpu", "max"])
-            .args(["-smp", "2", "-m", "1G", "-no-reboot", "-kernel"])
+            .args(["-smp", &self.processors.to_string()])
+            .args(["-m", "1G", "-no-reboot", "-kernel"])
             .arg(cache.join("vmlinuz"))
             .arg("-initrd")
             .arg(&initrd);
