@@ -18,7 +18,7 @@ packages() {
     mmdebstrap:image_bootstrap erofs-utils:images_as_one_file uidmap:several_users_in_rootless_containers
     mpich:MPI_of_the_MPICH_family openmpi-bin:MPI_of_the_Open_MPI_family
     python3:examples python3-mpi4py:examples python3-numpy:examples
-    qemu-system-x86:virtual_machines'
+    qemu-system-x86:virtual_machines qemu-utils:their_disks'
   local test='libmpich-dev:MPI_programs_in_C libopenmpi-dev:MPI_programs_in_C
     g++:the_example_in_several_languages gfortran:the_example_in_several_languages
     skopeo:the_other_side_of_pull_and_push podman:the_other_side_of_images

@@ -221,10 +221,11 @@ impl Input {
 }
 
 /// Restores the terminal when it goes.
-struct RawTerminal(Termios);
+pub(crate) struct RawTerminal(Termios);
 
 impl RawTerminal {
-    fn enter() -> io::Result<Option<Self>> {
+    /// Hands each key over as it is typed; `None` where there is no terminal.
+    pub(crate) fn enter() -> io::Result<Option<Self>> {
         let stdin = rustix::stdio::stdin();
         if !isatty(stdin) {
             return Ok(None);

@@ -11,6 +11,7 @@
 pub mod archive;
 pub mod bootstrap;
 pub mod digest;
+pub mod disk;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod import;

@@ -9,6 +9,7 @@
 pub mod client;
 pub mod jobs;
 pub mod log;
+pub mod machines;
 pub mod supervisor;
 pub mod talk;
 

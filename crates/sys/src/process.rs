@@ -466,6 +466,20 @@ pub fn loopback_up() -> io::Result<()> {
     }
 }
 
+/// Gives up everything but the name of nobody: one user and group, no others,
+/// no capability. Meant for a process of [`spawn`] on its way to its program.
+///
+/// # Errors
+/// The kernel's, `EPERM` for all but root.
+pub fn become_nobody(id: u32) -> io::Result<()> {
+    use rustix::process::{Gid, Uid};
+    rustix::thread::set_thread_groups(&[])?;
+    let gid = Gid::from_raw(id);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    let uid = Uid::from_raw(id);
+    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
+}
+
 /// Names this process, in place of what it was started as: `ps` and `/proc`
 /// show the name only, and none of the words of its command line. Meant for a
 /// copy of a process that never asks for its arguments again.

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod level;
+mod machines;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;

@@ -13,6 +13,7 @@
 mod guest;
 mod host;
 pub mod kernel;
+pub mod machine;
 pub mod qemu;
 pub mod qmp;
 mod relay;

@@ -25,6 +25,7 @@ use crate::errors;
 use crate::session::{self, Session};
 
 pub(super) use ids::own_ids;
+pub(super) use vm::{accelerator, find_qemu};
 pub(crate) use words::Args;
 
 /// Runs the job, attached or not.

@@ -43,16 +43,7 @@ pub(super) fn machine(
         (None, Some(cpus)) => cpus.as_f64().ceil() as u32,
         (None, None) => host.processors(),
     };
-    let accelerator = match hyperion_sys::kvm::probe(&ctx.root).verdict.works() {
-        true => Accelerator::Kvm,
-        false => {
-            eprintln!(
-                "warning: the machine is emulated, many times slower than a real one: \
-                 KVM does not work here (`hyperion doctor` says why)"
-            );
-            Accelerator::Tcg
-        }
-    };
+    let accelerator = accelerator(ctx);
     Ok(Machine {
         qemu,
         accelerator,
@@ -62,6 +53,18 @@ pub(super) fn machine(
         memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2))),
         processors: processors.max(1),
     })
+}
+
+/// Chooses who executes a guest's instructions; says so where it is not the processor.
+pub(crate) fn accelerator(ctx: &Context) -> Accelerator {
+    if hyperion_sys::kvm::probe(&ctx.root).verdict.works() {
+        return Accelerator::Kvm;
+    }
+    eprintln!(
+        "warning: the machine is emulated, many times slower than a real one: \
+         KVM does not work here (`hyperion doctor` says why)"
+    );
+    Accelerator::Tcg
 }
 
 /// Gives what a supervisor must know of the machine, as it does of a host.
@@ -75,7 +78,8 @@ pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
     }
 }
 
-fn find_qemu() -> anyhow::Result<PathBuf> {
+/// Finds QEMU on this host.
+pub(crate) fn find_qemu() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = std::env::split_paths(&path).map(|folder| folder.join(QEMU));
     found.find(|file| file.is_file()).ok_or_else(|| {

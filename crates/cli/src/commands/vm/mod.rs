@@ -1,10 +1,13 @@
 //! `hyperion vm …`
 
+mod create;
 mod kernel;
+mod machines;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use hyperion_isolation::vm::qmp::Qmp;
 
 use crate::context::Context;
 
@@ -12,6 +15,38 @@ use crate::context::Context;
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub(crate) enum VmCommand {
+    /// Make a machine that stays, from flags
+    Create(create::CreateArgs),
+    /// Make a machine that stays, from libvirt's domain XML
+    Define(create::DefineArgs),
+    /// List machines [columns as `virsh list`]
+    #[command(visible_alias = "list")]
+    Ls(machines::LsArgs),
+    /// Show the definition and the state of a machine, as JSON
+    #[command(visible_alias = "inspect")]
+    Show(machines::One),
+    /// Start a machine
+    Start(machines::One),
+    /// Ask the guest of a machine to shut down, and switch it off if it does not
+    Stop(machines::StopArgs),
+    /// Reset a machine, as by its button
+    Reboot(machines::One),
+    /// Stop the processors of a machine
+    #[command(visible_alias = "suspend")]
+    Pause(machines::One),
+    /// Let the processors of a machine go on
+    Resume(machines::One),
+    /// Remove a machine and the disks that were made for it
+    #[command(visible_alias = "rm")]
+    Delete(machines::DeleteArgs),
+    /// Go to the console of a machine; ctrl-] leaves
+    Console(machines::One),
+    /// Tell how to see the screen of a machine
+    Vnc(machines::One),
+    /// Write a picture of the screen of a machine
+    Screenshot(machines::ScreenshotArgs),
+    /// Write a machine as domain XML, or as the command line of QEMU
+    Export(machines::ExportArgs),
     /// Look after the kernels that virtual machines boot
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
@@ -19,7 +54,23 @@ pub(crate) enum VmCommand {
 
 /// Carries out a verb of `hyperion vm`.
 pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode> {
+    use VmCommand as C;
     match command {
-        VmCommand::Kernel(command) => kernel::run(command, ctx),
-    }
+        C::Create(args) => create::create(args, ctx),
+        C::Define(args) => create::define(args, ctx),
+        C::Ls(args) => machines::ls(args, ctx),
+        C::Show(args) => machines::show(args, ctx),
+        C::Start(args) => machines::start(args, ctx),
+        C::Stop(args) => machines::stop(args, ctx),
+        C::Reboot(args) => machines::ask(args, ctx, Qmp::reset),
+        C::Pause(args) => machines::ask(args, ctx, Qmp::stop),
+        C::Resume(args) => machines::ask(args, ctx, Qmp::cont),
+        C::Delete(args) => machines::delete(args, ctx),
+        C::Console(args) => machines::console(args, ctx),
+        C::Vnc(args) => machines::vnc(args, ctx),
+        C::Screenshot(args) => machines::screenshot(args, ctx),
+        C::Export(args) => machines::export(args, ctx),
+        C::Kernel(command) => return kernel::run(command, ctx),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,342 @@
+//! Making machines: `hyperion vm create` and `hyperion vm define`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use hyperion_formats::domain::{self, DomainError, Mode};
+use hyperion_image::disk;
+use hyperion_model::machine::{
+    Boot, Bus, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource, Firmware,
+    Graphics, Interface, InterfaceKind, PortForward, Uuid, VncListen,
+};
+use hyperion_model::{Bytes, Class, MachineSpec, Name};
+use hyperion_node::machines::{MachineFolder, Machines};
+
+use super::machines::power_on;
+use crate::context::Context;
+use crate::{errors, output};
+
+// Words of `hyperion vm create`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm create small --memory 512MiB --vcpus 1 --disk 1GiB --os-variant debian12\n  \
+    hyperion vm create web --image ./debian.qcow2 --network user -p 127.0.0.1:2222:22 --start\n  \
+    hyperion vm create setup --disk 20GiB --cdrom ./debian.iso --uefi --vnc")]
+pub(crate) struct CreateArgs {
+    /// Name of the machine
+    name: Name,
+    /// Memory: 512MiB, 2GiB
+    #[arg(
+        short,
+        long,
+        value_name = "SIZE",
+        default_value = "1GiB",
+        help_heading = "Size"
+    )]
+    memory: Bytes,
+    /// Processors
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value = "1",
+        help_heading = "Size"
+    )]
+    vcpus: u32,
+    /// Kind of processor: host, max, or a name of QEMU's
+    #[arg(long, value_name = "MODEL", help_heading = "Size")]
+    cpu: Option<String>,
+    /// Disk: a size for a new thin one, or the file of one that exists; repeatable
+    #[arg(long, value_name = "SIZE|FILE", help_heading = "Disks")]
+    disk: Vec<String>,
+    /// Disk image of which the first disk is a thin copy; the image is only read
+    #[arg(long, value_name = "FILE", help_heading = "Disks")]
+    image: Option<PathBuf>,
+    /// Optical disk to boot from: a file or an HTTP address
+    #[arg(long, value_name = "FILE|URL", help_heading = "Disks")]
+    cdrom: Option<String>,
+    /// How disks are connected: virtio, sata, scsi or ide
+    #[arg(
+        long,
+        value_name = "BUS",
+        default_value = "virtio",
+        help_heading = "Disks"
+    )]
+    bus: Bus,
+    /// The guest's system, as libosinfo names it
+    #[arg(long, value_name = "NAME", help_heading = "System")]
+    os_variant: Option<String>,
+    /// UEFI in place of a BIOS
+    #[arg(long, help_heading = "System")]
+    uefi: bool,
+    /// Kernel of the host's to boot in place of the guest's boot loader
+    #[arg(long, value_name = "FILE", help_heading = "System")]
+    kernel: Option<PathBuf>,
+    /// Its initial file system
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "kernel",
+        help_heading = "System"
+    )]
+    initrd: Option<PathBuf>,
+    /// Its command line
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "kernel",
+        help_heading = "System"
+    )]
+    append: Option<String>,
+    /// Network card: user (out, and in by -p), tap=NAME, or none; repeatable
+    #[arg(long, value_name = "KIND", help_heading = "Network")]
+    network: Vec<String>,
+    /// Port of the host that leads to the guest: [ADDRESS:]HOST:GUEST
+    #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
+    publish: Vec<PortForward>,
+    /// A screen, for viewers of VNC on a socket of this user's
+    #[arg(long, help_heading = "System")]
+    vnc: bool,
+    /// Start it at once
+    #[arg(long)]
+    start: bool,
+}
+
+// Words of `hyperion vm define`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm define myvm.xml\n  \
+    hyperion vm define --lenient old.xml")]
+pub(crate) struct DefineArgs {
+    /// Domain XML of libvirt's; - is standard input
+    file: PathBuf,
+    /// Repair what can be, and tell each repair
+    #[arg(long)]
+    lenient: bool,
+    /// Start it at once
+    #[arg(long)]
+    start: bool,
+}
+
+pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
+    let mut spec = MachineSpec::new(args.name.clone(), args.memory, args.vcpus);
+    spec.os_variant.clone_from(&args.os_variant);
+    spec.cpu.model = match args.cpu.as_deref() {
+        None => CpuModel::Default,
+        Some("host") => CpuModel::Host,
+        Some("max") => CpuModel::Maximum,
+        Some(name) => CpuModel::Named(name.to_owned()),
+    };
+    if args.uefi {
+        spec.firmware = Firmware::Uefi {
+            secure_boot: false,
+            loader: None,
+            variables: None,
+        };
+    }
+    if let Some(kernel) = &args.kernel {
+        spec.boot = Boot {
+            kernel: Some(DirectKernel {
+                kernel: existing(kernel)?,
+                initrd: args.initrd.as_deref().map(existing).transpose()?,
+                cmdline: args.append.clone(),
+            }),
+            ..Boot::default()
+        };
+    }
+    spec.rng = true;
+    if args.vnc {
+        spec.graphics = Graphics::Vnc(VncListen::Socket(None));
+    }
+    network(args, &mut spec)?;
+    if let Some(image) = &args.image {
+        let image = existing(image)?;
+        let below = disk::info(&image)?;
+        let mut disk = new_disk(&spec, args.bus);
+        disk.size = Some(Bytes(below.virtual_size));
+        disk.backing.push(hyperion_model::machine::Backing {
+            format: format_of(&below.format)?,
+            source: DiskSource::File(image),
+        });
+        spec.disks.push(disk);
+    }
+    for word in &args.disk {
+        let disk = disk_of(word, &spec, args.bus)?;
+        spec.disks.push(disk);
+    }
+    if let Some(word) = &args.cdrom {
+        let mut drive = Disk::new(spec.free_target(Bus::Sata), Bus::Sata);
+        drive.device = DiskDevice::Cdrom;
+        drive.read_only = true;
+        drive.source = Some(match word.contains("://") {
+            true => DiskSource::Web(word.parse()?),
+            false => DiskSource::File(existing(Path::new(word))?),
+        });
+        spec.disks.push(drive);
+    }
+    add(spec, args.start, ctx)
+}
+
+fn network(args: &CreateArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
+    for word in &args.network {
+        let kind = match word.split_once('=') {
+            None if word == "none" => continue,
+            None if word == "user" => InterfaceKind::User,
+            Some(("tap", name)) => InterfaceKind::Tap(name.to_owned()),
+            _ => {
+                return Err(errors::advised(
+                    Class::User,
+                    format!("there is no network {word:?} for a machine"),
+                    "write user, tap=NAME or none",
+                ));
+            }
+        };
+        spec.interfaces.push(Interface {
+            kind,
+            ..Interface::default()
+        });
+    }
+    if args.publish.is_empty() {
+        return Ok(());
+    }
+    let mut cards = spec.interfaces.iter_mut();
+    match cards.find(|card| card.kind == InterfaceKind::User) {
+        Some(card) => card.forwards.clone_from(&args.publish),
+        // A port that leads to the guest asks for the network that can lead it.
+        None => spec.interfaces.push(Interface {
+            forwards: args.publish.clone(),
+            ..Interface::default()
+        }),
+    }
+    Ok(())
+}
+
+fn existing(path: &Path) -> anyhow::Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+}
+
+fn new_disk(spec: &MachineSpec, bus: Bus) -> Disk {
+    let mut disk = Disk::new(spec.free_target(bus), bus);
+    disk.format = DiskFormat::Qcow2;
+    disk
+}
+
+/// Reads the word for a disk: a size, or the file of one that exists.
+fn disk_of(word: &str, spec: &MachineSpec, bus: Bus) -> anyhow::Result<Disk> {
+    let mut disk = new_disk(spec, bus);
+    let file = Path::new(word);
+    match word.parse::<Bytes>() {
+        Ok(size) if !file.exists() => disk.size = Some(size),
+        _ => {
+            let file = existing(file).map_err(|e| {
+                errors::advised(
+                    Class::NotFound,
+                    format!("{e:#}"),
+                    "write a size for a new disk (10GiB), or the file of one that exists",
+                )
+            })?;
+            disk.format = format_of(&disk::info(&file)?.format)?;
+            disk.source = Some(DiskSource::File(file));
+        }
+    }
+    Ok(disk)
+}
+
+fn format_of(word: &str) -> anyhow::Result<DiskFormat> {
+    word.parse().map_err(|e| {
+        errors::advised(
+            Class::Unsupported,
+            e,
+            "make one of it that is known: qemu-img convert -O qcow2 OLD NEW",
+        )
+    })
+}
+
+pub(super) fn define(args: &DefineArgs, ctx: &Context) -> anyhow::Result<()> {
+    let (text, name) = match args.file.to_str() {
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            (text, "standard input".to_owned())
+        }
+        _ => {
+            let name = args.file.display().to_string();
+            let text = std::fs::read_to_string(&args.file);
+            (text.with_context(|| format!("cannot read {name}"))?, name)
+        }
+    };
+    let mode = match args.lenient {
+        true => Mode::Lenient,
+        false => Mode::Strict,
+    };
+    let parsed = domain::parse(&text, mode).map_err(|error| {
+        if let DomainError::Invalid { mistakes, mode } = &error {
+            eprint!("{}", output::plain(&domain::list(mistakes, *mode)));
+        }
+        let hint = match mode {
+            Mode::Strict => "--lenient repairs what can be, and tells how",
+            Mode::Lenient => "mend what cannot be repaired in the document",
+        };
+        errors::advised(Class::User, format!("{name}: {error}"), hint)
+    })?;
+    if !parsed.repairs.is_empty() {
+        eprint!("{}", output::plain(&domain::list(&parsed.repairs, mode)));
+        eprint!(
+            "{}",
+            output::plain(&domain::repaired(&text, &parsed.spec, &name))
+        );
+    }
+    for note in &parsed.notes {
+        output::talk("note", note);
+    }
+    add(parsed.spec, args.start, ctx)
+}
+
+/// Makes what is missing, writes the definition down, and starts the machine if it is to run.
+fn add(mut spec: MachineSpec, start: bool, ctx: &Context) -> anyhow::Result<()> {
+    spec.validate()?;
+    if spec.uuid.is_none() {
+        let mut bits = [0; 16];
+        rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())?;
+        spec.uuid = Some(Uuid::from_random(u128::from_le_bytes(bits)));
+    }
+    let machine = Machines::new(&ctx.root).create(&spec.name)?;
+    let made = make_disks(&machine, &mut spec).and_then(|()| Ok(machine.define(&spec)?));
+    if let Err(error) = made {
+        // It never was a machine: nothing of it stays.
+        let _ = machine.delete();
+        return Err(error);
+    }
+    if start {
+        power_on(machine, &spec, ctx)?;
+    }
+    output::line(&spec.name)
+}
+
+/// Makes the disks that have a size, or something to lie on, and no content yet.
+fn make_disks(machine: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result<()> {
+    std::fs::create_dir_all(machine.disks())?;
+    for disk in &mut spec.disks {
+        let is_new = disk.source.is_none() && disk.device == DiskDevice::Disk;
+        if !is_new {
+            continue;
+        }
+        let file = machine.disks().join(format!("{}.qcow2", disk.target));
+        let below = match disk.backing.first() {
+            Some(backing) => match &backing.source {
+                DiskSource::File(below) => Some((below.as_path(), backing.format.to_string())),
+                _ => None,
+            },
+            None => None,
+        };
+        let below = below
+            .as_ref()
+            .map(|(file, format)| (*file, format.as_str()));
+        disk::create(&file, disk.size, below)?;
+        disk.source = Some(DiskSource::File(file));
+        disk.format = DiskFormat::Qcow2;
+    }
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! Machines that stay: `hyperion vm ls`, `start`, `stop` and the rest.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use hyperion_formats::domain;
+use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line};
+use hyperion_isolation::vm::qmp::{Picture, Qmp};
+use hyperion_model::machine::{Firmware, Graphics};
+use hyperion_model::{Class, MachineSpec};
+use hyperion_node::machines::{MachineFolder, MachineState, Machines, Start};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use serde_json::{Value, json};
+
+use crate::args::OutputFormat;
+use crate::commands::run::{accelerator, find_qemu};
+use crate::context::Context;
+use crate::{errors, output};
+
+/// How long QEMU may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+// A machine.
+#[derive(Debug, Args)]
+pub(crate) struct One {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+}
+
+// Words of `hyperion vm ls`.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Those that are shut off, too
+    #[arg(short, long)]
+    all: bool,
+}
+
+// Words of `hyperion vm stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    /// How long the guest may take to shut down before it is switched off
+    #[arg(short, long, value_name = "DURATION", default_value = "60s", value_parser = hyperion_model::units::parse_duration)]
+    time: Duration,
+}
+
+// Words of `hyperion vm delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    /// Switch it off first
+    #[arg(short, long)]
+    force: bool,
+}
+
+// Words of `hyperion vm screenshot`.
+#[derive(Debug, Args)]
+pub(crate) struct ScreenshotArgs {
+    /// Machine, as `hyperion vm ls` lists it
+    name: String,
+    /// Picture to write, as PNG
+    file: PathBuf,
+}
+
+// Words of `hyperion vm export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    /// Shape: libvirt's domain XML, or the command line of QEMU
+    #[arg(long, value_name = "SHAPE", default_value = "xml", value_parser = ["xml", "qemu"])]
+    format: String,
+}
+
+pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for machine in Machines::new(&ctx.root).list()? {
+        let state = machine.state();
+        if args.all || matches!(state, MachineState::Running | MachineState::Paused) {
+            rows.push((machine.running().map(|r| r.qemu), machine, state));
+        }
+    }
+    match ctx.output {
+        OutputFormat::Quiet => rows.iter().try_for_each(|(_, m, _)| output::line(&m.name)),
+        OutputFormat::Json => {
+            let row = |(id, machine, state): &(Option<u32>, MachineFolder, MachineState)| json!({"id": id, "name": machine.name, "state": state.word()});
+            output::json(&rows.iter().map(row).collect::<Vec<Value>>())
+        }
+        OutputFormat::Human => {
+            let row = |(id, machine, state): &(Option<u32>, MachineFolder, MachineState)| {
+                vec![
+                    id.map_or_else(|| "-".into(), |id| id.to_string()),
+                    machine.name.to_string(),
+                    state.word().to_owned(),
+                ]
+            };
+            output::table(&["Id", "Name", "State"], rows.iter().map(row))
+        }
+    }
+}
+
+pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    output::json(&json!({
+        "definition": machine.spec()?, "state": machine.state().word(),
+        "running": machine.running(), "end": machine.end(), "folder": machine.path,
+    }))
+}
+
+pub(super) fn start(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let spec = machine.spec()?;
+    power_on(machine, &spec, ctx)?;
+    output::line(&args.name)
+}
+
+/// Starts a machine by its definition.
+pub(super) fn power_on(
+    machine: MachineFolder,
+    spec: &MachineSpec,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    let (command, emulated) = command(&machine, spec, Files::Open, ctx)?;
+    hyperion_node::machines::start(Start {
+        folder: machine,
+        command,
+        emulated,
+    })?;
+    Ok(())
+}
+
+fn command(
+    machine: &MachineFolder,
+    spec: &MachineSpec,
+    files: Files,
+    ctx: &Context,
+) -> anyhow::Result<(CommandLine, bool)> {
+    use hyperion_isolation::vm::Accelerator;
+    let qemu = find_qemu()?;
+    let accelerator = match spec.emulated {
+        true => Accelerator::Tcg,
+        false => accelerator(ctx),
+    };
+    let mut places = places(machine, spec)?;
+    if files == Files::Open {
+        // It stands in that folder already.
+        places.folder = PathBuf::new();
+    }
+    let command = command_line(spec, &qemu, accelerator, &places, files).map_err(|e| {
+        let hint = "leave it out of the definition, and define the machine again";
+        errors::advised(Class::Unsupported, e, hint)
+    })?;
+    Ok((command, accelerator == Accelerator::Tcg))
+}
+
+/// Finds what lies beside the definition.
+fn places(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<Places> {
+    let firmware = match &spec.firmware {
+        Firmware::Bios => None,
+        Firmware::Uefi {
+            secure_boot,
+            loader,
+            variables,
+        } => Some(uefi(machine, *secure_boot, loader, variables)?),
+    };
+    let seed = machine.disks().join("seed.iso");
+    Ok(Places {
+        folder: machine.run(),
+        firmware,
+        seed: seed.is_file().then_some(seed),
+    })
+}
+
+/// Finds the host's firmware, and gives the machine variables of its own.
+fn uefi(
+    machine: &MachineFolder,
+    secure_boot: bool,
+    loader: &Option<PathBuf>,
+    variables: &Option<PathBuf>,
+) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let folder = Path::new("/usr/share/OVMF");
+    let (code, empty) = match secure_boot {
+        true => ("OVMF_CODE_4M.ms.fd", "OVMF_VARS_4M.ms.fd"),
+        false => ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
+    };
+    let code = loader.clone().unwrap_or_else(|| folder.join(code));
+    if !code.is_file() {
+        return Err(errors::advised(
+            Class::Unsupported,
+            format!("there is no UEFI firmware at {}", code.display()),
+            "apt install ovmf",
+        ));
+    }
+    let own = variables
+        .clone()
+        .unwrap_or_else(|| machine.path.join("uefi-variables.fd"));
+    if !own.is_file() {
+        let empty = folder.join(empty);
+        std::fs::copy(&empty, &own)
+            .with_context(|| format!("cannot copy {} to {}", empty.display(), own.display()))?;
+    }
+    Ok((code, own))
+}
+
+pub(super) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    power_off(&machine, args.time)?;
+    output::line(&args.name)
+}
+
+/// Asks a guest to shut down, and switches it off when it does not.
+fn power_off(machine: &MachineFolder, grace: Duration) -> anyhow::Result<()> {
+    let told = |e| machine.refused(e);
+    let mut monitor = machine.monitor(LIMIT)?;
+    if !grace.is_zero() {
+        // A guest whose processors are stopped hears nothing.
+        monitor.cont().map_err(told)?;
+        monitor.power_down().map_err(told)?;
+    }
+    if grace.is_zero() || !gone(machine, grace) {
+        monitor.quit().map_err(told)?;
+        gone(machine, LIMIT);
+    }
+    Ok(())
+}
+
+/// Waits until nobody keeps a machine any more.
+fn gone(machine: &MachineFolder, limit: Duration) -> bool {
+    let since = Instant::now();
+    while machine.is_locked() {
+        if since.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// Asks something of the monitor of a machine that runs.
+pub(super) fn ask(
+    args: &One,
+    ctx: &Context,
+    what: impl FnOnce(&mut Qmp) -> Result<(), hyperion_isolation::vm::qmp::QmpError>,
+) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let mut monitor = machine.monitor(LIMIT)?;
+    what(&mut monitor).map_err(|e| machine.refused(e))?;
+    output::line(&args.name)
+}
+
+pub(super) fn delete(args: &DeleteArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    if args.force && machine.is_locked() {
+        power_off(&machine, Duration::ZERO)?;
+    }
+    machine.delete()?;
+    output::line(&args.name)
+}
+
+pub(super) fn screenshot(args: &ScreenshotArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let mut monitor = machine.monitor(LIMIT)?;
+    // QEMU writes where it may, and what it has written is taken as a file and nothing else.
+    let name = "screenshot.png";
+    monitor
+        .screenshot(Path::new(name), Picture::Png)
+        .map_err(|e| machine.refused(e))?;
+    let path = machine.run().join(name);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let picture = rustix::fs::open(&path, flags, Mode::empty())
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let file = &args.file;
+    let mut to =
+        std::fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    io::copy(&mut std::fs::File::from(picture), &mut to)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let _ = std::fs::remove_file(&path);
+    output::line(file.display())
+}
+
+pub(super) fn vnc(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    if machine.spec()?.graphics == Graphics::None {
+        return Err(errors::advised(
+            Class::Unsupported,
+            format!("machine {} has no screen", machine.name),
+            "`hyperion vm create --vnc` makes one that has",
+        ));
+    }
+    let socket = machine.run().join("vnc");
+    if !socket.exists() {
+        return Err(hyperion_node::machines::MachineError::NotRunning(machine.name).into());
+    }
+    eprintln!(
+        "on this host: gvncviewer, vncviewer or remote-viewer unix://{0}\nfrom another: ssh -L 5901:{0} HOST, then vncviewer localhost:1",
+        socket.display()
+    );
+    output::line(socket.display())
+}
+
+pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let spec = machine.spec()?;
+    match args.format.as_str() {
+        "qemu" => {
+            let (command, _) = command(&machine, &spec, Files::ByPath, ctx)?;
+            let words = command.words;
+            output::line(
+                words
+                    .iter()
+                    .map(|w| quoted(w))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            )
+        }
+        _ => output::line(domain::write(&spec).trim_end()),
+    }
+}
+
+/// Writes a word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_=./,:@%+".contains(&b);
+    match !word.is_empty() && word.bytes().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// Ends the console: ctrl-].
+const ESCAPE: u8 = 0x1d;
+
+pub(super) fn console(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let Ok(mut socket) = UnixStream::connect(machine.run().join("console")) else {
+        return Err(hyperion_node::machines::MachineError::NotRunning(machine.name).into());
+    };
+    eprintln!("connected to {}; ctrl-] leaves", machine.name);
+    let raw = crate::session::RawTerminal::enter();
+    let (mut keys, mut screen) = (io::stdin().lock(), io::stdout().lock());
+    let mut piece = [0; 4096];
+    let mut listens = true;
+    loop {
+        let mut fds = vec![PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)];
+        if listens {
+            fds.push(PollFd::from_borrowed_fd(
+                rustix::stdio::stdin(),
+                PollFlags::IN,
+            ));
+        }
+        poll(&mut fds, None)?;
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if ready[0] {
+            match socket.read(&mut piece)? {
+                0 => break,
+                got => {
+                    screen.write_all(&piece[..got])?;
+                    screen.flush()?;
+                }
+            }
+        }
+        if ready.get(1) == Some(&true) {
+            let got = keys.read(&mut piece)?;
+            let typed = &piece[..got];
+            if typed.contains(&ESCAPE) {
+                break;
+            }
+            listens = got > 0;
+            socket.write_all(typed)?;
+        }
+    }
+    drop(raw);
+    eprintln!();
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! Machines that stay: made, started, looked at, killed, removed.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+use hyperion_isolation::vm::kernel::Kernels;
+use hyperion_testkit::{Done, guest_cache, hyperion_binary, requires, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::site::{LONG, Site, files_below, wait_gone};
+
+/// libvirt's XML as one of the sources has it, with all its mistakes.
+const SOURCE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../formats/tests/domain/fixtures/myvm.xml"
+);
+
+fn vm(site: &Site, words: &[&str]) -> Done {
+    site.run(&[&["vm"], words].concat())
+}
+
+fn show(site: &Site, name: &str) -> Value {
+    serde_json::from_str(&vm(site, &["show", name]).ok()).expect("JSON")
+}
+
+fn pid(value: &Value) -> Pid {
+    let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
+    number.and_then(Pid::from_raw).expect("a process")
+}
+
+fn folder(site: &Site, name: &str) -> PathBuf {
+    site.root().join("machines").join(name)
+}
+
+#[test]
+fn a_domain_xml_is_refused_repaired_defined_and_written_again() {
+    let site = Site::new();
+    let strict = vm(&site, &["define", SOURCE]).refused("10 mistakes", "--lenient");
+    assert!(strict.err.contains("10. line 12: "), "{strict:?}");
+    assert_eq!(
+        files_below(&site.root().join("machines")),
+        [] as [PathBuf; 0]
+    );
+    let lenient = vm(&site, &["define", "--lenient", SOURCE]).expect_code(0);
+    assert_eq!(lenient.out, "myvm\n");
+    for line in [
+        "10. line 12: ",
+        "+    <interface type='user'>",
+        "note: line 3: ",
+    ] {
+        assert!(lenient.err.contains(line), "no {line:?} in {lenient:?}");
+    }
+    let table = vm(&site, &["ls", "--all"]).ok();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            vec!["Id", "Name", "State"],
+            vec!["-", "myvm", "shut", "off"]
+        ]
+    );
+    assert_eq!(vm(&site, &["ls", "--output", "quiet"]).ok(), "");
+    let xml = site.path().join("again.xml");
+    fs::write(&xml, vm(&site, &["export", "myvm"]).ok()).expect("a file");
+    let again = xml.display().to_string();
+    vm(&site, &["define", &again]).refused("already", "hyperion vm delete myvm");
+    vm(&site, &["delete", "myvm"]).ok();
+    vm(&site, &["define", &again]).ok();
+    assert_eq!(
+        show(&site, "myvm")["definition"]["memory"]["size"],
+        4_096_000_000_u64
+    );
+    vm(&site, &["delete", "myvm"]).ok();
+}
+
+#[test]
+fn a_machine_lives_from_flags_to_its_end_and_leaves_nothing() {
+    requires!("guest", "command:qemu-img");
+    let site = Site::new();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        free.local_addr().expect("bound").port()
+    };
+    let publish = format!("127.0.0.1:{port}:22");
+    let words = [
+        "create",
+        "box",
+        "--memory",
+        "128MiB",
+        "--vcpus",
+        "1",
+        "--disk",
+        "1GiB",
+        "--os-variant",
+        "debian12",
+        "--vnc",
+        "-p",
+        &publish,
+        "--start",
+    ];
+    assert_eq!(vm(&site, &words).ok(), "box");
+    let seen = show(&site, "box");
+    assert_eq!(seen["state"], "running");
+    let (keeper, qemu) = (
+        pid(&seen["running"]["keeper"]),
+        pid(&seen["running"]["qemu"]),
+    );
+    let disk = folder(&site, "box").join("disks/vda.qcow2");
+    assert!(fs::metadata(&disk).expect("made").len() < 1 << 20, "thin");
+    // One may write to a disk at a time.
+    let taken = disk.display().to_string();
+    vm(&site, &["create", "thief", "--disk", &taken]).ok();
+    vm(&site, &["start", "thief"]).refused("Failed to get \"write\" lock", "one may write");
+    vm(&site, &["delete", "thief"]).ok();
+    assert!(disk.exists(), "a disk that lies elsewhere is left alone");
+
+    vm(&site, &["pause", "box"]).ok();
+    assert_eq!(show(&site, "box")["state"], "paused");
+    vm(&site, &["resume", "box"]).ok();
+    assert_eq!(show(&site, "box")["state"], "running");
+    // A viewer is greeted, and a port leads in.
+    let mut screen = UnixStream::connect(vm(&site, &["vnc", "box"]).ok()).expect("a screen");
+    let mut greeting = [0; 12];
+    screen.read_exact(&mut greeting).expect("greeted");
+    assert_eq!(&greeting, b"RFB 003.008\n");
+    screen.write_all(&greeting).expect("answered");
+    drop(screen);
+    TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
+    let picture = site.path().join("box.png");
+    let to = picture.display().to_string();
+    vm(&site, &["screenshot", "box", &to]).ok();
+    assert!(fs::read(&picture).expect("written").starts_with(b"\x89PNG"));
+    vm(&site, &["reboot", "box"]).ok();
+
+    vm(&site, &["delete", "box"]).refused("is running", "hyperion vm stop box");
+    // Nothing in it would hear a request to shut down.
+    vm(&site, &["stop", "-t", "0s", "box"]).ok();
+    wait_gone(qemu);
+    wait_gone(keeper);
+    assert_eq!(show(&site, "box")["end"]["why"], "it was switched off");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    vm(&site, &["stop", "box"]).refused("is not running", "hyperion vm start box");
+
+    vm(&site, &["start", "box"]).ok();
+    let qemu = pid(&show(&site, "box")["running"]["qemu"]);
+    kill_process(qemu, Signal::KILL).expect("it runs");
+    assert!(wait_until(LONG, || show(&site, "box")["state"] == "crashed"));
+    assert_eq!(
+        show(&site, "box")["end"]["why"],
+        "QEMU was killed by SIGKILL"
+    );
+    // Whoever keeps it is killed: the machine goes with it, and can be started again.
+    vm(&site, &["start", "box"]).ok();
+    let running = show(&site, "box")["running"].take();
+    kill_process(pid(&running["keeper"]), Signal::KILL).expect("it runs");
+    wait_gone(pid(&running["qemu"]));
+    assert_eq!(show(&site, "box")["state"], "crashed");
+    vm(&site, &["start", "box"]).ok();
+    vm(&site, &["delete", "--force", "box"]).ok();
+    assert_eq!(
+        files_below(&site.root().join("machines")),
+        [] as [PathBuf; 0]
+    );
+}
+
+#[test]
+fn a_guest_boots_speaks_on_its_console_and_switches_itself_off() {
+    requires!("guest");
+    let site = Site::new();
+    let package = guest_cache().join("kernel.deb").display().to_string();
+    let release = site
+        .run(&["vm", "kernel", "install", "--deb", &package])
+        .ok();
+    let kernel = Kernels::new(&site.root())
+        .find(&release)
+        .expect("installed");
+    let image = kernel.boot_image().display().to_string();
+    // Hyperion's own first process, which finds no host to talk to.
+    let initrd = kernel.initramfs(&hyperion_binary()).expect("made");
+    let initrd = initrd.display().to_string();
+    let words = [
+        "create",
+        "brief",
+        "--memory",
+        "512MiB",
+        "--kernel",
+        &image,
+        "--initrd",
+        &initrd,
+        "--append",
+        "console=ttyS0 quiet",
+        "--start",
+    ];
+    vm(&site, &words).ok();
+    assert!(wait_until(LONG, || show(&site, "brief")["running"].is_null()));
+    let seen = show(&site, "brief");
+    assert_eq!(seen["state"], "shut off");
+    assert_eq!(seen["end"]["why"], "the guest switched itself off");
+    let said = fs::read_to_string(folder(&site, "brief").join("run/console.log"));
+    let said = said.expect("its console");
+    assert!(
+        said.contains("opening the port to the host failed"),
+        "{said}"
+    );
+    vm(&site, &["delete", "brief"]).ok();
+}
+
+#[test]
+fn a_hundred_machines_come_and_go_and_leave_nothing() {
+    requires!("command:qemu-img", "command:qemu-system-x86_64");
+    let site = Site::new();
+    for i in 0..100 {
+        vm(
+            &site,
+            &["create", "brief", "--memory", "16MiB", "--disk", "1MiB"],
+        )
+        .ok();
+        if i % 10 == 0 {
+            vm(&site, &["start", "brief"]).ok();
+        }
+        vm(&site, &["delete", "--force", "brief"]).ok();
+    }
+    assert_eq!(
+        files_below(&site.root().join("machines")),
+        [] as [PathBuf; 0]
+    );
+    let left = || {
+        let processes = fs::read_dir("/proc").expect("a folder").flatten();
+        let words = processes.filter_map(|p| fs::read(p.path().join("cmdline")).ok());
+        words
+            .filter(|w| String::from_utf8_lossy(w).contains("guest=brief"))
+            .count()
+    };
+    assert!(wait_until(LONG, || left() == 0));
+}

@@ -1,0 +1,583 @@
+//! The command line of QEMU for a machine that stays: pure.
+
+use std::path::{Path, PathBuf};
+
+use hyperion_model::Bytes;
+use hyperion_model::machine::{
+    Backing, Board, BootDevice, Bus, Cache, Clock, Console, CpuModel, Disk, DiskDevice, DiskFormat,
+    DiskSource, Firmware, Graphics, InterfaceKind, MachineSpec, NicModel, Protocol, ShareKind,
+    Video, VncListen,
+};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::Accelerator;
+
+/// What of a definition QEMU cannot be told here.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("a machine of QEMU has no {what} here")]
+pub struct Unsupported {
+    /// What was asked for.
+    pub what: String,
+}
+
+/// Where the files of one machine lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The folder of its sockets, which QEMU makes.
+    pub folder: PathBuf,
+    /// UEFI: the code, and this machine's variables.
+    pub firmware: Option<(PathBuf, PathBuf)>,
+    /// The disk that cloud-init reads at the first boot.
+    pub seed: Option<PathBuf>,
+}
+
+impl Places {
+    /// The socket on which QEMU takes orders.
+    pub fn monitor(&self) -> PathBuf {
+        self.folder.join("monitor")
+    }
+
+    /// The socket of the screen.
+    pub fn screen(&self) -> PathBuf {
+        self.folder.join("vnc")
+    }
+
+    /// The socket of the console.
+    pub fn console(&self) -> PathBuf {
+        self.folder.join("console")
+    }
+
+    /// What the console has said.
+    pub fn console_log(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    /// The socket of the agent in the guest.
+    pub fn agent(&self) -> PathBuf {
+        self.folder.join("agent")
+    }
+}
+
+/// The descriptor on which QEMU finds its supervisor.
+pub const SUPERVISOR_FD: i32 = 3;
+/// The first descriptor of its files.
+pub const FIRST_FILE_FD: i32 = 4;
+
+/// How QEMU comes to its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// They are open when it is executed: it may be nobody, and walk no path.
+    Open,
+    /// It opens them by their paths, as by hand.
+    ByPath,
+}
+
+/// A file that QEMU has open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The guest may write to it.
+    pub writable: bool,
+}
+
+/// What is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The words, the program first.
+    pub words: Vec<String>,
+    /// What is open, from the descriptor after [`SUPERVISOR_FD`] on.
+    pub files: Vec<OpenFile>,
+}
+
+/// Gives the command line.
+///
+/// # Errors
+/// [`Unsupported`], for the first thing that QEMU cannot be told.
+pub fn command_line(
+    spec: &MachineSpec,
+    qemu: &Path,
+    accelerator: Accelerator,
+    places: &Places,
+    files: Files,
+) -> Result<CommandLine, Unsupported> {
+    let mut words = Words {
+        words: vec![qemu.display().to_string()],
+        files: Vec::new(),
+        how: files,
+    };
+    words.flag("-no-user-config");
+    words.flag("-nodefaults");
+    words.say("-name", format!("guest={}", escaped(spec.name.as_str())));
+    if let Some(uuid) = &spec.uuid {
+        words.say("-uuid", uuid.to_string());
+    }
+    processor(&mut words, spec, accelerator)?;
+    firmware(&mut words, spec, places)?;
+    monitors(&mut words, places);
+    console(&mut words, spec, places);
+    disks(&mut words, spec, places)?;
+    network(&mut words, spec)?;
+    screen(&mut words, spec, places);
+    extras(&mut words, spec, places)?;
+    words.say(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
+    );
+    Ok(CommandLine {
+        words: words.words,
+        files: words.files,
+    })
+}
+
+struct Words {
+    words: Vec<String>,
+    files: Vec<OpenFile>,
+    how: Files,
+}
+
+impl Words {
+    fn flag(&mut self, flag: &str) {
+        self.words.push(flag.to_owned());
+    }
+
+    fn say(&mut self, flag: &str, value: String) {
+        self.words.extend([flag.to_owned(), value]);
+    }
+
+    /// Gives the name by which QEMU's own code opens a file.
+    fn file(&mut self, path: &Path, writable: bool) -> String {
+        if self.how == Files::ByPath {
+            return path.display().to_string();
+        }
+        let fd = self.keep(path, writable);
+        self.say("-add-fd", format!("fd={fd},set={fd}"));
+        format!("/dev/fdset/{fd}")
+    }
+
+    /// Gives the name of a file that is read as any program does.
+    fn plain_file(&mut self, path: &Path) -> String {
+        match self.how {
+            Files::ByPath => path.display().to_string(),
+            Files::Open => format!("/proc/self/fd/{}", self.keep(path, false)),
+        }
+    }
+
+    fn keep(&mut self, path: &Path, writable: bool) -> i32 {
+        self.files.push(OpenFile {
+            path: path.to_owned(),
+            writable,
+        });
+        FIRST_FILE_FD + self.files.len() as i32 - 1
+    }
+}
+
+/// Writes a value of a list of QEMU's options, where a comma is written twice.
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+fn path(path: &Path) -> String {
+    escaped(&path.display().to_string())
+}
+
+fn unsupported<T>(what: impl Into<String>) -> Result<T, Unsupported> {
+    Err(Unsupported { what: what.into() })
+}
+
+fn mib(bytes: Bytes) -> String {
+    format!("{}M", bytes.0.div_ceil(1 << 20))
+}
+
+fn processor(
+    words: &mut Words,
+    spec: &MachineSpec,
+    accelerator: Accelerator,
+) -> Result<(), Unsupported> {
+    if spec.architecture.to_string() != "x86_64" && spec.architecture.to_string() != "i686" {
+        return unsupported(format!("architecture {}", spec.architecture));
+    }
+    let board = match spec.board {
+        None | Some(Board::Q35) => "q35,vmport=off",
+        Some(Board::Pc) => "pc,vmport=off",
+        Some(Board::Microvm) => "microvm,acpi=on,pcie=on,rtc=on,pic=on,pit=on",
+        Some(Board::Virt) => return unsupported("board `virt` for this architecture"),
+    };
+    words.say("-machine", board.to_owned());
+    let (accel, default) = match accelerator {
+        Accelerator::Kvm => ("kvm", "host"),
+        Accelerator::Tcg => ("tcg,thread=multi", "max"),
+    };
+    words.say("-accel", accel.to_owned());
+    let mut cpu = match (&spec.cpu.model, accelerator) {
+        (CpuModel::Named(name), _) => escaped(name),
+        // By emulation there is no processor of the host's to show.
+        (CpuModel::Default | CpuModel::Host | CpuModel::HostModel, _) => default.to_owned(),
+        (CpuModel::Maximum, _) => "max".to_owned(),
+    };
+    for (feature, on) in &spec.cpu.features {
+        cpu += &format!(",{}={}", escaped(feature), if *on { "on" } else { "off" });
+    }
+    for feature in &spec.hyperv.features {
+        let name = match feature.to_string().as_str() {
+            "clock" => "time".to_owned(),
+            other => other.to_owned(),
+        };
+        cpu += &format!(",hv-{name}=on");
+    }
+    if let Some(tries) = spec.hyperv.spinlock_retries {
+        cpu += &format!(",hv-spinlocks={tries:#x}");
+    }
+    if let Some(vendor) = &spec.hyperv.vendor {
+        cpu += &format!(",hv-vendor-id={}", escaped(vendor));
+    }
+    words.say("-cpu", cpu);
+    let mut smp = spec.vcpus.count.to_string();
+    if let Some(max) = spec.vcpus.max {
+        smp += &format!(",maxcpus={max}");
+    }
+    if let Some(topology) = spec.vcpus.topology {
+        smp += &format!(
+            ",sockets={},cores={},threads={}",
+            topology.sockets, topology.cores, topology.threads
+        );
+    }
+    words.say("-smp", smp);
+    words.say("-m", mib(spec.memory.size));
+    memory(words, spec);
+    let base = match spec.clock {
+        Clock::Utc => "utc",
+        Clock::Localtime => "localtime",
+    };
+    words.say("-rtc", format!("base={base}"));
+    Ok(())
+}
+
+/// Huge pages, and the guest's NUMA nodes.
+fn memory(words: &mut Words, spec: &MachineSpec) {
+    let kind = match spec.memory.hugepages {
+        Some(_) => "memory-backend-memfd,hugetlb=on",
+        None => "memory-backend-memfd",
+    };
+    if spec.vcpus.numa.is_empty() {
+        if spec.memory.hugepages.is_some() {
+            let size = mib(spec.memory.size);
+            words.say("-object", format!("{kind},id=ram,size={size}"));
+            words.say("-machine", "memory-backend=ram".into());
+        }
+        return;
+    }
+    for (i, cell) in spec.vcpus.numa.iter().enumerate() {
+        let size = mib(cell.memory);
+        words.say("-object", format!("{kind},id=ram{i},size={size}"));
+        words.say("-numa", format!("node,nodeid={i},memdev=ram{i}"));
+        for cpu in &cell.cpus.0 {
+            words.say("-numa", format!("cpu,node-id={i},socket-id={cpu}"));
+        }
+    }
+}
+
+fn firmware(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), Unsupported> {
+    if let Firmware::Uefi { .. } = spec.firmware {
+        let Some((code, variables)) = &places.firmware else {
+            return unsupported("UEFI: its firmware was not found");
+        };
+        let code = escaped(&words.file(code, false));
+        words.say(
+            "-drive",
+            format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
+        );
+        let variables = escaped(&words.file(variables, true));
+        words.say(
+            "-drive",
+            format!("if=pflash,format=raw,unit=1,file={variables}"),
+        );
+    }
+    if let Some(kernel) = &spec.boot.kernel {
+        let file = words.plain_file(&kernel.kernel);
+        words.say("-kernel", file);
+        if let Some(initrd) = &kernel.initrd {
+            let file = words.plain_file(initrd);
+            words.say("-initrd", file);
+        }
+        if let Some(line) = &kernel.cmdline {
+            words.say("-append", line.clone());
+        }
+    }
+    words.say("-boot", "strict=on".into());
+    Ok(())
+}
+
+fn listening(id: &str, socket: &Path) -> String {
+    format!("socket,id={id},path={},server=on,wait=off", path(socket))
+}
+
+fn monitors(words: &mut Words, places: &Places) {
+    words.say(
+        "-chardev",
+        format!("socket,id=supervisor,fd={SUPERVISOR_FD}"),
+    );
+    words.say("-mon", "chardev=supervisor,mode=control".into());
+    words.say("-chardev", listening("monitor", &places.monitor()));
+    words.say("-mon", "chardev=monitor,mode=control".into());
+}
+
+fn console(words: &mut Words, spec: &MachineSpec, places: &Places) {
+    if spec.console == Console::None {
+        return;
+    }
+    let log = path(&places.console_log());
+    let socket = listening("console", &places.console());
+    words.say("-chardev", format!("{socket},logfile={log},logappend=on"));
+    if spec.console == Console::Virtio {
+        words.say("-device", "virtio-serial-pci".into());
+        words.say("-device", "virtconsole,chardev=console".into());
+    } else {
+        words.say("-device", "isa-serial,chardev=console".into());
+    }
+}
+
+/// Gives the place of a device in the order of boot, from 1.
+fn boot_index(spec: &MachineSpec, device: &BootDevice, number: usize) -> Option<usize> {
+    let order = &spec.boot.order;
+    match order.is_empty() {
+        // The disks as they stand.
+        true => matches!(device, BootDevice::Disk(_)).then_some(number + 1),
+        false => order.iter().position(|d| d == device).map(|at| at + 1),
+    }
+}
+
+fn disks(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), Unsupported> {
+    let has = |bus: Bus| spec.disks.iter().any(|disk| disk.bus == bus);
+    if has(Bus::Scsi) {
+        words.say("-device", "virtio-scsi-pci,id=scsi0".into());
+    }
+    let pc = spec.board == Some(Board::Pc);
+    if has(Bus::Sata) && pc {
+        words.say("-device", "ich9-ahci,id=ahci".into());
+    }
+    let mut on_bus = [0usize; 4];
+    for (number, disk) in spec.disks.iter().enumerate() {
+        let node = format!("disk-{}", disk.target);
+        if let Some(source) = &disk.source {
+            let content = content(words, disk, source, &node)?;
+            words.say("-blockdev", content.to_string());
+        } else if disk.device == DiskDevice::Disk {
+            return unsupported(format!("disk {} without a source", disk.target));
+        }
+        let place = &mut on_bus[disk.bus as usize];
+        let at = *place;
+        *place += 1;
+        let cdrom = disk.device == DiskDevice::Cdrom;
+        let mut device = match disk.bus {
+            Bus::Virtio => "virtio-blk-pci".to_owned(),
+            Bus::Scsi if cdrom => "scsi-cd,bus=scsi0.0".into(),
+            Bus::Scsi => "scsi-hd,bus=scsi0.0".into(),
+            Bus::Sata | Bus::Ide => {
+                let kind = if cdrom { "ide-cd" } else { "ide-hd" };
+                match (disk.bus, pc) {
+                    (Bus::Sata, true) => format!("{kind},bus=ahci.{at}"),
+                    (_, true) => format!("{kind},bus=ide.{},unit={}", at / 2, at % 2),
+                    (_, false) => format!("{kind},bus=ide.{at}"),
+                }
+            }
+        };
+        if disk.source.is_some() {
+            device += &format!(",drive={node}");
+        }
+        device += &format!(",id=dev-{}", disk.target);
+        if let Some(serial) = &disk.serial {
+            device += &format!(",serial={}", escaped(serial));
+        }
+        let boot = BootDevice::Disk(disk.target.clone());
+        if let Some(index) = boot_index(spec, &boot, number) {
+            device += &format!(",bootindex={index}");
+        }
+        words.say("-device", device);
+    }
+    if let Some(seed) = &places.seed {
+        let file = words.file(seed, false);
+        let node = json!({
+            "driver": "raw", "node-name": "seed", "read-only": true,
+            "file": {"driver": "file", "filename": file, "read-only": true},
+        });
+        words.say("-blockdev", node.to_string());
+        words.say("-device", "virtio-blk-pci,drive=seed".into());
+    }
+    Ok(())
+}
+
+/// Describes the content of a disk, in JSON: no name in it has a meaning of its own.
+fn content(
+    words: &mut Words,
+    disk: &Disk,
+    source: &DiskSource,
+    node: &str,
+) -> Result<Value, Unsupported> {
+    let read_only = disk.read_only || disk.device == DiskDevice::Cdrom;
+    let file = storage(words, source, read_only)?;
+    let discard = match disk.discard {
+        Some(discard) => discard.to_string(),
+        None => "unmap".into(),
+    };
+    let mut top = json!({
+        "driver": disk.format.to_string(), "node-name": node,
+        "read-only": read_only, "discard": discard, "file": file,
+    });
+    if let Some(cache) = disk.cache {
+        let direct = matches!(cache, Cache::None | Cache::Directsync);
+        let careless = cache == Cache::Unsafe;
+        top["cache"] = json!({"direct": direct, "no-flush": careless});
+    }
+    if disk.format == DiskFormat::Qcow2 {
+        top["backing"] = backing(words, &disk.backing)?;
+    }
+    Ok(top)
+}
+
+/// Describes what lies below a disk. What the definition does not name is not
+/// opened: the header of an image may name any file of the host.
+fn backing(words: &mut Words, below: &[Backing]) -> Result<Value, Unsupported> {
+    let Some((nearest, rest)) = below.split_first() else {
+        return Ok(Value::Null);
+    };
+    let file = storage(words, &nearest.source, true)?;
+    let mut node = json!({
+        "driver": nearest.format.to_string(), "read-only": true, "file": file,
+    });
+    if nearest.format == DiskFormat::Qcow2 {
+        node["backing"] = backing(words, rest)?;
+    }
+    Ok(node)
+}
+
+fn storage(words: &mut Words, source: &DiskSource, read_only: bool) -> Result<Value, Unsupported> {
+    Ok(match source {
+        DiskSource::File(file) => {
+            let file = words.file(file, !read_only);
+            json!({"driver": "file", "filename": file, "read-only": read_only})
+        }
+        DiskSource::Block(device) => {
+            let file = words.file(device, !read_only);
+            json!({"driver": "host_device", "filename": file, "read-only": read_only})
+        }
+        DiskSource::Web(address) => {
+            let url = address.to_string();
+            let driver = url.split(':').next().unwrap_or("http").to_owned();
+            json!({"driver": driver, "url": url, "read-only": true})
+        }
+        DiskSource::Volume { pool, .. } => {
+            return unsupported(format!("storage pool (`{pool}`)"));
+        }
+    })
+}
+
+fn network(words: &mut Words, spec: &MachineSpec) -> Result<(), Unsupported> {
+    for (i, interface) in spec.interfaces.iter().enumerate() {
+        let model = match interface.model {
+            NicModel::Virtio => "virtio-net-pci",
+            NicModel::E1000 => "e1000",
+            NicModel::E1000e => "e1000e",
+            NicModel::Rtl8139 => "rtl8139",
+        };
+        let id = format!("net{i}");
+        let mut device = model.to_owned();
+        match &interface.kind {
+            InterfaceKind::User => {
+                let mut netdev = format!("user,id={id}");
+                for forward in &interface.forwards {
+                    let protocol = match forward.protocol {
+                        Protocol::Tcp => "tcp",
+                        Protocol::Udp => "udp",
+                    };
+                    netdev += &format!(
+                        ",hostfwd={protocol}:{}:{}-:{}",
+                        forward.address, forward.host, forward.guest
+                    );
+                }
+                words.say("-netdev", netdev);
+                device += &format!(",netdev={id}");
+            }
+            InterfaceKind::Tap(name) => {
+                let name = escaped(name);
+                let netdev = format!("tap,id={id},ifname={name},script=no,downscript=no");
+                words.say("-netdev", netdev);
+                device += &format!(",netdev={id}");
+            }
+            InterfaceKind::Bridge(name) => return unsupported(format!("bridge ({name}) yet")),
+            InterfaceKind::None => {}
+        }
+        if let Some(mac) = spec.mac(i) {
+            device += &format!(",mac={mac}");
+        }
+        let boot = BootDevice::Interface(i as u32);
+        if let Some(index) = boot_index(spec, &boot, spec.disks.len() + i) {
+            device += &format!(",bootindex={index}");
+        }
+        words.say("-device", device);
+    }
+    Ok(())
+}
+
+fn screen(words: &mut Words, spec: &MachineSpec, places: &Places) {
+    let video = match (spec.video, &spec.graphics) {
+        (Some(Video::None), _) | (None, Graphics::None) => None,
+        (Some(Video::Virtio), _) => Some("virtio-vga"),
+        (Some(Video::Bochs), _) => Some("bochs-display"),
+        (Some(Video::Qxl), _) => Some("qxl-vga"),
+        (Some(Video::Cirrus), _) => Some("cirrus-vga"),
+        (Some(Video::Vga) | None, _) => Some("VGA"),
+    };
+    words.say("-display", "none".into());
+    if let Some(video) = video {
+        words.say("-device", video.to_owned());
+    }
+    let Graphics::Vnc(listen) = &spec.graphics else {
+        return;
+    };
+    let socket = match listen {
+        VncListen::Socket(Some(socket)) => socket.clone(),
+        VncListen::Socket(None) | VncListen::Loopback(_) => places.screen(),
+    };
+    words.say("-vnc", format!("unix:{}", path(&socket)));
+    words.say("-device", "qemu-xhci,id=usb".into());
+    // A pointer that is where the viewer's is.
+    words.say("-device", "usb-tablet,bus=usb.0".into());
+    words.say("-device", "usb-kbd,bus=usb.0".into());
+}
+
+fn extras(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), Unsupported> {
+    if spec.rng {
+        words.say("-device", "virtio-rng-pci".into());
+    }
+    if spec.agent {
+        words.say("-chardev", listening("agent", &places.agent()));
+        words.say("-device", "virtio-serial-pci".into());
+        words.say(
+            "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".into(),
+        );
+    }
+    if let Some(watchdog) = spec.watchdog {
+        words.say("-device", watchdog.model.to_string());
+        words.say("-action", format!("watchdog={}", watchdog.action));
+    }
+    for (i, share) in spec.shares.iter().enumerate() {
+        if share.kind == ShareKind::Virtiofs {
+            return unsupported("virtiofs for machines that stay; use 9p");
+        }
+        let only = if share.read_only { ",readonly=on" } else { "" };
+        let source = path(&share.source);
+        words.say(
+            "-fsdev",
+            format!("local,id=share{i},path={source},security_model=none{only}"),
+        );
+        let tag = escaped(&share.tag);
+        words.say(
+            "-device",
+            format!("virtio-9p-pci,fsdev=share{i},mount_tag={tag}"),
+        );
+    }
+    Ok(())
+}

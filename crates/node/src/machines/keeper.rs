@@ -1,0 +1,302 @@
+//! The process that keeps one machine: it starts QEMU, outlives the command
+//! that asked for it, and writes down how the machine ended.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, OpenFile};
+use hyperion_isolation::vm::qmp::{Event, Qmp, QmpError};
+use hyperion_model::report::Exit;
+use hyperion_sys::process::{self, Fork, Program};
+use hyperion_sys::signals;
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use rustix::process::Pid;
+use serde::Serialize;
+
+use super::{MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed};
+use crate::jobs::private_file;
+
+/// How long QEMU may take to open what it is given and to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How much of what QEMU said is told.
+const TOLD: usize = 2000;
+
+/// What is started.
+#[derive(Debug)]
+pub struct Start {
+    /// The machine.
+    pub folder: MachineFolder,
+    /// What is executed.
+    pub command: CommandLine,
+    /// A program stands in for the processor.
+    pub emulated: bool,
+}
+
+/// Starts a machine, and comes back when it runs.
+///
+/// # Errors
+/// [`MachineError::Running`]; [`MachineError::Start`] with QEMU's own words:
+/// nothing runs then.
+pub fn start(start: Start) -> Result<(), MachineError> {
+    let folder = start.folder.clone();
+    let lock = folder.lock()?;
+    let _ = fs::remove_file(folder.path.join("end.json"));
+    let io = |e: io::Error| failed("start", &folder.path)(e);
+    let (heard, said) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| io(e.into()))?;
+    match process::fork().map_err(io)? {
+        Fork::Child => {
+            drop(heard);
+            let _ = keep(&start, &lock, said);
+            process::exit_now(0)
+        }
+        Fork::Parent(_) => {
+            drop((said, lock));
+            let mut words = String::new();
+            let mut heard = File::from(heard);
+            heard.read_to_string(&mut words).map_err(io)?;
+            match words.strip_prefix("failed: ") {
+                None if words == "runs" => Ok(()),
+                told => Err(MachineError::Start {
+                    name: folder.name,
+                    source: Words(told.unwrap_or("its keeper has ended").to_owned()),
+                }),
+            }
+        }
+    }
+}
+
+/// Keeps the machine until QEMU has ended.
+fn keep(start: &Start, lock: &File, said: OwnedFd) -> io::Result<()> {
+    rustix::process::setsid()?;
+    process::close_all_but(&[lock.as_fd(), said.as_fd()])?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    process::install_fds(&[null.as_fd(); 3])?;
+    rustix::process::chdir("/")?;
+    process::rename(c"hyperion-keep");
+    let mut said = File::from(said);
+    let path = &start.folder.path;
+    let log = path.join("qemu.log");
+    let up = || -> Result<(Pid, Qmp), String> {
+        let id = start.folder.guest_id().map_err(|e| e.to_string())?;
+        let (ours, its) = UnixStream::pair().map_err(|e| e.to_string())?;
+        let mut files = vec![OwnedFd::from(its)];
+        for file in &start.command.files {
+            let opened = fs::OpenOptions::new()
+                .read(true)
+                .write(file.writable)
+                .open(&file.path);
+            match opened {
+                Ok(opened) => files.push(opened.into()),
+                Err(e) => return Err(format!("cannot open {}: {e}", file.path.display())),
+            }
+        }
+        let pid = launch(start, &files, id, &log).map_err(|e| {
+            let program = start.command.words.first().map_or("", String::as_str);
+            format!("cannot execute {program}: {e}")
+        })?;
+        // Its end of the socket is QEMU's alone: so it is heard to go.
+        drop(files);
+        match Qmp::connect(ours, PATIENCE) {
+            Ok(monitor) => Ok((pid, monitor)),
+            Err(e) => {
+                let _ = signals::send(pid, signals::SIGKILL);
+                let _ = process::wait_for(pid);
+                let words = readable(&last_words(&log), &start.command.files);
+                Err(if words.is_empty() {
+                    e.to_string()
+                } else {
+                    words
+                })
+            }
+        }
+    };
+    let (qemu, mut monitor) = match up() {
+        Ok(up) => up,
+        Err(words) => {
+            clean_up(path);
+            return said.write_all(format!("failed: {words}").as_bytes());
+        }
+    };
+    let number = |pid: Pid| pid.as_raw_pid().unsigned_abs();
+    let running = MachineRunning {
+        started: Timestamp::now(),
+        keeper: number(rustix::process::getpid()),
+        qemu: number(qemu),
+        emulated: start.emulated,
+    };
+    write(path, "running.json", &running)?;
+    said.write_all(b"runs")?;
+    drop(said);
+    let reason = listen(&mut monitor);
+    let ended = process::wait_for(qemu)?;
+    let (crashed, why) = match (reason, ended.exit) {
+        (Some(reason), Exit::Code(0)) => reason,
+        (_, Exit::Signal(signal)) => {
+            let name = signals::name(i32::from(signal));
+            (true, format!("QEMU was killed by {name}"))
+        }
+        (_, Exit::Code(code)) => (
+            true,
+            format!("QEMU ended with {code}: {}", last_words(&log)),
+        ),
+    };
+    let end = MachineEnd {
+        at: Timestamp::now(),
+        crashed,
+        why,
+    };
+    write(path, "end.json", &end)?;
+    clean_up(path);
+    Ok(())
+}
+
+/// Waits for QEMU's end; gives what it said of the reason: whether the guest
+/// crashed, and why.
+fn listen(monitor: &mut Qmp) -> Option<(bool, String)> {
+    let mut reason = None;
+    loop {
+        match monitor.next_event(Duration::from_secs(3600)) {
+            Ok(Some(event)) => reason = why(&event).or(reason),
+            Ok(None) => {}
+            // It has closed its end; nothing else is worth to be told.
+            Err(QmpError::Closed | QmpError::Malformed(_)) => return reason,
+            Err(_) => return reason,
+        }
+    }
+}
+
+/// Says what an event tells of the end.
+fn why(event: &Event) -> Option<(bool, String)> {
+    match event.name.as_str() {
+        "SHUTDOWN" => {
+            let reason = event.data["reason"].as_str().unwrap_or_default();
+            Some(match reason {
+                "guest-shutdown" => (false, "the guest switched itself off".to_owned()),
+                "guest-panic" => (true, "the guest's kernel panicked".to_owned()),
+                "host-qmp-quit" => (false, "it was switched off".to_owned()),
+                other => (false, format!("it was shut down ({other})")),
+            })
+        }
+        "GUEST_PANICKED" => Some((true, "the guest's kernel panicked".to_owned())),
+        _ => None,
+    }
+}
+
+fn write(folder: &std::path::Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_vec(value)?;
+    private_file(&folder.join(name))?.write_all(&json)
+}
+
+/// Removes what only a machine that runs has.
+fn clean_up(folder: &std::path::Path) {
+    let _ = fs::remove_file(folder.join("running.json"));
+    for name in ["monitor", "vnc", "console", "agent"] {
+        let _ = fs::remove_file(folder.join("run").join(name));
+    }
+}
+
+/// Gives the end of what QEMU said.
+fn last_words(log: &std::path::Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let from = bytes.len().saturating_sub(TOLD);
+    String::from_utf8_lossy(&bytes[from..]).trim().to_owned()
+}
+
+/// Makes QEMU's words fit for people: which file, and not how it came to it.
+fn readable(words: &str, files: &[OpenFile]) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in words.lines() {
+        // "qemu-system-x86_64: -blockdev {…}: what is wrong"
+        let said = line.rsplit_once("}: ").map_or(line, |(_, said)| said);
+        let (_, said) = said
+            .split_once(": ")
+            .filter(|(start, _)| start.starts_with("qemu-"))
+            .unwrap_or(("", said));
+        let file = line.split("/dev/fdset/").nth(1).and_then(|rest| {
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            files.get(
+                digits
+                    .parse::<usize>()
+                    .ok()?
+                    .checked_sub(FIRST_FILE_FD as usize)?,
+            )
+        });
+        lines.push(match file {
+            Some(file) if said != line => format!("{}: {said}", file.path.display()),
+            _ if line.contains("/dev/fdset/") => continue,
+            _ => said.to_owned(),
+        });
+    }
+    lines.join("; ")
+}
+
+fn launch(
+    start: &Start,
+    files: &[OwnedFd],
+    id: Option<u32>,
+    log: &std::path::Path,
+) -> io::Result<Pid> {
+    let words = start
+        .command
+        .words
+        .iter()
+        .map(|word| CString::new(word.as_str()));
+    let words = words.collect::<Result<Vec<_>, _>>()?;
+    let program = Program::new(words, vec![c"PATH=/usr/bin:/bin".into()], "/usr/bin:/bin")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let log: OwnedFd = private_file(log)?.into();
+    let become_it = program.become_it();
+    let run = CString::new(start.folder.run().into_os_string().into_encoded_bytes())?;
+    let mut fds = vec![null.as_fd(), log.as_fd(), log.as_fd()];
+    fds.extend(files.iter().map(AsFd::as_fd));
+    let (pid, failure) = process::spawn(|| {
+        signals::reset();
+        let prepared = process::install_fds(&fds)
+            // Its sockets have no path that it would have to walk.
+            .and_then(|()| Ok(rustix::process::chdir(run.as_c_str())?))
+            .and_then(|()| id.map_or(Ok(()), process::become_nobody))
+            // A machine without a keeper would be nobody's.
+            .and_then(|()| signals::die_with_parent());
+        match prepared {
+            Ok(()) => become_it(),
+            Err(e) => e,
+        }
+    })?;
+    match failure {
+        None => Ok(pid),
+        Some(e) => {
+            let _ = process::wait_for(pid);
+            Err(e)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_qemu_name_the_file_and_the_reason() {
+        let files = [OpenFile {
+            path: "/disks/vda.qcow2".into(),
+            writable: true,
+        }];
+        let said = "qemu-system-x86_64: -blockdev {\"file\":{\"filename\":\"/dev/fdset/4\"}}: Failed to get \"write\" lock\n\
+                    Is another process using the image [/dev/fdset/4]?";
+        assert_eq!(
+            readable(said, &files),
+            "/disks/vda.qcow2: Failed to get \"write\" lock"
+        );
+        let plain = "qemu-system-x86_64: -cpu none: unable to find CPU model 'none'";
+        assert_eq!(
+            readable(plain, &files),
+            "-cpu none: unable to find CPU model 'none'"
+        );
+    }
+}

@@ -1,0 +1,417 @@
+//! Machines: virtual machines that stay, and their records on disk.
+//!
+//! ```text
+//! machines/<name>/machine.json   the definition
+//!                 disks/         the disks that were made for it
+//!                 run/           QEMU's: sockets (monitor, vnc, console, agent) and console.log
+//!                 lock           held by its keeper while it runs
+//!                 running.json   the processes
+//!                 end.json       how it ended the last time
+//!                 qemu.log       what QEMU said of itself
+//! ```
+//!
+//! ```text
+//! shut off ──start──▶ running ◀──▶ paused
+//!     ▲                  │ guest or host switches off, QEMU is killed, its disk is full (paused)
+//!     └──── end.json ────┘
+//! ```
+
+mod keeper;
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyperion_isolation::vm::qmp::{Qmp, QmpError, RunState};
+use hyperion_model::Name;
+use hyperion_model::machine::MachineSpec;
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use keeper::{Start, start};
+
+/// What goes wrong with machines.
+#[derive(Debug, Error)]
+pub enum MachineError {
+    /// No machine has this name.
+    #[error("there is no machine {0:?}")]
+    NotFound(String),
+    /// The name is taken.
+    #[error("there is a machine {0} already")]
+    Exists(Name),
+    /// It runs, and must not for this.
+    #[error("machine {0} is running")]
+    Running(Name),
+    /// It does not run, and must for this.
+    #[error("machine {0} is not running")]
+    NotRunning(Name),
+    /// QEMU ended before the machine ran.
+    #[error("machine {name} could not be started")]
+    Start {
+        /// Which.
+        name: Name,
+        /// QEMU's own words.
+        source: Words,
+    },
+    /// QEMU's monitor.
+    #[error("machine {name} does not do that")]
+    Monitor {
+        /// Which.
+        name: Name,
+        /// What QEMU says.
+        source: QmpError,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's reason.
+        source: io::Error,
+    },
+    /// A record does not hold what it should.
+    #[error("the record {} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// What a program said of itself.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Words(pub String);
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MachineError {
+    let path = path.to_owned();
+    move |source| MachineError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Where a machine stands, in the words that `virsh list` has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineState {
+    /// It is defined.
+    ShutOff,
+    /// Its processors run.
+    Running,
+    /// Its processors are stopped: asked for, or a disk is full.
+    Paused,
+    /// Its guest is gone: it panicked, or QEMU was killed.
+    Crashed,
+}
+
+impl MachineState {
+    /// Gives the word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ShutOff => "shut off",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Crashed => "crashed",
+        }
+    }
+}
+
+/// The processes of a machine that runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MachineRunning {
+    /// When it was started.
+    pub started: Timestamp,
+    /// The process that keeps it.
+    pub keeper: u32,
+    /// QEMU's process.
+    pub qemu: u32,
+    /// A program stands in for the processor.
+    pub emulated: bool,
+}
+
+/// How a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineEnd {
+    /// When.
+    pub at: Timestamp,
+    /// It was not asked to.
+    pub crashed: bool,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// All machines below one root.
+#[derive(Debug, Clone)]
+pub struct Machines {
+    folder: PathBuf,
+}
+
+impl Machines {
+    /// Names the folder; nothing is made or read yet.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            folder: root.join("machines"),
+        }
+    }
+
+    /// Makes the folder of a machine with nothing in it: a machine once
+    /// [`MachineFolder::define`] has been called.
+    ///
+    /// # Errors
+    /// [`MachineError::Exists`].
+    pub fn create(&self, name: &Name) -> Result<MachineFolder, MachineError> {
+        let path = self.folder.join(name.as_str());
+        make_dir(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => MachineError::Exists(name.clone()),
+            _ => failed("make", &path)(e),
+        })?;
+        Ok(MachineFolder {
+            name: name.clone(),
+            path,
+        })
+    }
+
+    /// Finds a machine by its name.
+    ///
+    /// # Errors
+    /// [`MachineError::NotFound`].
+    pub fn find(&self, name: &str) -> Result<MachineFolder, MachineError> {
+        let found = name.parse().ok().and_then(|name| self.look(name));
+        found.ok_or_else(|| MachineError::NotFound(name.to_owned()))
+    }
+
+    fn look(&self, name: Name) -> Option<MachineFolder> {
+        let path = self.folder.join(name.as_str());
+        let folder = MachineFolder { name, path };
+        folder.definition().is_file().then_some(folder)
+    }
+
+    /// Lists all machines by name.
+    ///
+    /// # Errors
+    /// [`MachineError::Io`].
+    pub fn list(&self) -> Result<Vec<MachineFolder>, MachineError> {
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed("list", &self.folder)(e)),
+        };
+        let names = entries
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse::<Name>().ok());
+        let mut machines: Vec<MachineFolder> = names.filter_map(|name| self.look(name)).collect();
+        machines.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(machines)
+    }
+}
+
+/// One machine.
+#[derive(Debug, Clone)]
+pub struct MachineFolder {
+    /// What it is called.
+    pub name: Name,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+impl MachineFolder {
+    fn definition(&self) -> PathBuf {
+        self.path.join("machine.json")
+    }
+
+    /// Gives the folder of the disks that are made for it.
+    pub fn disks(&self) -> PathBuf {
+        self.path.join("disks")
+    }
+
+    /// Gives the folder of what QEMU makes for it.
+    pub fn run(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    /// Gives the user and group that QEMU becomes, where this process may choose:
+    /// nobody, and another one for each machine. The folders of what QEMU makes
+    /// become that one's.
+    fn guest_id(&self) -> Result<Option<u32>, MachineError> {
+        let run = self.run();
+        make_dir_again(&run).map_err(failed("make", &run))?;
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let inode = fs::metadata(&self.path).map_err(failed("read", &self.path))?;
+        // Beyond the ranges of jobs, by what no other folder of this disk has now.
+        let id = FIRST_ID + (std::os::unix::fs::MetadataExt::ino(&inode) % IDS) as u32;
+        std::os::unix::fs::chown(&run, Some(id), Some(id)).map_err(failed("give away", &run))?;
+        Ok(Some(id))
+    }
+
+    /// Writes the definition, in place of an older one.
+    ///
+    /// # Errors
+    /// [`MachineError::Io`]; the older one stays.
+    pub fn define(&self, spec: &MachineSpec) -> Result<(), MachineError> {
+        let path = self.definition();
+        let draft = self.path.join(".machine.json");
+        let json = serde_json::to_vec_pretty(spec).map_err(|source| MachineError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        let write = || -> io::Result<()> {
+            let mut file = crate::jobs::private_file(&draft)?;
+            file.write_all(&json)?;
+            // It outlives the host's next crash: a machine is somebody's.
+            file.sync_all()?;
+            fs::rename(&draft, &path)
+        };
+        write().map_err(|e| {
+            let _ = fs::remove_file(&draft);
+            failed("write", &path)(e)
+        })
+    }
+
+    /// Reads the definition.
+    ///
+    /// # Errors
+    /// [`MachineError::Io`], [`MachineError::Damaged`].
+    pub fn spec(&self) -> Result<MachineSpec, MachineError> {
+        let path = self.definition();
+        let bytes = fs::read(&path).map_err(failed("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| MachineError::Damaged { path, source })
+    }
+
+    /// Reads the processes; `None` when it does not run.
+    pub fn running(&self) -> Option<MachineRunning> {
+        if !self.is_locked() {
+            return None;
+        }
+        let bytes = fs::read(self.path.join("running.json")).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Reads how it ended the last time.
+    pub fn end(&self) -> Option<MachineEnd> {
+        let bytes = fs::read(self.path.join("end.json")).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Tells where it stands.
+    pub fn state(&self) -> MachineState {
+        if !self.is_locked() {
+            return match self.end() {
+                Some(end) if end.crashed => MachineState::Crashed,
+                // Its keeper was killed, or the host fell, before it could say how it ended.
+                None if self.path.join("running.json").exists() => MachineState::Crashed,
+                _ => MachineState::ShutOff,
+            };
+        }
+        let limit = Duration::from_millis(500);
+        let status = self.monitor(limit).and_then(|mut monitor| {
+            let status = monitor.status();
+            status.map_err(|source| self.refused(source))
+        });
+        match status.map(|status| status.state) {
+            Ok(RunState::Paused | RunState::IoError | RunState::Prelaunch) => MachineState::Paused,
+            Ok(RunState::GuestPanicked | RunState::InternalError) => MachineState::Crashed,
+            _ => MachineState::Running,
+        }
+    }
+
+    /// Connects to QEMU's monitor.
+    ///
+    /// # Errors
+    /// [`MachineError::NotRunning`], [`MachineError::Monitor`].
+    pub fn monitor(&self, limit: Duration) -> Result<Qmp, MachineError> {
+        let socket = UnixStream::connect(self.run().join("monitor"))
+            .map_err(|_| MachineError::NotRunning(self.name.clone()))?;
+        Qmp::connect(socket, limit).map_err(|source| self.refused(source))
+    }
+
+    /// Says that QEMU's monitor refused something.
+    pub fn refused(&self, source: QmpError) -> MachineError {
+        MachineError::Monitor {
+            name: self.name.clone(),
+            source,
+        }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// Tells whether a keeper keeps it.
+    pub fn is_locked(&self) -> bool {
+        let Ok(file) = File::open(self.lock_path()) else {
+            return false;
+        };
+        flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`MachineError::Running`].
+    fn lock(&self) -> Result<File, MachineError> {
+        let path = self.lock_path();
+        let file = crate::jobs::private_file(&path).map_err(failed("open", &path))?;
+        flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| MachineError::Running(self.name.clone()))?;
+        Ok(file)
+    }
+
+    /// Removes the machine and the disks that were made for it. Disks that lie
+    /// elsewhere are left alone.
+    ///
+    /// # Errors
+    /// [`MachineError::Running`].
+    pub fn delete(&self) -> Result<(), MachineError> {
+        let _lock = self.lock()?;
+        // First what makes it a machine: a crash leaves none that lacks a disk.
+        let definition = self.definition();
+        match fs::remove_file(&definition) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &definition)(e));
+            }
+            _ => {}
+        }
+        fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path))
+    }
+}
+
+/// The first of the users that QEMU becomes for root, and how many there are.
+const FIRST_ID: u32 = (1 << 30) + 16_000 * 65_536;
+const IDS: u64 = 1 << 24;
+
+fn make_dir_again(path: &Path) -> io::Result<()> {
+    match make_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes a folder that is nobody else's, with what is missing above it.
+fn make_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut private = fs::DirBuilder::new();
+    private.mode(0o700);
+    match private.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let above = path.parent().unwrap_or(path);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o711)
+                .create(above)?;
+            private.create(path)
+        }
+        other => other,
+    }
+}
