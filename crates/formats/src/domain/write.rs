@@ -7,7 +7,7 @@ use hyperion_model::machine::{
 use hyperion_model::{Bytes, MachineSpec};
 
 use super::own;
-use super::read::exact;
+use super::read::{exact, web_scheme};
 use crate::xml::Element;
 
 /// Writes a machine as libvirt's domain XML. [`parse`](super::parse) reads a
@@ -358,8 +358,11 @@ fn source(source: &DiskSource) -> Element {
                 Some((name, query)) => (name, Some(query)),
                 None => (path, None),
             };
+            let slash = if web_scheme(name) { "/" } else { "" };
             let scheme = if web.is_secure() { "https" } else { "http" };
-            let mut element = element.with("protocol", scheme).with("name", name);
+            let mut element = element
+                .with("protocol", scheme)
+                .with("name", format!("{slash}{name}"));
             if let Some(query) = query {
                 element = element.with("query", query);
             }

@@ -432,6 +432,14 @@ fn names_that_disks_share_are_made_apart() {
 }
 
 #[test]
+fn a_path_that_looks_like_an_address_stays_a_path() {
+    let mut spec = strict(EXAMPLE).spec;
+    let web = "http://mirror.example/http://other.example//a.iso";
+    spec.disks[0].source = Some(DiskSource::Web(web.parse().expect("an address")));
+    assert_eq!(strict(&write(&spec)).spec, spec);
+}
+
+#[test]
 fn a_bus_that_machines_lack_is_told_and_is_no_mistake() {
     let text = with(
         "<target dev='sda' bus='sata'/>",

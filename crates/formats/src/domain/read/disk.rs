@@ -265,7 +265,7 @@ impl Reading {
         let name = source.take_attribute("name");
         let query = source.take_attribute("query");
         let host = source.take("host");
-        let whole = name.as_ref().filter(|name| name.value.contains("://"));
+        let whole = name.as_ref().filter(|name| web_scheme(&name.value));
         let ask = "write <source protocol='https' name='path/of/the/file'><host name='its.host' port='443'/></source>";
         if let Some(address) = misplaced.as_ref().or(whole) {
             let what = match &misplaced {
@@ -424,6 +424,12 @@ impl Reading {
 
 /// What is not carried over takes the whole disk with it.
 struct Foreign;
+
+/// Tells whether what should be a path begins like a whole address. Written
+/// with a slash before it, it is a path that only looks like one.
+pub(in crate::domain) fn web_scheme(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
+}
 
 /// The right words for an address.
 fn told(web: &WebAddress) -> String {

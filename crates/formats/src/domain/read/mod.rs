@@ -18,6 +18,7 @@ use hyperion_model::{Bytes, MachineSpec, Name};
 
 pub(super) use amounts::exact;
 use amounts::number;
+pub(super) use disk::web_scheme;
 
 use super::own;
 use super::{Note, Remedy, Repair};
