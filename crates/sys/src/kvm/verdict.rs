@@ -236,9 +236,10 @@ fn judge(trial: &Trial) -> KvmVerdict {
             failed,
             format!("not done within {limit} s, and process {pid} does not end when it is killed"),
         ),
-        End::Killed { signal } => {
-            broken(failed, format!("its process was ended by signal {signal}"))
-        }
+        // Somebody's doing, or want of memory, and not KVM's.
+        End::Killed { signal } => KvmVerdict::Untried {
+            why: format!("its process was ended by signal {signal}"),
+        },
     }
 }
 
@@ -381,7 +382,6 @@ mod tests {
                 },
                 "reason 99",
             ),
-            (End::Killed { signal: 11 }, "signal 11"),
             (End::TooSlow, "within 2 s"),
             (End::Unkillable { pid: 7 }, "process 7"),
         ];
@@ -389,6 +389,15 @@ mod tests {
             let (_, why) = broken(trial(2, end));
             assert!(why.contains(words), "{why}");
         }
+    }
+
+    #[test]
+    fn a_guest_that_somebody_killed_says_nothing() {
+        let verdict = decide(&Evidence::Tried(trial(2, End::Killed { signal: 9 })));
+        assert!(
+            matches!(&verdict, KvmVerdict::Untried { why } if why.contains("signal 9")),
+            "{verdict:?}"
+        );
     }
 
     proptest! {
