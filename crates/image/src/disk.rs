@@ -51,6 +51,23 @@ pub struct DiskInfo {
     /// The image below it, as written in its header.
     #[serde(default)]
     pub backing_filename: Option<String>,
+    /// The states that it holds.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotInfo>,
+}
+
+/// A state that a disk image holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SnapshotInfo {
+    /// What it is called.
+    pub name: String,
+    /// How much memory of a machine that ran is in it, in bytes.
+    #[serde(default)]
+    pub vm_state_size: u64,
+    /// When it was taken, in seconds since 1970.
+    #[serde(default)]
+    pub date_sec: i64,
 }
 
 /// Looks at an image, also at one that a machine has open. What lies below it
@@ -92,6 +109,31 @@ pub fn create(
     done(command, "make", path).map(drop).inspect_err(|_| {
         let _ = std::fs::remove_file(path);
     })
+}
+
+/// Gives an image another size.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn resize(path: &Path, format: &str, size: Bytes) -> Result<(), DiskError> {
+    let mut command = Command::new("qemu-img");
+    command
+        .args(["resize", "-q", "-f", format])
+        .arg(path)
+        .arg(size.0.to_string());
+    done(command, "resize", path).map(drop)
+}
+
+/// Takes (`-c`), goes back to (`-a`) or throws away (`-d`) a state in an image
+/// that nobody has open, and checks the image after it.
+///
+/// # Errors
+/// [`DiskError`].
+pub fn snapshot(path: &Path, action: &str, tag: &str) -> Result<(), DiskError> {
+    let mut command = Command::new("qemu-img");
+    command.args(["snapshot", "-q", action, tag]).arg(path);
+    done(command, "change the snapshots of", path)?;
+    check(path)
 }
 
 /// Checks an image for inner contradictions.

@@ -240,3 +240,102 @@ fn a_hundred_machines_come_and_go_and_leave_nothing() {
     };
     assert!(wait_until(LONG, || left() == 0));
 }
+
+#[test]
+fn a_machine_is_cloned_resized_saved_restored_and_edited() {
+    requires!("command:qemu-img", "command:qemu-system-x86_64");
+    let site = Site::new();
+    let words = [
+        "create",
+        "one",
+        "--memory",
+        "64MiB",
+        "--disk",
+        "10GiB",
+        "--network",
+        "user",
+    ];
+    vm(&site, &words).ok();
+    vm(&site, &["snapshot", "one", "empty"]).ok();
+    vm(&site, &["clone", "one", "two"]).ok();
+    vm(&site, &["clone", "one", "two"]).refused("already", "hyperion vm delete two");
+    let (one, two) = (show(&site, "one"), show(&site, "two"));
+    assert_ne!(one["definition"]["uuid"], two["definition"]["uuid"]);
+    let mac = |name: &str| {
+        let xml = vm(&site, &["export", name]).ok();
+        let line = xml.lines().find(|l| l.contains("<mac ")).map(str::to_owned);
+        line.expect("a card with an address")
+    };
+    assert_ne!(
+        mac("one"),
+        mac("two"),
+        "and each its own, whenever it is asked"
+    );
+    assert_eq!(mac("one"), mac("one"));
+
+    // The clone has the snapshot, and changes nothing of the first.
+    assert_eq!(
+        vm(&site, &["snapshot", "two", "--output", "quiet"]).ok(),
+        "empty"
+    );
+    vm(
+        &site,
+        &[
+            "resize",
+            "two",
+            "--memory",
+            "80MiB",
+            "--vcpus",
+            "2",
+            "--disk",
+            "vda=11GiB",
+        ],
+    )
+    .ok();
+    vm(&site, &["resize", "two", "--disk", "vda=1GiB"]).refused("only grows", "smaller");
+    vm(&site, &["resize", "two", "--disk", "vdz=1GiB"]).refused("no disk vdz", "it has vda");
+    assert_eq!(show(&site, "one")["definition"]["memory"]["size"], 64 << 20);
+    assert_eq!(show(&site, "two")["definition"]["memory"]["size"], 80 << 20);
+
+    vm(&site, &["start", "one"]).ok();
+    vm(&site, &["clone", "one", "three"]).refused("is running", "hyperion vm stop one");
+    vm(&site, &["snapshot", "one", "running"]).ok();
+    vm(&site, &["snapshot", "one", "running"]).refused("already", "--delete");
+    vm(&site, &["restore", "one", "running"]).ok();
+    vm(&site, &["restore", "one", "never"]).refused("no snapshot never", "lists them");
+    assert_eq!(show(&site, "one")["state"], "running");
+    vm(&site, &["resize", "one", "--disk", "vda=12GiB"]).ok();
+    let table = vm(&site, &["snapshot", "one"]).ok();
+    assert_eq!(table.lines().count(), 3, "{table}");
+    vm(&site, &["snapshot", "one", "running", "--delete"]).ok();
+    vm(&site, &["stop", "-t", "0s", "one"]).ok();
+    assert_eq!(
+        vm(&site, &["snapshot", "one", "--output", "quiet"]).ok(),
+        "empty"
+    );
+    vm(&site, &["restore", "one", "empty"]).ok();
+
+    let edit = |editor: &str| {
+        let mut command = site.command(&["vm", "edit", "one"]);
+        command.env("EDITOR", editor);
+        crate::site::finish(command)
+    };
+    edit("sed -i s/>64</>128</;s/>65536</>131072</").expect_code(0);
+    assert_eq!(
+        show(&site, "one")["definition"]["memory"]["size"],
+        128 << 20
+    );
+    edit("sed -i s/<memory/<memroy/").refused("mistakes", "--lenient");
+    edit("false").refused("nothing is changed", "end the editor well");
+    assert_eq!(
+        show(&site, "one")["definition"]["memory"]["size"],
+        128 << 20
+    );
+    for name in ["one", "two"] {
+        vm(&site, &["delete", name]).ok();
+    }
+    assert_eq!(
+        files_below(&site.root().join("machines")),
+        [] as [PathBuf; 0]
+    );
+}

@@ -356,11 +356,11 @@ impl MachineFolder {
         flock(&file, FlockOperation::NonBlockingLockShared).is_err()
     }
 
-    /// Takes the lock.
+    /// Takes the lock: as long as the file is open, nobody starts the machine.
     ///
     /// # Errors
     /// [`MachineError::Running`].
-    fn lock(&self) -> Result<File, MachineError> {
+    pub fn lock(&self) -> Result<File, MachineError> {
         let path = self.lock_path();
         let file = crate::jobs::private_file(&path).map_err(failed("open", &path))?;
         flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)

@@ -255,21 +255,26 @@ fn format_of(word: &str) -> anyhow::Result<DiskFormat> {
 }
 
 pub(super) fn define(args: &DefineArgs, ctx: &Context) -> anyhow::Result<()> {
-    let (text, name) = match args.file.to_str() {
+    let mode = match args.lenient {
+        true => Mode::Lenient,
+        false => Mode::Strict,
+    };
+    add(read_domain(&args.file, mode)?, args.start, ctx)
+}
+
+/// Reads domain XML, and tells what was repaired and what is not carried over.
+pub(super) fn read_domain(file: &Path, mode: Mode) -> anyhow::Result<MachineSpec> {
+    let (text, name) = match file.to_str() {
         Some("-") => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
             (text, "standard input".to_owned())
         }
         _ => {
-            let name = args.file.display().to_string();
-            let text = std::fs::read_to_string(&args.file);
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file);
             (text.with_context(|| format!("cannot read {name}"))?, name)
         }
-    };
-    let mode = match args.lenient {
-        true => Mode::Lenient,
-        false => Mode::Strict,
     };
     let parsed = domain::parse(&text, mode).map_err(|error| {
         if let DomainError::Invalid { mistakes, mode } = &error {
@@ -291,16 +296,21 @@ pub(super) fn define(args: &DefineArgs, ctx: &Context) -> anyhow::Result<()> {
     for note in &parsed.notes {
         output::talk("note", note);
     }
-    add(parsed.spec, args.start, ctx)
+    Ok(parsed.spec)
+}
+
+/// Makes an identity.
+pub(super) fn fresh_uuid() -> anyhow::Result<Uuid> {
+    let mut bits = [0; 16];
+    rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())?;
+    Ok(Uuid::from_random(u128::from_le_bytes(bits)))
 }
 
 /// Makes what is missing, writes the definition down, and starts the machine if it is to run.
 fn add(mut spec: MachineSpec, start: bool, ctx: &Context) -> anyhow::Result<()> {
     spec.validate()?;
     if spec.uuid.is_none() {
-        let mut bits = [0; 16];
-        rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty())?;
-        spec.uuid = Some(Uuid::from_random(u128::from_le_bytes(bits)));
+        spec.uuid = Some(fresh_uuid()?);
     }
     let machine = Machines::new(&ctx.root).create(&spec.name)?;
     let made = make_disks(&machine, &mut spec).and_then(|()| Ok(machine.define(&spec)?));

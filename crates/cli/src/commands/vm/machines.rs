@@ -24,13 +24,13 @@ use crate::context::Context;
 use crate::{errors, output};
 
 /// How long QEMU may take to answer.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 // A machine.
 #[derive(Debug, Args)]
 pub(crate) struct One {
     /// Machine, as `hyperion vm ls --all` lists it
-    name: String,
+    pub(super) name: String,
 }
 
 // Words of `hyperion vm ls`.
@@ -321,8 +321,18 @@ pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
                     .join(" "),
             )
         }
-        _ => output::line(domain::write(&spec).trim_end()),
+        _ => output::line(domain::write(&with_addresses(spec)).trim_end()),
     }
+}
+
+/// Writes down the addresses of the network cards that follow from the name, for
+/// others make theirs in other ways.
+fn with_addresses(mut spec: MachineSpec) -> MachineSpec {
+    for i in 0..spec.interfaces.len() {
+        let mac = spec.mac(i);
+        spec.interfaces[i].mac = mac;
+    }
+    spec
 }
 
 /// Writes a word as a shell reads it.

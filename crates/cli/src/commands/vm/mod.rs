@@ -1,5 +1,6 @@
 //! `hyperion vm …`
 
+mod change;
 mod create;
 mod kernel;
 mod machines;
@@ -45,6 +46,16 @@ pub(crate) enum VmCommand {
     Vnc(machines::One),
     /// Write a picture of the screen of a machine
     Screenshot(machines::ScreenshotArgs),
+    /// Change the definition of a machine as domain XML, in an editor
+    Edit(machines::One),
+    /// Make a machine like another, with copies of its disks
+    Clone(change::CloneArgs),
+    /// Give a machine another size
+    Resize(change::ResizeArgs),
+    /// Save the state of a machine in its disks, or list what is saved
+    Snapshot(change::SnapshotArgs),
+    /// Go back to a saved state of a machine
+    Restore(change::RestoreArgs),
     /// Write a machine as domain XML, or as the command line of QEMU
     Export(machines::ExportArgs),
     /// Look after the kernels that virtual machines boot
@@ -69,6 +80,11 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Console(args) => machines::console(args, ctx),
         C::Vnc(args) => machines::vnc(args, ctx),
         C::Screenshot(args) => machines::screenshot(args, ctx),
+        C::Edit(args) => change::edit(args, ctx),
+        C::Clone(args) => change::clone(args, ctx),
+        C::Resize(args) => change::resize(args, ctx),
+        C::Snapshot(args) => change::snapshot(args, ctx),
+        C::Restore(args) => change::restore(args, ctx),
         C::Export(args) => machines::export(args, ctx),
         C::Kernel(command) => return kernel::run(command, ctx),
     }?;

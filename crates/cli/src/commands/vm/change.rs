@@ -1,0 +1,425 @@
+//! Changing machines: `hyperion vm edit`, `clone`, `resize`, `snapshot`, `restore`.
+
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use hyperion_formats::domain::{self, Mode};
+use hyperion_image::disk;
+use hyperion_isolation::vm::qmp::Snapshot;
+use hyperion_model::machine::{Disk, DiskFormat, DiskSource};
+use hyperion_model::{Bytes, Class, MachineSpec, Name};
+use hyperion_node::machines::{MachineError, MachineFolder, Machines};
+use serde_json::json;
+
+use super::create::{fresh_uuid, read_domain};
+use super::machines::{LIMIT, One};
+use crate::args::OutputFormat;
+use crate::context::Context;
+use crate::{errors, output};
+
+/// How long saving and loading all of a machine may take.
+const SAVING: Duration = Duration::from_secs(600);
+
+// Words of `hyperion vm clone`.
+#[derive(Debug, Args)]
+pub(crate) struct CloneArgs {
+    /// Machine, shut off
+    name: String,
+    /// Name of the new one
+    new: Name,
+}
+
+// Words of `hyperion vm resize`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm resize web --memory 4GiB --vcpus 4\n  \
+    hyperion vm resize web --disk vda=40GiB")]
+pub(crate) struct ResizeArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    /// Memory, from its next start on
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<Bytes>,
+    /// Processors, from its next start on
+    #[arg(long, value_name = "NUMBER")]
+    vcpus: Option<u32>,
+    /// A disk's new size, at once; it only grows
+    #[arg(long, value_name = "TARGET=SIZE", value_parser = target_and_size)]
+    disk: Vec<(String, Bytes)>,
+}
+
+fn target_and_size(word: &str) -> Result<(String, Bytes), String> {
+    let (target, size) = word
+        .split_once('=')
+        .ok_or_else(|| "write TARGET=SIZE, vda=40GiB for one".to_owned())?;
+    let size = size.parse::<Bytes>().map_err(|e| e.to_string())?;
+    Ok((target.to_owned(), size))
+}
+
+// Words of `hyperion vm snapshot`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm snapshot web before-upgrade\n  \
+    hyperion vm snapshot web\n  \
+    hyperion vm snapshot web before-upgrade --delete")]
+pub(crate) struct SnapshotArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    /// Name of the snapshot; without one, all are listed
+    snapshot: Option<Name>,
+    /// Throw it away
+    #[arg(long, requires = "snapshot")]
+    delete: bool,
+}
+
+// Words of `hyperion vm restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    /// Snapshot, as `hyperion vm snapshot NAME` lists it
+    snapshot: Name,
+}
+
+pub(super) fn edit(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let before = machine.spec()?;
+    let mut file = tempfile(&machine)?;
+    file.1.write_all(domain::write(&before).as_bytes())?;
+    let path = file.0;
+    let edited = edit_file(&path).and_then(|()| read_domain(&path, Mode::Strict));
+    let kept = path.display();
+    let mut spec = edited.with_context(|| format!("nothing is changed; your text is in {kept}"))?;
+    if spec.name != before.name {
+        return Err(errors::advised(
+            Class::User,
+            "the name of a machine is not changed by editing",
+            format!("hyperion vm clone {} {}", before.name, spec.name),
+        ));
+    }
+    carry_over(&before, &mut spec);
+    spec.validate()?;
+    machine.define(&spec)?;
+    std::fs::remove_file(&path)?;
+    if machine.is_locked() {
+        eprintln!("the change holds from the machine's next start on");
+    }
+    output::line(&args.name)
+}
+
+/// Keeps what domain XML has no words for.
+fn carry_over(before: &MachineSpec, spec: &mut MachineSpec) {
+    spec.uuid = spec.uuid.or(before.uuid);
+    if spec.seed.is_none() {
+        spec.seed.clone_from(&before.seed);
+    }
+    spec.autostart |= before.autostart;
+}
+
+fn tempfile(machine: &MachineFolder) -> anyhow::Result<(std::path::PathBuf, std::fs::File)> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = machine.path.join("edited.xml");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok((path, file))
+}
+
+fn edit_file(path: &std::path::Path) -> anyhow::Result<()> {
+    let own = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
+    let editor = own("VISUAL").or_else(|| own("EDITOR"));
+    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+    let mut words = editor.split_whitespace();
+    let program = words.next().unwrap_or("vi");
+    let status = Command::new(program)
+        .args(words)
+        .arg(path)
+        .status()
+        .map_err(|e| {
+            errors::advised(
+                Class::User,
+                format!("cannot execute {program}: {e}"),
+                "name an editor by the variable EDITOR",
+            )
+        })?;
+    if !status.success() {
+        return Err(errors::advised(
+            Class::User,
+            format!("{program} ended with {status}"),
+            "end the editor well to change the machine",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn clone(args: &CloneArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machines = Machines::new(&ctx.root);
+    let old = machines.find(&args.name)?;
+    // Held until all is copied: nobody may start it in between.
+    let _lock = old.lock()?;
+    let mut spec = old.spec()?;
+    spec.name = args.new.clone();
+    spec.uuid = Some(fresh_uuid()?);
+    for interface in &mut spec.interfaces {
+        // Two cards with one address on one network would hear each other's letters.
+        interface.mac = None;
+        interface.forwards.clear();
+    }
+    let new = machines.create(&args.new)?;
+    let copied = copy_disks(&old, &new, &mut spec).and_then(|()| Ok(new.define(&spec)?));
+    if let Err(error) = copied {
+        let _ = new.delete();
+        return Err(error);
+    }
+    output::line(&args.new)
+}
+
+/// Copies the disks that were made for a machine; what lies elsewhere and is written to cannot be shared.
+fn copy_disks(
+    old: &MachineFolder,
+    new: &MachineFolder,
+    spec: &mut MachineSpec,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(new.disks())?;
+    for disk in &mut spec.disks {
+        let Some(DiskSource::File(file)) = &disk.source else {
+            continue;
+        };
+        match file.strip_prefix(old.disks()) {
+            Ok(name) => {
+                let copy = new.disks().join(name);
+                std::fs::copy(file, &copy)
+                    .with_context(|| format!("cannot copy {}", file.display()))?;
+                disk.source = Some(DiskSource::File(copy));
+            }
+            Err(_) if is_written(disk) => {
+                return Err(errors::advised(
+                    Class::Unsupported,
+                    format!(
+                        "the disk {} lies elsewhere, and both would write to it",
+                        disk.target
+                    ),
+                    format!(
+                        "copy {}, and define a machine with the copy",
+                        file.display()
+                    ),
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_written(disk: &Disk) -> bool {
+    use hyperion_model::machine::DiskDevice;
+    !disk.read_only && disk.device == DiskDevice::Disk
+}
+
+pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let mut spec = machine.spec()?;
+    if let Some(memory) = args.memory {
+        spec.memory.size = memory;
+    }
+    if let Some(vcpus) = args.vcpus {
+        spec.vcpus.count = vcpus;
+        spec.vcpus.topology = None;
+    }
+    spec.validate()?;
+    for (target, size) in &args.disk {
+        let disk = spec.disk(target).ok_or_else(|| {
+            let known: Vec<&str> = spec.disks.iter().map(|d| d.target.as_str()).collect();
+            errors::advised(
+                Class::NotFound,
+                format!("machine {} has no disk {target}", spec.name),
+                format!("it has {}", known.join(", ")),
+            )
+        })?;
+        let file = file_of(disk)?;
+        let now = disk::info(file)?.virtual_size;
+        if size.0 < now {
+            return Err(errors::advised(
+                Class::User,
+                format!("{target} has {}, and a disk only grows", Bytes(now)),
+                "what lies at its end would be lost: make a smaller one and copy in the guest",
+            ));
+        }
+        match machine.is_locked() {
+            true => machine
+                .monitor(LIMIT)?
+                .resize_disk(&format!("disk-{target}"), size.0)
+                .map_err(|e| machine.refused(e))?,
+            false => disk::resize(file, &disk.format.to_string(), *size)?,
+        }
+    }
+    machine.define(&spec)?;
+    if machine.is_locked() && (args.memory.is_some() || args.vcpus.is_some()) {
+        eprintln!("memory and processors change with the machine's next start");
+    }
+    output::line(&args.name)
+}
+
+fn file_of(disk: &Disk) -> anyhow::Result<&std::path::Path> {
+    match &disk.source {
+        Some(DiskSource::File(file)) => Ok(file),
+        _ => Err(errors::advised(
+            Class::Unsupported,
+            format!("{} is not a file of this host", disk.target),
+            "change it where it lies",
+        )),
+    }
+}
+
+/// Gives the disks that a snapshot is made of; each must be able to hold one.
+fn disks_of_snapshots(spec: &MachineSpec) -> anyhow::Result<Vec<&Disk>> {
+    let written: Vec<&Disk> = spec.disks.iter().filter(|d| is_written(d)).collect();
+    if let Some(raw) = written.iter().find(|d| d.format != DiskFormat::Qcow2) {
+        return Err(errors::advised(
+            Class::Unsupported,
+            format!(
+                "the disk {} is {}, which holds no snapshots",
+                raw.target, raw.format
+            ),
+            "qemu-img convert -O qcow2 OLD NEW makes one that does",
+        ));
+    }
+    if written.is_empty() {
+        return Err(errors::advised(
+            Class::Unsupported,
+            format!("machine {} has no disk to hold a snapshot", spec.name),
+            "a machine with a disk of qcow2 has",
+        ));
+    }
+    Ok(written)
+}
+
+/// All of a machine in its disks: its memory too when it runs.
+fn whole(spec: &MachineSpec, tag: &Name) -> anyhow::Result<Snapshot> {
+    let devices: Vec<String> = disks_of_snapshots(spec)?
+        .iter()
+        .map(|disk| format!("disk-{}", disk.target))
+        .collect();
+    Ok(Snapshot {
+        tag: tag.to_string(),
+        vmstate: devices.first().cloned().unwrap_or_default(),
+        devices,
+    })
+}
+
+pub(super) fn snapshot(args: &SnapshotArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let spec = machine.spec()?;
+    let Some(tag) = &args.snapshot else {
+        return list(&spec, ctx);
+    };
+    let there = find(&spec, tag)?;
+    match (args.delete, there) {
+        (true, false) => return Err(unknown(&spec, tag)),
+        (false, true) => {
+            return Err(errors::advised(
+                Class::Conflict,
+                format!("machine {} has a snapshot {tag} already", spec.name),
+                format!("hyperion vm snapshot {} {tag} --delete", spec.name),
+            ));
+        }
+        _ => {}
+    }
+    match machine.lock() {
+        Ok(_lock) => {
+            let action = if args.delete { "-d" } else { "-c" };
+            for disk in disks_of_snapshots(&spec)? {
+                disk::snapshot(file_of(disk)?, action, tag.as_str())?;
+            }
+        }
+        Err(MachineError::Running(_)) => {
+            let snapshot = whole(&spec, tag)?;
+            let mut monitor = machine.monitor(LIMIT)?;
+            let done = match args.delete {
+                true => monitor.forget(&snapshot, SAVING),
+                false => monitor.save(&snapshot, SAVING),
+            };
+            done.map_err(|e| machine.refused(e))?;
+        }
+        Err(other) => return Err(other.into()),
+    }
+    output::line(tag)
+}
+
+pub(super) fn restore(args: &RestoreArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let spec = machine.spec()?;
+    let tag = &args.snapshot;
+    if !find(&spec, tag)? {
+        return Err(unknown(&spec, tag));
+    }
+    match machine.lock() {
+        Ok(_lock) => {
+            for disk in disks_of_snapshots(&spec)? {
+                disk::snapshot(file_of(disk)?, "-a", tag.as_str())?;
+            }
+        }
+        Err(MachineError::Running(_)) => {
+            let snapshot = whole(&spec, tag)?;
+            let mut monitor = machine.monitor(LIMIT)?;
+            let told = |e| machine.refused(e);
+            monitor.stop().map_err(told)?;
+            monitor.load(&snapshot, SAVING).map_err(told)?;
+            monitor.cont().map_err(told)?;
+        }
+        Err(other) => return Err(other.into()),
+    }
+    output::line(&args.name)
+}
+
+fn snapshots(spec: &MachineSpec) -> anyhow::Result<Vec<disk::SnapshotInfo>> {
+    match disks_of_snapshots(spec)?.first() {
+        Some(disk) => Ok(disk::info(file_of(disk)?)?.snapshots),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn find(spec: &MachineSpec, tag: &Name) -> anyhow::Result<bool> {
+    Ok(snapshots(spec)?.iter().any(|s| s.name == tag.as_str()))
+}
+
+fn unknown(spec: &MachineSpec, tag: &Name) -> anyhow::Error {
+    errors::advised(
+        Class::NotFound,
+        format!("machine {} has no snapshot {tag}", spec.name),
+        format!("`hyperion vm snapshot {}` lists them", spec.name),
+    )
+}
+
+fn list(spec: &MachineSpec, ctx: &Context) -> anyhow::Result<()> {
+    let all = snapshots(spec)?;
+    match ctx.output {
+        OutputFormat::Quiet => all.iter().try_for_each(|s| output::line(&s.name)),
+        OutputFormat::Json => {
+            let row = |s: &disk::SnapshotInfo| json!({"name": s.name, "memory_bytes": s.vm_state_size, "taken": s.date_sec});
+            output::json(&all.iter().map(row).collect::<Vec<_>>())
+        }
+        OutputFormat::Human => {
+            let row = |s: &disk::SnapshotInfo| {
+                let taken = jiff::Timestamp::from_second(s.date_sec);
+                let memory = match s.vm_state_size {
+                    0 => "-".to_owned(),
+                    size => Bytes(size).to_string(),
+                };
+                vec![
+                    s.name.clone(),
+                    memory,
+                    taken.map_or_else(|_| "?".into(), |t| t.to_string()),
+                ]
+            };
+            output::table(&["SNAPSHOT", "MEMORY", "TAKEN"], all.iter().map(row))
+        }
+    }
+}
