@@ -325,7 +325,7 @@ fn a_machine_is_cloned_resized_saved_restored_and_edited() {
         show(&site, "one")["definition"]["memory"]["size"],
         128 << 20
     );
-    edit("sed -i s/<memory/<memroy/").refused("mistakes", "--lenient");
+    edit("sed -i s/memory/memroy/g").refused("mistakes", "hyperion vm edit");
     edit("false").refused("nothing is changed", "end the editor well");
     assert_eq!(
         show(&site, "one")["definition"]["memory"]["size"],

@@ -1,6 +1,7 @@
 //! Changing machines: `hyperion vm edit`, `clone`, `resize`, `snapshot`, `restore`.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -84,13 +85,18 @@ pub(crate) struct RestoreArgs {
     snapshot: Name,
 }
 
+/// What helps against mistakes in an edited definition.
+const AGAIN: &str = "the same `hyperion vm edit` goes on with your text";
+
 pub(super) fn edit(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let before = machine.spec()?;
-    let mut file = tempfile(&machine)?;
-    file.1.write_all(domain::write(&before).as_bytes())?;
-    let path = file.0;
-    let edited = edit_file(&path).and_then(|()| read_domain(&path, Mode::Strict));
+    let path = machine.path.join("edited.xml");
+    // There already: the text of one that could not be taken.
+    if !path.exists() {
+        write_private(&path, &domain::write(&before))?;
+    }
+    let edited = edit_file(&path).and_then(|()| read_domain(&path, Mode::Strict, AGAIN));
     let kept = path.display();
     let mut spec = edited.with_context(|| format!("nothing is changed; your text is in {kept}"))?;
     if spec.name != before.name {
@@ -119,20 +125,18 @@ fn carry_over(before: &MachineSpec, spec: &mut MachineSpec) {
     spec.autostart |= before.autostart;
 }
 
-fn tempfile(machine: &MachineFolder) -> anyhow::Result<(std::path::PathBuf, std::fs::File)> {
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    let path = machine.path.join("edited.xml");
     let file = std::fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    Ok((path, file))
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn edit_file(path: &std::path::Path) -> anyhow::Result<()> {
+fn edit_file(path: &Path) -> anyhow::Result<()> {
     let own = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
     let editor = own("VISUAL").or_else(|| own("EDITOR"));
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
@@ -267,7 +271,7 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
     output::line(&args.name)
 }
 
-fn file_of(disk: &Disk) -> anyhow::Result<&std::path::Path> {
+fn file_of(disk: &Disk) -> anyhow::Result<&Path> {
     match &disk.source {
         Some(DiskSource::File(file)) => Ok(file),
         _ => Err(errors::advised(

@@ -259,11 +259,15 @@ pub(super) fn define(args: &DefineArgs, ctx: &Context) -> anyhow::Result<()> {
         true => Mode::Lenient,
         false => Mode::Strict,
     };
-    add(read_domain(&args.file, mode)?, args.start, ctx)
+    let hint = match mode {
+        Mode::Strict => "--lenient repairs what can be, and tells how",
+        Mode::Lenient => "mend what cannot be repaired in the document",
+    };
+    add(read_domain(&args.file, mode, hint)?, args.start, ctx)
 }
 
 /// Reads domain XML, and tells what was repaired and what is not carried over.
-pub(super) fn read_domain(file: &Path, mode: Mode) -> anyhow::Result<MachineSpec> {
+pub(super) fn read_domain(file: &Path, mode: Mode, hint: &str) -> anyhow::Result<MachineSpec> {
     let (text, name) = match file.to_str() {
         Some("-") => {
             let mut text = String::new();
@@ -280,10 +284,6 @@ pub(super) fn read_domain(file: &Path, mode: Mode) -> anyhow::Result<MachineSpec
         if let DomainError::Invalid { mistakes, mode } = &error {
             eprint!("{}", output::plain(&domain::list(mistakes, *mode)));
         }
-        let hint = match mode {
-            Mode::Strict => "--lenient repairs what can be, and tells how",
-            Mode::Lenient => "mend what cannot be repaired in the document",
-        };
         errors::advised(Class::User, format!("{name}: {error}"), hint)
     })?;
     if !parsed.repairs.is_empty() {
