@@ -339,3 +339,43 @@ fn a_machine_is_cloned_resized_saved_restored_and_edited() {
         [] as [PathBuf; 0]
     );
 }
+
+#[test]
+fn a_guest_is_told_whom_to_let_in() {
+    requires!("command:qemu-img");
+    let site = Site::new();
+    let key = site.path().join("id.pub");
+    fs::write(&key, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBtest me@here\n").expect("a file");
+    let public = key.display().to_string();
+    vm(
+        &site,
+        &[
+            "create",
+            "web",
+            "--disk",
+            "1MiB",
+            "--user",
+            "ana",
+            "--ssh-key",
+            &public,
+        ],
+    )
+    .ok();
+    let seed = fs::read(folder(&site, "web").join("disks/seed.iso")).expect("a seed");
+    // ISO 9660: the volume's name stands at 40 of the descriptor in sector 16.
+    assert_eq!(&seed[16 * 2048 + 40..][..6], b"cidata");
+    let text = String::from_utf8_lossy(&seed);
+    assert!(text.contains("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBtest me@here"));
+    assert!(text.contains("ana"));
+    vm(&site, &["ssh", "web"]).refused("is not running", "hyperion vm start web");
+    vm(&site, &["delete", "web"]).ok();
+
+    let private = site.path().join("id");
+    fs::write(&private, "-----BEGIN OPENSSH PRIVATE KEY-----\n").expect("a file");
+    let words = ["create", "web", "--ssh-key", &private.display().to_string()];
+    vm(&site, &words).refused("is a private key", "ends in .pub");
+    assert_eq!(
+        files_below(&site.root().join("machines")),
+        [] as [PathBuf; 0]
+    );
+}

@@ -15,7 +15,7 @@ use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineError, MachineFolder, Machines};
 use serde_json::json;
 
-use super::create::{fresh_uuid, read_domain};
+use super::create::{fresh_uuid, read_domain, write_seed};
 use super::machines::{LIMIT, One};
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -109,6 +109,7 @@ pub(super) fn edit(args: &One, ctx: &Context) -> anyhow::Result<()> {
     carry_over(&before, &mut spec);
     spec.validate()?;
     machine.define(&spec)?;
+    write_seed(&machine, &spec)?;
     std::fs::remove_file(&path)?;
     if machine.is_locked() {
         eprintln!("the change holds from the machine's next start on");
@@ -177,7 +178,10 @@ pub(super) fn clone(args: &CloneArgs, ctx: &Context) -> anyhow::Result<()> {
         interface.forwards.clear();
     }
     let new = machines.create(&args.new)?;
-    let copied = copy_disks(&old, &new, &mut spec).and_then(|()| Ok(new.define(&spec)?));
+    let copied = copy_disks(&old, &new, &mut spec)
+        // With a name of its own inside, and as another instance to cloud-init.
+        .and_then(|()| write_seed(&new, &spec))
+        .and_then(|()| Ok(new.define(&spec)?));
     if let Err(error) = copied {
         let _ = new.delete();
         return Err(error);

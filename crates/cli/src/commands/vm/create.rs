@@ -9,7 +9,7 @@ use hyperion_formats::domain::{self, DomainError, Mode};
 use hyperion_image::disk;
 use hyperion_model::machine::{
     Boot, Bus, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource, Firmware,
-    Graphics, Interface, InterfaceKind, PortForward, Uuid, VncListen,
+    Graphics, Interface, InterfaceKind, PortForward, Seed, SeedUser, Uuid, VncListen,
 };
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
@@ -22,7 +22,7 @@ use crate::{errors, output};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     hyperion vm create small --memory 512MiB --vcpus 1 --disk 1GiB --os-variant debian12\n  \
-    hyperion vm create web --image ./debian.qcow2 --network user -p 127.0.0.1:2222:22 --start\n  \
+    hyperion vm create web --image ./debian.qcow2 --ssh-key ~/.ssh/id_ed25519.pub -p 2222:22 --start\n  \
     hyperion vm create setup --disk 20GiB --cdrom ./debian.iso --uefi --vnc")]
 pub(crate) struct CreateArgs {
     /// Name of the machine
@@ -95,6 +95,20 @@ pub(crate) struct CreateArgs {
     /// Port of the host that leads to the guest: [ADDRESS:]HOST:GUEST
     #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
     publish: Vec<PortForward>,
+    /// User that the guest makes at its first boot, by cloud-init
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "hyperion",
+        help_heading = "System"
+    )]
+    user: String,
+    /// Public key for SSH of that user, who may become root; repeatable
+    #[arg(long, value_name = "FILE", help_heading = "System")]
+    ssh_key: Vec<PathBuf>,
+    /// cloud-init's user-data of your own
+    #[arg(long, value_name = "FILE", help_heading = "System")]
+    user_data: Option<PathBuf>,
     /// A screen, for viewers of VNC on a socket of this user's
     #[arg(long, help_heading = "System")]
     vnc: bool,
@@ -149,6 +163,7 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
     if args.vnc {
         spec.graphics = Graphics::Vnc(VncListen::Socket(None));
     }
+    spec.seed = seed(args)?;
     network(args, &mut spec)?;
     if let Some(image) = &args.image {
         let image = existing(image)?;
@@ -176,6 +191,44 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
         spec.disks.push(drive);
     }
     add(spec, args.start, ctx)
+}
+
+/// What the guest is to set up: nothing, if nothing was asked for.
+fn seed(args: &CreateArgs) -> anyhow::Result<Option<Seed>> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let mut keys = Vec::new();
+    for file in &args.ssh_key {
+        let text = read(file)?;
+        if text.contains("PRIVATE KEY") {
+            return Err(errors::advised(
+                Class::User,
+                format!("{} is a private key", file.display()),
+                "name the public one: it ends in .pub",
+            ));
+        }
+        let lines = text.lines().map(str::trim);
+        keys.extend(
+            lines
+                .filter(|l| !l.is_empty() && !l.starts_with('#'))
+                .map(str::to_owned),
+        );
+    }
+    let user_data = args.user_data.as_ref().map(read).transpose()?;
+    if keys.is_empty() && user_data.is_none() {
+        return Ok(None);
+    }
+    let user = SeedUser {
+        name: args.user.clone(),
+        keys,
+        admin: true,
+    };
+    Ok(Some(Seed {
+        hostname: None,
+        users: vec![user],
+        user_data,
+    }))
 }
 
 fn network(args: &CreateArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
@@ -325,6 +378,19 @@ fn add(mut spec: MachineSpec, start: bool, ctx: &Context) -> anyhow::Result<()> 
     output::line(&spec.name)
 }
 
+/// Writes the disk that cloud-init reads, or removes that of an earlier definition.
+pub(super) fn write_seed(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<()> {
+    let file = machine.disks().join("seed.iso");
+    match &spec.seed {
+        Some(_) => std::fs::write(&file, hyperion_formats::seed::image(spec)?)
+            .with_context(|| format!("cannot write {}", file.display())),
+        None => {
+            let _ = std::fs::remove_file(&file);
+            Ok(())
+        }
+    }
+}
+
 /// Makes the disks that have a size, or something to lie on, and no content yet.
 fn make_disks(machine: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result<()> {
     std::fs::create_dir_all(machine.disks())?;
@@ -348,5 +414,5 @@ fn make_disks(machine: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result
         disk.source = Some(DiskSource::File(file));
         disk.format = DiskFormat::Qcow2;
     }
-    Ok(())
+    write_seed(machine, spec)
 }

@@ -344,6 +344,61 @@ fn quoted(word: &str) -> String {
     }
 }
 
+// Words of `hyperion vm ssh`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm ssh web\n  \
+    hyperion vm ssh web -- sudo apt-get install -y nginx")]
+pub(crate) struct SshArgs {
+    /// Machine, as `hyperion vm ls` lists it
+    name: String,
+    /// User in the guest [default: the one that cloud-init made, else yours]
+    #[arg(short, long, value_name = "NAME")]
+    login: Option<String>,
+    /// Command and arguments; a shell without them
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Becomes `ssh` to the guest, through the port that leads to its own.
+pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let spec = machine.spec()?;
+    if !machine.is_locked() {
+        return Err(hyperion_node::machines::MachineError::NotRunning(machine.name).into());
+    }
+    let mut forwards = spec.interfaces.iter().flat_map(|card| &card.forwards);
+    let forward = forwards
+        .find(|forward| forward.guest == 22)
+        .ok_or_else(|| {
+            errors::advised(
+                Class::Unsupported,
+                format!("no port of this host leads to port 22 of {}", machine.name),
+                "make the machine with -p 127.0.0.1:2222:22",
+            )
+        })?;
+    let mut ssh = std::process::Command::new("ssh");
+    // Each machine has a key of its own, and the port may be another's tomorrow.
+    let known = machine.path.join("known_hosts");
+    ssh.args(["-o", "StrictHostKeyChecking=accept-new", "-o"])
+        .arg(format!("UserKnownHostsFile={}", known.display()))
+        .args(["-o", &format!("HostKeyAlias={}", machine.name)])
+        .args(["-p", &forward.host.to_string()]);
+    let made = spec.seed.as_ref().and_then(|seed| seed.users.first());
+    if let Some(login) = args.login.as_ref().or(made.map(|user| &user.name)) {
+        ssh.args(["-l", login]);
+    }
+    ssh.arg(forward.address.to_string())
+        .arg("--")
+        .args(&args.command);
+    Err(errors::advised(
+        Class::Unsupported,
+        format!("cannot execute ssh: {}", ssh.exec()),
+        "apt install openssh-client",
+    ))
+}
+
 /// Ends the console: ctrl-].
 const ESCAPE: u8 = 0x1d;
 

@@ -17,7 +17,7 @@ use crate::context::Context;
 #[command(defer = true)]
 pub(crate) enum VmCommand {
     /// Make a machine that stays, from flags
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     /// Make a machine that stays, from libvirt's domain XML
     Define(create::DefineArgs),
     /// List machines [columns as `virsh list`]
@@ -42,6 +42,8 @@ pub(crate) enum VmCommand {
     Delete(machines::DeleteArgs),
     /// Go to the console of a machine; ctrl-] leaves
     Console(machines::One),
+    /// Log in to the guest of a machine by SSH
+    Ssh(machines::SshArgs),
     /// Tell how to see the screen of a machine
     Vnc(machines::One),
     /// Write a picture of the screen of a machine
@@ -78,6 +80,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Resume(args) => machines::ask(args, ctx, Qmp::cont),
         C::Delete(args) => machines::delete(args, ctx),
         C::Console(args) => machines::console(args, ctx),
+        C::Ssh(args) => machines::ssh(args, ctx),
         C::Vnc(args) => machines::vnc(args, ctx),
         C::Screenshot(args) => machines::screenshot(args, ctx),
         C::Edit(args) => change::edit(args, ctx),
