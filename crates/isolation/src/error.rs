@@ -8,6 +8,8 @@ use hyperion_sys::userns::UsernsError;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::vm::MachineEnd;
+
 /// What goes wrong with a sandbox.
 #[derive(Debug, Error)]
 pub enum SandboxError {
@@ -47,6 +49,9 @@ pub enum SandboxError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The machine is gone, or never came up.
+    #[error(transparent)]
+    Machine(#[from] MachineEnd),
     /// The init is gone or speaks nonsense: it was killed from outside, or by the memory limit.
     #[error("the sandbox ended unexpectedly")]
     Lost(#[source] io::Error),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperion_model::{CpuSet, ProcessSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
@@ -15,6 +15,7 @@ use rustix::process::Pid;
 
 use crate::error::from_errno;
 use crate::protocol::{Config, Event, FileEntry, Reply, Request};
+use crate::vm::MachineEnd;
 use crate::wire::{Frame, Wire};
 use crate::{Sandbox, SandboxError, SandboxRecord, Spawned};
 
@@ -43,6 +44,10 @@ pub(crate) struct Guest {
     events: VecDeque<Event>,
     /// How often the init was found stopped when the processes inside were to be killed.
     killed_stopped: u32,
+    /// How long an answer may take, where what is inside is not trusted to give one.
+    pub(crate) patience: Option<Duration>,
+    /// It has not yet said that it is up.
+    pub(crate) awaited: bool,
 }
 
 impl Guest {
@@ -57,6 +62,8 @@ impl Guest {
             shim_folder,
             events: VecDeque::new(),
             killed_stopped: 0,
+            patience: None,
+            awaited: false,
         }
     }
 
@@ -79,13 +86,35 @@ impl Guest {
     }
 
     fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
-        self.wire.send(request, fds).map_err(SandboxError::Lost)
+        self.wire.send(request, fds).map_err(|e| {
+            // It may have said why, and that was not heard yet.
+            while let Ok(Some(frame)) = self.wire.try_receive_frame() {
+                if let Frame::Message(json) = frame
+                    && let Ok(Reply::Gone { why }) = serde_json::from_slice(&json)
+                {
+                    return self.gone(why);
+                }
+            }
+            SandboxError::Lost(e)
+        })
+    }
+
+    /// Says why a machine is gone, with what only this side sees.
+    fn gone(&self, why: MachineEnd) -> SandboxError {
+        let starved = self.cgroup.usage().oom_kills.is_some_and(|n| n > 0);
+        SandboxError::Machine(match why {
+            MachineEnd::Killed {
+                signal: signals::SIGKILL,
+            } if starved => MachineEnd::OutOfMemory,
+            why => why,
+        })
     }
 
     /// Waits for the next frame. A program at process level can stop its init:
     /// that is let go on, and given up when it is stopped again and again.
     fn receive(&mut self) -> Result<Frame, SandboxError> {
         let mut woken = 0;
+        let since = Instant::now();
         loop {
             if let Some(frame) = self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
                 return Ok(frame);
@@ -99,6 +128,9 @@ impl Guest {
             if woken > WAKINGS {
                 return Err(stopped());
             }
+            if let Some(limit) = self.patience.filter(|&limit| since.elapsed() > limit) {
+                return Err(MachineEnd::Unanswered { limit }.into());
+            }
         }
     }
 
@@ -108,15 +140,26 @@ impl Guest {
             let Frame::Message(json) = self.receive()? else {
                 return Err(nonsense());
             };
-            match serde_json::from_slice(&json).map_err(|_| nonsense())? {
-                Reply::Event(_) if self.events.len() >= MAX_EVENTS => return Err(nonsense()),
-                Reply::Event(event) => self.events.push_back(event),
-                Reply::SetupFailed { step, errno } => {
-                    let source = from_errno(errno);
-                    return Err(SandboxError::Setup { step, source });
-                }
-                reply => return Ok(reply),
+            if let Some(reply) = self.plain_answer(&json)? {
+                return Ok(reply);
             }
+        }
+    }
+
+    /// Reads an answer; an event is kept, and what says that there is no sandbox is an error.
+    fn plain_answer(&mut self, json: &[u8]) -> Result<Option<Reply>, SandboxError> {
+        match serde_json::from_slice(json).map_err(|_| nonsense())? {
+            Reply::Event(_) if self.events.len() >= MAX_EVENTS => Err(nonsense()),
+            Reply::Event(event) => {
+                self.events.push_back(event);
+                Ok(None)
+            }
+            Reply::SetupFailed { step, errno } => {
+                let source = from_errno(errno);
+                Err(SandboxError::Setup { step, source })
+            }
+            Reply::Gone { why } => Err(self.gone(why)),
+            reply => Ok(Some(reply)),
         }
     }
 }
@@ -202,7 +245,28 @@ impl Sandbox for Guest {
         self.wire.as_fd()
     }
 
+    fn is_up(&mut self) -> Result<bool, SandboxError> {
+        if !self.awaited {
+            return Ok(true);
+        }
+        match self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
+            None => return Ok(false),
+            Some(Frame::Message(json)) => match self.plain_answer(&json)? {
+                Some(Reply::Ready) => {}
+                _ => return Err(nonsense()),
+            },
+            Some(Frame::Data(..)) => return Err(nonsense()),
+        }
+        self.awaited = false;
+        // A job is charged for what it does, not for the way up.
+        self.base = self.cgroup.usage();
+        Ok(true)
+    }
+
     fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
+        if !self.is_up()? {
+            return Ok(None);
+        }
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
@@ -210,6 +274,7 @@ impl Sandbox for Guest {
             None => Ok(None),
             Some(Frame::Message(json)) => match serde_json::from_slice(&json) {
                 Ok(Reply::Event(event)) => Ok(Some(event)),
+                Ok(Reply::Gone { why }) => Err(self.gone(why)),
                 _ => Err(nonsense()),
             },
             Some(Frame::Data(..)) => Err(nonsense()),
@@ -233,8 +298,8 @@ impl Sandbox for Guest {
         match self.answer()? {
             Reply::Data { found: false } => Ok(None),
             Reply::Data { found: true } => match self.receive()? {
-                Frame::Data(_, bytes) => Ok(Some(bytes)),
-                Frame::Message(_) => Err(nonsense()),
+                Frame::Data(_, bytes) if bytes.len() <= len as usize => Ok(Some(bytes)),
+                Frame::Data(..) | Frame::Message(_) => Err(nonsense()),
             },
             _ => Err(nonsense()),
         }

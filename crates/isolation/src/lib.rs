@@ -34,7 +34,8 @@ pub use protocol::{Event, FileEntry, FileKind};
 
 /// A way to fence programs.
 pub trait Isolation {
-    /// Puts up a sandbox with its init inside, and nothing else running.
+    /// Puts up a sandbox with its init inside, and nothing else running. One
+    /// that takes its time is still on its way up then: [`Sandbox::is_up`] tells.
     ///
     /// `stage` holds what is needed while it goes up; see [`Stage`].
     ///
@@ -60,9 +61,18 @@ pub struct Stage {
 
 /// One fence on one node.
 ///
-/// Legal order: `spawn`, `adopt`, `signal`, `resize`, `usage` and the file calls in any
+/// Legal order: `is_up` until it is; then `spawn`, `adopt`, `signal`, `resize`, `usage` and the file calls in any
 /// order until `destroy`, after which only `destroy` is legal again.
 pub trait Sandbox {
+    /// Tells whether it is up. As long as it is not, [`Sandbox::fd`] is readable
+    /// when it is to be asked again.
+    ///
+    /// # Errors
+    /// [`SandboxError`]: why it never will be.
+    fn is_up(&mut self) -> Result<bool, SandboxError> {
+        Ok(true)
+    }
+
     /// Starts a process. `fds` become its descriptors from 0 on, or from 3 on
     /// when it gets a terminal, whose other end is returned.
     ///

@@ -11,6 +11,7 @@ use hyperion_model::{CpuSet, ProcessSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpawnStep;
+use crate::vm::MachineEnd;
 
 /// What a supervisor asks of an init.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +135,11 @@ pub enum Reply {
     },
     /// Something happened that nobody asked for.
     Event(Event),
+    /// The machine is gone. What keeps it on this host says so, never an init.
+    Gone {
+        /// Why.
+        why: MachineEnd,
+    },
 }
 
 /// What a path is, links followed.

@@ -38,8 +38,14 @@ pub struct Wire {
     socket: OwnedFd,
     /// It is no socket: nothing goes along, and it never waits by itself.
     plain: bool,
+    /// No frame that comes is larger.
+    limit: usize,
     inbox: Vec<u8>,
     outbox: VecDeque<u8>,
+    /// Bytes of all that was ever queued that have been sent.
+    sent: u64,
+    /// Open files that go with what is queued, and before which byte.
+    aboard: VecDeque<(u64, Vec<OwnedFd>)>,
     fds: VecDeque<OwnedFd>,
 }
 
@@ -49,8 +55,11 @@ impl Wire {
         Self {
             socket,
             plain: false,
+            limit: MAX_FRAME,
             inbox: Vec::new(),
             outbox: VecDeque::new(),
+            sent: 0,
+            aboard: VecDeque::new(),
             fds: VecDeque::new(),
         }
     }
@@ -62,6 +71,12 @@ impl Wire {
             plain: true,
             ..Self::new(stream)
         }
+    }
+
+    /// Lets no frame come that is larger than this.
+    pub(crate) fn limited(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Makes two connected ends.
@@ -92,16 +107,6 @@ impl Wire {
         self.write_all(&frame, fds)
     }
 
-    /// Sends a message that is in JSON already, as [`Wire::send`] does.
-    ///
-    /// # Errors
-    /// As [`Wire::send`].
-    pub(crate) fn send_raw(&mut self, json: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut frame = vec![0, 0, 0, 0, b'J'];
-        frame.extend_from_slice(json);
-        self.write_all(&close_frame(frame)?, fds)
-    }
-
     /// Sends bytes on a channel, waiting until they are out.
     ///
     /// # Errors
@@ -116,6 +121,25 @@ impl Wire {
     /// When the message cannot be written as JSON.
     pub fn queue(&mut self, message: &impl Serialize) -> io::Result<()> {
         self.outbox.extend(message_frame(message)?);
+        Ok(())
+    }
+
+    /// Queues a message that is in JSON already, with open files.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is too large or the files are too many.
+    pub(crate) fn queue_raw(&mut self, json: &[u8], files: Vec<OwnedFd>) -> io::Result<()> {
+        if files.len() > MAX_FDS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut frame = vec![0, 0, 0, 0, b'J'];
+        frame.extend_from_slice(json);
+        let frame = close_frame(frame)?;
+        if !files.is_empty() {
+            let at = self.sent + self.outbox.len() as u64;
+            self.aboard.push_back((at, files));
+        }
+        self.outbox.extend(frame);
         Ok(())
     }
 
@@ -137,23 +161,51 @@ impl Wire {
     /// Sends what is queued as far as the other end takes it now.
     ///
     /// # Errors
-    /// As [`Wire::send`].
+    /// As [`Wire::send`]; what was queued is dropped.
     pub fn flush(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
-            let (first, _) = self.outbox.as_slices();
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let sent = match self.plain {
-                true => rustix::io::write(&self.socket, first),
-                false => rustix::net::send(&self.socket, first, flags),
-            };
-            match sent {
-                Ok(sent) => drop(self.outbox.drain(..sent)),
+            match self.send_some() {
+                Ok(sent) => {
+                    self.outbox.drain(..sent);
+                    self.sent += sent as u64;
+                }
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => {
+                    self.outbox.clear();
+                    self.aboard.clear();
+                    return Err(e.into());
+                }
             }
         }
         Ok(())
+    }
+
+    /// Sends what is queued up to the next open files, or those with what follows.
+    fn send_some(&mut self) -> rustix::io::Result<usize> {
+        let (first, _) = self.outbox.as_slices();
+        if self.plain {
+            return rustix::io::write(&self.socket, first);
+        }
+        let until = |at: Option<&(u64, Vec<OwnedFd>)>| {
+            at.map_or(first.len(), |(at, _)| {
+                first.len().min((at - self.sent) as usize)
+            })
+        };
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let before = until(self.aboard.front());
+        if before > 0 {
+            return rustix::net::send(&self.socket, &first[..before], flags);
+        }
+        let piece = &first[..until(self.aboard.get(1))];
+        let (_, files) = &self.aboard[0];
+        let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        control.push(SendAncillaryMessage::ScmRights(&files));
+        let sent = sendmsg(&self.socket, &[IoSlice::new(piece)], &mut control, flags)?;
+        self.aboard.pop_front();
+        Ok(sent)
     }
 
     fn write_all(&mut self, mut bytes: &[u8], mut fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -207,11 +259,21 @@ impl Wire {
             if let Some(frame) = self.pop()? {
                 return Ok(Some(frame));
             }
-            match self.fill(RecvFlags::DONTWAIT)? {
-                Filled::Some => {}
-                Filled::Nothing => return Ok(None),
-                Filled::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+            if !self.listen()? {
+                return Ok(None);
             }
+        }
+    }
+
+    /// Takes in a piece of what has come; tells whether anything had.
+    ///
+    /// # Errors
+    /// The kernel's; `UnexpectedEof` at the end.
+    pub(crate) fn listen(&mut self) -> io::Result<bool> {
+        match self.fill(RecvFlags::DONTWAIT)? {
+            Filled::Some => Ok(true),
+            Filled::Nothing => Ok(false),
+            Filled::End => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
@@ -242,12 +304,16 @@ impl Wire {
         self.fds.drain(..).collect()
     }
 
-    fn pop(&mut self) -> io::Result<Option<Frame>> {
+    /// Takes the next frame of what was taken in.
+    ///
+    /// # Errors
+    /// `InvalidData` when the other end speaks nonsense.
+    pub(crate) fn pop(&mut self) -> io::Result<Option<Frame>> {
         let Some((length, rest)) = self.inbox.split_first_chunk::<4>() else {
             return Ok(None);
         };
         let length = u32::from_le_bytes(*length) as usize;
-        if length == 0 || length > MAX_FRAME {
+        if length == 0 || length > self.limit {
             return Err(io::ErrorKind::InvalidData.into());
         }
         if rest.len() < length {

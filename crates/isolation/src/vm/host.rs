@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use hyperion_model::report::Exit;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::signals;
@@ -20,16 +22,20 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::qemu::share_tag;
+use super::qemu::{self, share_tag};
 use super::relay::{Course, Relay, Side};
-use super::{Boot, FILE};
+use super::{Boot, FILE, MachineEnd};
 use crate::protocol::Reply;
 use crate::wire::Wire;
 
-/// How long a guest on its way up may say nothing at all.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long QEMU may take to end when it has closed its port.
+const CLOSING: Duration = Duration::from_secs(2);
 /// How much of the end of what the guest's console said is kept, in bytes.
-const KEPT: usize = 8 << 10;
+const KEPT: usize = 16 << 10;
+/// How many pieces of it are heard at a turn, before others have theirs.
+const PIECES: usize = 16;
+/// What a kernel begins to say at its end.
+const PANIC: &str = "Kernel panic";
 /// How often the time is looked at while a guest comes up.
 const TICK: Timespec = Timespec {
     tv_sec: 1,
@@ -48,6 +54,8 @@ pub(super) struct Start {
     pub(super) shares: Vec<Share>,
     /// The program that shares them.
     pub(super) virtiofsd: Option<PathBuf>,
+    /// How long the machine may give no sign of life.
+    pub(super) patience: Duration,
     /// A folder for what is needed while the machine goes up.
     pub(super) stage: PathBuf,
     /// The first message to the guest.
@@ -103,42 +111,107 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let end = pidfd_open(qemu, PidfdFlags::empty())?;
     let mut said = Said::new(console)?;
     let mut since = Instant::now();
-    let course = loop {
+    let turned = loop {
         let limit = (!relay.has_heard()).then_some(TICK);
         let watched = [end.as_fd(), said.console.as_fd()];
-        let turn = relay.turn(&watched, limit.as_ref());
-        let (course, ready) = match turn {
+        let (course, ready) = match relay.turn(&watched, limit.as_ref()) {
             Ok(turn) => turn,
-            Err(e) => break Err(e),
+            Err(e) => break Turn::of(e)?,
         };
         if ready[1] && said.hear() {
             since = Instant::now();
         }
-        if course == Course::Over || relay.is_left() {
-            break Ok(());
+        // On its way up nobody is inside yet who could end by himself.
+        if relay.is_left() || (relay.is_stopping() && !relay.has_heard()) {
+            break Turn::Asked;
+        }
+        if course == Course::Over {
+            break match relay.is_stopping() {
+                true => Turn::Asked,
+                false => Turn::InitEnded,
+            };
         }
         if ready[0] {
-            break Err(io::ErrorKind::UnexpectedEof.into());
+            break Turn::MachineEnded;
         }
-        if !relay.has_heard() && since.elapsed() > SILENCE {
-            break Err(io::ErrorKind::TimedOut.into());
+        if !relay.has_heard() && since.elapsed() > start.patience {
+            break Turn::Silent;
         }
     };
+    let by_itself = matches!(turned, Turn::MachineEnded) && process::ends_within(qemu, CLOSING)?;
     let _ = signals::send(qemu, signals::SIGKILL);
-    let _ = process::wait_for(qemu);
-    if let Err(e) = course {
-        // QEMU closes its port when it ends, and its console may still say why.
-        said.hear();
-        if relay.has_heard() {
-            return Err(e);
+    let exit = process::wait_for(qemu)?.exit;
+    said.hear();
+    let why = match turned {
+        Turn::Asked => return Ok(()),
+        Turn::InitEnded => MachineEnd::InitEnded,
+        Turn::Nonsense => MachineEnd::Nonsense,
+        Turn::Silent => MachineEnd::Silent {
+            limit: start.patience,
+            said: said.last_words(),
+        },
+        Turn::MachineEnded => {
+            relay.hear_rest();
+            match exit {
+                Exit::Signal(signal) if by_itself => MachineEnd::Killed {
+                    signal: signal.into(),
+                },
+                Exit::Code(code @ 1..) => gave_up(start, code, &relay, &said),
+                _ => said.panic().unwrap_or_else(|| MachineEnd::Off {
+                    said: said.last_words(),
+                }),
+            }
         }
-        let what = match e.kind() {
-            io::ErrorKind::TimedOut => "booting the virtual machine (no sign of life)",
-            _ => "booting the virtual machine (it ended)",
-        };
-        return relay.fail(format!("{what}{}", said.last_words()), &e);
+    };
+    relay.finish(&Reply::Gone { why })
+}
+
+/// What a machine came to.
+enum Turn {
+    /// The supervisor is gone, or wants no more of it.
+    Asked,
+    MachineEnded,
+    InitEnded,
+    Nonsense,
+    Silent,
+}
+
+impl Turn {
+    /// Tells what an error of the relay means.
+    fn of(error: io::Error) -> io::Result<Self> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, UnexpectedEof};
+        match error.kind() {
+            UnexpectedEof | BrokenPipe | ConnectionReset => Ok(Self::MachineEnded),
+            InvalidData => Ok(Self::Nonsense),
+            _ => Err(error),
+        }
     }
-    Ok(())
+}
+
+/// Says why QEMU gave up. Its version is asked only now: it takes as long as a start.
+fn gave_up(start: &Start, code: u8, relay: &Relay, said: &Said) -> MachineEnd {
+    let said = said.last_words();
+    let old = (!relay.has_heard())
+        .then(|| version(start.words.first()?))
+        .flatten()
+        .filter(|version| qemu::is_too_old(version));
+    match old {
+        Some(found) => MachineEnd::TooOld { found, said },
+        None => MachineEnd::Failed { code, said },
+    }
+}
+
+/// Asks QEMU for its version.
+fn version(program: &str) -> Option<String> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+    let words = [program.to_owned(), "--version".into()];
+    let pid = execute(&words, &write, &[], None).ok()?;
+    drop(write);
+    let mut text = String::new();
+    let told = File::from(read).take(4096).read_to_string(&mut text);
+    let _ = process::wait_for(pid);
+    told.ok()?;
+    qemu::version(&text).map(str::to_owned)
 }
 
 /// The number of the first descriptor above the standard streams.
@@ -214,7 +287,7 @@ fn lend(start: &Start, number: usize, share: &Share) -> io::Result<OwnedFd> {
     let target = match share.source.is_dir() {
         true => mount::open_dir(&point)?,
         // Nothing that lies beside the file is shared with it.
-        false => std::fs::File::create_new(point.join(FILE))?.into(),
+        false => File::create_new(point.join(FILE))?.into(),
     };
     let read_only = if share.read_only { READ_ONLY } else { 0 };
     let change = Change {
@@ -268,7 +341,10 @@ impl Said {
     fn hear(&mut self) -> bool {
         let mut piece = [0; 4096];
         let mut heard = false;
-        while let Ok(got @ 1..) = rustix::io::read(&self.console, &mut piece) {
+        for _ in 0..PIECES {
+            let Ok(got @ 1..) = rustix::io::read(&self.console, &mut piece) else {
+                break;
+            };
             heard = true;
             self.end.extend(&piece[..got]);
             let over = self.end.len().saturating_sub(KEPT);
@@ -277,20 +353,22 @@ impl Said {
         heard
     }
 
-    /// Gives the last lines, fit for a message.
-    fn last_words(&self) -> String {
-        let bytes: Vec<u8> = self.end.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<&str> = text
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty())
-            .collect();
-        let last = lines[lines.len().saturating_sub(4)..].join(" | ");
-        match last.is_empty() {
-            true => String::new(),
-            false => format!("; last it said: {last}"),
-        }
+    /// Gives the last lines.
+    fn last_words(&self) -> Option<super::Said> {
+        let (first, second) = self.end.as_slices();
+        super::Said::last(&[first, second].concat())
+    }
+
+    /// Tells what the kernel said when it panicked, if it did.
+    fn panic(&self) -> Option<MachineEnd> {
+        let (first, second) = self.end.as_slices();
+        let all = [first, second].concat();
+        let at = all
+            .windows(PANIC.len())
+            .position(|w| w == PANIC.as_bytes())?;
+        Some(MachineEnd::Panicked {
+            said: super::Said::first(&all[at..]),
+        })
     }
 }
 
@@ -300,6 +378,6 @@ impl Relay {
         let errno = error
             .raw_os_error()
             .unwrap_or(rustix::io::Errno::IO.raw_os_error());
-        self.tell(&Reply::SetupFailed { step, errno })
+        self.finish(&Reply::SetupFailed { step, errno })
     }
 }

@@ -10,6 +10,7 @@
 //! between supervisor and init differs ([`relay`]). The image is one EROFS file
 //! that all machines of it share; what a job writes stays in the guest's memory.
 
+mod end;
 mod guest;
 mod host;
 pub mod kernel;
@@ -20,12 +21,14 @@ mod relay;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
 use serde::{Deserialize, Serialize};
 
+pub use end::{MachineEnd, Said};
 pub(crate) use guest::run as run_guest;
 pub use qemu::{Accelerator, Machine};
 
@@ -33,6 +36,9 @@ use crate::guest::Guest;
 use crate::process::make_cgroup;
 use crate::wire::Wire;
 use crate::{Isolation, Sandbox, SandboxError, Stage};
+
+/// How long a machine may take to answer: an emulated one on a busy host does.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Fences programs with a machine.
 #[derive(Debug, Clone)]
@@ -103,6 +109,7 @@ impl Isolation for VmIsolation {
             ],
             id,
             virtiofsd: self.machine.virtiofsd.clone(),
+            patience: self.machine.patience,
             stage: stage.folder.clone(),
             boot: Boot {
                 spec: inside(spec),
@@ -127,9 +134,8 @@ impl Isolation for VmIsolation {
         drop(theirs);
         let folder = Path::new(crate::container::SHIM_FOLDER).to_owned();
         let mut guest = Guest::new(ours, init, cgroup, folder);
-        guest.greet()?;
-        // The job is charged for what it does, not for the way up.
-        guest.base = guest.cgroup.usage();
+        guest.awaited = true;
+        guest.patience = Some(PATIENCE);
         Ok(Box::new(guest))
     }
 

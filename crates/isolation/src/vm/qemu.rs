@@ -1,6 +1,7 @@
 //! The command line of QEMU for a job's machine: pure.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hyperion_model::Bytes;
 
@@ -30,6 +31,20 @@ pub struct Machine {
     pub memory: Bytes,
     /// How many processors it has.
     pub processors: u32,
+    /// How long it may give no sign of life on its way up: neither a message of
+    /// its init nor anything on its console.
+    pub patience: Duration,
+}
+
+impl Accelerator {
+    /// How long a machine may give no sign of life, on a host that is busy with
+    /// others: about 30 times what it takes on one that is not.
+    pub const fn patience(self) -> Duration {
+        match self {
+            Self::Kvm => Duration::from_secs(20),
+            Self::Tcg => Duration::from_secs(90),
+        }
+    }
 }
 
 /// The descriptors that QEMU inherits.
@@ -127,4 +142,41 @@ pub(super) fn words(machine: &Machine, shares: usize) -> Vec<String> {
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into(),
     );
     words
+}
+
+/// The oldest QEMU that understands all of this: major, minor.
+const OLDEST: (u32, u32) = (6, 0);
+
+/// Finds the version in what QEMU says of it: `QEMU emulator version 7.2.19 (…)`.
+pub(super) fn version(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("version ")?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+    Some(&rest[..end.unwrap_or(rest.len())]).filter(|version| !version.is_empty())
+}
+
+/// Tells whether a version is too old.
+pub(super) fn is_too_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|part| part.parse().ok());
+    let mut next = || numbers.next().unwrap_or(0);
+    (next(), next()) < OLDEST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_qemu_is_told_by_its_own_words() {
+        let said = "QEMU emulator version 5.2.0 (Debian 1:5.2+dfsg-11)\nCopyright (c)";
+        assert_eq!(version(said), Some("5.2.0"));
+        assert_eq!(version("version "), None);
+        for (version, old) in [
+            ("5.2.0", true),
+            ("6.0", false),
+            ("6", false),
+            ("10.0.2", false),
+        ] {
+            assert_eq!(is_too_old(version), old, "{version}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use hyperion_isolation::SandboxError;
 use hyperion_isolation::wire::{Frame, Wire};
 use hyperion_model::ProcessSpec;
 use hyperion_sys::signals;
@@ -290,7 +291,10 @@ impl Supervisor {
             }
             Ask::Signal(signal) => {
                 // ctrl-C on one of many runs means all of them, whatever the command makes of it.
-                self.last |= signals::ENDING.contains(&signal);
+                if signals::ENDING.contains(&signal) {
+                    self.last = true;
+                    self.ended_by = signal as u8;
+                }
                 self.signal_ranks(signal)?;
             }
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
@@ -314,6 +318,15 @@ impl Supervisor {
         stdin: bool,
         size: Option<Size>,
     ) -> Result<(), Problem> {
+        if self.first_start.is_none() {
+            let refused = Tell::Refused {
+                causes: vec!["the job has not begun".into()],
+                code: 125,
+                hint: Some("try again when it runs: `hyperion ps` tells".into()),
+            };
+            self.clients.tell(id, &refused);
+            return Ok(());
+        }
         let number = super::ranks::EXEC_BASE + id as u32;
         let owner = Owner::Exec(id);
         let mut process = self.complete(process);
@@ -333,7 +346,7 @@ impl Supervisor {
                 }
                 self.clients.tell(id, &Tell::Started);
             }
-            Err(e @ hyperion_isolation::SandboxError::Lost(_)) => return Err(e.into()),
+            Err(e @ (SandboxError::Lost(_) | SandboxError::Machine(_))) => return Err(e.into()),
             Err(e) => {
                 let code = e.spawn_exit_code().unwrap_or(125);
                 let cause = std::error::Error::source(&e).map(ToString::to_string);

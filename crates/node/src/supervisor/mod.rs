@@ -174,6 +174,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         failed_exit: None,
         task: None,
         last: false,
+        ended_by: SIGTERM as u8,
         memory: MemoryWatch::default(),
         recorded: false,
         settled: false,
@@ -229,6 +230,8 @@ struct Supervisor {
     task: Option<u32>,
     /// No further run of the command is wanted.
     last: bool,
+    /// The signal by which a job that has not begun is taken to end.
+    ended_by: u8,
     memory: MemoryWatch,
     /// That it runs is written down.
     recorded: bool,
@@ -363,12 +366,38 @@ impl Supervisor {
             .isolation
             .create(&self.launch.plan.sandbox, &stage)?;
         self.sandbox = Some(sandbox);
+        if !self.comes_up()? {
+            return Ok(());
+        }
         failpoint!("sandbox-up");
         self.phase("sandbox", since);
         let since = Instant::now();
         self.decision = self.preflight()?;
         self.phase("preflight", since);
         Ok(())
+    }
+
+    /// Waits until the sandbox is up, and serves clients meanwhile; tells whether
+    /// it is wanted any more.
+    fn comes_up(&mut self) -> Result<bool, Problem> {
+        loop {
+            match &mut self.sandbox {
+                Some(sandbox) if !sandbox.is_up()? => self.wait()?,
+                _ => return Ok(true),
+            }
+            if self.last {
+                self.failed_exit = Some(Exit::Signal(self.ended_by));
+                self.failure = Some(Failure {
+                    task: None,
+                    rank: None,
+                    what: "the job was stopped before it began".into(),
+                    causes: Vec::new(),
+                    hint: None,
+                    last_lines: Vec::new(),
+                });
+                return Ok(false);
+            }
+        }
     }
 
     /// Runs the ranks once, or as often as asked.
@@ -437,9 +466,13 @@ impl Supervisor {
     fn turn(&mut self) -> Result<(), Problem> {
         // Before waiting: an end may have come together with an answer.
         self.serve_sandbox()?;
-        if !self.runs() {
-            return Ok(());
+        if self.runs() {
+            self.wait()?;
         }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> Result<(), Problem> {
         let Some(sandbox) = &self.sandbox else {
             return Ok(());
         };

@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use hyperion_isolation::error::SpawnStep;
+use hyperion_isolation::vm::MachineEnd;
 use hyperion_isolation::{Sandbox, SandboxError};
 use hyperion_model::metrics::TimeWeighted;
 use hyperion_model::report::Exit;
@@ -148,6 +149,7 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Init(_) => Some(
             "this user may have no more processes or open files: `ulimit -u` and `ulimit -n` tell the limits".into(),
         ),
+        SandboxError::Machine(end) => hint_of_machine(end),
         SandboxError::Lost(e) if e.kind() == io::ErrorKind::TimedOut => Some(
             "a program of the job does it: --isolation container keeps programs from their init".into(),
         ),
@@ -179,6 +181,39 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Cgroup(_) => cgroups_fix(&Host::at("/")),
         _ => None,
     }
+}
+
+/// Says what to do about a machine that ended.
+fn hint_of_machine(end: &MachineEnd) -> Option<String> {
+    let text = match end {
+        MachineEnd::Killed { .. } => {
+            "somebody killed QEMU, or a limit on its processor time: `dmesg` may say which"
+        }
+        MachineEnd::OutOfMemory => {
+            "this host has too little memory for it: give it less with --memory"
+        }
+        MachineEnd::TooOld { .. } => {
+            "install QEMU 6.0 or later, and see that it is the first in PATH"
+        }
+        MachineEnd::Failed { .. } => "the cause is in QEMU's own words",
+        MachineEnd::Panicked { .. } => {
+            "more memory (--memory) or another kernel (`hyperion vm kernel ls`) may help"
+        }
+        MachineEnd::Off { .. } => {
+            "something inside switched it off, or gave up on the way up: its last words say what"
+        }
+        MachineEnd::InitEnded => {
+            "something inside killed it, or too little memory did: give more with --memory"
+        }
+        MachineEnd::Nonsense => {
+            "what runs inside is not what this program put there: trust nothing of its output"
+        }
+        MachineEnd::Silent { .. } => {
+            "is the host busy? else another kernel may come up: `hyperion vm kernel ls`"
+        }
+        MachineEnd::Unanswered { .. } => "it hangs or is out of memory: give more with --memory",
+    };
+    Some(text.into())
 }
 
 /// Says what to do about what a failed program has written.

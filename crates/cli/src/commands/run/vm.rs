@@ -52,6 +52,7 @@ pub(super) fn machine(
         virtiofsd: VIRTIOFSD.iter().map(PathBuf::from).find(|f| f.is_file()),
         memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2))),
         processors: processors.max(1),
+        patience: accelerator.patience(),
     })
 }
 
