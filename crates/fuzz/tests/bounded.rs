@@ -66,6 +66,7 @@ targets! {
     no_rank_harms_the_pmi_server: "pmi",
     no_frame_harms_the_supervisor: "wire",
     no_monitor_harms_its_client: "qmp",
+    no_guest_harms_its_hosts_relay: "relay",
     no_passwd_file_harms_the_init: "passwd",
     no_binary_harms_the_preflight: "elf",
     no_command_harms_the_preflight: "command",

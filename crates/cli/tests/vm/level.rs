@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use hyperion_testkit::{Done, guest_cache, requires, wait_until};
+use hyperion_testkit::{Done, guest_cache, requires, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::site::{LONG, Running, Site, cgroups, wait_gone};
@@ -126,7 +127,8 @@ fn whatever_is_killed_ends_the_machine_and_is_told() {
     kill(qemu);
     site.run(&["wait", &job]).expect_code(125);
     let failure = site.inspect(&job)["end"]["failure"]["what"].take();
-    assert_eq!(failure, "the sandbox ended unexpectedly");
+    let why = "the virtual machine was killed: QEMU ended by SIGKILL";
+    assert_eq!(failure, why);
     wait_gone(init);
 
     let (_, _, init, qemu) = start();
@@ -140,6 +142,44 @@ fn whatever_is_killed_ends_the_machine_and_is_told() {
     assert_eq!(site.state(&lost), "lost");
     site.run(&["ps"]).ok();
     assert!(wait_until(LONG, || cgroups(std::slice::from_ref(&lost)).is_empty()));
+}
+
+#[test]
+fn a_machine_on_its_way_up_is_stopped_at_once() {
+    requires!("guest");
+    let site = site(&["sh"]);
+    let words = [
+        "run",
+        "--isolation",
+        "vm",
+        "tools",
+        "sh",
+        "-c",
+        "echo never",
+    ];
+    let running = Running::start(&site, &words);
+    // What keeps the machine goes by its name long before anybody is inside.
+    let keeper = || {
+        let here = site.path().display().to_string();
+        let mut all = fs::read_dir("/proc").ok()?.flatten();
+        all.find_map(|entry| {
+            let environ = fs::read(entry.path().join("environ")).ok()?;
+            let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+            let ours = String::from_utf8_lossy(&environ).contains(&here);
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            Pid::from_raw(pid).filter(|_| ours && name == "hyperion-vm\n")
+        })
+    };
+    let keeper = wait_for(LONG, keeper).expect("it starts");
+    let since = Instant::now();
+    running.signal(Signal::INT);
+    let done = running.finish();
+    let took = since.elapsed();
+    assert_eq!((done.code, done.out.as_str()), (130, ""), "{done:?}");
+    assert!(done.err.contains("stopped before it began"), "{done:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    wait_gone(keeper);
+    assert_eq!(site.jobs(), [] as [String; 0]);
 }
 
 #[test]

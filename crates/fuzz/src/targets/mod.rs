@@ -24,6 +24,7 @@ pub const TARGETS: &[Target] = &[
     programs::PMI,
     programs::WIRE,
     programs::QMP,
+    programs::RELAY,
     programs::PASSWD,
     programs::ELF,
     programs::COMMAND,

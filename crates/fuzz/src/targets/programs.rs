@@ -207,6 +207,79 @@ pub(super) const QMP: Target = Target {
         "18446744073709551615",
         "\r\n",
         "[[[[",
+};
+
+pub(super) const RELAY: Target = Target {
+    name: "relay",
+    about: "what a guest says to its host's relay, while its supervisor listens: nothing without a bound",
+    run: fuzz::relay,
+    seeds: || {
+        let frame = |kind: u8, payload: &[u8]| {
+            let mut frame = (payload.len() as u32 + 1).to_le_bytes().to_vec();
+            frame.push(kind);
+            frame.extend(payload);
+            frame
+        };
+        let word = |json: &str| frame(b'J', json.as_bytes());
+        let data =
+            |channel: u32, bytes: &[u8]| frame(b'D', &[&channel.to_le_bytes(), bytes].concat());
+        let pass = |message: &str, channels: &str| {
+            let message = message.replace('"', "\\\"");
+            word(&format!(
+                r#"{{"pass":{{"message":"{message}","channels":[{channels}]}}}}"#
+            ))
+        };
+        let spawned = r#"{"say":"spawned","pid":5,"terminal":false}"#;
+        let ended = r#"{"say":"event","event":"ended","id":1,"exit":{"code":0},"user":{"secs":1,"nanos":2},"system":{"secs":0,"nanos":0},"max_rss":1,"io_read":2,"io_written":3}"#;
+        vec![
+            [
+                pass(r#"{"say":"ready"}"#, ""),
+                pass(spawned, ""),
+                data(4, b"output"),
+                word(r#"{"end":{"channel":4}}"#),
+                pass(ended, ""),
+                word(r#""over""#),
+            ]
+            .concat(),
+            [
+                pass(
+                    r#"{"say":"spawned","pid":5,"terminal":true}"#,
+                    r#"{"channel":1,"way":"both"}"#,
+                ),
+                data(1, b"prompt"),
+                word(r#"{"gone":{"channel":1}}"#),
+                word(r#"{"gone":{"channel":2}}"#),
+                word(r#"{"took":{"channel":6,"bytes":0}}"#),
+                data(8, &[b'x'; 1000]),
+                pass(ended, ""),
+            ]
+            .concat(),
+            [
+                pass(r#"{"say":"data","found":true}"#, ""),
+                data(0, b"of a file"),
+                pass(r#"{"say":"names","names":["a","b"]}"#, ""),
+                pass(r#"{"say":"gone","why":"init-ended"}"#, ""),
+            ]
+            .concat(),
+        ]
+    },
+    words: &[
+        "\"pass\":",
+        "\"took\":",
+        "\"gone\":",
+        "\"end\":",
+        "\"channels\":[",
+        "{\"channel\":3,\"way\":\"both\"}",
+        "\"in\"",
+        "\"out\"",
+        "\"null\"",
+        "\\\"say\\\":",
+        "\\\"ask\\\":",
+        "spawned",
+        "spawn-failed",
+        "event",
+        "\\\"terminal\\\":true",
+        "18446744073709551615",
     ],
 };
 

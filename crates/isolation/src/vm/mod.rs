@@ -17,7 +17,7 @@ pub mod kernel;
 pub mod machine;
 pub mod qemu;
 pub mod qmp;
-mod relay;
+pub(crate) mod relay;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

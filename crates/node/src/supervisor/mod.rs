@@ -381,10 +381,11 @@ impl Supervisor {
     /// it is wanted any more.
     fn comes_up(&mut self) -> Result<bool, Problem> {
         loop {
-            match &mut self.sandbox {
-                Some(sandbox) if !sandbox.is_up()? => self.wait()?,
-                _ => return Ok(true),
+            let up = self.sandbox.as_mut().map(|sandbox| sandbox.is_up());
+            if up.transpose()?.unwrap_or(true) {
+                return Ok(true);
             }
+            self.wait()?;
             if self.last {
                 self.failed_exit = Some(Exit::Signal(self.ended_by));
                 self.failure = Some(Failure {
@@ -418,6 +419,7 @@ impl Supervisor {
             self.start_ranks()?;
             if self.first_start.is_none() {
                 self.first_start = Some(since);
+                self.streams.started();
                 self.startup = self.launch.began.elapsed();
                 self.phase("spawn", since);
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);

@@ -49,6 +49,8 @@ pub(super) struct Streams {
     log_failed: bool,
     sources: Vec<Source>,
     sinks: Vec<Sink>,
+    /// Input of the first rank that has come before it, and whether that is all.
+    early: Option<(VecDeque<u8>, bool)>,
     tails: std::collections::BTreeMap<u32, VecDeque<u8>>,
     pub(super) output_dir: Option<PathBuf>,
     /// The files of ranks that this job has made.
@@ -62,6 +64,7 @@ impl Streams {
             log_failed: false,
             sources: Vec::new(),
             sinks: Vec::new(),
+            early: Some(Default::default()),
             tails: Default::default(),
             output_dir: None,
             written: BTreeSet::new(),
@@ -113,13 +116,24 @@ impl Streams {
 
     fn add_sink(&mut self, owner: Owner, fd: OwnedFd) -> io::Result<()> {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+        let early = match owner {
+            Owner::Rank(0) => self.early.take(),
+            _ => None,
+        };
+        let (queue, closing) = early.unwrap_or_default();
         self.sinks.push(Sink {
             owner,
             fd,
-            queue: VecDeque::new(),
-            closing: false,
+            queue,
+            closing,
         });
+        self.flush_input();
         Ok(())
+    }
+
+    /// Keeps no more input for a first rank that has started, or has none.
+    pub(super) fn started(&mut self) {
+        self.early = None;
     }
 
     /// Queues input.
@@ -130,6 +144,8 @@ impl Streams {
             .find(|s| s.owner == owner && !s.closing)
         {
             sink.queue.extend(bytes);
+        } else if let (Owner::Rank(0), Some((queue, _))) = (owner, &mut self.early) {
+            queue.extend(bytes);
         }
         self.flush_input();
     }
@@ -139,14 +155,17 @@ impl Streams {
         for sink in self.sinks.iter_mut().filter(|s| s.owner == owner) {
             sink.closing = true;
         }
+        if let (Owner::Rank(0), Some((_, all))) = (owner, &mut self.early) {
+            *all = true;
+        }
         self.flush_input();
     }
 
     /// Tells whether more input can be taken.
     pub(super) fn takes_input(&self, owner: Owner) -> bool {
-        self.sinks
-            .iter()
-            .all(|s| s.owner != owner || s.queue.len() < MAX_INPUT)
+        let early = self.early.iter().all(|(queue, _)| queue.len() < MAX_INPUT);
+        let mut sinks = self.sinks.iter();
+        early && sinks.all(|s| s.owner != owner || s.queue.len() < MAX_INPUT)
     }
 
     fn flush_input(&mut self) {

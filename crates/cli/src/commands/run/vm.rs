@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use hyperion_isolation::vm::kernel::Kernels;
+use hyperion_isolation::vm::kernel::{Kernel, Kernels};
 use hyperion_isolation::vm::{Accelerator, Machine};
-use hyperion_model::{Bytes, Class, CpuSet, JobSpec};
+use hyperion_model::{Bytes, Class, CpuSet, JobSpec, MountKind};
 use hyperion_node::supervisor::HostFacts;
 
 use super::host::HostSize;
@@ -34,6 +34,7 @@ pub(super) fn machine(
 ) -> anyhow::Result<Machine> {
     let qemu = find_qemu()?;
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
+    check_drivers(&kernel, job)?;
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     let initramfs = kernel.initramfs(&program)?;
     let memory = job.resources.memory;
@@ -77,6 +78,36 @@ pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
         nodes: Vec::new(),
         ..host.facts(hyperion_model::Binding::None)
     }
+}
+
+/// What every machine of a job needs of its kernel.
+const DRIVERS: [&str; 5] = [
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "erofs",
+    "overlay",
+];
+
+/// Refuses a kernel that would not come up, and says which would.
+fn check_drivers(kernel: &Kernel, job: &JobSpec) -> anyhow::Result<()> {
+    let mut mounts = job.container.mounts.iter();
+    let shares = mounts.any(|mount| matches!(mount.kind, MountKind::Bind { .. }));
+    let needed = DRIVERS.iter().chain(shares.then_some(&"virtiofs"));
+    let lacking: Vec<&str> = needed.copied().filter(|d| !kernel.has_driver(d)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(errors::advised(
+        Class::Unsupported,
+        format!(
+            "the kernel {} has no {}",
+            kernel.release,
+            lacking.join(", ")
+        ),
+        "linux-image-cloud-amd64 of Debian 12 has all: `hyperion vm kernel install`; \
+         with `hyperion vm kernel add`, name the folder of its modules too",
+    ))
 }
 
 /// Finds QEMU on this host.

@@ -20,6 +20,7 @@
 //! more is heard of it. (The guest always hears its host, so that never both wait.)
 
 mod channel;
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;
 mod words;
