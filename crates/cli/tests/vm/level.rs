@@ -224,5 +224,21 @@ fn what_cannot_become_a_machine_is_refused_with_the_fix() {
     let mut command = site.command(&[&vm[..], &["tools", "true"]].concat());
     command.env("PATH", site.path());
     crate::site::finish(command).refused("qemu-system-x86_64", "apt install qemu-system-x86");
+    // A kernel that brings nothing of what a machine needs.
+    let image = guest_cache().join("vmlinuz").display().to_string();
+    let modules = site.path().join("modules");
+    fs::create_dir(&modules).expect("made");
+    fs::write(
+        modules.join("modules.builtin"),
+        "kernel/fs/overlayfs/overlay.ko\n",
+    )
+    .expect("written");
+    let modules = modules.display().to_string();
+    let add = ["vm", "kernel", "add", &image, "--modules", &modules];
+    site.run(&add).ok();
+    site.run(&[&vm[..], &["tools", "true"]].concat()).refused(
+        "has no virtio_pci, virtio_blk",
+        "hyperion vm kernel install",
+    );
     assert_eq!(site.records(), [] as [std::path::PathBuf; 0]);
 }
