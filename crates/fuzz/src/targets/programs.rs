@@ -207,6 +207,7 @@ pub(super) const QMP: Target = Target {
         "18446744073709551615",
         "\r\n",
         "[[[[",
+    ],
 };
 
 pub(super) const RELAY: Target = Target {
