@@ -30,7 +30,7 @@ const WAKINGS: u32 = 5;
 const GRACE: Duration = Duration::from_millis(500);
 /// The most events that wait while an answer is waited for: an init that sends
 /// more speaks nonsense.
-const MAX_EVENTS: usize = 1 << 20;
+const MAX_EVENTS: usize = 1 << 17;
 
 /// A sandbox whose init is a child of this process.
 pub(crate) struct Guest {
@@ -71,7 +71,7 @@ impl Guest {
     pub(crate) fn greet(&mut self) -> Result<(), SandboxError> {
         match self.answer()? {
             Reply::Ready => Ok(()),
-            _ => Err(nonsense()),
+            _ => Err(self.nonsense()),
         }
     }
 
@@ -99,6 +99,14 @@ impl Guest {
         })
     }
 
+    /// Says that what came is nothing that an init says.
+    fn nonsense(&self) -> SandboxError {
+        match self.patience {
+            Some(_) => MachineEnd::Nonsense.into(),
+            None => SandboxError::Lost(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// Says why a machine is gone, with what only this side sees.
     fn gone(&self, why: MachineEnd) -> SandboxError {
         let starved = self.cgroup.usage().oom_kills.is_some_and(|n| n > 0);
@@ -110,12 +118,14 @@ impl Guest {
         })
     }
 
-    /// Waits for the next frame. A program at process level can stop its init:
+    /// Waits for the next frame, for an answer that is awaited since then. A program at process level can stop its init:
     /// that is let go on, and given up when it is stopped again and again.
-    fn receive(&mut self) -> Result<Frame, SandboxError> {
+    fn receive(&mut self, since: Instant) -> Result<Frame, SandboxError> {
         let mut woken = 0;
-        let since = Instant::now();
         loop {
+            if let Some(limit) = self.patience.filter(|&limit| since.elapsed() > limit) {
+                return Err(MachineEnd::Unanswered { limit }.into());
+            }
             if let Some(frame) = self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
                 return Ok(frame);
             }
@@ -128,17 +138,15 @@ impl Guest {
             if woken > WAKINGS {
                 return Err(stopped());
             }
-            if let Some(limit) = self.patience.filter(|&limit| since.elapsed() > limit) {
-                return Err(MachineEnd::Unanswered { limit }.into());
-            }
         }
     }
 
     /// Waits for the answer to the last request; events that come before it are kept.
     fn answer(&mut self) -> Result<Reply, SandboxError> {
+        let since = Instant::now();
         loop {
-            let Frame::Message(json) = self.receive()? else {
-                return Err(nonsense());
+            let Frame::Message(json) = self.receive(since)? else {
+                return Err(self.nonsense());
             };
             if let Some(reply) = self.plain_answer(&json)? {
                 return Ok(reply);
@@ -148,8 +156,8 @@ impl Guest {
 
     /// Reads an answer; an event is kept, and what says that there is no sandbox is an error.
     fn plain_answer(&mut self, json: &[u8]) -> Result<Option<Reply>, SandboxError> {
-        match serde_json::from_slice(json).map_err(|_| nonsense())? {
-            Reply::Event(_) if self.events.len() >= MAX_EVENTS => Err(nonsense()),
+        match serde_json::from_slice(json).map_err(|_| self.nonsense())? {
+            Reply::Event(_) if self.events.len() >= MAX_EVENTS => Err(self.nonsense()),
             Reply::Event(event) => {
                 self.events.push_back(event);
                 Ok(None)
@@ -162,10 +170,6 @@ impl Guest {
             reply => Ok(Some(reply)),
         }
     }
-}
-
-fn nonsense() -> SandboxError {
-    SandboxError::Lost(io::ErrorKind::InvalidData.into())
 }
 
 fn stopped() -> SandboxError {
@@ -213,7 +217,7 @@ impl Sandbox for Guest {
                     source: from_errno(errno),
                 })
             }
-            _ => Err(nonsense()),
+            _ => Err(self.nonsense()),
         }
     }
 
@@ -253,9 +257,9 @@ impl Sandbox for Guest {
             None => return Ok(false),
             Some(Frame::Message(json)) => match self.plain_answer(&json)? {
                 Some(Reply::Ready) => {}
-                _ => return Err(nonsense()),
+                _ => return Err(self.nonsense()),
             },
-            Some(Frame::Data(..)) => return Err(nonsense()),
+            Some(Frame::Data(..)) => return Err(self.nonsense()),
         }
         self.awaited = false;
         // A job is charged for what it does, not for the way up.
@@ -275,9 +279,9 @@ impl Sandbox for Guest {
             Some(Frame::Message(json)) => match serde_json::from_slice(&json) {
                 Ok(Reply::Event(event)) => Ok(Some(event)),
                 Ok(Reply::Gone { why }) => Err(self.gone(why)),
-                _ => Err(nonsense()),
+                _ => Err(self.nonsense()),
             },
-            Some(Frame::Data(..)) => Err(nonsense()),
+            Some(Frame::Data(..)) => Err(self.nonsense()),
         }
     }
 
@@ -297,11 +301,11 @@ impl Sandbox for Guest {
         )?;
         match self.answer()? {
             Reply::Data { found: false } => Ok(None),
-            Reply::Data { found: true } => match self.receive()? {
+            Reply::Data { found: true } => match self.receive(Instant::now())? {
                 Frame::Data(_, bytes) if bytes.len() <= len as usize => Ok(Some(bytes)),
-                Frame::Data(..) | Frame::Message(_) => Err(nonsense()),
+                Frame::Data(..) | Frame::Message(_) => Err(self.nonsense()),
             },
-            _ => Err(nonsense()),
+            _ => Err(self.nonsense()),
         }
     }
 
@@ -314,7 +318,7 @@ impl Sandbox for Guest {
         )?;
         match self.answer()? {
             Reply::Names { names } => Ok(names),
-            _ => Err(nonsense()),
+            _ => Err(self.nonsense()),
         }
     }
 
@@ -327,7 +331,7 @@ impl Sandbox for Guest {
         )?;
         match self.answer()? {
             Reply::Found { entry } => Ok(entry),
-            _ => Err(nonsense()),
+            _ => Err(self.nonsense()),
         }
     }
 

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::site::{LONG, Running, Site, cgroups, wait_gone};
 
 /// What a job needs: a kernel and an image.
-fn site(programs: &[&str]) -> Site {
+pub(crate) fn site(programs: &[&str]) -> Site {
     let site = Site::new();
     let package = guest_cache().join("kernel.deb").display().to_string();
     site.run(&["vm", "kernel", "install", "--deb", &package])
@@ -144,6 +144,23 @@ fn whatever_is_killed_ends_the_machine_and_is_told() {
     assert!(wait_until(LONG, || cgroups(std::slice::from_ref(&lost)).is_empty()));
 }
 
+/// Waits for the process that keeps a machine. It goes by its name long before
+/// anybody is inside.
+pub(crate) fn keeper(site: &Site) -> Pid {
+    let keeper = || {
+        let here = site.path().display().to_string();
+        let mut all = fs::read_dir("/proc").ok()?.flatten();
+        all.find_map(|entry| {
+            let environ = fs::read(entry.path().join("environ")).ok()?;
+            let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+            let ours = String::from_utf8_lossy(&environ).contains(&here);
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            Pid::from_raw(pid).filter(|_| ours && name == "hyperion-vm\n")
+        })
+    };
+    wait_for(LONG, keeper).expect("it starts")
+}
+
 #[test]
 fn a_machine_on_its_way_up_is_stopped_at_once() {
     requires!("guest");
@@ -158,19 +175,7 @@ fn a_machine_on_its_way_up_is_stopped_at_once() {
         "echo never",
     ];
     let running = Running::start(&site, &words);
-    // What keeps the machine goes by its name long before anybody is inside.
-    let keeper = || {
-        let here = site.path().display().to_string();
-        let mut all = fs::read_dir("/proc").ok()?.flatten();
-        all.find_map(|entry| {
-            let environ = fs::read(entry.path().join("environ")).ok()?;
-            let name = fs::read_to_string(entry.path().join("comm")).ok()?;
-            let ours = String::from_utf8_lossy(&environ).contains(&here);
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            Pid::from_raw(pid).filter(|_| ours && name == "hyperion-vm\n")
-        })
-    };
-    let keeper = wait_for(LONG, keeper).expect("it starts");
+    let keeper = keeper(&site);
     let since = Instant::now();
     running.signal(Signal::INT);
     let done = running.finish();

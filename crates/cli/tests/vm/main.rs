@@ -1,5 +1,6 @@
 //! Virtual machines from the outside.
 
+mod hostile;
 mod kernel;
 mod level;
 mod machines;

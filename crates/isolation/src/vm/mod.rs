@@ -21,7 +21,6 @@ pub(crate) mod relay;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
@@ -36,9 +35,6 @@ use crate::guest::Guest;
 use crate::process::make_cgroup;
 use crate::wire::Wire;
 use crate::{Isolation, Sandbox, SandboxError, Stage};
-
-/// How long a machine may take to answer: an emulated one on a busy host does.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Fences programs with a machine.
 #[derive(Debug, Clone)]
@@ -135,7 +131,7 @@ impl Isolation for VmIsolation {
         let folder = Path::new(crate::container::SHIM_FOLDER).to_owned();
         let mut guest = Guest::new(ours, init, cgroup, folder);
         guest.awaited = true;
-        guest.patience = Some(PATIENCE);
+        guest.patience = Some(self.machine.patience);
         Ok(Box::new(guest))
     }
 

@@ -32,7 +32,7 @@ pub struct Machine {
     /// How many processors it has.
     pub processors: u32,
     /// How long it may give no sign of life on its way up: neither a message of
-    /// its init nor anything on its console.
+    /// its init nor anything on its console; and how long it may take to answer.
     pub patience: Duration,
 }
 

@@ -1,0 +1,112 @@
+//! Machines that fail, and machines that lie: each end has its reason.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hyperion_isolation::vm::kernel::Kernels;
+use hyperion_testkit::{Done, hyperion_binary, requires};
+use rustix::process::Signal;
+
+use crate::level::site;
+use crate::site::{Running, Site, finish};
+
+const RUN: [&str; 6] = ["run", "--rm", "--isolation", "vm", "tools", "true"];
+
+/// Lets the machines of a site begin with another program than they should.
+fn corrupt(site: &Site, what: &str) {
+    let program = site.path().join(what);
+    let built = Command::new("gcc")
+        .args(["-static", "-O1", "-w", &format!("-DWHAT={what}"), "-o"])
+        .arg(&program)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/guest.c"))
+        .status();
+    assert!(built.expect("gcc runs").success());
+    let kernel = Kernels::new(&site.root()).default_kernel();
+    let kernel = kernel.expect("it was installed");
+    let made = |program: &Path| kernel.initramfs(program).expect("it is made");
+    let theirs = made(&program);
+    fs::rename(theirs, made(&hyperion_binary())).expect("put in its place");
+}
+
+/// Says how a job ended whose machine did not do what it should.
+#[track_caller]
+fn failed(done: &Done, what: &str) {
+    assert_eq!(done.code, 125, "{done:?}");
+    assert!(done.err.contains(what), "{done:?}");
+    assert!(done.err.contains("hint: "), "{done:?}");
+    let obeyed = |c: char| c.is_control() && c != '\n';
+    assert!(!done.err.contains(obeyed), "{done:?}");
+}
+
+#[test]
+fn a_machine_that_gives_up_inside_says_why() {
+    requires!("guest", "command:gcc");
+    let site = site(&["true"]);
+    corrupt(&site, "PANIC");
+    let done = site.run(&RUN);
+    failed(&done, "the kernel of the virtual machine panicked");
+    assert!(done.err.contains("Attempted to kill init"), "{done:?}");
+    corrupt(&site, "OFF");
+    let done = site.run(&RUN);
+    failed(&done, "the virtual machine switched itself off");
+    assert!(done.err.contains("good bye"), "{done:?}");
+    assert_eq!(site.jobs(), [] as [String; 0]);
+}
+
+#[test]
+fn a_guest_that_lies_ends_and_its_host_goes_on() {
+    requires!("guest", "command:gcc");
+    let site = site(&["true"]);
+    corrupt(&site, "GARBAGE");
+    failed(&site.run(&RUN), "the virtual machine speaks nonsense");
+    corrupt(&site, "OVER");
+    failed(&site.run(&RUN), "the init inside the virtual machine ended");
+    // It never answers and never ends what it says.
+    corrupt(&site, "FLOOD");
+    let running = Running::start(&site, &RUN);
+    let since = Instant::now();
+    failed(&running.finish(), "nonsense");
+    assert!(since.elapsed() < Duration::from_secs(30));
+    assert_eq!(site.jobs(), [] as [String; 0]);
+}
+
+#[test]
+fn a_qemu_that_cannot_is_told_in_its_own_words() {
+    requires!("guest");
+    let site = site(&["true"]);
+    let programs = site.path().join("programs");
+    fs::create_dir(&programs).expect("made");
+    let program = programs.join("qemu-system-x86_64");
+    for (version, what) in [
+        ("5.2.0", "QEMU 5.2.0 is too old"),
+        ("7.2.19", "QEMU ended with exit code 1"),
+    ] {
+        let script = format!(
+            "#!/bin/sh\ncase $1 in\n--version) echo 'QEMU emulator version {version} (Debian)';;\n\
+             *) echo \"qemu: $1: invalid option\" >&2; exit 1;;\nesac\n"
+        );
+        fs::write(&program, script).expect("written");
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("set");
+        let mut command = site.command(&RUN);
+        command.env("PATH", &programs);
+        let done = finish(command);
+        failed(&done, what);
+        assert!(done.err.contains("qemu: -name: invalid option"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_never_comes_up_can_be_stopped() {
+    requires!("guest", "command:gcc");
+    let site = site(&["true"]);
+    corrupt(&site, "SILENT");
+    let running = Running::start(&site, &RUN);
+    crate::level::keeper(&site);
+    running.signal(Signal::TERM);
+    let done = running.finish();
+    assert_eq!(done.code, 143, "{done:?}");
+    assert_eq!(site.jobs(), [] as [String; 0]);
+}
