@@ -49,12 +49,17 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             (Some((name, record)), source)
         }
     };
-    let job = job::spec(&args, level, image.as_ref())?;
+    let mut job = job::spec(&args, level, image.as_ref())?;
     host.check(&job)?;
     let machine = match level {
-        Level::Vm => Some(vm::machine(ctx, &args, &job, &host)?),
+        Level::Vm => Some(vm::machine(ctx, &job, &host)?),
         Level::Process | Level::Container => None,
     };
+    let resources = job.resources.clone();
+    if level == Level::Vm {
+        // Those are the host's; the machine numbers its own.
+        job.resources.cpuset = None;
+    }
     let record = image.and_then(|(_, record)| record);
     let plan = NodePlan {
         sandbox: SandboxSpec {
@@ -66,7 +71,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 scratch: (level == Level::Container && !args.read_only).then_some(scratch),
             },
             container: job.container.clone(),
-            resources: job.resources.clone(),
+            resources,
         },
         image_digest: record.as_ref().map(|r| r.digest.to_string()),
         image_env: record.map(|r| r.config.env).unwrap_or_default(),

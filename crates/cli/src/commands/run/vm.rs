@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
 use hyperion_isolation::vm::{Accelerator, Machine};
-use hyperion_model::{Bytes, Class, CpuSet, JobSpec, MountKind};
+use hyperion_model::{Bytes, Class, CpuSet, JobSpec, Mount, MountKind};
 use hyperion_node::supervisor::HostFacts;
 
 use super::host::HostSize;
-use super::words::Args;
 use crate::context::Context;
 use crate::errors;
 
@@ -26,13 +25,13 @@ const VIRTIOFSD: [&str; 3] = [
 ];
 
 /// Chooses what the machine is made of.
-pub(super) fn machine(
-    ctx: &Context,
-    _args: &Args,
-    job: &JobSpec,
-    host: &HostSize,
-) -> anyhow::Result<Machine> {
+pub(super) fn machine(ctx: &Context, job: &JobSpec, host: &HostSize) -> anyhow::Result<Machine> {
     let qemu = find_qemu()?;
+    let virtiofsd = VIRTIOFSD.iter().map(PathBuf::from).find(|f| f.is_file());
+    let binds = |mount: &Mount| matches!(mount.kind, MountKind::Bind { .. });
+    if job.container.mounts.iter().any(binds) {
+        refuse_shares(virtiofsd.is_some())?;
+    }
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
     check_drivers(&kernel, job)?;
     let program = std::env::current_exe().context("cannot find the file of this program")?;
@@ -50,11 +49,24 @@ pub(super) fn machine(
         accelerator,
         kernel: kernel.boot_image().to_owned(),
         initramfs,
-        virtiofsd: VIRTIOFSD.iter().map(PathBuf::from).find(|f| f.is_file()),
+        virtiofsd,
         memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2))),
         processors: processors.max(1),
         patience: accelerator.patience(),
     })
+}
+
+/// Folders of the host come in by a program that only root can start as it must be.
+fn refuse_shares(has_program: bool) -> anyhow::Result<()> {
+    let hint = match (has_program, rustix::process::geteuid().is_root()) {
+        (true, true) => return Ok(()),
+        (false, true) => "apt install virtiofsd (Debian 12: qemu-system-common has it)",
+        (_, false) => {
+            "as root, or put the files into the image (hyperion image import), or use a container"
+        }
+    };
+    let what = "folders of this host cannot be shown in a machine";
+    Err(errors::advised(Class::Unsupported, what, hint))
 }
 
 /// Chooses who executes a guest's instructions; says so where it is not the processor.
