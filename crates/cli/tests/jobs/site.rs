@@ -155,6 +155,15 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        // A machine of a test that failed would run for ever.
+        for machine in std::fs::read_dir(self.root().join("machines"))
+            .into_iter()
+            .flatten()
+        {
+            let name = machine.map(|m| m.file_name().into_string().unwrap_or_default());
+            let mut delete = self.command(&["vm", "delete", "--force", &name.unwrap_or_default()]);
+            let _ = delete.stderr(Stdio::null()).output();
+        }
         if std::thread::panicking() {
             // The first failure is told, not one of cleaning up after it.
             let mut ps = self.command(&["ps", "-aq"]);

@@ -253,7 +253,7 @@ fn execute(
     let (pid, failure) = process::spawn(|| {
         signals::reset();
         let prepared = process::install_fds(&fds)
-            .and_then(|()| id.map_or(Ok(()), become_nobody))
+            .and_then(|()| id.map_or(Ok(()), process::become_nobody))
             // After: a change of ids takes it back.
             .and_then(|()| signals::die_with_parent());
         match prepared {
@@ -310,16 +310,6 @@ fn lend(start: &Start, number: usize, share: &Share) -> io::Result<OwnedFd> {
     let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     execute(&words, &quiet, &[listener.into()], None)?;
     Ok(socket?.into())
-}
-
-/// Gives up everything but the name of nobody.
-fn become_nobody(id: u32) -> io::Result<()> {
-    use rustix::process::{Gid, Uid};
-    rustix::thread::set_thread_groups(&[])?;
-    let gid = Gid::from_raw(id);
-    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    let uid = Uid::from_raw(id);
-    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 
 /// What came from the console: of the guest's kernel and of QEMU itself.
