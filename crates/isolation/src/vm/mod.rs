@@ -7,7 +7,7 @@
 //!
 //! Inside the machine the same container stands that the host would put up,
 //! with the same init: so the same words mean the same, and only the wire
-//! between supervisor and init differs ([`relay`]). The image is one EROFS file
+//! between supervisor and init differs (`relay`). The image is one EROFS file
 //! that all machines of it share; what a job writes stays in the guest's memory.
 
 mod end;
