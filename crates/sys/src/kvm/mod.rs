@@ -60,8 +60,8 @@ pub struct Probed {
 }
 
 /// Tells whether KVM boots a guest for the calling user. It is tried once for
-/// each boot of the host and each `/dev/kvm`, in at most [about two
-/// seconds](verdict::LIMIT) (twice that if the guest resists being killed), and
+/// each boot of the host and each `/dev/kvm`, in at most about two
+/// seconds (twice that if the guest resists being killed), and
 /// the result is kept in the file `probe/kvm.json` of the folder `root`; where
 /// that cannot be written it is tried each time.
 ///
