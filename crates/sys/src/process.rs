@@ -189,6 +189,40 @@ impl Program {
         Ok(Self { files, argv, env })
     }
 
+    /// Starts the program beside this process, to end with it: on these
+    /// descriptors from 0 on and nothing else, in a folder of its own, as a
+    /// user of its own ([`become_nobody`]).
+    ///
+    /// # Errors
+    /// As [`fork`], and what kept it from being executed; nothing runs then.
+    pub fn start_beside(
+        &self,
+        fds: &[BorrowedFd<'_>],
+        folder: Option<&CStr>,
+        id: Option<u32>,
+    ) -> io::Result<Pid> {
+        let become_it = self.become_it();
+        let (pid, failure) = spawn(|| {
+            crate::signals::reset();
+            let prepared = install_fds(fds)
+                .and_then(|()| Ok(folder.map_or(Ok(()), rustix::process::chdir)?))
+                .and_then(|()| id.map_or(Ok(()), become_nobody))
+                // After: a change of ids takes it back.
+                .and_then(|()| crate::signals::die_with_parent());
+            match prepared {
+                Ok(()) => become_it(),
+                Err(e) => e,
+            }
+        })?;
+        match failure {
+            None => Ok(pid),
+            Some(e) => {
+                let _ = wait_for(pid);
+                Err(e)
+            }
+        }
+    }
+
     /// Becomes the program, in a process of [`spawn`]: gives what to run there,
     /// which returns only on failure.
     pub fn become_it(&self) -> impl Fn() -> io::Error {

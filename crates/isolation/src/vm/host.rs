@@ -247,27 +247,9 @@ fn execute(
     let words = words.collect::<Result<Vec<_>, _>>()?;
     let program = Program::new(words, vec![c"PATH=/usr/bin:/bin".into()], "/usr/bin:/bin")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let become_it = program.become_it();
     let mut fds = vec![null.as_fd(), console.as_fd(), console.as_fd()];
     fds.extend(files.iter().map(AsFd::as_fd));
-    let (pid, failure) = process::spawn(|| {
-        signals::reset();
-        let prepared = process::install_fds(&fds)
-            .and_then(|()| id.map_or(Ok(()), process::become_nobody))
-            // After: a change of ids takes it back.
-            .and_then(|()| signals::die_with_parent());
-        match prepared {
-            Ok(()) => become_it(),
-            Err(e) => e,
-        }
-    })?;
-    match failure {
-        None => Ok(pid),
-        Some(e) => {
-            let _ = process::wait_for(pid);
-            Err(e)
-        }
-    }
+    program.start_beside(&fds, None, id)
 }
 
 /// Starts the program that shares one folder; gives QEMU's way to it.

@@ -251,30 +251,11 @@ fn launch(
     let program = Program::new(words, vec![c"PATH=/usr/bin:/bin".into()], "/usr/bin:/bin")?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let log: OwnedFd = private_file(log)?.into();
-    let become_it = program.become_it();
     let run = CString::new(start.folder.run().into_os_string().into_encoded_bytes())?;
     let mut fds = vec![null.as_fd(), log.as_fd(), log.as_fd()];
     fds.extend(files.iter().map(AsFd::as_fd));
-    let (pid, failure) = process::spawn(|| {
-        signals::reset();
-        let prepared = process::install_fds(&fds)
-            // Its sockets have no path that it would have to walk.
-            .and_then(|()| Ok(rustix::process::chdir(run.as_c_str())?))
-            .and_then(|()| id.map_or(Ok(()), process::become_nobody))
-            // A machine without a keeper would be nobody's.
-            .and_then(|()| signals::die_with_parent());
-        match prepared {
-            Ok(()) => become_it(),
-            Err(e) => e,
-        }
-    })?;
-    match failure {
-        None => Ok(pid),
-        Some(e) => {
-            let _ = process::wait_for(pid);
-            Err(e)
-        }
-    }
+    // Its sockets have no path that it would have to walk.
+    program.start_beside(&fds, Some(&run), id)
 }
 
 #[cfg(test)]
