@@ -559,6 +559,36 @@ pub fn standing(pid: Pid) -> Option<Standing> {
     })
 }
 
+/// What a process has done so far, to be compared with what it has done later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Processor time of all its threads, in clock ticks.
+    pub ticks: u64,
+    /// One of them is in a wait that no signal ends: for a disk, as a rule.
+    pub waits_for_disk: bool,
+}
+
+/// Reads what a process of this host has done, by proc_pid_stat(5); `None` when it is gone.
+pub fn work(pid: Pid) -> Option<Work> {
+    let folder = format!("/proc/{}", pid.as_raw_pid());
+    let fields = |path: String| -> Option<Vec<String>> {
+        let text = crate::kernel_file::read(path).ok()?;
+        let fields = text.rsplit_once(") ")?.1.split(' ');
+        Some(fields.map(str::to_owned).collect())
+    };
+    let own = fields(format!("{folder}/stat"))?;
+    // Fields 14 and 15, counted from the third.
+    let ticks = |i: usize| own.get(i)?.parse::<u64>().ok();
+    let threads = std::fs::read_dir(format!("{folder}/task")).ok()?.flatten();
+    let waits_for_disk = threads
+        .filter_map(|thread| fields(format!("{}/stat", thread.path().display())))
+        .any(|fields| fields.first().is_some_and(|state| state == "D"));
+    Some(Work {
+        ticks: ticks(11)? + ticks(12)?,
+        waits_for_disk,
+    })
+}
+
 /// Lets a process go on that a signal has stopped; tells whether it was stopped.
 pub fn wake(pid: Pid) -> bool {
     let stopped = standing(pid).is_some_and(|s| s.stopped);

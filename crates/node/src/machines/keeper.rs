@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, OpenFile};
 use hyperion_isolation::vm::qmp::{Event, Qmp, QmpError};
@@ -23,6 +23,10 @@ use crate::jobs::private_file;
 
 /// How long QEMU may take to open what it is given and to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long QEMU may do nothing at all on its way out.
+const STILL: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 /// How much of what QEMU said is told.
 const TOLD: usize = 2000;
 
@@ -134,9 +138,11 @@ fn keep(start: &Start, lock: &File, said: OwnedFd) -> io::Result<()> {
     said.write_all(b"runs")?;
     drop(said);
     let reason = listen(&mut monitor);
+    let helped = !leaves(qemu, STILL)?;
     let ended = process::wait_for(qemu)?;
     let (crashed, why) = match (reason, ended.exit) {
         (Some(reason), Exit::Code(0)) => reason,
+        (Some(reason), _) if helped => reason,
         (_, Exit::Signal(signal)) => {
             let name = signals::name(i32::from(signal));
             (true, format!("QEMU was killed by {name}"))
@@ -156,19 +162,42 @@ fn keep(start: &Start, lock: &File, said: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for QEMU's end; gives what it said of the reason: whether the guest
-/// crashed, and why.
+/// Waits until QEMU says that it goes, or says nothing more; gives what it said
+/// of the reason: whether the guest crashed, and why.
 fn listen(monitor: &mut Qmp) -> Option<(bool, String)> {
     let mut reason = None;
     loop {
         match monitor.next_event(Duration::from_secs(3600)) {
-            Ok(Some(event)) => reason = why(&event).or(reason),
+            Ok(Some(event)) => {
+                reason = why(&event).or(reason);
+                if event.name == "SHUTDOWN" {
+                    return reason;
+                }
+            }
             Ok(None) => {}
             // It has closed its end; nothing else is worth to be told.
             Err(QmpError::Closed | QmpError::Malformed(_)) => return reason,
             Err(_) => return reason,
         }
     }
+}
+
+/// Waits until QEMU, which is on its way out, has ended, and helps where it never
+/// would: QEMU before 8.0 may wait for itself when somebody asks its monitor at
+/// that moment. Its disks are closed then. Tells whether it ended by itself.
+fn leaves(qemu: Pid, still: Duration) -> io::Result<bool> {
+    let mut last = process::work(qemu);
+    let mut since = Instant::now();
+    while !process::ends_within(qemu, LOOK)? {
+        let work = process::work(qemu);
+        if work != last || work.is_some_and(|work| work.waits_for_disk) {
+            (last, since) = (work, Instant::now());
+        } else if since.elapsed() > still {
+            signals::send(qemu, signals::SIGKILL)?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says what an event tells of the end.
@@ -261,6 +290,33 @@ fn launch(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_for_himself_on_the_way_out_is_helped_and_who_works_is_not() {
+        let still = Duration::from_millis(500);
+        let ends = |script: &str| {
+            let mut child = std::process::Command::new("sh")
+                .args(["-c", script])
+                .spawn()
+                .expect("a shell");
+            let pid = Pid::from_child(&child);
+            let ended = leaves(pid, still).expect("looked at");
+            (ended, child.wait().expect("ended").code())
+        };
+        assert_eq!(ends("exit 3"), (true, Some(3)));
+        assert_eq!(ends("exec sleep 600"), (false, None));
+        let works = "while [ \"$(cut -d. -f1 /proc/uptime)\" -lt $1 ]; do :; done";
+        let uptime = fs::read_to_string("/proc/uptime").expect("the time");
+        let now: u64 = uptime
+            .split('.')
+            .next()
+            .and_then(|s| s.parse().ok())
+            .expect("seconds");
+        assert_eq!(
+            ends(&format!("set -- {}; {works}", now + 3)),
+            (true, Some(0))
+        );
+    }
 
     #[test]
     fn words_of_qemu_name_the_file_and_the_reason() {

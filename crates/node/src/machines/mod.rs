@@ -30,6 +30,7 @@ use hyperion_model::Name;
 use hyperion_model::machine::MachineSpec;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -342,6 +343,22 @@ impl MachineFolder {
             name: self.name.clone(),
             source,
         }
+    }
+
+    /// Kills QEMU, whatever it is doing. Its keeper writes down how it ended.
+    ///
+    /// # Errors
+    /// [`MachineError::NotRunning`], [`MachineError::Io`].
+    pub fn kill(&self) -> Result<(), MachineError> {
+        let qemu = || Pid::from_raw(self.running()?.qemu.cast_signed());
+        let none = || MachineError::NotRunning(self.name.clone());
+        let pid = qemu().ok_or_else(none)?;
+        let held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| none())?;
+        // As long as its keeper knows it by this number, the number is its own.
+        if qemu() != Some(pid) {
+            return Err(none());
+        }
+        pidfd_send_signal(held, Signal::KILL).map_err(|e| failed("kill", &self.path)(e.into()))
     }
 
     fn lock_path(&self) -> PathBuf {

@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use clap::Args;
 use hyperion_formats::domain;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line};
-use hyperion_isolation::vm::qmp::{Picture, Qmp};
+use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
 use hyperion_model::machine::{Firmware, Graphics};
 use hyperion_model::{Class, MachineSpec};
-use hyperion_node::machines::{MachineFolder, MachineState, Machines, Start};
+use hyperion_node::machines::{MachineError, MachineFolder, MachineState, Machines, Start};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
@@ -216,19 +216,35 @@ pub(super) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<()> {
     output::line(&args.name)
 }
 
-/// Asks a guest to shut down, and switches it off when it does not.
-fn power_off(machine: &MachineFolder, grace: Duration) -> anyhow::Result<()> {
-    let told = |e| machine.refused(e);
-    let mut monitor = machine.monitor(LIMIT)?;
-    if !grace.is_zero() {
-        // A guest whose processors are stopped hears nothing.
-        monitor.cont().map_err(told)?;
-        monitor.power_down().map_err(told)?;
+/// Asks a guest to shut down, switches it off when it does not, and kills a QEMU
+/// that does not hear that either.
+fn power_off(machine: &MachineFolder, grace: Duration) -> Result<(), MachineError> {
+    if !machine.is_locked() {
+        return Err(MachineError::NotRunning(machine.name.clone()));
     }
-    if grace.is_zero() || !gone(machine, grace) {
-        monitor.quit().map_err(told)?;
-        gone(machine, LIMIT);
+    let asked = |what: fn(&mut Qmp) -> Result<(), QmpError>| {
+        let monitor = machine.monitor(LIMIT).ok();
+        monitor.is_some_and(|mut monitor| what(&mut monitor).is_ok())
+    };
+    // A guest whose processors are stopped hears nothing.
+    if !grace.is_zero() && asked(|m| m.cont().and_then(|()| m.power_down())) && gone(machine, grace)
+    {
+        return Ok(());
     }
+    if asked(Qmp::quit) && gone(machine, LIMIT) {
+        return Ok(());
+    }
+    kill(machine)
+}
+
+/// Kills QEMU; nothing of what its guest has in memory is kept.
+fn kill(machine: &MachineFolder) -> Result<(), MachineError> {
+    match machine.kill() {
+        // It has just gone, or has not come yet.
+        Err(MachineError::NotRunning(_)) => {}
+        other => other?,
+    }
+    gone(machine, LIMIT);
     Ok(())
 }
 
@@ -248,7 +264,7 @@ fn gone(machine: &MachineFolder, limit: Duration) -> bool {
 pub(super) fn ask(
     args: &One,
     ctx: &Context,
-    what: impl FnOnce(&mut Qmp) -> Result<(), hyperion_isolation::vm::qmp::QmpError>,
+    what: impl FnOnce(&mut Qmp) -> Result<(), QmpError>,
 ) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let mut monitor = machine.monitor(LIMIT)?;
@@ -259,7 +275,7 @@ pub(super) fn ask(
 pub(super) fn delete(args: &DeleteArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     if args.force && machine.is_locked() {
-        power_off(&machine, Duration::ZERO)?;
+        kill(&machine)?;
     }
     machine.delete()?;
     output::line(&args.name)
@@ -297,7 +313,7 @@ pub(super) fn vnc(args: &One, ctx: &Context) -> anyhow::Result<()> {
     }
     let socket = machine.run().join("vnc");
     if !socket.exists() {
-        return Err(hyperion_node::machines::MachineError::NotRunning(machine.name).into());
+        return Err(MachineError::NotRunning(machine.name).into());
     }
     eprintln!(
         "on this host: gvncviewer, vncviewer or remote-viewer unix://{0}\nfrom another: ssh -L 5901:{0} HOST, then vncviewer localhost:1",
@@ -366,7 +382,7 @@ pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let spec = machine.spec()?;
     if !machine.is_locked() {
-        return Err(hyperion_node::machines::MachineError::NotRunning(machine.name).into());
+        return Err(MachineError::NotRunning(machine.name).into());
     }
     let mut forwards = spec.interfaces.iter().flat_map(|card| &card.forwards);
     let forward = forwards
@@ -405,7 +421,7 @@ const ESCAPE: u8 = 0x1d;
 pub(super) fn console(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let Ok(mut socket) = UnixStream::connect(machine.run().join("console")) else {
-        return Err(hyperion_node::machines::MachineError::NotRunning(machine.name).into());
+        return Err(MachineError::NotRunning(machine.name).into());
     };
     eprintln!("connected to {}; ctrl-] leaves", machine.name);
     let raw = crate::session::RawTerminal::enter();
