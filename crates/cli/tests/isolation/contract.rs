@@ -1,8 +1,11 @@
 //! What every level promises, tried at each of them: as root and as users
-//! with and without subordinate ids, as a process and in a container.
+//! with and without subordinate ids, as a process, in a container and in a
+//! machine. Where a level differs, its check says how.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use hyperion_testkit::guest_cache;
 
 use crate::fixture::{Fixture, Level};
 
@@ -34,6 +37,8 @@ macro_rules! everywhere {
         level!(container_of_root_with_host_ids, REAL_ROOT: $($check),*);
         level!(container_of_a_user, USER: $($check),*);
         level!(container_of_a_user_without_subordinate_ids, LONE_USER: $($check),*);
+        level!(machine_of_root, ROOT_MACHINE: $($check),*);
+        level!(machine_of_a_user, USER_MACHINE: $($check),*);
     };
 }
 
@@ -45,6 +50,8 @@ macro_rules! in_containers {
             level!(root_with_host_ids, REAL_ROOT: $($check),*);
             level!(a_user, USER: $($check),*);
             level!(a_user_without_subordinate_ids, LONE_USER: $($check),*);
+            level!(machine_of_root, ROOT_MACHINE: $($check),*);
+            level!(machine_of_a_user, USER_MACHINE: $($check),*);
         }
     };
 }
@@ -97,7 +104,7 @@ fn exit_codes_and_signals_come_back(f: &Fixture) {
 
 fn what_cannot_be_started_gets_127_or_126(f: &Fixture) {
     f.write("rootfs/etc/data", "no program");
-    let image = f.path("rootfs").display().to_string();
+    let image = f.image();
     let (first, inside): (Vec<&str>, String) = match f.level.container {
         true => (vec![image.as_str()], String::new()),
         false => (Vec::new(), image.clone()),
@@ -208,7 +215,9 @@ fn a_daemon_does_not_survive_its_job(f: &Fixture) {
     f.run(&[], &["daemon", &file, &home]).ok();
     // Nor does it survive a stop of its job.
     let id = f.start(&[], &["daemon-and-stay", &file, &home]);
-    assert!(f.processes().iter().any(|p| p.contains("daemon-and-stay")));
+    // The processes of a machine are its own.
+    let seen = f.processes().iter().any(|p| p.contains("daemon-and-stay"));
+    assert!(seen || f.level.machine);
     f.hyperion(&["stop", "-t", "0s", &id]).ok();
 }
 
@@ -221,7 +230,28 @@ fn stop_ends_a_program_that_ignores_sigterm_and_twice_is_no_error(f: &Fixture) {
     assert!(!f.path("hyperion/jobs").join(&id).exists());
 }
 
+/// A machine is as large as it may be, whoever calls.
+fn limits_of_a_machine_hold(f: &Fixture) {
+    assert_eq!(f.run(&["--memory", "300m"], &["eat", "512"]).code, 137);
+    let made = f.run(&["--pids", "20"], &["forks", "200"]).ok();
+    let made: u32 = made.trim().parse().expect("a number");
+    assert!((5..20).contains(&made), "{made}");
+    // Parts of a processor, and which it is, are the host's matter. Inside, they
+    // are counted from zero.
+    for flags in [["--cpus", "0.5"], ["--cpuset", "0"]] {
+        let done = f.run(&flags, &["cpus"]);
+        if f.ids().0 == 0 || done.code == 0 {
+            assert_eq!(done.ok().trim(), "0");
+        } else {
+            done.refused("cannot limit", "");
+        }
+    }
+}
+
 fn limits_hold_or_are_refused(f: &Fixture) {
+    if f.level.machine {
+        return limits_of_a_machine_hold(f);
+    }
     if f.ids().0 != 0 {
         for flags in [["--memory", "64m"], ["--pids", "9"], ["--cpus", "0.5"]] {
             let done = f.run(&flags, &["exit", "0"]);
@@ -259,10 +289,12 @@ fn a_limit_on_files_is_capped_at_the_hard_limit(f: &Fixture) {
         f.run_in_shell(script, &flags, &["files-limit"]).ok()
     };
     assert_eq!(limits("nofile=100:200"), "100 200");
-    // Only root of the host may have more than it was given, where root has that power.
+    // Only root of the host may have more than it was given, where root has that
+    // power. A machine has been given nothing by its caller.
     let raised = limits("nofile=3000:4000");
     let more = f.level.real_root && raised == "3000 4000";
-    assert!(more || raised == "1000 1000", "{raised}");
+    let less = !f.level.machine && raised == "1000 1000";
+    assert!(more || less, "{raised}");
 }
 
 fn usage_is_reported(f: &Fixture) {
@@ -288,6 +320,14 @@ fn only_the_standard_streams_are_open(f: &Fixture) {
 
 fn a_strict_umask_of_the_caller_does_no_harm(f: &Fixture) {
     let script = "umask 077; exec \"$0\" \"$@\"";
+    if f.level.machine && f.ids().0 == 0 {
+        // QEMU becomes a user that is nobody else's, and reads the kernel.
+        let install = format!(
+            "umask 077; exec \"$0\" vm kernel install --deb {}",
+            guest_cache().join("kernel.deb").display()
+        );
+        f.run_in_shell(&install, &[], &[]).ok();
+    }
     f.run_in_shell(script, &[], &["ids"]).ok();
     if f.level.container && f.level.other_users {
         f.run_in_shell(script, &["-u", "ana"], &["ids"]).ok();
@@ -319,7 +359,21 @@ fn memory_is_mounted_in_the_size_asked(f: &Fixture) {
     );
 }
 
+/// Asserts that folders of the host are refused, where the level has none.
+fn has_no_folders_of_the_host(f: &Fixture) -> bool {
+    let none = f.level.machine && f.ids().0 != 0;
+    if none {
+        let work = format!("{}:/mnt", f.path("work").display());
+        f.run(&["-v", &work], &["exit", "0"])
+            .refused("folders of this host cannot be shown", "as root");
+    }
+    none
+}
+
 fn a_mount_can_be_read_only_and_files_made_on_it_are_the_callers(f: &Fixture) {
+    if has_no_folders_of_the_host(f) {
+        return;
+    }
     let work = f.path("work").display().to_string();
     let (writable, read_only) = (format!("{work}:/mnt"), format!("{work}:/mnt:ro"));
     assert_eq!(
@@ -335,6 +389,9 @@ fn a_mount_can_be_read_only_and_files_made_on_it_are_the_callers(f: &Fixture) {
 }
 
 fn a_mount_point_that_is_a_link_stays_inside(f: &Fixture) {
+    if has_no_folders_of_the_host(f) {
+        return;
+    }
     f.write("work/marker", "mounted");
     symlink("/etc", f.path("rootfs/absolute")).expect("a link");
     symlink("../../../../../../../../etc", f.path("rootfs/upwards")).expect("a link");
@@ -368,10 +425,11 @@ fn without_a_network_there_is_loopback_only(f: &Fixture) {
 }
 
 fn an_image_of_the_store_runs(f: &Fixture) {
-    let image = f.path("rootfs").display().to_string();
-    f.hyperion(&["image", "import", &image, "tiny:1"]).ok();
+    let folder = f.path("rootfs").display().to_string();
+    f.hyperion(&["image", "import", &folder, "tiny:1"]).ok();
     for flags in [&[][..], &["--read-only"]] {
         let words = f.words(flags, &["ids"]);
+        let image = f.image();
         let words: Vec<&str> = words
             .iter()
             .map(|w| if *w == image { "tiny:1" } else { w.as_str() })
@@ -419,9 +477,10 @@ fn a_command_beside_the_job_is_fenced_like_it(f: &Fixture) {
 fn a_debugger_beside_the_job_can_trace_it(f: &Fixture) {
     let id = f.start(&[], &["stay"]);
     let traced = f.hyperion(&["exec", &id, "probe", "trace", "2"]);
-    // The host may let a process trace its own children only.
-    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
-    let allowed = if ["", "0"].contains(&scope.trim()) {
+    // The kernel may let a process trace its own children only.
+    let file = "/proc/sys/kernel/yama/ptrace_scope";
+    let scope = f.hyperion(&["exec", &id, "probe", "cat", file]).out;
+    let allowed = if ["ENOENT", "0"].contains(&scope.trim()) {
         "done\n"
     } else {
         "EPERM\n"

@@ -1,17 +1,22 @@
 //! What the contract and the attacks share: a tiny image with one static
 //! program (`probe.c`), and the levels at which everything is tried.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use hyperion_testkit::{Done, TestDir, hyperion_binary, wait_until};
+use hyperion_testkit::{Done, TestDir, guest_cache, hyperion_binary, wait_until};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where a guest boots, by emulation.
+const PATIENCE_WITH_A_GUEST: Duration = Duration::from_secs(150);
+
+/// What a machine's image is called in its store.
+const IMAGE: &str = "contract:1";
 
 /// A way to run programs, and by whom.
 #[derive(Debug, Clone, Copy)]
@@ -24,9 +29,11 @@ pub(crate) struct Level {
     words: &'static [&'static str],
     /// Programs see a root of their own.
     pub(crate) container: bool,
+    /// Below them is a kernel of their own.
+    pub(crate) machine: bool,
     /// Users other than the first one are known inside.
     pub(crate) other_users: bool,
-    /// Root inside is root outside.
+    /// Root inside is root outside: on the host, or in the machine.
     pub(crate) real_root: bool,
 }
 
@@ -37,6 +44,7 @@ impl Level {
         user: None,
         words: &["--isolation", "process"],
         container: false,
+        machine: false,
         other_users: true,
         real_root: true,
     };
@@ -54,6 +62,7 @@ impl Level {
         user: None,
         words: &[],
         container: true,
+        machine: false,
         other_users: true,
         real_root: false,
     };
@@ -82,6 +91,29 @@ impl Level {
         other_users: false,
         ..Self::ROOT
     };
+    /// Root, in a machine.
+    pub(crate) const ROOT_MACHINE: Self = Self {
+        needs: &["root", "guest", "command:strip"],
+        user: None,
+        words: &["--isolation", "vm"],
+        container: true,
+        machine: true,
+        other_users: true,
+        real_root: true,
+    };
+    /// A user without subordinate ids, in a machine, which has all ids.
+    pub(crate) const USER_MACHINE: Self = Self {
+        needs: &["user:nobody", "guest", "command:strip"],
+        user: Some("nobody"),
+        ..Self::ROOT_MACHINE
+    };
+
+    fn patience(self) -> Duration {
+        match self.machine {
+            true => PATIENCE_WITH_A_GUEST,
+            false => PATIENCE,
+        }
+    }
 }
 
 /// One caller with a folder, an image and a store.
@@ -103,10 +135,15 @@ impl Fixture {
         }
         let home = TestDir::new();
         let ids = level.user.map_or((0, 0), ids_of);
+        let program = match level.machine {
+            // The guest's memory holds it too.
+            true => stripped(),
+            false => hyperion_binary(),
+        };
         let mut fixture = Self {
             level,
             ids,
-            program: hyperion_binary(),
+            program,
             home,
         };
         for folder in ["rootfs/bin", "rootfs/etc", "rootfs/tmp", "work"] {
@@ -124,6 +161,9 @@ impl Fixture {
         let open = fs::Permissions::from_mode(0o1777);
         fs::set_permissions(fixture.path("rootfs/tmp"), open).expect("a mode");
         own(fixture.home.path(), ids);
+        if level.machine {
+            fixture.lay_kernel();
+        }
         // A build folder in somebody's home is out of other users' reach.
         let mut there = fixture.command(&fixture.program);
         let there = there
@@ -139,10 +179,22 @@ impl Fixture {
     /// Gives the caller a copy of the program that they may write to.
     pub(crate) fn own_program(&mut self) -> PathBuf {
         let copy = self.path("hyperion-copy");
-        fs::copy(hyperion_binary(), &copy).expect("a copy");
+        fs::copy(&self.program, &copy).expect("a copy");
         chown(&copy, Some(self.ids.0), Some(self.ids.1)).expect("an owner");
         self.program.clone_from(&copy);
         copy
+    }
+
+    /// Puts a kernel into the caller's store: links to one that all tests share.
+    fn lay_kernel(&self) {
+        let kernels = self.path("hyperion/kernels");
+        link_tree(&shared_kernels(), &kernels);
+        for folder in [&self.path("hyperion"), &kernels] {
+            chown(folder, Some(self.ids.0), Some(self.ids.1)).expect("an owner");
+        }
+        for entry in fs::read_dir(&kernels).expect("readable").flatten() {
+            chown(entry.path(), Some(self.ids.0), Some(self.ids.1)).expect("an owner");
+        }
     }
 
     /// The program under test.
@@ -182,22 +234,52 @@ impl Fixture {
         command
     }
 
+    /// A command of the caller's that is ended, with code 124, where it hangs.
+    fn bounded(&self) -> Command {
+        let mut command = self.command("timeout");
+        let limit = self.level.patience() * 2;
+        command.args(["-k", "1", &limit.as_secs().to_string()]);
+        command
+    }
+
+    /// Gives what came of a command, without what is said of each machine that is emulated.
+    fn done(&self, command: &mut Command) -> Done {
+        let mut done = Done::of(command);
+        if self.level.machine {
+            let lines = done.err.split_inclusive('\n');
+            let others = lines.filter(|l| !l.starts_with("warning: the machine is emulated"));
+            done.err = others.collect();
+        }
+        done
+    }
+
     /// `hyperion WORDS`; a run that hangs is ended and gives 124.
     pub(crate) fn hyperion(&self, words: &[&str]) -> Done {
-        Done::of(
-            self.command("timeout")
-                .args(["-k", "1", "60"])
-                .arg(&self.program)
-                .args(words),
-        )
+        self.done(self.bounded().arg(&self.program).args(words))
+    }
+
+    /// Gives the image's name: the folder itself, or for a machine, which takes
+    /// none, an image of the store with what is in the folder now.
+    pub(crate) fn image(&self) -> String {
+        let folder = self.path("rootfs").display().to_string();
+        if !self.level.machine {
+            return folder;
+        }
+        self.hyperion(&["image", "import", &folder, IMAGE]).ok();
+        IMAGE.into()
     }
 
     /// The words of `hyperion run FLAGS [IMAGE] probe COMMAND`.
     pub(crate) fn words(&self, flags: &[&str], command: &[&str]) -> Vec<String> {
         let mut words = vec!["run"];
         words.extend(self.level.words);
+        let sized = flags.iter().any(|f| f.starts_with("--cpu"));
+        if self.level.machine && !sized {
+            // Machines boot beside each other, one processor each.
+            words.extend(["--cpus", "1"]);
+        }
         words.extend(flags);
-        let image = self.path("rootfs").display().to_string();
+        let image = self.image();
         let probe = self.path("rootfs/bin/probe").display().to_string();
         if self.level.container {
             words.extend([image.as_str(), "probe"]);
@@ -215,14 +297,29 @@ impl Fixture {
         self.hyperion(&words)
     }
 
+    /// Runs commands of the probe one after the other, in one sandbox.
+    pub(crate) fn each<const N: usize>(
+        &self,
+        flags: &[&str],
+        commands: [&[&str]; N],
+    ) -> [String; N] {
+        let mut all = vec!["each"];
+        for command in commands {
+            all.push("--");
+            all.extend(command);
+        }
+        let done = self.run(flags, &all);
+        let parts: Vec<&str> = done.out.split('\u{1e}').collect();
+        assert_eq!(parts.len(), N + 1, "{done:?}");
+        std::array::from_fn(|i| parts[i].to_owned())
+    }
+
     /// Runs a command of the probe in a shell of the caller's: `$0` and
     /// arguments are the whole call.
     pub(crate) fn run_in_shell(&self, script: &str, flags: &[&str], command: &[&str]) -> Done {
-        let mut shell = self.command("timeout");
-        shell
-            .args(["-k", "1", "60", "bash", "-c", script])
-            .arg(&self.program);
-        Done::of(shell.args(self.words(flags, command)))
+        let mut shell = self.bounded();
+        shell.args(["bash", "-c", script]).arg(&self.program);
+        self.done(shell.args(self.words(flags, command)))
     }
 
     /// As [`Fixture::run_in_shell`], but root's shell, in a mount namespace of its own.
@@ -248,7 +345,7 @@ impl Fixture {
         let id = self.run(&all, command).ok().trim().to_owned();
         let ready = || self.hyperion(&["logs", &id]).out.contains("ready");
         assert!(
-            wait_until(PATIENCE, ready),
+            wait_until(self.level.patience(), ready),
             "{:?}",
             self.hyperion(&["logs", &id])
         );
@@ -288,7 +385,8 @@ impl Fixture {
     }
 
     /// The processes that name this fixture's folder: its supervisors, and
-    /// whatever was started with it as an argument.
+    /// whatever was started with it as an argument; and machines, which have a
+    /// file of it open.
     pub(crate) fn processes(&self) -> Vec<String> {
         let home = self.home.path().display().to_string();
         let all = fs::read_dir("/proc").expect("readable").flatten();
@@ -297,10 +395,22 @@ impl Fixture {
             pid.parse::<u32>().ok()?;
             let words = fs::read(entry.path().join("cmdline")).ok()?;
             let words = String::from_utf8_lossy(&words).replace('\0', " ");
-            words.contains(&home).then(|| format!("{pid} {words}"))
+            let ours = words.contains(&home)
+                || (self.level.machine && has_open(&entry.path(), self.home.path()));
+            ours.then(|| format!("{pid} {words}"))
         })
         .collect()
     }
+}
+
+/// Tells whether a process has a file below a folder open.
+fn has_open(process: &Path, folder: &Path) -> bool {
+    let files = fs::read_dir(process.join("fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names = files.filter_map(|file| fs::read_link(file.path()).ok());
+    names.any(|name| name.starts_with(folder))
 }
 
 fn groups_named(folder: &Path, names: &[String], depth: u32) -> Vec<PathBuf> {
@@ -335,26 +445,78 @@ fn own(path: &Path, ids: (u32, u32)) {
     }
 }
 
-/// Compiles the probe, once for all tests.
+/// Gives something that all tests use, in the folder of the build: made by the
+/// first that needs it, and again when one of its sources is newer.
+fn shared(name: &str, sources: &[&Path], make: impl Fn(&Path)) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(folder).expect("a folder");
+    let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let (made, stamp) = (folder.join(name), folder.join(format!("{name}.made")));
+    let lock = File::create(folder.join(format!("{name}.lock"))).expect("a file");
+    lock.lock().expect("the lock of what all tests use");
+    let newest = sources.iter().filter_map(|source| time(source)).max();
+    if time(&stamp) <= newest {
+        if made.is_dir() {
+            fs::remove_dir_all(&made).expect("removed");
+        }
+        let own = folder.join(format!("{name}.unfinished"));
+        make(&own);
+        fs::rename(&own, &made).expect("a name");
+        File::create(stamp).expect("a file");
+    }
+    made
+}
+
+/// Compiles the probe.
 fn probe() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/isolation/probe.c");
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let built = folder.join("isolation-probe");
-    if time(&built).is_some_and(|t| Some(t) > time(&source)) {
-        return built;
+    shared("isolation-probe", &[&source], |to| {
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-static", "-O1", "-w", "-o"])
+            .arg(to)
+            .arg(&source);
+        assert!(
+            gcc.status().is_ok_and(|s| s.success()),
+            "gcc makes the probe"
+        );
+    })
+}
+
+/// Gives the program without what debuggers read.
+pub(crate) fn stripped() -> PathBuf {
+    let program = hyperion_binary();
+    shared("hyperion-stripped", &[&program], |to| {
+        let mut strip = Command::new("strip");
+        strip.arg("-o").arg(to).arg(&program);
+        assert!(strip.status().is_ok_and(|s| s.success()), "strip works");
+    })
+}
+
+/// Installs the guests' kernel.
+fn shared_kernels() -> PathBuf {
+    let (program, package) = (hyperion_binary(), guest_cache().join("kernel.deb"));
+    let root = shared("isolation-kernels", &[&program, &package], |to| {
+        let _ = fs::remove_dir_all(to);
+        let mut install = Command::new(&program);
+        install
+            .args(["vm", "kernel", "install", "--deb"])
+            .arg(&package);
+        install.env("HYPERION_ROOT", to).stdout(Stdio::null());
+        assert!(install.status().is_ok_and(|s| s.success()), "a kernel");
+    });
+    root.join("kernels")
+}
+
+/// Makes the same folders, and links to the files, or copies where they are on
+/// another file system.
+fn link_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("readable").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            link_tree(&from, &to);
+        } else if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).expect("a copy");
+        }
     }
-    fs::create_dir_all(folder).expect("a folder");
-    // Tests run side by side: each makes its own, and the last to be ready names it.
-    let own = folder.join(format!("isolation-probe.{}", std::process::id()));
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-static", "-O1", "-w", "-o"])
-        .arg(&own)
-        .arg(&source);
-    assert!(
-        gcc.status().is_ok_and(|s| s.success()),
-        "gcc makes the probe"
-    );
-    fs::rename(&own, &built).expect("a name");
-    built
 }

@@ -217,6 +217,24 @@ static int trace(pid_t pid) {
   return told(ptrace(PTRACE_DETACH, pid, 0, 0));
 }
 
+/* Runs commands of this program one after the other, each named by a `--` before
+ * it; what one wrote ends with `\036`. So a machine boots once for all of them. */
+static int each(char **argv) {
+  while (*argv) {
+    char **command = argv++;
+    while (*argv && strcmp(*argv, "--")) argv++;
+    char *next = *argv;
+    *argv = NULL;
+    *command = "probe";
+    if (fork() == 0) execv("/proc/self/exe", command), _exit(told(-1));
+    wait(NULL);
+    putchar('\036');
+    fflush(stdout);
+    *argv = next;
+  }
+  return 0;
+}
+
 /* Tries a system call that a container must not have. */
 static int attempt(const char *what) {
   struct timespec time = {0, 0};
@@ -285,6 +303,7 @@ int main(int argc, char **argv) {
     for (int i = 2; i < argc; i++) printf("%s: ", argv[i]), fflush(stdout), write_to(argv[i], "1", 0);
     return 0;
   }
+  if (!strcmp(cmd, "each")) return each(argv + 2);
   if (!strcmp(cmd, "fds")) return descriptors();
   if (!strcmp(cmd, "mknod")) return node(a, b, atoi(argv[4]), atoi(argv[5]));
   if (!strcmp(cmd, "daemon")) return daemon_of(a);

@@ -22,7 +22,7 @@ pub(crate) mod relay;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
+use hyperion_model::{MountKind, Resources, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
 use serde::{Deserialize, Serialize};
@@ -78,8 +78,7 @@ impl Isolation for VmIsolation {
             });
         };
         let mut outside = spec.clone();
-        // The guest's memory is its limit; QEMU needs some beside it.
-        outside.resources.memory = None;
+        outside.resources = outside_of(&spec.resources);
         let cgroup = make_cgroup(&Layout::detect(), &outside)?;
         let id = match spec.userns {
             UsernsMode::Range { base, .. } => Some(base),
@@ -140,6 +139,20 @@ impl Isolation for VmIsolation {
     }
 }
 
+/// Gives what a cgroup of the host must hold QEMU to, which is only what the
+/// machine's own size does not: a user needs no cgroup for the rest.
+fn outside_of(resources: &Resources) -> Resources {
+    Resources {
+        // It has as many processors.
+        cpus: resources.cpus.filter(|cpus| cpus.as_f64().fract() > 0.0),
+        cpuset: resources.cpuset.clone(),
+        // It has as much memory, and QEMU needs some beside it.
+        memory: None,
+        // They are the guest's processes, and counted there.
+        pids: None,
+    }
+}
+
 /// Gives the container as the guest puts it up: the machine is what it may use,
 /// and the guest's root is nobody's on the host.
 fn inside(spec: &SandboxSpec) -> SandboxSpec {
@@ -157,9 +170,9 @@ fn inside(spec: &SandboxSpec) -> SandboxSpec {
             number += 1;
         }
     }
-    spec.resources = hyperion_model::Resources {
+    spec.resources = Resources {
         pids: spec.resources.pids,
-        ..Default::default()
+        ..Resources::default()
     };
     spec
 }

@@ -164,6 +164,7 @@ impl Draft {
                 .write(true)
                 .create_new(true)
                 .open(&inside)?;
+            open_to_readers(&file)?;
             let whole = header.unpack(&image, &mut file)?.is_some();
             Ok(whole && image::starts_by_pvh(&file)?)
         };
@@ -191,9 +192,16 @@ impl Draft {
     }
 }
 
+/// Lets everybody read a file, whatever the caller's umask: QEMU, which opens it
+/// once more, may be a user that is nobody else's.
+pub(super) fn open_to_readers(file: &File) -> io::Result<()> {
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
 /// Writes a file of at most `limit` bytes.
 fn write(to: &Path, from: impl Read, limit: u64) -> io::Result<()> {
     let mut file = File::create(to)?;
+    open_to_readers(&file)?;
     if io::copy(&mut from.take(limit + 1), &mut file)? > limit {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

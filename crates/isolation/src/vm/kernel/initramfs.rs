@@ -2,13 +2,14 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
 use super::cpio::Archive;
+use super::draft::open_to_readers;
 use super::error::KernelError;
 use super::modules::{Module, Modules, Order};
 
@@ -122,10 +123,10 @@ fn make(path: &Path, program: &File, size: u64, modules: &Modules) -> Result<(),
     let cannot = || KernelError::io("write", path);
     let file = tempfile::Builder::new()
         .prefix(UNFINISHED)
-        .permissions(fs::Permissions::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(cannot())?;
     let write = || -> io::Result<()> {
+        open_to_readers(file.as_file())?;
         let mut archive = Archive::new(BufWriter::with_capacity(256 << 10, file.as_file()));
         for folder in ["dev", "proc", "sys", "modules", "modules/more"] {
             archive.folder(folder)?;
