@@ -7,5 +7,6 @@
 pub mod diff;
 pub mod domain;
 pub mod iso;
+pub mod ova;
 pub mod seed;
 pub mod xml;

@@ -75,4 +75,6 @@ targets! {
     no_package_harms_its_reader: "package",
     no_word_harms_the_command_line: "words",
     no_domain_harms_the_reader_of_machines: "domain_xml",
+    no_descriptor_harms_the_reader_of_appliances: "ovf",
+    no_archive_harms_the_reader_of_appliances: "ova",
 }

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod fuzz;
 pub mod import;
 pub mod layer;
+pub mod ova;
 pub mod reference;
 pub mod registry;
 pub mod store;

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use hyperion_image::disk::DiskError;
+use hyperion_formats::ova::{ManifestError, OvfError};
+use hyperion_image::disk::{DiskError, Foreign};
+use hyperion_image::ova::OvaError;
 use hyperion_isolation::vm::kernel::KernelError;
 use hyperion_model::Class;
 use hyperion_node::machines::MachineError;
@@ -13,7 +15,29 @@ use super::Told;
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Told> {
     let known = error.downcast_ref().and_then(of_kernel);
     let known = known.or_else(|| error.downcast_ref().and_then(of_machine));
-    known.or_else(|| error.downcast_ref().and_then(of_disk))
+    let known = known.or_else(|| error.downcast_ref().map(of_disk));
+    known.or_else(|| of_appliance(error))
+}
+
+/// What to do about an appliance.
+fn of_appliance(error: &(dyn Error + 'static)) -> Option<Told> {
+    const AGAIN: &str = "bring it again, or export it again where it was made; it is a tar of one .ovf, its .mf and the disks";
+    let (class, hint) = if let Some(ovf) = error.downcast_ref::<OvfError>() {
+        let class = match ovf {
+            OvfError::Several { .. } | OvfError::Unsupported { .. } => Class::Unsupported,
+            _ => Class::User,
+        };
+        (class, ovf.hint())
+    } else if error.is::<ManifestError>() {
+        (Class::User, AGAIN)
+    } else {
+        match error.downcast_ref::<OvaError>()? {
+            OvaError::Read { .. } => return None,
+            _ => (Class::User, AGAIN),
+        }
+    };
+    let hint = Some(hint.to_owned());
+    Some(Told { class, hint })
 }
 
 /// What to do about a machine; nothing where the cause says more.
@@ -53,16 +77,42 @@ fn of_machine(error: &MachineError) -> Option<Told> {
 }
 
 /// What to do about a disk image.
-fn of_disk(error: &DiskError) -> Option<Told> {
+fn of_disk(error: &DiskError) -> Told {
+    use DiskError as E;
     let (class, hint) = match error {
-        DiskError::NoProgram(_) => (Class::Unsupported, "apt install qemu-utils"),
-        DiskError::Missing(_) => (Class::NotFound, "check the path"),
-        DiskError::Refused { .. } | DiskError::Answer { .. } => {
+        E::NoProgram(_) => (Class::Unsupported, "apt install qemu-utils"),
+        E::Missing(_) | E::Read { .. } => (Class::NotFound, "check the path, and who may read it"),
+        E::Refused { .. } | E::Answer { .. } => {
             (Class::User, "`qemu-img info FILE` says what it is")
         }
+        E::NoRoom { .. } => (
+            Class::Unavailable,
+            "make room, or choose another disk with --root",
+        ),
+        E::Foreign { found, .. } => (Class::User, of_foreign(found)),
     };
     let hint = Some(hint.to_owned());
-    Some(Told { class, hint })
+    Told { class, hint }
+}
+
+/// What to do about a stranger's file.
+const fn of_foreign(found: &Foreign) -> &'static str {
+    use Foreign as F;
+    match found {
+        F::Backing(_) => {
+            "make one file of both where both are yours: qemu-img convert -O qcow2 OLD NEW. A stranger's may name any file of this host"
+        }
+        F::Elsewhere => {
+            "make one file of it where all are yours: qemu-img convert -O qcow2 OLD NEW. A stranger's may name any file of this host"
+        }
+        F::Encrypted => {
+            "decrypt it where its key is: qemu-img convert --object secret,… -O qcow2 OLD NEW"
+        }
+        F::Packed(_) => "unpack it first: gunzip, unxz, bunzip2, unzstd, unzip",
+        F::Format(_) => "make a qcow2 of it where you trust it: qemu-img convert -O qcow2 OLD NEW",
+        F::Optical => "boot from it: hyperion vm create NAME --disk 20GiB --cdrom FILE",
+        F::Damaged | F::Nothing => "bring it again: it may have been cut on its way",
+    }
 }
 
 /// What to do about a kernel; nothing where the cause says more.

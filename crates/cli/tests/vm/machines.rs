@@ -19,20 +19,20 @@ const SOURCE: &str = concat!(
     "/../formats/tests/domain/fixtures/myvm.xml"
 );
 
-fn vm(site: &Site, words: &[&str]) -> Done {
+pub(crate) fn vm(site: &Site, words: &[&str]) -> Done {
     site.run(&[&["vm"], words].concat())
 }
 
-fn show(site: &Site, name: &str) -> Value {
+pub(crate) fn show(site: &Site, name: &str) -> Value {
     serde_json::from_str(&vm(site, &["show", name]).ok()).expect("JSON")
 }
 
-fn pid(value: &Value) -> Pid {
+pub(crate) fn pid(value: &Value) -> Pid {
     let number = value.as_i64().and_then(|n| i32::try_from(n).ok());
     number.and_then(Pid::from_raw).expect("a process")
 }
 
-fn folder(site: &Site, name: &str) -> PathBuf {
+pub(crate) fn folder(site: &Site, name: &str) -> PathBuf {
     site.root().join("machines").join(name)
 }
 

@@ -1,6 +1,8 @@
 //! Virtual machines from the outside.
 
+mod boot;
 mod hostile;
+mod import;
 mod kernel;
 mod level;
 mod machines;

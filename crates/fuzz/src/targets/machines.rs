@@ -1,6 +1,8 @@
 //! Definitions of machines that were written for other programs.
 
 use hyperion_formats::domain::{DomainError, Mode, list, parse, repaired, write};
+use hyperion_formats::ova;
+use hyperion_model::MachineSpec;
 
 use super::texts;
 use crate::Target;
@@ -62,6 +64,98 @@ pub(super) const DOMAIN_XML: Target = Target {
         "<hyperion:machine xmlns:hyperion='urn:hyperion:machine:1'/>",
         "retries='",
         "<backingStore",
+    ],
+};
+
+pub(super) const OVF: Target = Target {
+    name: "ovf",
+    about: "descriptors and digests of appliances: a machine that comes out is valid, names plain files alone, and is written so that it is read again as the same",
+    run: |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Ok(manifest) = ova::Manifest::read(&text) {
+            assert_eq!(ova::Manifest::read(&manifest.to_string()), Ok(manifest));
+        }
+        let appliance = match ova::read(&text) {
+            Ok(appliance) => appliance,
+            Err(error) => {
+                assert!(!error.to_string().is_empty() && !error.hint().is_empty());
+                return;
+            }
+        };
+        let spec = &appliance.spec;
+        assert_eq!(spec.validate(), Ok(()));
+        for content in &appliance.contents {
+            assert!(!content.file.contains(['/', '\\', ':']) && !content.file.starts_with('.'));
+            assert!(spec.disk(&content.target).is_some());
+        }
+        let packed = spec.disks.iter().map(|disk| ova::Packed {
+            target: disk.target.clone(),
+            file: format!("{}.vmdk", disk.target),
+            length: 1,
+            capacity: disk.size.map_or(512, |size| size.0),
+        });
+        let (text, _) = ova::write(spec, &packed.collect::<Vec<_>>());
+        let again = ova::read(&text).expect("what is written is right").spec;
+        // Disks keep their order; memory is written in whole MiB.
+        let targets =
+            |spec: &MachineSpec| -> Vec<_> { spec.disks.iter().map(|d| (d.bus, d.size)).collect() };
+        assert_eq!(targets(&again), targets(spec));
+        assert_eq!(again.interfaces, spec.interfaces);
+        assert_eq!(again.vcpus, spec.vcpus);
+        assert_eq!(
+            again.memory.size.0,
+            spec.memory.size.0.next_multiple_of(1 << 20)
+        );
+    },
+    seeds: || texts(&[VMWARE, VIRTUALBOX, SUMS]),
+    words: &[
+        "<Envelope>",
+        "</Envelope>",
+        "<References>",
+        "<File ovf:id='f' ovf:href='../x'",
+        "ovf:compression='gzip'",
+        "ovf:size='18446744073709551615'",
+        "capacityAllocationUnits='byte * 2^62'",
+        "<VirtualSystemCollection>",
+        "<VirtualSystem>",
+        "ovf:/disk/",
+        "<rasd:ResourceType>17</rasd:ResourceType>",
+        "<rasd:VirtualQuantity>99999999999",
+        "<rasd:Parent>1</rasd:Parent>",
+        "hyperion:bus='virtio'",
+        "hyperion:mac='kept'",
+        "ovf:configuration='a'",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]>",
+        "SHA256(",
+        ")= ",
+    ],
+};
+
+const VMWARE: &str = include_str!("../../../formats/tests/ova/vmware.ovf");
+const VIRTUALBOX: &str = include_str!("../../../formats/tests/ova/virtualbox.ovf");
+const SUMS: &str = "SHA256(a.ovf)= 0000000000000000000000000000000000000000000000000000000000000000
+SHA1 (b.vmdk) = 0000000000000000000000000000000000000000";
+
+pub(super) const OVA: Target = Target {
+    name: "ova",
+    about: "archives of appliances: plain files alone, each within the archive",
+    run: hyperion_image::ova::fuzz,
+    seeds: || {
+        let mut archive = Vec::new();
+        let texts = [
+            ("a.ovf".to_owned(), SUMS.to_owned()),
+            ("a.mf".into(), SUMS.into()),
+        ];
+        hyperion_image::ova::pack(&mut archive, &texts, &[]).expect("packed");
+        vec![archive]
+    },
+    words: &[
+        "ustar\0",
+        "../",
+        "/",
+        "././@LongLink",
+        "GNU.sparse.major=1\n",
+        "path=a\n",
     ],
 };
 

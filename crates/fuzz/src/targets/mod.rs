@@ -33,6 +33,8 @@ pub const TARGETS: &[Target] = &[
     kernels::PACKAGE,
     words::WORDS,
     machines::DOMAIN_XML,
+    machines::OVF,
+    machines::OVA,
 ];
 
 /// Texts as seeds.

@@ -166,20 +166,29 @@ impl Machines {
     }
 
     /// Makes the folder of a machine with nothing in it: a machine once
-    /// [`MachineFolder::define`] has been called.
+    /// [`MachineFolder::define`] has been called. Whoever fills it holds its
+    /// [`MachineFolder::lock`]: what one that was killed has left is taken away.
     ///
     /// # Errors
     /// [`MachineError::Exists`].
     pub fn create(&self, name: &Name) -> Result<MachineFolder, MachineError> {
-        let path = self.folder.join(name.as_str());
-        make_dir(&path).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => MachineError::Exists(name.clone()),
-            _ => failed("make", &path)(e),
-        })?;
-        Ok(MachineFolder {
+        let folder = MachineFolder {
             name: name.clone(),
-            path,
-        })
+            path: self.folder.join(name.as_str()),
+        };
+        let path = &folder.path;
+        let made = make_dir(path).or_else(|e| {
+            let left = e.kind() == io::ErrorKind::AlreadyExists && !folder.definition().exists();
+            match left.then(|| folder.lock()) {
+                Some(Ok(_lock)) => fs::remove_dir_all(path).and_then(|()| make_dir(path)),
+                _ => Err(e),
+            }
+        });
+        made.map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => MachineError::Exists(name.clone()),
+            _ => failed("make", path)(e),
+        })?;
+        Ok(folder)
     }
 
     /// Finds a machine by its name.

@@ -275,7 +275,7 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
     output::line(&args.name)
 }
 
-fn file_of(disk: &Disk) -> anyhow::Result<&Path> {
+pub(super) fn file_of(disk: &Disk) -> anyhow::Result<&Path> {
     match &disk.source {
         Some(DiskSource::File(file)) => Ok(file),
         _ => Err(errors::advised(

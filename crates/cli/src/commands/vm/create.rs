@@ -44,9 +44,6 @@ pub(crate) struct CreateArgs {
         help_heading = "Size"
     )]
     vcpus: u32,
-    /// Kind of processor: host, max, or a name of QEMU's
-    #[arg(long, value_name = "MODEL", help_heading = "Size")]
-    cpu: Option<String>,
     /// Disk: a size for a new thin one, or the file of one that exists; repeatable
     #[arg(long, value_name = "SIZE|FILE", help_heading = "Disks")]
     disk: Vec<String>,
@@ -64,12 +61,6 @@ pub(crate) struct CreateArgs {
         help_heading = "Disks"
     )]
     bus: Bus,
-    /// The guest's system, as libosinfo names it
-    #[arg(long, value_name = "NAME", help_heading = "System")]
-    os_variant: Option<String>,
-    /// UEFI in place of a BIOS
-    #[arg(long, help_heading = "System")]
-    uefi: bool,
     /// Kernel of the host's to boot in place of the guest's boot loader
     #[arg(long, value_name = "FILE", help_heading = "System")]
     kernel: Option<PathBuf>,
@@ -89,6 +80,22 @@ pub(crate) struct CreateArgs {
         help_heading = "System"
     )]
     append: Option<String>,
+    #[command(flatten)]
+    guest: GuestArgs,
+}
+
+// What is said of the guest, whatever its machine is made from.
+#[derive(Debug, Args)]
+pub(super) struct GuestArgs {
+    /// Kind of processor: host, max, or a name of QEMU's
+    #[arg(long, value_name = "MODEL", help_heading = "Size")]
+    cpu: Option<String>,
+    /// The guest's system, as libosinfo names it
+    #[arg(long, value_name = "NAME", help_heading = "System")]
+    os_variant: Option<String>,
+    /// UEFI in place of a BIOS
+    #[arg(long, help_heading = "System")]
+    uefi: bool,
     /// Network card: user (out, and in by -p), tap=NAME, or none; repeatable
     #[arg(long, value_name = "KIND", help_heading = "Network")]
     network: Vec<String>,
@@ -114,7 +121,7 @@ pub(crate) struct CreateArgs {
     vnc: bool,
     /// Start it at once
     #[arg(long)]
-    start: bool,
+    pub(super) start: bool,
 }
 
 // Words of `hyperion vm define`.
@@ -135,20 +142,6 @@ pub(crate) struct DefineArgs {
 
 pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
     let mut spec = MachineSpec::new(args.name.clone(), args.memory, args.vcpus);
-    spec.os_variant.clone_from(&args.os_variant);
-    spec.cpu.model = match args.cpu.as_deref() {
-        None => CpuModel::Default,
-        Some("host") => CpuModel::Host,
-        Some("max") => CpuModel::Maximum,
-        Some(name) => CpuModel::Named(name.to_owned()),
-    };
-    if args.uefi {
-        spec.firmware = Firmware::Uefi {
-            secure_boot: false,
-            loader: None,
-            variables: None,
-        };
-    }
     if let Some(kernel) = &args.kernel {
         spec.boot = Boot {
             kernel: Some(DirectKernel {
@@ -159,12 +152,7 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
             ..Boot::default()
         };
     }
-    spec.rng = true;
-    if args.vnc {
-        spec.graphics = Graphics::Vnc(VncListen::Socket(None));
-    }
-    spec.seed = seed(args)?;
-    network(args, &mut spec)?;
+    guest(&args.guest, &mut spec)?;
     if let Some(image) = &args.image {
         let image = existing(image)?;
         let below = disk::info(&image)?;
@@ -190,11 +178,37 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
         });
         spec.disks.push(drive);
     }
-    add(spec, args.start, ctx)
+    add(spec, args.guest.start, ctx, |_, _| Ok(()))
+}
+
+/// Carries over what is said of the guest.
+pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
+    if args.os_variant.is_some() {
+        spec.os_variant.clone_from(&args.os_variant);
+    }
+    match args.cpu.as_deref() {
+        None => {}
+        Some("host") => spec.cpu.model = CpuModel::Host,
+        Some("max") => spec.cpu.model = CpuModel::Maximum,
+        Some(name) => spec.cpu.model = CpuModel::Named(name.to_owned()),
+    }
+    if args.uefi {
+        spec.firmware = Firmware::Uefi {
+            secure_boot: false,
+            loader: None,
+            variables: None,
+        };
+    }
+    spec.rng = true;
+    if args.vnc {
+        spec.graphics = Graphics::Vnc(VncListen::Socket(None));
+    }
+    spec.seed = seed(args)?;
+    network(args, spec)
 }
 
 /// What the guest is to set up: nothing, if nothing was asked for.
-fn seed(args: &CreateArgs) -> anyhow::Result<Option<Seed>> {
+fn seed(args: &GuestArgs) -> anyhow::Result<Option<Seed>> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
     };
@@ -231,7 +245,10 @@ fn seed(args: &CreateArgs) -> anyhow::Result<Option<Seed>> {
     }))
 }
 
-fn network(args: &CreateArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
+fn network(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
+    if !args.network.is_empty() {
+        spec.interfaces.clear();
+    }
     for word in &args.network {
         let kind = match word.split_once('=') {
             None if word == "none" => continue,
@@ -265,7 +282,7 @@ fn network(args: &CreateArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn existing(path: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn existing(path: &Path) -> anyhow::Result<PathBuf> {
     path.canonicalize()
         .with_context(|| format!("cannot find {}", path.display()))
 }
@@ -316,7 +333,8 @@ pub(super) fn define(args: &DefineArgs, ctx: &Context) -> anyhow::Result<()> {
         Mode::Strict => "--lenient repairs what can be, and tells how",
         Mode::Lenient => "mend what cannot be repaired in the document",
     };
-    add(read_domain(&args.file, mode, hint)?, args.start, ctx)
+    let spec = read_domain(&args.file, mode, hint)?;
+    add(spec, args.start, ctx, |_, _| Ok(()))
 }
 
 /// Reads domain XML, and tells what was repaired and what is not carried over.
@@ -359,14 +377,26 @@ pub(super) fn fresh_uuid() -> anyhow::Result<Uuid> {
     Ok(Uuid::from_random(u128::from_le_bytes(bits)))
 }
 
-/// Makes what is missing, writes the definition down, and starts the machine if it is to run.
-fn add(mut spec: MachineSpec, start: bool, ctx: &Context) -> anyhow::Result<()> {
+/// Makes what is missing, writes the definition down, and starts the machine if it is
+/// to run. `fill` gives disks their content, before those without any are made.
+pub(super) fn add(
+    mut spec: MachineSpec,
+    start: bool,
+    ctx: &Context,
+    fill: impl FnOnce(&MachineFolder, &mut MachineSpec) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     spec.validate()?;
     if spec.uuid.is_none() {
         spec.uuid = Some(fresh_uuid()?);
     }
     let machine = Machines::new(&ctx.root).create(&spec.name)?;
-    let made = make_disks(&machine, &mut spec).and_then(|()| Ok(machine.define(&spec)?));
+    let lock = machine.lock()?;
+    let made = std::fs::create_dir_all(machine.disks())
+        .map_err(anyhow::Error::from)
+        .and_then(|()| fill(&machine, &mut spec))
+        .and_then(|()| make_disks(&machine, &mut spec))
+        .and_then(|()| Ok(machine.define(&spec)?));
+    drop(lock);
     if let Err(error) = made {
         // It never was a machine: nothing of it stays.
         let _ = machine.delete();
@@ -393,7 +423,6 @@ pub(super) fn write_seed(machine: &MachineFolder, spec: &MachineSpec) -> anyhow:
 
 /// Makes the disks that have a size, or something to lie on, and no content yet.
 fn make_disks(machine: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result<()> {
-    std::fs::create_dir_all(machine.disks())?;
     for disk in &mut spec.disks {
         let is_new = disk.source.is_none() && disk.device == DiskDevice::Disk;
         if !is_new {

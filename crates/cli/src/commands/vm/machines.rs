@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use hyperion_formats::domain;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
 use hyperion_model::machine::{Firmware, Graphics};
@@ -70,16 +69,6 @@ pub(crate) struct ScreenshotArgs {
     file: PathBuf,
 }
 
-// Words of `hyperion vm export`.
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    /// Machine, as `hyperion vm ls --all` lists it
-    name: String,
-    /// Shape: libvirt's domain XML, or the command line of QEMU
-    #[arg(long, value_name = "SHAPE", default_value = "xml", value_parser = ["xml", "qemu"])]
-    format: String,
-}
-
 pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for machine in Machines::new(&ctx.root).list()? {
@@ -137,7 +126,7 @@ pub(super) fn power_on(
     Ok(())
 }
 
-fn command(
+pub(super) fn command(
     machine: &MachineFolder,
     spec: &MachineSpec,
     files: Files,
@@ -320,44 +309,6 @@ pub(super) fn vnc(args: &One, ctx: &Context) -> anyhow::Result<()> {
         socket.display()
     );
     output::line(socket.display())
-}
-
-pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
-    let spec = machine.spec()?;
-    match args.format.as_str() {
-        "qemu" => {
-            let (command, _) = command(&machine, &spec, Files::ByPath, ctx)?;
-            let words = command.words;
-            output::line(
-                words
-                    .iter()
-                    .map(|w| quoted(w))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
-        }
-        _ => output::line(domain::write(&with_addresses(spec)).trim_end()),
-    }
-}
-
-/// Writes down the addresses of the network cards that follow from the name, for
-/// others make theirs in other ways.
-fn with_addresses(mut spec: MachineSpec) -> MachineSpec {
-    for i in 0..spec.interfaces.len() {
-        let mac = spec.mac(i);
-        spec.interfaces[i].mac = mac;
-    }
-    spec
-}
-
-/// Writes a word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_=./,:@%+".contains(&b);
-    match !word.is_empty() && word.bytes().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
 }
 
 // Words of `hyperion vm ssh`.

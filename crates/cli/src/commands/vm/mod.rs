@@ -2,6 +2,8 @@
 
 mod change;
 mod create;
+mod export;
+mod import;
 mod kernel;
 mod machines;
 
@@ -20,6 +22,8 @@ pub(crate) enum VmCommand {
     Create(Box<create::CreateArgs>),
     /// Make a machine that stays, from libvirt's domain XML
     Define(create::DefineArgs),
+    /// Make a machine that stays, from a disk image or an appliance (OVA)
+    Import(Box<import::ImportArgs>),
     /// List machines [columns as `virsh list`]
     #[command(visible_alias = "list")]
     Ls(machines::LsArgs),
@@ -58,8 +62,8 @@ pub(crate) enum VmCommand {
     Snapshot(change::SnapshotArgs),
     /// Go back to a saved state of a machine
     Restore(change::RestoreArgs),
-    /// Write a machine as domain XML, or as the command line of QEMU
-    Export(machines::ExportArgs),
+    /// Write a machine as domain XML, as the command line of QEMU, or as an appliance (OVA)
+    Export(export::ExportArgs),
     /// Look after the kernels that virtual machines boot
     #[command(subcommand)]
     Kernel(kernel::KernelCommand),
@@ -71,6 +75,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
     match command {
         C::Create(args) => create::create(args, ctx),
         C::Define(args) => create::define(args, ctx),
+        C::Import(args) => import::import(args, ctx),
         C::Ls(args) => machines::ls(args, ctx),
         C::Show(args) => machines::show(args, ctx),
         C::Start(args) => machines::start(args, ctx),
@@ -88,7 +93,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Resize(args) => change::resize(args, ctx),
         C::Snapshot(args) => change::snapshot(args, ctx),
         C::Restore(args) => change::restore(args, ctx),
-        C::Export(args) => machines::export(args, ctx),
+        C::Export(args) => export::export(args, ctx),
         C::Kernel(command) => return kernel::run(command, ctx),
     }?;
     Ok(ExitCode::SUCCESS)
