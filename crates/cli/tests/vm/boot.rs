@@ -19,6 +19,45 @@ pub(crate) fn speaking(words: &str) -> Vec<u8> {
     sector(&[&code, words.as_bytes()].concat())
 }
 
+/// Writes to its own disk from the second MiB to this one, and says that it is done.
+pub(crate) fn writing(mib: u32) -> Vec<u8> {
+    const ORIGIN: u16 = 0x7c00;
+    let [packet, block] = [63, 63 + 8].map(|at: u16| (ORIGIN + at).to_le_bytes());
+    let [done, failed] = [79, 84].map(|at: u16| (ORIGIN + at).to_le_bytes());
+    let end = (mib * 2048).to_le_bytes();
+    let code = [
+        &[0x31, 0xc0][..],                     // xor ax, ax
+        &[0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0], // mov ds, es, ss
+        &[0xbc, 0x00, 0x7c, 0xfc],             // mov sp, 0x7c00; cld
+        &[0xb8, 0x00, 0x43],                   // next: mov ax, 0x4300 (extended write)
+        &[0xb2, 0x80],                         // mov dl, 0x80
+        &[0xbe],
+        &packet,       // mov si, packet
+        &[0xcd, 0x13], // int 0x13
+        &[0x72, 0x16], // jc failed
+        &[0x66, 0x83, 0x06],
+        &block,
+        &[0x40], // add dword [block], 64
+        &[0x66, 0x81, 0x3e],
+        &block,
+        &end,          // cmp dword [block], end
+        &[0x72, 0xe3], // jb next
+        &[0xbe],
+        &done,         // mov si, done
+        &[0xeb, 0x03], // jmp say
+        &[0xbe],
+        &failed,                                           // failed: mov si, failed
+        &[0xba, 0xf8, 0x03],                               // say: mov dx, 0x3f8
+        &[0xac, 0x84, 0xc0, 0x74, 0x03, 0xee, 0xeb, 0xf8], // each byte to the line
+        &[0xf4, 0xeb, 0xfd],                               // hlt, for ever
+        // packet: 64 sectors from 0:0x7e00 to the block that is counted
+        &[0x10, 0, 64, 0, 0x00, 0x7e, 0, 0],
+        &[0, 8, 0, 0, 0, 0, 0, 0],
+        b"done\0failed\0",
+    ];
+    sector(&code.concat())
+}
+
 /// Makes a sector that a BIOS boots.
 fn sector(content: &[u8]) -> Vec<u8> {
     assert!(content.len() < 510, "{} bytes", content.len());

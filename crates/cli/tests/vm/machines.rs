@@ -385,3 +385,110 @@ fn a_guest_is_told_whom_to_let_in() {
         [] as [PathBuf; 0]
     );
 }
+
+/// A mount namespace that a sleeping process holds open.
+struct Apart(std::process::Child);
+
+impl Apart {
+    fn new() -> Self {
+        let script = "mount --make-rprivate / && echo there && exec sleep 600";
+        let mut child = std::process::Command::new("unshare")
+            .args(["-m", "sh", "-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("unshare runs");
+        let mut line = [0; 6];
+        let out = child.stdout.as_mut().expect("a pipe");
+        out.read_exact(&mut line).expect("it is there");
+        Self(child)
+    }
+
+    fn run(&self, command: std::process::Command) -> Done {
+        let mut inside = std::process::Command::new("nsenter");
+        inside.args(["-t", &self.0.id().to_string(), "-m", "--"]);
+        inside.arg(command.get_program()).args(command.get_args());
+        inside.env_clear();
+        for (key, value) in command.get_envs() {
+            if let Some(value) = value {
+                inside.env(key, value);
+            }
+        }
+        inside.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        crate::site::finish(inside)
+    }
+
+    fn mount(&self, words: &[&str]) {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(words);
+        self.run(mount).ok();
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_full_disk_pauses_a_machine_which_goes_on_when_there_is_room() {
+    requires!(
+        "root",
+        "command:unshare",
+        "command:nsenter",
+        "command:qemu-img",
+        "command:qemu-system-x86_64"
+    );
+    let site = Site::new();
+    let apart = Apart::new();
+    let small = site.path().join("small");
+    fs::create_dir(&small).expect("a folder");
+    // Whoever QEMU becomes, the file comes to it open.
+    let place = small.display().to_string();
+    apart.mount(&["-t", "tmpfs", "-o", "size=6M", "none", &place]);
+    let mut disk = crate::boot::writing(24);
+    disk.resize(32 << 20, 0);
+    let image = site.path().join("writes.img");
+    fs::write(&image, disk).expect("a file");
+    let (image, file) = (image.display().to_string(), format!("{place}/d.qcow2"));
+    let mut convert = std::process::Command::new("qemu-img");
+    convert.args(["convert", "-O", "qcow2", &image, &file]);
+    apart.run(convert).ok();
+    let vm = |words: &[&str]| apart.run(site.command(&[&["vm"], words].concat()));
+    let show = || -> Value { serde_json::from_str(&vm(&["show", "brimful"]).ok()).expect("JSON") };
+    vm(&[
+        "create", "brimful", "--memory", "32MiB", "--disk", &file, "--start",
+    ])
+    .ok();
+    assert!(wait_until(LONG, || show()["state"] == "paused"));
+    let seen = show();
+    assert_eq!(seen["stalls"][0]["target"], "vda");
+    assert_eq!(seen["stalls"][0]["full"], true);
+    let why = seen["why"].as_str().expect("a reason");
+    let told = format!("there is no room for {file}. make room there, then: hyperion vm resume");
+    assert!(why.contains(&told), "{why}");
+    let table = vm(&["ls"]).expect_code(0);
+    assert!(table.out.contains("paused (disk full)"), "{table:?}");
+    assert!(
+        table.err.contains("hyperion vm resume brimful"),
+        "{table:?}"
+    );
+    vm(&["resume", "brimful"]).refused("there is no room for", "make room there");
+    assert_eq!(show()["state"], "paused");
+
+    apart.mount(&["-o", "remount,size=64M", &place]);
+    assert_eq!(vm(&["resume", "brimful"]).ok(), "brimful");
+    let log = folder(&site, "brimful").join("run/console.log");
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    assert!(
+        wait_until(LONG, || !said().is_empty()),
+        "the guest says nothing"
+    );
+    assert_eq!(said().trim_end_matches('\0'), "done");
+    assert_eq!(show()["state"], "running");
+    vm(&["delete", "--force", "brimful"]).ok();
+    let mut check = std::process::Command::new("qemu-img");
+    check.args(["check", "-q", &file]);
+    apart.run(check).ok();
+}

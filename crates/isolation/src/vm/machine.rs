@@ -387,6 +387,11 @@ fn disks(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), U
             device += &format!(",drive={node}");
         }
         device += &format!(",id=dev-{}", disk.target);
+        if disk.device == DiskDevice::Disk && !disk.read_only {
+            // A full disk of the host, or one that fails, stops the guest before
+            // it has lost anything; it goes on when it is told to.
+            device += ",werror=stop";
+        }
         if let Some(serial) = &disk.serial {
             device += &format!(",serial={}", escaped(serial));
         }

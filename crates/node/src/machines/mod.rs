@@ -25,7 +25,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyperion_isolation::vm::qmp::{Qmp, QmpError, RunState};
+use hyperion_isolation::vm::qmp::{BlockDevice, IoStatus, Qmp, QmpError, RunState};
 use hyperion_model::Name;
 use hyperion_model::machine::MachineSpec;
 use jiff::Timestamp;
@@ -125,6 +125,39 @@ impl MachineState {
             Self::Crashed => "crashed",
         }
     }
+}
+
+/// Where a machine stands, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where.
+    pub state: MachineState,
+    /// The disks that paused it.
+    pub stalls: Vec<Stall>,
+}
+
+/// A disk that its host could not write: the machine waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stall {
+    /// The disk's target.
+    pub target: String,
+    /// There is no room for it; else it fails in another way.
+    pub full: bool,
+}
+
+/// Finds the disks whose last access went wrong.
+fn stalls(disks: Vec<BlockDevice>) -> Vec<Stall> {
+    let stall = |disk: BlockDevice| {
+        let full = match disk.status? {
+            IoStatus::Ok => return None,
+            IoStatus::Nospace => true,
+            IoStatus::Failed => false,
+        };
+        let node = disk.inserted?.node;
+        let target = node.strip_prefix("disk-")?.to_owned();
+        Some(Stall { target, full })
+    };
+    disks.into_iter().filter_map(stall).collect()
 }
 
 /// The processes of a machine that runs.
@@ -316,23 +349,34 @@ impl MachineFolder {
 
     /// Tells where it stands.
     pub fn state(&self) -> MachineState {
+        self.standing().state
+    }
+
+    /// Tells where it stands, and which disks keep it there.
+    pub fn standing(&self) -> Standing {
+        let is = |state| Standing {
+            state,
+            stalls: Vec::new(),
+        };
         if !self.is_locked() {
-            return match self.end() {
+            return is(match self.end() {
                 Some(end) if end.crashed => MachineState::Crashed,
                 // Its keeper was killed, or the host fell, before it could say how it ended.
                 None if self.path.join("running.json").exists() => MachineState::Crashed,
                 _ => MachineState::ShutOff,
-            };
+            });
         }
-        let limit = Duration::from_millis(500);
-        let status = self.monitor(limit).and_then(|mut monitor| {
-            let status = monitor.status();
-            status.map_err(|source| self.refused(source))
-        });
-        match status.map(|status| status.state) {
-            Ok(RunState::Paused | RunState::IoError | RunState::Prelaunch) => MachineState::Paused,
-            Ok(RunState::GuestPanicked | RunState::InternalError) => MachineState::Crashed,
-            _ => MachineState::Running,
+        let Ok(mut monitor) = self.monitor(Duration::from_millis(500)) else {
+            return is(MachineState::Running);
+        };
+        match monitor.status().map(|status| status.state) {
+            Ok(RunState::IoError) => Standing {
+                state: MachineState::Paused,
+                stalls: stalls(monitor.blocks().unwrap_or_default()),
+            },
+            Ok(RunState::Paused | RunState::Prelaunch) => is(MachineState::Paused),
+            Ok(RunState::GuestPanicked | RunState::InternalError) => is(MachineState::Crashed),
+            _ => is(MachineState::Running),
         }
     }
 

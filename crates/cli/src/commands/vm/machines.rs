@@ -10,9 +10,11 @@ use anyhow::Context as _;
 use clap::Args;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
-use hyperion_model::machine::{Firmware, Graphics};
+use hyperion_model::machine::{DiskSource, Firmware, Graphics};
 use hyperion_model::{Class, MachineSpec};
-use hyperion_node::machines::{MachineError, MachineFolder, MachineState, Machines, Start};
+use hyperion_node::machines::{
+    MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
@@ -72,36 +74,97 @@ pub(crate) struct ScreenshotArgs {
 pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for machine in Machines::new(&ctx.root).list()? {
-        let state = machine.state();
-        if args.all || matches!(state, MachineState::Running | MachineState::Paused) {
-            rows.push((machine.running().map(|r| r.qemu), machine, state));
+        let standing = machine.standing();
+        let runs = matches!(standing.state, MachineState::Running | MachineState::Paused);
+        if args.all || runs {
+            rows.push((machine.running().map(|r| r.qemu), machine, standing));
         }
     }
     match ctx.output {
         OutputFormat::Quiet => rows.iter().try_for_each(|(_, m, _)| output::line(&m.name)),
         OutputFormat::Json => {
-            let row = |(id, machine, state): &(Option<u32>, MachineFolder, MachineState)| json!({"id": id, "name": machine.name, "state": state.word()});
+            let row = |(id, machine, standing): &(Option<u32>, MachineFolder, Standing)| {
+                json!({
+                    "id": id, "name": machine.name, "state": standing.state.word(),
+                    "stalls": standing.stalls,
+                })
+            };
             output::json(&rows.iter().map(row).collect::<Vec<Value>>())
         }
         OutputFormat::Human => {
-            let row = |(id, machine, state): &(Option<u32>, MachineFolder, MachineState)| {
+            let row = |(id, machine, standing): &(Option<u32>, MachineFolder, Standing)| {
+                let mut state = standing.state.word().to_owned();
+                if let Some(stall) = standing.stalls.first() {
+                    let what = if stall.full { "full" } else { "failing" };
+                    state += &format!(" (disk {what})");
+                }
                 vec![
                     id.map_or_else(|| "-".into(), |id| id.to_string()),
                     machine.name.to_string(),
-                    state.word().to_owned(),
+                    state,
                 ]
             };
-            output::table(&["Id", "Name", "State"], rows.iter().map(row))
+            output::table(&["Id", "Name", "State"], rows.iter().map(row))?;
+            for (_, machine, standing) in &rows {
+                if let Some(why) = stalled(machine, standing) {
+                    output::talk("note", why);
+                }
+            }
+            Ok(())
         }
     }
 }
 
+/// Says why a machine waits for its disks, and what helps.
+fn stalled(machine: &MachineFolder, standing: &Standing) -> Option<String> {
+    let stall = standing.stalls.first()?;
+    let Stall { target, full } = stall;
+    let spec = machine.spec().ok();
+    let place = match spec
+        .as_ref()
+        .and_then(|spec| spec.disk(target)?.source.clone())
+    {
+        Some(DiskSource::File(file) | DiskSource::Block(file)) => file.display().to_string(),
+        _ => format!("disk {target}"),
+    };
+    let name = &machine.name;
+    let (why, help) = match full {
+        true => ("there is no room for", "make room there"),
+        false => ("the host cannot write", "mend its disk (`dmesg` says more)"),
+    };
+    Some(format!(
+        "{name} waits, and nothing is lost: {why} {place}. {help}, then: hyperion vm resume {name}"
+    ))
+}
+
 pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let standing = machine.standing();
     output::json(&json!({
-        "definition": machine.spec()?, "state": machine.state().word(),
+        "definition": machine.spec()?, "state": standing.state.word(),
+        "stalls": standing.stalls, "why": stalled(&machine, &standing),
         "running": machine.running(), "end": machine.end(), "folder": machine.path,
     }))
+}
+
+/// How soon a disk that is still full has stopped a machine again.
+const STALLS_AGAIN: Duration = Duration::from_millis(700);
+
+pub(super) fn resume(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let waited = !machine.standing().stalls.is_empty();
+    let mut monitor = machine.monitor(LIMIT)?;
+    monitor.cont().map_err(|e| machine.refused(e))?;
+    drop(monitor);
+    let since = Instant::now();
+    while waited && since.elapsed() < STALLS_AGAIN {
+        std::thread::sleep(Duration::from_millis(50));
+        if let Some(why) = stalled(&machine, &machine.standing()) {
+            let (what, help) = why.split_once(". ").unwrap_or((&why, ""));
+            return Err(errors::advised(Class::Unavailable, what, help));
+        }
+    }
+    output::line(&args.name)
 }
 
 pub(super) fn start(args: &One, ctx: &Context) -> anyhow::Result<()> {

@@ -82,7 +82,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Stop(args) => machines::stop(args, ctx),
         C::Reboot(args) => machines::ask(args, ctx, Qmp::reset),
         C::Pause(args) => machines::ask(args, ctx, Qmp::stop),
-        C::Resume(args) => machines::ask(args, ctx, Qmp::cont),
+        C::Resume(args) => machines::resume(args, ctx),
         C::Delete(args) => machines::delete(args, ctx),
         C::Console(args) => machines::console(args, ctx),
         C::Ssh(args) => machines::ssh(args, ctx),

@@ -95,6 +95,38 @@ pub struct BlockCounts {
     pub flushes: u64,
 }
 
+/// How the last access to a disk went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IoStatus {
+    /// Well.
+    Ok,
+    /// There was no room on the host.
+    Nospace,
+    /// It failed in another way.
+    #[serde(other)]
+    Failed,
+}
+
+/// A disk of the guest, as `query-block` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct BlockDevice {
+    /// How the last access went, since the machine ran the last time.
+    #[serde(rename = "io-status", default)]
+    pub status: Option<IoStatus>,
+    /// Its content.
+    #[serde(default)]
+    pub inserted: Option<Inserted>,
+}
+
+/// The content of a [`BlockDevice`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Inserted {
+    /// Name of the node of the block graph (`-blockdev node-name=`).
+    #[serde(rename = "node-name", default)]
+    pub node: String,
+}
+
 /// A virtual processor and the thread of the host that runs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct CpuThread {
@@ -212,6 +244,14 @@ impl Qmp {
     /// [`QmpError`].
     pub fn block_stats(&mut self) -> Result<Vec<BlockStats>, QmpError> {
         self.execute("query-blockstats", ())
+    }
+
+    /// Asks how the disks stand.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn blocks(&mut self) -> Result<Vec<BlockDevice>, QmpError> {
+        self.execute("query-block", ())
     }
 
     /// Asks which threads run the virtual processors.

@@ -27,7 +27,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 pub use codec::{Event, Lines, MAX_LINE, Malformed, Message, Refusal, Timestamp, Version};
-pub use commands::{BlockCounts, BlockStats, CpuThread, Picture, RunState, Snapshot, Status};
+pub use commands::{
+    BlockCounts, BlockDevice, BlockStats, CpuThread, Inserted, IoStatus, Picture, RunState,
+    Snapshot, Status,
+};
 
 /// Bytes of events that may wait to be read. Each is far below a kilobyte.
 const MAX_WAITING: usize = 1 << 20;
