@@ -5,6 +5,7 @@ use std::error::Error;
 use hyperion_formats::ova::{ManifestError, OvfError};
 use hyperion_image::disk::{DiskError, Foreign};
 use hyperion_image::ova::OvaError;
+use hyperion_isolation::vm::agent::AgentError;
 use hyperion_isolation::vm::kernel::KernelError;
 use hyperion_model::Class;
 use hyperion_node::machines::MachineError;
@@ -16,7 +17,35 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Told> {
     let known = error.downcast_ref().and_then(of_kernel);
     let known = known.or_else(|| error.downcast_ref().and_then(of_machine));
     let known = known.or_else(|| error.downcast_ref().map(of_disk));
+    let known = known.or_else(|| error.downcast_ref().and_then(of_agent));
     known.or_else(|| of_appliance(error))
+}
+
+/// What to do about the agent of a guest; nothing where the cause says more.
+fn of_agent(error: &AgentError) -> Option<Told> {
+    use AgentError as E;
+    let (class, hint) = match error {
+        E::Silent(_) => (
+            Class::Unavailable,
+            "in the guest: apt install qemu-guest-agent; while it boots, --wait 2m; without an agent, `hyperion vm ssh`",
+        ),
+        E::Refused { refusal, .. } if refusal.description.contains("disabled") => (
+            Class::Unsupported,
+            "the guest's settings forbid it (/etc/qemu/qemu-ga.conf, /etc/sysconfig/qemu-ga); or `hyperion vm ssh`",
+        ),
+        E::Refused { .. } => (Class::User, "check the path in the guest"),
+        E::Closed => (
+            Class::Unavailable,
+            "the machine has ended: `hyperion vm show NAME` says why",
+        ),
+        E::Long { .. } | E::Nonsense { .. } => (
+            Class::Unavailable,
+            "what answers in the guest is no agent of QEMU's, or is not to be trusted",
+        ),
+        E::Io(_) => return None,
+    };
+    let hint = Some(hint.to_owned());
+    Some(Told { class, hint })
 }
 
 /// What to do about an appliance.

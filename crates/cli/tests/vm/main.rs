@@ -1,5 +1,6 @@
 //! Virtual machines from the outside.
 
+mod agent;
 mod boot;
 mod hostile;
 mod import;

@@ -10,6 +10,7 @@
 //! between supervisor and init differs (`relay`). The image is one EROFS file
 //! that all machines of it share; what a job writes stays in the guest's memory.
 
+pub mod agent;
 mod end;
 mod guest;
 mod host;

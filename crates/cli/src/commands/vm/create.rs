@@ -200,6 +200,7 @@ pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<
         };
     }
     spec.rng = true;
+    spec.agent = true;
     if args.vnc {
         spec.graphics = Graphics::Vnc(VncListen::Socket(None));
     }

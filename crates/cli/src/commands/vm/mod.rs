@@ -1,5 +1,6 @@
 //! `hyperion vm …`
 
+mod agent;
 mod change;
 mod create;
 mod export;
@@ -48,6 +49,10 @@ pub(crate) enum VmCommand {
     Console(machines::One),
     /// Log in to the guest of a machine by SSH
     Ssh(machines::SshArgs),
+    /// Run a program in the guest of a machine, by its agent
+    Exec(agent::ExecArgs),
+    /// Copy a file into the guest of a machine, or out of it, by its agent
+    Cp(agent::CpArgs),
     /// Tell how to see the screen of a machine
     Vnc(machines::One),
     /// Write a picture of the screen of a machine
@@ -86,6 +91,8 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Delete(args) => machines::delete(args, ctx),
         C::Console(args) => machines::console(args, ctx),
         C::Ssh(args) => machines::ssh(args, ctx),
+        C::Exec(args) => return agent::exec(args, ctx),
+        C::Cp(args) => agent::cp(args, ctx),
         C::Vnc(args) => machines::vnc(args, ctx),
         C::Screenshot(args) => machines::screenshot(args, ctx),
         C::Edit(args) => change::edit(args, ctx),

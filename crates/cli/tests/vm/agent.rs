@@ -1,0 +1,176 @@
+//! Into guests by their agent. QEMU's own agent answers, in the place of the
+//! channel that leads to a guest; without it, one that is made up here.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command, Stdio};
+
+use hyperion_testkit::{Done, requires, wait_until};
+use serde_json::{Value, json};
+
+use crate::machines::{folder, vm};
+use crate::site::{LONG, Site};
+
+/// A machine that runs, whose channel is free to be answered by others.
+fn machine(site: &Site, name: &str) -> std::path::PathBuf {
+    vm(site, &["create", name, "--memory", "16MiB", "--start"]).ok();
+    let channel = folder(site, name).join("run/agent");
+    fs::remove_file(&channel).expect("a socket of QEMU's");
+    channel
+}
+
+fn with_input(site: &Site, words: &[&str], input: &[u8]) -> Done {
+    let file = site.path().join("input");
+    fs::write(&file, input).expect("a file");
+    let mut command = site.command(&[&["vm"], words].concat());
+    command.stdin(fs::File::open(&file).expect("there"));
+    crate::site::finish(command)
+}
+
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn programs_run_and_files_go_both_ways_by_qemus_own_agent() {
+    requires!("command:qemu-ga", "command:qemu-system-x86_64");
+    let site = Site::new();
+    let channel = machine(&site, "agent-own");
+    let state = site.path().join("state");
+    fs::create_dir(&state).expect("a folder");
+    let agent = Command::new("qemu-ga")
+        .args(["-m", "unix-listen", "-p"])
+        .arg(&channel)
+        .arg("-t")
+        .arg(&state)
+        .arg("-f")
+        .arg(state.join("pid"))
+        .stderr(Stdio::null())
+        .spawn();
+    let _agent = Ended(agent.expect("it starts"));
+    assert!(wait_until(LONG, || UnixStream::connect(&channel).is_ok()));
+
+    let exec = |words: &[&str]| vm(&site, &[&["exec", "agent-own", "--"], words].concat());
+    assert_eq!(exec(&["echo", "a b"]).ok(), "a b");
+    let both = exec(&["sh", "-c", "echo out; echo err >&2; exit 7"]).expect_code(7);
+    assert_eq!((both.out.as_str(), both.err.as_str()), ("out\n", "err\n"));
+    exec(&["sh", "-c", "kill -TERM $$"]).expect_code(128 + 15);
+    exec(&["no-such-program"]).refused("refuses guest-exec", "check the path");
+    assert_eq!(
+        exec(&["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x"])
+            .out
+            .len(),
+        3_000_000
+    );
+    let words = [
+        "exec",
+        "-i",
+        "-e",
+        "A=b",
+        "agent-own",
+        "/bin/sh",
+        "-c",
+        "/bin/cat; echo $A",
+    ];
+    assert_eq!(with_input(&site, &words, b"typed ").ok(), "typed b");
+
+    let (here, there) = (site.path().join("here"), site.path().join("there"));
+    let content: Vec<u8> = (0..1_000_000u32).map(|n| (n * 7) as u8).collect();
+    fs::write(&here, &content).expect("a file");
+    let text = |path: &std::path::Path| path.display().to_string();
+    let guest = format!("agent-own:{}", text(&there));
+    assert_eq!(vm(&site, &["cp", &text(&here), &guest]).ok(), guest);
+    assert!(fs::read(&there).expect("written") == content);
+    let back = site.path().join("back");
+    fs::create_dir(&back).expect("a folder");
+    vm(&site, &["cp", &guest, &text(&back)]).ok();
+    assert!(fs::read(back.join("there")).expect("written") == content);
+    vm(&site, &["cp", "agent-own:/no/such/file", &text(&back)])
+        .refused("refuses guest-file-open", "check the path");
+    vm(&site, &["cp", &text(&here), "agent-own:/no/such/folder/"]).refused("refuses", "check");
+    vm(&site, &["cp", &text(&back), &guest]).refused("is a folder", "tar -c");
+    assert_eq!(fs::read_dir(&back).expect("a folder").count(), 1);
+    vm(&site, &["delete", "--force", "agent-own"]).ok();
+}
+
+/// Answers every client by what `answer` makes of each command.
+fn answering(channel: &std::path::Path, answer: impl Fn(&str, &Value) -> String + Send + 'static) {
+    let listener = UnixListener::bind(channel).expect("a socket");
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut write = client.try_clone().expect("cloned");
+            for line in BufReader::new(client).split(b'\n').map_while(Result::ok) {
+                let line = line.strip_prefix(b"\xff").unwrap_or(&line);
+                let command: Value = serde_json::from_slice(line).expect("JSON");
+                let name = command["execute"].as_str().expect("a name");
+                let arguments = &command["arguments"];
+                let told = match name {
+                    "guest-sync-delimited" => {
+                        let answer = json!({"return": arguments["id"]});
+                        [
+                            &b"{\"return\": 1}\n\xff"[..],
+                            answer.to_string().as_bytes(),
+                            b"\n",
+                        ]
+                        .concat()
+                    }
+                    _ => (answer(name, arguments) + "\n").into_bytes(),
+                };
+                if write.write_all(&told).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_guest_without_an_agent_or_with_a_hostile_one_is_told() {
+    requires!("command:qemu-system-x86_64");
+    let site = Site::new();
+    vm(&site, &["create", "agent-none", "--memory", "16MiB"]).ok();
+    vm(&site, &["exec", "agent-none", "true"]).refused("is not running", "hyperion vm start");
+    vm(&site, &["start", "agent-none"]).ok();
+    let words = ["exec", "--wait", "300ms", "agent-none", "true"];
+    vm(&site, &words).refused(
+        "no agent answers in the guest",
+        "apt install qemu-guest-agent",
+    );
+    vm(&site, &["cp", "a", "b"]).refused("neither of them", "MACHINE:FILE");
+    vm(&site, &["cp", "a:b", "c:d"]).refused("both of them", "first");
+    vm(&site, &["delete", "--force", "agent-none"]).ok();
+
+    let channel = machine(&site, "agent-fake");
+    answering(&channel, |name, arguments| {
+        match name {
+            "guest-exec" => json!({"return": {"pid": arguments["arg"][0].as_str().map_or(0, str::len)}}),
+            // As long as the argument was.
+            "guest-exec-status" => match arguments["pid"].as_i64() {
+                Some(1) => json!({"return": {"exited": true, "exitcode": 0, "out-data": "not base 64"}}),
+                Some(2) => json!({"return": {"exited": true, "exitcode": 5, "out-data": "G1szMW0="}}),
+                _ => json!({"error": {"class": "GenericError", "desc": "Command guest-exec has been disabled"}}),
+            },
+            "guest-file-open" => json!({"return": 1000}),
+            "guest-file-read" => json!({"return": {"count": 9, "buf-b64": "aGk=", "eof": false}}),
+            _ => json!([]),
+        }
+        .to_string()
+    });
+    vm(&site, &["exec", "agent-fake", "x", "1"]).refused("nonsense", "not to be trusted");
+    // A program's output is its own affair, as everywhere.
+    let told = vm(&site, &["exec", "agent-fake", "x", "22"]).expect_code(5);
+    assert_eq!(told.out, "\u{1b}[31m");
+    vm(&site, &["exec", "agent-fake", "x", "333"]).refused("has been disabled", "qemu-ga.conf");
+    let to = site.path().display().to_string();
+    vm(&site, &["cp", "agent-fake:/etc/x", &to]).refused("nonsense", "not to be trusted");
+    let left = fs::read_dir(site.path()).expect("a folder").flatten();
+    let left = left.filter(|e| e.file_name().to_string_lossy().contains(".x."));
+    assert_eq!(left.count(), 0, "nothing is left of half a file");
+    vm(&site, &["delete", "--force", "agent-fake"]).ok();
+}
