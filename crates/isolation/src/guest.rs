@@ -48,6 +48,8 @@ pub(crate) struct Guest {
     pub(crate) patience: Option<Duration>,
     /// It has not yet said that it is up.
     pub(crate) awaited: bool,
+    /// What outlives the init, when that is killed, becomes a child of this process.
+    pub(crate) leaves_orphans: bool,
 }
 
 impl Guest {
@@ -64,6 +66,7 @@ impl Guest {
             killed_stopped: 0,
             patience: None,
             awaited: false,
+            leaves_orphans: false,
         }
     }
 
@@ -223,6 +226,7 @@ impl Sandbox for Guest {
 
     fn adopt(
         &mut self,
+        _node: u32,
         id: u32,
         cpus: Option<CpuSet>,
         fds: Vec<OwnedFd>,
@@ -339,13 +343,13 @@ impl Sandbox for Guest {
         self.cgroup.usage().since(&self.base)
     }
 
-    fn record(&self) -> SandboxRecord {
+    fn records(&self) -> Vec<SandboxRecord> {
         let init = self.init.map_or(0, |p| p.as_raw_pid().unsigned_abs());
-        SandboxRecord {
+        vec![SandboxRecord {
             cgroup: self.cgroup.clone(),
             init,
             init_started: self.init_started,
-        }
+        }]
     }
 
     fn shim_folder(&self) -> PathBuf {
@@ -363,8 +367,9 @@ impl Sandbox for Guest {
             let _ = signals::send(init, signals::SIGKILL);
         }
         let _ = process::wait_for(init);
-        // What outlived the init (at process level, when it was killed) is now a child of this process.
-        kill_children();
+        if self.leaves_orphans {
+            kill_children();
+        }
         self.cgroup.kill();
         self.cgroup.remove();
     }

@@ -12,6 +12,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod init;
+pub mod nodes;
 pub mod process;
 pub mod protocol;
 pub mod vm;
@@ -21,6 +22,7 @@ mod guest;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyperion_model::{CpuSet, ProcessSpec, SandboxSpec, Usage};
@@ -57,6 +59,8 @@ pub struct Stage {
     pub folder: PathBuf,
     /// The file of this program, which becomes the init.
     pub program: PathBuf,
+    /// Its way into the network between the nodes of its job, where there are several.
+    pub port: Option<Rc<OwnedFd>>,
 }
 
 /// One fence on one node.
@@ -85,13 +89,14 @@ pub trait Sandbox {
         fds: Vec<OwnedFd>,
     ) -> Result<Spawned, SandboxError>;
 
-    /// Announces a rank that something inside (an `mpirun`) will start: its
-    /// standard output and error, which the shim inside asks for.
+    /// Announces a rank that something inside (an `mpirun`) will start on this
+    /// node: its standard output and error, which the shim inside asks for.
     ///
     /// # Errors
     /// [`SandboxError::Lost`].
     fn adopt(
         &mut self,
+        node: u32,
         id: u32,
         cpus: Option<CpuSet>,
         fds: Vec<OwnedFd>,
@@ -147,7 +152,7 @@ pub trait Sandbox {
     fn usage(&self) -> Usage;
 
     /// Gives what a later process needs to clean up after a crash.
-    fn record(&self) -> SandboxRecord;
+    fn records(&self) -> Vec<SandboxRecord>;
 
     /// Gives the path, as seen inside, of the folder with the shim
     /// `hyperion-rank` and the socket `ranks`.

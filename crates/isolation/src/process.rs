@@ -56,6 +56,7 @@ impl Isolation for ProcessIsolation {
             rank_socket: rank_socket(&stage.folder),
             ..Config::default()
         };
+        guest.leaves_orphans = true;
         guest.configure(config, &entrance)?;
         Ok(Box::new(guest))
     }
@@ -63,21 +64,29 @@ impl Isolation for ProcessIsolation {
 
 /// Makes the groups of a sandbox.
 pub(crate) fn make_cgroup(layout: &Layout, spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
-    let cgroup = Cgroup::create(layout, &cgroup_name(&spec.id), &spec.resources)?;
+    let node = spec.node.as_ref().map(|place| place.number);
+    let cgroup = Cgroup::create(layout, &cgroup_name(&spec.id, node), &spec.resources)?;
     failpoint!("cgroup-made");
     Ok(cgroup)
 }
 
-/// Gives the name of a sandbox's groups.
-fn cgroup_name(id: &JobId) -> String {
-    format!("hyperion-{id}")
+/// Gives the name of the groups of a sandbox, which may be one of several nodes.
+fn cgroup_name(id: &JobId, node: Option<u32>) -> String {
+    match node {
+        Some(number) => format!("hyperion-{id}-{number}"),
+        None => format!("hyperion-{id}"),
+    }
 }
 
-/// Kills and removes the groups of a sandbox of which nothing but its id is known.
-pub fn clean_up_cgroup(id: &JobId) {
-    let cgroup = Cgroup::find(&Layout::detect(), &cgroup_name(id));
-    cgroup.kill();
-    cgroup.remove();
+/// Kills and removes the groups of a job of which nothing but its id is known,
+/// and how many nodes it was to have.
+pub fn clean_up_cgroups(id: &JobId, nodes: u32) {
+    let layout = Layout::detect();
+    for node in std::iter::once(None).chain((0..nodes).map(Some)) {
+        let cgroup = Cgroup::find(&layout, &cgroup_name(id, node));
+        cgroup.kill();
+        cgroup.remove();
+    }
 }
 
 /// Gives the path of the socket on which ranks report that a program inside has started.

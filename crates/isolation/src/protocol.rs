@@ -174,6 +174,14 @@ pub enum Event {
         /// The supervisor's number for it.
         id: u32,
     },
+    /// A launcher inside asks for a command on another node of the job, as it
+    /// would ask a remote shell.
+    Remote {
+        /// The name of the node, as it was given to the launcher.
+        host: String,
+        /// What a shell there is to run.
+        command: String,
+    },
     /// A process that was spawned or adopted has ended.
     Ended {
         /// The supervisor's number for it.

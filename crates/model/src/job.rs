@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Name;
 use crate::mount::Mount;
+use crate::nodes::{self, Member, Seat};
 use crate::resources::{Binding, Resources, Rlimit, TaskSet};
 use crate::units::Bytes;
 
@@ -173,6 +174,9 @@ pub struct JobSpec {
     pub rlimits: Vec<Rlimit>,
     /// Ranks and how they find each other.
     pub parallel: Parallel,
+    /// The nodes that it has on this host; one, of its own level, when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
     /// The fence, at container level.
     pub container: ContainerOptions,
     /// How many times the command is run, one after the other, in one sandbox.
@@ -185,4 +189,16 @@ pub struct JobSpec {
     pub output_dir: Option<PathBuf>,
     /// The job is stopped after this time.
     pub time_limit: Option<Duration>,
+}
+
+impl JobSpec {
+    /// Counts its nodes.
+    pub fn nodes(&self) -> u32 {
+        (self.members.len() as u32).max(1)
+    }
+
+    /// Gives where a rank is.
+    pub fn seat(&self, rank: u32) -> Seat {
+        nodes::seat(&self.members, self.parallel.ranks, rank)
+    }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 use crate::job::{ContainerOptions, Level};
+use crate::nodes::NodePlace;
 use crate::resources::{CpuSet, Resources, Rlimit};
 
 /// Where the files of a sandbox's root come from.
@@ -81,6 +82,9 @@ pub struct SandboxSpec {
     pub container: ContainerOptions,
     /// What it may use.
     pub resources: Resources,
+    /// Its place among the nodes of its job; `None` when it is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodePlace>,
 }
 
 /// Who a process runs as, by number.
@@ -99,6 +103,9 @@ pub struct UserSpec {
 /// One process to start in a sandbox: a rank, or a command beside the ranks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSpec {
+    /// The number of the node that it is started on: 0 where there is one.
+    #[serde(default)]
+    pub node: u32,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// The whole environment, `NAME=value`.

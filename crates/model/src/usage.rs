@@ -50,6 +50,31 @@ impl Usage {
         self
     }
 
+    /// Gives what two sandboxes have used together. The most memory at one moment
+    /// is then the most that it can have been.
+    pub fn plus(&self, other: &Self) -> Self {
+        fn sum<T>(a: Option<T>, b: Option<T>, add: impl Fn(T, T) -> T) -> Option<T> {
+            match (a, b) {
+                (Some(a), Some(b)) => Some(add(a, b)),
+                (a, b) => a.or(b),
+            }
+        }
+        let time = Duration::saturating_add;
+        let bytes = |a: Bytes, b: Bytes| Bytes(a.0.saturating_add(b.0));
+        let count = u64::saturating_add;
+        Self {
+            cpu_user: sum(self.cpu_user, other.cpu_user, time),
+            cpu_system: sum(self.cpu_system, other.cpu_system, time),
+            memory_peak: sum(self.memory_peak, other.memory_peak, bytes),
+            memory_mean: sum(self.memory_mean, other.memory_mean, bytes),
+            memory_current: sum(self.memory_current, other.memory_current, bytes),
+            io_read: sum(self.io_read, other.io_read, bytes),
+            io_written: sum(self.io_written, other.io_written, bytes),
+            pids: sum(self.pids, other.pids, count),
+            oom_kills: sum(self.oom_kills, other.oom_kills, count),
+        }
+    }
+
     /// Gives user and system time together.
     pub fn cpu_total(&self) -> Option<Duration> {
         match (self.cpu_user, self.cpu_system) {

@@ -1,6 +1,7 @@
 //! The environment by which a rank learns who it is.
 
 use hyperion_model::Rank;
+use hyperion_model::nodes::Seat;
 
 use crate::decide::LaunchKind;
 
@@ -21,6 +22,16 @@ pub struct Position {
 }
 
 impl Position {
+    /// Makes the position of a rank from where it sits.
+    pub fn at(rank: Rank, size: u32, seat: Seat) -> Self {
+        Self {
+            rank,
+            size,
+            local_rank: seat.local_rank,
+            local_size: seat.local_size,
+        }
+    }
+
     /// Makes the position of a rank of a job that has one node.
     pub fn on_one_node(rank: Rank, size: u32) -> Self {
         Self {

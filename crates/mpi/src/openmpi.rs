@@ -13,6 +13,8 @@ pub struct OpenMpi {
     pub ranks: u32,
     /// How many ranks it may start without being told that it is too many.
     pub slots: u32,
+    /// The names of the nodes and how many ranks each holds; empty where there is one.
+    pub nodes: Vec<(String, u32)>,
     /// Messages may be copied from process to process in one step (CMA).
     pub single_copy: bool,
 }
@@ -22,27 +24,48 @@ impl OpenMpi {
     ///
     /// Ranks are bound by Hyperion, alike for every family, so `mpirun` binds
     /// nothing. It is told where it may start (here) and how many: what a
-    /// batch system around it says would name other hosts.
-    pub fn argv(&self, program: &[String]) -> Vec<String> {
+    /// batch system around it says would name other hosts. Other nodes of the job
+    /// it reaches by `remote_shell`, a program and its first arguments.
+    pub fn argv(&self, program: &[String], remote_shell: &str) -> Vec<String> {
+        let hosts = match self.nodes.is_empty() {
+            true => format!("localhost:{}", self.slots),
+            false => {
+                let hosts = self
+                    .nodes
+                    .iter()
+                    .map(|(name, ranks)| format!("{name}:{ranks}"));
+                hosts.collect::<Vec<_>>().join(",")
+            }
+        };
         let mut argv = vec![
             self.mpirun.clone(),
             "--allow-run-as-root".to_owned(),
             "-n".to_owned(),
             self.ranks.to_string(),
             "--host".to_owned(),
-            format!("localhost:{}", self.slots),
+            hosts,
             "--bind-to".to_owned(),
             "none".to_owned(),
         ];
-        if self.ranks > self.slots {
+        if !self.nodes.is_empty() {
+            argv.extend(["--map-by", "slot"].map(str::to_owned));
+        }
+        if self.nodes.is_empty() && self.ranks > self.slots {
             argv.push("--oversubscribe".to_owned());
         }
         let mut mca = |name: &str, value: &str| {
             argv.extend(["--mca", name, value].map(str::to_owned));
         };
         if self.major == Some(4) {
-            // Without a remote shell in the image there is nothing else to start with.
-            mca("plm", "isolated");
+            match self.nodes.is_empty() {
+                // Without a remote shell in the image there is nothing else to start with.
+                true => mca("plm", "isolated"),
+                false => {
+                    mca("plm", "rsh");
+                    mca("plm_rsh_agent", remote_shell);
+                    mca("plm_rsh_no_tree_spawn", "1");
+                }
+            }
             mca("ras", "^slurm,tm,gridengine,lsf,loadleveler,alps");
             if !self.single_copy {
                 mca("btl_vader_single_copy_mechanism", "none");
@@ -73,11 +96,27 @@ mod tests {
             major: Some(4),
             ranks: 4,
             slots: 2,
+            nodes: Vec::new(),
+            single_copy: true,
+        };
+        let program = ["/.hyperion".into(), "rank".into()];
+        let line = open_mpi.argv(&program, "remote").join(" ");
+        insta::assert_snapshot!(line, @"/usr/bin/mpirun --allow-run-as-root -n 4 --host localhost:2 --bind-to none --oversubscribe --mca plm isolated --mca ras ^slurm,tm,gridengine,lsf,loadleveler,alps /.hyperion rank");
+    }
+
+    #[test]
+    fn several_nodes_are_named_and_reached_by_the_remote_shell() {
+        let open_mpi = OpenMpi {
+            mpirun: "/usr/bin/mpirun".into(),
+            major: Some(4),
+            ranks: 3,
+            slots: 1,
+            nodes: vec![("job-0".into(), 2), ("job-1".into(), 1)],
             single_copy: true,
         };
         let line = open_mpi
-            .argv(&["/.hyperion".into(), "rank".into()])
+            .argv(&["rank".into()], "/x/shim --remote")
             .join(" ");
-        insta::assert_snapshot!(line, @"/usr/bin/mpirun --allow-run-as-root -n 4 --host localhost:2 --bind-to none --oversubscribe --mca plm isolated --mca ras ^slurm,tm,gridengine,lsf,loadleveler,alps /.hyperion rank");
+        insta::assert_snapshot!(line, @"");
     }
 }

@@ -125,7 +125,7 @@ pub struct Running {
     /// The supervisor's process number.
     pub supervisor: u32,
     /// What to clean up after a crash.
-    pub sandbox: SandboxRecord,
+    pub sandboxes: Vec<SandboxRecord>,
 }
 
 /// Why a job failed, in the words of its first failing rank.
@@ -535,9 +535,12 @@ impl JobFolder {
             return;
         }
         match self.running() {
-            Some(running) => running.sandbox.clean_up(),
+            Some(running) => running.sandboxes.iter().for_each(SandboxRecord::clean_up),
             // Killed on the way up: where its groups are was not written down yet.
-            None => hyperion_isolation::process::clean_up_cgroup(&self.id),
+            None => {
+                let nodes = self.asked().map_or(0, |asked| asked.plan.job.members.len());
+                hyperion_isolation::process::clean_up_cgroups(&self.id, nodes as u32);
+            }
         }
         if let Ok(asked) = self.asked() {
             let _ = hyperion_isolation::container::remove_scratch(

@@ -12,6 +12,7 @@ pub mod host;
 pub mod kernel_file;
 pub mod kvm;
 pub mod mount;
+pub mod net;
 pub mod process;
 pub mod pty;
 pub mod rlimit;

@@ -473,33 +473,6 @@ fn idle_code(line: &str) -> Option<(usize, usize)> {
     Some((address(start)?, address(end)?))
 }
 
-/// Starts the loopback interface of this network namespace.
-///
-/// # Errors
-/// The kernel's, `EPERM` when the namespace is not this user's.
-pub fn loopback_up() -> io::Result<()> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // SAFETY: all-zero is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: `request` is live and initialized as netdevice(7) says.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Gives up everything but the name of nobody: one user and group, no others,
 /// no capability. Meant for a process of [`spawn`] on its way to its program.
 ///

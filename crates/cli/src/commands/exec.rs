@@ -40,6 +40,7 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let job = Jobs::new(&ctx.root).find(&args.job)?;
     let mut client = Client::connect(&job)?;
     let process = ProcessSpec {
+        node: 0,
         argv: args.command,
         env: args.env,
         cwd: args.workdir.unwrap_or_default(),

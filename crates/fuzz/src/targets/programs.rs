@@ -357,6 +357,7 @@ fn preflight(argv: &[&str], content: &[u8]) {
             cpus: 4,
             dev_shm: None,
             ptrace_scope: Some(1),
+            nodes: Vec::new(),
         };
         match decide(&facts, &host, &Parallel::default()) {
             Ok(plan) => drop(plan.lines()),

@@ -127,7 +127,7 @@ fn climb(
     rustix::system::sethostname(hostname.as_bytes()).doing("setting the host name")?;
     if spec.container.network == Network::None {
         // Without it nothing inside can talk even to itself.
-        hyperion_sys::process::loopback_up().doing("starting the loopback interface")?;
+        hyperion_sys::net::loopback_up().doing("starting the loopback interface")?;
     }
     wire.send(&Reply::Ready, &[])
         .doing("telling the supervisor")

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use hyperion_model::job::Network;
-use hyperion_model::{MountKind, SandboxSpec, UsernsMode};
+use hyperion_model::{MountKind, NodePlace, SandboxSpec, UsernsMode};
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -87,7 +87,10 @@ impl HostFiles {
             } else {
                 None
             },
-            hosts: hosts_file(&hosts, hostname),
+            hosts: match &spec.node {
+                Some(place) => hosts_of_nodes(&hosts, place),
+                None => hosts_file(&hosts, hostname),
+            },
         }
     }
 }
@@ -102,6 +105,14 @@ fn hosts_file(host: &str, hostname: &str) -> String {
         text.push_str("\n127.0.0.1 localhost\n::1 localhost");
     }
     format!("{}\n127.0.1.1 {hostname}\n", text.trim_start())
+}
+
+/// Adds the names of all nodes of the job, its own among them.
+fn hosts_of_nodes(host: &str, place: &NodePlace) -> String {
+    let local = "127.0.0.1 localhost\n::1 localhost\n";
+    let others = host.lines().filter(|line| !line.contains("localhost"));
+    let others: String = others.map(|line| format!("{line}\n")).collect();
+    format!("{local}{others}{}", place.hosts())
 }
 
 /// Mounts the system's file systems into the root.

@@ -27,6 +27,11 @@ use crate::wire::{Frame, Wire};
 /// The name under which the shim is executed.
 pub(super) const NAME: &str = "hyperion-rank";
 
+/// The first word of a call in place of a remote shell.
+const REMOTE: &str = "--remote";
+/// The socket of the init, beside the shim.
+const SOCKET: &str = "ranks";
+
 /// Where an MPI launcher tells a process its rank.
 const RANK_VARIABLES: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"];
 
@@ -37,6 +42,8 @@ enum Word {
     Join { rank: u32 },
     /// Init to shim: these are its processors; its streams come along.
     Welcome { cpus: Option<CpuSet> },
+    /// Shim to init, in place of a remote shell: run this on that node.
+    Remote { host: String, command: String },
     /// Shim to init.
     Ended(Event),
 }
@@ -67,20 +74,49 @@ pub(super) fn hear(
             Some(Event::Joined { id: rank })
         }
         Word::Ended(event @ Event::Ended { .. }) => Some(event),
+        Word::Remote { host, command } => Some(Event::Remote { host, command }),
         _ => None,
     }
 }
 
-/// The shim's side: `FOLDER/hyperion-rank PROGRAM ARGUMENT…`.
+/// The shim's side: `FOLDER/hyperion-rank PROGRAM ARGUMENT…`, or, in place of a
+/// remote shell, `FOLDER/hyperion-rank --remote NODE COMMAND ARGUMENT…`.
 pub(super) fn run(
     name: &Path,
     arguments: impl Iterator<Item = OsString>,
     environment: Vec<(OsString, OsString)>,
 ) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|first| first == REMOTE).is_some() {
+        return match ask_remote(name, arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => ExitCode::from(say_failure("a command on another node", &e)),
+        };
+    }
     match try_run(name, arguments, &environment) {
         Ok(code) => code,
         Err(e) => ExitCode::from(say_failure("the rank", &e)),
     }
+}
+
+/// Hands a command for another node on. It is told nowhere else how that ends:
+/// the supervisor ends the job when it fails.
+fn ask_remote(name: &Path, arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let words = arguments
+        .map(OsString::into_string)
+        .collect::<Result<Vec<_>, _>>();
+    let words = words.map_err(|_| io::Error::other("it is not written in UTF-8"))?;
+    let Some((host, command)) = words.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut wire = Wire::new(UnixStream::connect(name.with_file_name(SOCKET))?.into());
+    wire.send(
+        &Word::Remote {
+            host: host.clone(),
+            command: command.join(" "),
+        },
+        &[],
+    )
 }
 
 /// Says on standard error, which is the launcher's or the rank's own, that a
@@ -115,8 +151,7 @@ fn try_run(
     let Some(rank) = rank else {
         return Err(io::Error::other("the launcher gave no rank"));
     };
-    let socket = name.with_file_name("ranks");
-    let mut wire = Wire::new(UnixStream::connect(socket)?.into());
+    let mut wire = Wire::new(UnixStream::connect(name.with_file_name(SOCKET))?.into());
     wire.send(&Word::Join { rank }, &[])?;
     let Word::Welcome { cpus } = wire.receive()? else {
         return Err(io::ErrorKind::InvalidData.into());
@@ -127,10 +162,22 @@ fn try_run(
     watched.push(SIGCHLD);
     let arrived = SignalFd::new(&watched)?;
     let program = argv.first().map(|p| format!("{:?}", p.to_string_lossy()));
-    // The launcher numbers ranks in its own words only. There is one node.
-    let own = ["HYPERION_RANK", "HYPERION_LOCAL_RANK"];
-    let own = own.map(|name| (name.into(), rank.to_string().into()));
-    let env = environment.iter().chain(&own).filter_map(|(name, value)| {
+    // The launcher numbers ranks in its own words only.
+    let rank_text = rank.to_string();
+    let local = variable("OMPI_COMM_WORLD_LOCAL_RANK").unwrap_or(&rank_text);
+    let mut own = vec![
+        ("HYPERION_RANK", rank_text.as_str()),
+        ("HYPERION_LOCAL_RANK", local),
+    ];
+    own.extend(variable("OMPI_COMM_WORLD_LOCAL_SIZE").map(|size| ("HYPERION_LOCAL_SIZE", size)));
+    let own: Vec<(OsString, OsString)> = own
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    let passed = environment
+        .iter()
+        .filter(|(name, _)| own.iter().all(|(own, _)| own != name));
+    let env = passed.chain(&own).filter_map(|(name, value)| {
         let text = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
         CString::new(text).ok()
     });

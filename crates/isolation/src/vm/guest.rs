@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use hyperion_model::RootSource;
+use hyperion_model::{RootSource, nodes};
 use hyperion_sys::mount::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -30,6 +30,8 @@ const IMAGE: &str = "/image";
 const STAGE: &str = "/stage";
 /// The kernel's modules that a boot needs, by number in their order.
 const MODULES: &str = "/modules";
+/// The network card, as the kernel names the first.
+const INTERFACE: &str = "eth0";
 /// This program.
 const PROGRAM: &str = "/init";
 
@@ -92,7 +94,7 @@ fn prepare() -> Result<Wire, Failure> {
         load(&module)?;
     }
     // MPI libraries talk to themselves by it.
-    hyperion_sys::process::loopback_up().doing("starting the loopback interface")?;
+    hyperion_sys::net::loopback_up().doing("starting the loopback interface")?;
     let port = open_port().doing("opening the port to the host")?;
     Ok(Wire::over_stream(port))
 }
@@ -202,11 +204,17 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         fs::create_dir_all(&point).doing(&step)?;
         put("virtiofs", &[("source", &tag)], NO_DEV | NO_SUID, &point).doing(&step)?;
     }
+    if let Some(place) = &spec.node {
+        load_on_demand("virtio_net")?;
+        hyperion_sys::net::join(INTERFACE, place.address(), nodes::PREFIX)
+            .doing("joining the network between the nodes")?;
+    }
     let folder = Path::new(STAGE).join("job");
     fs::create_dir(&folder).doing("making the stage")?;
     let stage = Stage {
         folder,
         program: PROGRAM.into(),
+        port: None,
     };
     let guest = ContainerIsolation::put_up(&spec, &stage).map_err(of_sandbox)?;
     let wire = rustix::io::dup(crate::Sandbox::fd(&guest)).doing("taking the way to the init")?;

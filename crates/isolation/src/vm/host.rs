@@ -11,6 +11,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyperion_model::report::Exit;
@@ -58,6 +59,8 @@ pub(super) struct Start {
     pub(super) patience: Duration,
     /// A folder for what is needed while the machine goes up.
     pub(super) stage: PathBuf,
+    /// Its way into the network between the nodes of its job.
+    pub(super) port: Option<Rc<OwnedFd>>,
     /// The first message to the guest.
     pub(super) boot: Boot,
 }
@@ -78,7 +81,9 @@ pub(super) fn run(neighbour: Wire, start: &Start) -> ! {
 /// Keeps the machine until it or the supervisor ends.
 fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     signals::die_with_parent()?;
-    let neighbour = Wire::new(process::keep_only(neighbour.into_socket(), FIRST)?);
+    let mut own = vec![neighbour.as_fd()];
+    own.extend(start.port.iter().map(|port| port.as_fd()));
+    process::close_all_but(&own)?;
     let (port, its_port) = pair()?;
     let (console, its_console) = pair()?;
     let mut port = Wire::new(port);
@@ -91,6 +96,9 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
             Ok(file) => files.push(file),
             Err(e) => return relay.fail(format!("opening {}", path.display()), &e.into()),
         }
+    }
+    if let Some(port) = &start.port {
+        files.push(port.try_clone()?);
     }
     for (i, share) in start.shares.iter().enumerate() {
         match lend(start, i, share) {
@@ -213,9 +221,6 @@ fn version(program: &str) -> Option<String> {
     told.ok()?;
     qemu::version(&text).map(str::to_owned)
 }
-
-/// The number of the first descriptor above the standard streams.
-const FIRST: i32 = 3;
 
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;

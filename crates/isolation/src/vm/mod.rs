@@ -91,13 +91,14 @@ impl Isolation for VmIsolation {
                 read_only,
             })
             .collect();
+        let node = spec.node.as_ref().map(|place| place.number);
         // Its mounts are for the programs that share them.
         let namespaces = match shares.is_empty() {
             true => 0,
             false => process::namespace::MOUNT,
         };
         let start = host::Start {
-            words: qemu::words(&self.machine, shares.len()),
+            words: qemu::words(&self.machine, shares.len(), node),
             files: [
                 file.clone(),
                 self.machine.kernel.clone(),
@@ -107,6 +108,7 @@ impl Isolation for VmIsolation {
             virtiofsd: self.machine.virtiofsd.clone(),
             patience: self.machine.patience,
             stage: stage.folder.clone(),
+            port: stage.port.clone(),
             boot: Boot {
                 spec: inside(spec),
                 shares: shares.len(),

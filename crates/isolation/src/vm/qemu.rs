@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyperion_model::Bytes;
+use hyperion_model::nodes::hardware_address;
 
 /// Who executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +54,8 @@ pub(super) const CONSOLE_FD: i32 = 4;
 pub(super) const ROOT_FD: i32 = 5;
 pub(super) const KERNEL_FD: i32 = 6;
 pub(super) const INITRAMFS_FD: i32 = 7;
-/// The first of those of the shares.
-const SHARE_FD: i32 = 8;
+/// The first of those that only some machines have: the network, then the shares.
+const MORE_FD: i32 = 8;
 
 /// The name of the port on which the two relays talk.
 pub(super) const PORT: &str = "hyperion";
@@ -67,7 +68,8 @@ pub(super) fn share_tag(number: usize) -> String {
 /// Gives the words, the program first. The root is the image's file, which comes
 /// open: all machines of the image share it and none writes to it. Folders of
 /// the host come from a program beside, which has its hands in the guest's memory.
-pub(super) fn words(machine: &Machine, shares: usize) -> Vec<String> {
+/// A machine that is one of several nodes has a network card.
+pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<String> {
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg,thread=multi",
@@ -105,8 +107,18 @@ pub(super) fn words(machine: &Machine, shares: usize) -> Vec<String> {
         say("-machine", "memory-backend=ram".into());
     }
     say("-m", memory);
+    if let Some(number) = node {
+        let address = hardware_address(number).map(|byte| format!("{byte:02x}"));
+        say("-netdev", format!("socket,id=net,fd={MORE_FD}"));
+        let mac = address.join(":");
+        say(
+            "-device",
+            format!("virtio-net-pci,netdev=net,mac={mac},romfile="),
+        );
+    }
+    let share_fd = MORE_FD + i32::from(node.is_some());
     for i in 0..shares {
-        let (fd, tag) = (SHARE_FD + i as i32, share_tag(i));
+        let (fd, tag) = (share_fd + i as i32, share_tag(i));
         say("-chardev", format!("socket,id={tag},fd={fd}"));
         say(
             "-device",

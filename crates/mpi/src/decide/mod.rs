@@ -36,6 +36,8 @@ pub struct HostFacts {
     pub cpus: u32,
     /// The size of `/dev/shm` inside, where it is known.
     pub dev_shm: Option<Bytes>,
+    /// The names of the job's nodes and how many ranks each holds; empty where there is one.
+    pub nodes: Vec<(String, u32)>,
     /// `kernel.yama.ptrace_scope`; `None` without Yama, which allows as 0 does.
     pub ptrace_scope: Option<u8>,
 }

@@ -50,7 +50,7 @@ pub(super) fn start(
             open_mpi(facts, host, ask, notes)
         }
         (MpiChoice::Auto, Some(mpi)) => match mpi.pmi {
-            Pmi::Pmi1 => Ok(pmi1(ranks, mpi.to_string(), notes)),
+            Pmi::Pmi1 => Ok(pmi1(host, ranks, mpi.to_string(), notes)),
             other => refuse(
                 RefusalKind::FamilyNotStartable,
                 format!("ranks of this {} cannot be started here", mpi.family),
@@ -65,10 +65,11 @@ pub(super) fn start(
                 "Open MPI does not know PMI-1: each rank will take itself for the only one",
                 "--mpi pmi",
             );
-            Ok(pmi1(ranks, "--mpi pmi".to_owned(), notes))
+            Ok(pmi1(host, ranks, "--mpi pmi".to_owned(), notes))
         }
-        (MpiChoice::Pmi1, _) => Ok(pmi1(ranks, "--mpi pmi".to_owned(), notes)),
+        (MpiChoice::Pmi1, _) => Ok(pmi1(host, ranks, "--mpi pmi".to_owned(), notes)),
         (MpiChoice::Auto, None) if ranks > 1 => Ok(pmi1(
+            host,
             ranks,
             "no MPI library was seen; an MPICH that comes later would find it".to_owned(),
             notes,
@@ -107,12 +108,21 @@ fn mpi4py(facts: &Facts, ask: &Parallel, notes: &mut Notes) {
     }
 }
 
-fn pmi1(ranks: u32, evidence: String, notes: &mut Notes) -> LaunchKind {
+/// Says where the ranks are.
+fn place(host: &HostFacts) -> String {
+    match host.nodes.len() as u32 {
+        0 => "in one sandbox".to_owned(),
+        n => format!("on {}", count(n, "node")),
+    }
+}
+
+fn pmi1(host: &HostFacts, ranks: u32, evidence: String, notes: &mut Notes) -> LaunchKind {
     notes.add(
         "start",
         format!(
-            "Hyperion starts {} in one sandbox and serves PMI-1",
-            count(ranks, "rank")
+            "Hyperion starts {} {} and serves PMI-1",
+            count(ranks, "rank"),
+            place(host)
         ),
         evidence,
     );
@@ -136,14 +146,25 @@ fn open_mpi(
     notes.add(
         "start",
         format!(
-            "{mpirun} starts {} in one sandbox",
-            count(ask.ranks, "rank")
+            "{mpirun} starts {} {}",
+            count(ask.ranks, "rank"),
+            place(host)
         ),
         "Open MPI needs PMIx, which its own launcher serves",
     );
+    let major = facts.mpi.as_ref().and_then(Mpi::major);
+    if !host.nodes.is_empty() && major != Some(4) {
+        return refuse(
+            RefusalKind::FamilyNotStartable,
+            "ranks of this Open MPI cannot be started on several nodes",
+            "only version 4 was seen to, and this is another or an unknown one",
+            "start them on one node, or use an MPICH, whose ranks Hyperion starts itself",
+        );
+    }
     Ok(LaunchKind::OpenMpi(OpenMpi {
         mpirun,
-        major: facts.mpi.as_ref().and_then(Mpi::major),
+        major,
+        nodes: host.nodes.clone(),
         ranks: ask.ranks,
         slots: (host.cpus / ask.cpus_per_rank.max(1)).max(1),
         single_copy: single_copy_works(host),

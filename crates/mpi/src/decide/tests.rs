@@ -45,6 +45,7 @@ fn host() -> HostFacts {
         cpus: 4,
         dev_shm: Some(Bytes::mib(64)),
         ptrace_scope: Some(1),
+        nodes: Vec::new(),
     }
 }
 

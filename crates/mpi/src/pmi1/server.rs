@@ -104,6 +104,8 @@ struct Client {
 #[derive(Debug)]
 pub struct Server {
     size: u32,
+    /// Which ranks are on which node, in PMI-1's words: ranks of one node use shared memory.
+    mapping: String,
     kvsname: String,
     clients: Vec<Client>,
     store: Store,
@@ -111,9 +113,28 @@ pub struct Server {
     waiting: BTreeSet<Rank>,
 }
 
+/// Writes `(vector,(FIRST NODE,NODES,RANKS OF EACH),…)`, with a block for each
+/// run of nodes that hold as many.
+fn mapping(nodes: &[u32]) -> String {
+    let mut text = "(vector".to_owned();
+    let mut first = 0;
+    for run in nodes.chunk_by(|a, b| a == b) {
+        let each = run.first().copied().unwrap_or(0);
+        text += &format!(",({first},{},{each})", run.len());
+        first += run.len();
+    }
+    text + ")"
+}
+
 impl Server {
-    /// Makes a server for ranks `0..size` whose key-value space has this name.
+    /// Makes a server for ranks `0..size` of one node whose key-value space has this name.
     pub fn new(size: u32, kvsname: &str) -> Self {
+        Self::over(&[size], kvsname)
+    }
+
+    /// Makes a server for the ranks of several nodes, which hold this many each.
+    pub fn over(nodes: &[u32], kvsname: &str) -> Self {
+        let size = nodes.iter().sum();
         let client = |_| Client {
             frames: Frames::default(),
             stage: Stage::New,
@@ -121,6 +142,7 @@ impl Server {
         };
         Self {
             size,
+            mapping: mapping(nodes),
             kvsname: kvsname.to_owned(),
             clients: (0..size).map(client).collect(),
             store: Store::default(),
@@ -266,10 +288,8 @@ impl Server {
             }
             "get" => {
                 let key = text("key")?;
-                let mapping = format!("(vector,(0,1,{}))", self.size);
                 let value = match key {
-                    // All ranks are on one node, so they use shared memory.
-                    "PMI_process_mapping" => Some(mapping.as_str()),
+                    "PMI_process_mapping" => Some(self.mapping.as_str()),
                     _ if self.known(message).is_ok() => self.store.get(key),
                     _ => None,
                 };

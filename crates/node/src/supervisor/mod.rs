@@ -18,7 +18,7 @@ mod ranks;
 mod report;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -165,6 +165,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         places: Vec::new(),
         leader: None,
         ranks: BTreeMap::new(),
+        remotes: BTreeSet::new(),
         execs: BTreeMap::new(),
         repeats: Vec::new(),
         first_start: None,
@@ -218,6 +219,8 @@ struct Supervisor {
     /// An `mpirun` that starts the ranks: whether it still runs.
     leader: Option<bool>,
     ranks: BTreeMap<u32, RankState>,
+    /// What an `mpirun` has asked to be started on other nodes.
+    remotes: BTreeSet<u32>,
     /// Commands beside the ranks: their number in the sandbox, and whose they are.
     execs: BTreeMap<u32, u64>,
     repeats: Vec<Duration>,
@@ -343,19 +346,24 @@ impl Supervisor {
         let job = &self.launch.plan.job;
         let parallel = &job.parallel;
         // Before anything is made: a layout that does not fit is refused with nothing to undo.
-        self.places = layout(
-            parallel.ranks,
-            parallel.cpus_per_rank,
-            parallel.bind,
-            &self.launch.host.nodes,
-            &self.launch.host.allowed(&job.resources),
-            parallel.oversubscribe,
-        )?;
+        let members = job.members.iter().map(|member| member.ranks);
+        let alone = job.members.is_empty().then_some(parallel.ranks);
+        for ranks in members.chain(alone) {
+            self.places.extend(layout(
+                ranks,
+                parallel.cpus_per_rank,
+                parallel.bind,
+                &self.launch.host.nodes,
+                &self.launch.host.allowed(&job.resources),
+                parallel.oversubscribe,
+            )?);
+        }
         let folder = &self.launch.folder;
         let since = Instant::now();
         let stage = Stage {
             folder: folder.path.clone(),
             program: self.launch.program.clone(),
+            port: None,
         };
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
             // A set-user-id file that root inside makes here must be out of everybody's reach.
@@ -458,7 +466,7 @@ impl Supervisor {
         let running = Running {
             started: Timestamp::now(),
             supervisor,
-            sandbox: sandbox.record(),
+            sandboxes: sandbox.records(),
         };
         self.launch.folder.write("running.json", &running)?;
         Ok(())
@@ -589,6 +597,10 @@ impl Supervisor {
         {
             match event {
                 Event::Joined { id } => self.rank_joined(id),
+                Event::Remote { host, command } => self.start_remote(&host, command)?,
+                Event::Ended { id, exit, .. } if self.remotes.remove(&id) => {
+                    self.remote_ended(exit)?;
+                }
                 Event::Ended { id, .. } if self.execs.contains_key(&id) => self.exec_ended(&event),
                 Event::Ended {
                     id: ranks::LEADER,

@@ -18,9 +18,10 @@ pub(super) struct Pmi {
 }
 
 impl Pmi {
-    pub(super) fn new(size: u32, kvsname: &str) -> Self {
+    /// Serves the ranks of nodes that hold this many each.
+    pub(super) fn new(nodes: &[u32], kvsname: &str) -> Self {
         Self {
-            server: Server::new(size, kvsname),
+            server: Server::over(nodes, kvsname),
             sockets: Vec::new(),
         }
     }

@@ -63,6 +63,7 @@ impl Supervisor {
             }));
         }
         let process = self.complete(&ProcessSpec {
+            node: 0,
             argv: self.launch.plan.job.argv.clone(),
             env: Vec::new(),
             cwd: self
@@ -134,7 +135,8 @@ impl Supervisor {
             arch: self.launch.host.arch.clone(),
             foreign_archs: foreign_archs(),
             level: plan.job.level,
-            cpus: self.launch.host.usable_cpus(&plan.sandbox.resources),
+            cpus: self.launch.host.usable_cpus(&plan.sandbox.resources) * plan.job.nodes(),
+            nodes: self.nodes(),
             dev_shm,
             ptrace_scope: scope.and_then(|s| s.trim().parse().ok()),
         }

@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use hyperion_isolation::Event;
+use hyperion_isolation::nodes::node_name;
+use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
 use hyperion_mpi::decide::LaunchKind;
@@ -23,6 +25,11 @@ pub(super) const EXEC_BASE: u32 = 1 << 24;
 
 /// The number of an `mpirun` that starts the ranks.
 pub(super) const LEADER: u32 = (1 << 24) - 1;
+
+/// Numbers of what it has asked to be started on other nodes, downwards.
+const LAST_REMOTE: u32 = LEADER - 1;
+/// The most of those at a time: each node needs one.
+const MOST_REMOTES: u32 = 2 * MOST_NODES;
 
 /// What a program finds its programs with when nobody says otherwise: docker's default.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -73,10 +80,17 @@ impl Supervisor {
             return Ok(());
         };
         let processes = decision.processes;
+        let members = self.launch.plan.job.members.iter();
+        let nodes: Vec<u32> = members.map(|member| member.ranks).collect();
         match decision.kind.clone() {
             LaunchKind::OpenMpi(open_mpi) => return self.start_open_mpi(&open_mpi),
             LaunchKind::Pmi1 => {
-                self.pmi = Some(Pmi::new(processes, &format!("kvs_{}", self.launch.plan.id)))
+                let nodes = if nodes.is_empty() {
+                    vec![processes]
+                } else {
+                    nodes
+                };
+                self.pmi = Some(Pmi::new(&nodes, &format!("kvs_{}", self.launch.plan.id)));
             }
             LaunchKind::None => {}
         }
@@ -133,8 +147,9 @@ impl Supervisor {
             let output = self.streams.output(Owner::Rank(rank), Stream::Out)?;
             let error = self.streams.output(Owner::Rank(rank), Stream::Err)?;
             let place = self.places.get(rank as usize).cloned().flatten();
+            let node = self.launch.plan.job.seat(rank).node;
             if let Some(sandbox) = &mut self.sandbox {
-                sandbox.adopt(rank, place, vec![output, error])?;
+                sandbox.adopt(node, rank, place, vec![output, error])?;
             }
             self.ranks.insert(rank, RankState::started_now());
         }
@@ -143,7 +158,8 @@ impl Supervisor {
         let job = &self.launch.plan.job;
         let stdin = job.interactive;
         let mut process = self.rank_process(0, false, None);
-        process.argv = open_mpi.argv(&program);
+        let remote_shell = format!("{} --remote", shim.display());
+        process.argv = open_mpi.argv(&program, &remote_shell);
         process.cpus = None;
         // Each rank learns its own from the launcher.
         process
@@ -186,7 +202,8 @@ impl Supervisor {
             .decision
             .as_ref()
             .map_or(&LaunchKind::None, |d| &d.kind);
-        let position = Position::on_one_node(Rank(rank), job.parallel.ranks);
+        let seat = job.seat(rank);
+        let position = Position::at(Rank(rank), job.parallel.ranks, seat);
         let own = rank_env(kind, position, pmi_fd);
         let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
@@ -195,6 +212,7 @@ impl Supervisor {
             env.push(format!("HYPERION_TASK_COUNT={}", all.0.len()));
         }
         self.complete(&ProcessSpec {
+            node: seat.node,
             argv: job.argv.clone(),
             env,
             cwd: job.workdir.clone().unwrap_or_else(|| "/".into()),
@@ -213,12 +231,7 @@ impl Supervisor {
         let hostname;
         if plan.job.level != Level::Process {
             env.insert("PATH", DEFAULT_PATH);
-            hostname = plan
-                .job
-                .container
-                .hostname
-                .clone()
-                .unwrap_or_else(|| plan.id.to_string());
+            hostname = self.hostname(process.node);
             env.insert("HOSTNAME", &hostname);
             // Root inside is not root outside, so an mpirun of the script's own need not object.
             for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] {
@@ -248,6 +261,74 @@ impl Supervisor {
             user,
             ..process.clone()
         }
+    }
+
+    /// Gives the host name of a node of the job.
+    fn hostname(&self, node: u32) -> String {
+        let plan = &self.launch.plan;
+        let given = plan.job.container.hostname.clone();
+        let base = given.unwrap_or_else(|| plan.id.to_string());
+        match plan.job.members.is_empty() {
+            true => base,
+            false => node_name(&base, node),
+        }
+    }
+
+    /// Gives the names of the job's nodes and how many ranks each holds; none where there is one.
+    pub(super) fn nodes(&self) -> Vec<(String, u32)> {
+        let members = (0..).zip(&self.launch.plan.job.members);
+        members
+            .map(|(node, member)| (self.hostname(node), member.ranks))
+            .collect()
+    }
+
+    /// Starts on another node what an `mpirun` would start there by a remote shell.
+    pub(super) fn start_remote(&mut self, host: &str, command: String) -> Result<(), Problem> {
+        let node = self.nodes().iter().position(|(name, _)| name == host);
+        // Only a launcher has something to start there, and nowhere else.
+        let (Some(node), Some(true)) = (node, self.leader) else {
+            return Ok(());
+        };
+        let mut numbers = (0..MOST_REMOTES).map(|i| LAST_REMOTE - i);
+        let Some(id) = numbers.find(|id| !self.remotes.contains(id)) else {
+            return Ok(());
+        };
+        let process = self.complete(&ProcessSpec {
+            node: node as u32,
+            argv: vec!["/bin/sh".into(), "-c".into(), command],
+            env: OpenMpi::env()
+                .iter()
+                .map(|(n, v)| format!("{n}={v}"))
+                .collect(),
+            ..self.rank_process(0, false, None)
+        });
+        let fds = self.streams_for(Owner::Rank(0), false, false)?;
+        self.spawn_for(Owner::Rank(0), id, &process, fds)?;
+        self.remotes.insert(id);
+        Ok(())
+    }
+
+    /// What an `mpirun` had asked for on another node has ended. It goes on in the
+    /// background when all is well.
+    pub(super) fn remote_ended(&mut self, exit: Exit) -> Result<(), Problem> {
+        if exit.is_success() || self.failed_exit.is_some() || self.leader != Some(true) {
+            return Ok(());
+        }
+        self.streams.catch_up(Owner::Rank(0), &mut self.clients);
+        self.failed_exit = Some(exit);
+        let last_lines = self.streams.last_lines(0);
+        self.failure.get_or_insert(Failure {
+            task: self.task,
+            rank: None,
+            what: format!(
+                "mpirun could not be helped to another node: its daemon ended with exit code {}",
+                exit.shell_code()
+            ),
+            causes: Vec::new(),
+            hint: report::hint_of_output(&last_lines),
+            last_lines,
+        });
+        self.stop(FAILURE_GRACE)
     }
 
     /// Signals what the ranks are started by.

@@ -68,17 +68,20 @@ impl Supervisor {
     /// Puts the report together.
     pub(super) fn report(&self, mut usage: Usage) -> RunReport {
         let plan = &self.launch.plan;
+        // Limits, and what is known of the host, hold for each node.
+        let nodes = plan.job.nodes();
         let limits = &plan.sandbox.resources;
         let host = f64::from(self.launch.host.cpus);
         let set = limits
             .cpuset
             .as_ref()
             .map_or(host, |s| (s.len() as f64).min(host));
-        let cpus = limits.cpus.map_or(set, |c| c.as_f64().min(set));
+        let cpus = limits.cpus.map_or(set, |c| c.as_f64().min(set)) * f64::from(nodes);
         let memory = limits
             .memory
             .unwrap_or(self.launch.host.memory)
             .min(self.launch.host.memory);
+        let memory = Bytes(memory.0.saturating_mul(u64::from(nodes)));
         // Without a cgroup the kernel's accounting of each rank is what there is.
         let ranks = self.ranks.values();
         if usage.cpu_total().is_none() {

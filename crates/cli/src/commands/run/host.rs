@@ -100,7 +100,9 @@ impl HostSize {
             let what = format!("the job asks for {asked} and this host has {has}");
             Err(errors::advised(Class::User, what, hint))
         };
-        if let Some(memory) = resources.memory.filter(|&m| m > self.memory) {
+        let nodes = u64::from(job.nodes());
+        let memory = resources.memory.map(|m| Bytes(m.0.saturating_mul(nodes)));
+        if let Some(memory) = memory.filter(|&m| m > self.memory) {
             let asked = format!("{memory} of memory");
             return above(asked, self.memory.to_string(), "lower --memory");
         }

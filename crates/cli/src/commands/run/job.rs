@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hyperion_image::ImageRecord;
 use hyperion_model::job::{ContainerOptions, Network};
+use hyperion_model::nodes::{MOST_NODES, Member, spread};
 use hyperion_model::{Class, JobSpec, Level, Mount, MountKind, Parallel, Preflight, Resources};
 
 use super::words::Args;
@@ -38,25 +39,7 @@ pub(super) fn spec(
             "say which to run after the image's name",
         ));
     }
-    if args.ranks == 0 {
-        return Err(errors::advised(
-            Class::User,
-            "a job has at least one rank",
-            "leave out --ranks for one",
-        ));
-    }
-    if args.ranks_per_node.is_some_and(|n| n < args.ranks) {
-        let what = format!(
-            "{} ranks with {} on each node need several nodes, and this host is the only one",
-            args.ranks,
-            args.ranks_per_node.unwrap_or(0)
-        );
-        return Err(errors::advised(
-            Class::Unsupported,
-            what,
-            "leave out --ranks-per-node",
-        ));
-    }
+    let (ranks, members) = nodes(args, level)?;
     let absolute = |path: &Path| {
         std::path::absolute(path)
             .with_context(|| format!("{} has no absolute path", path.display()))
@@ -94,7 +77,7 @@ pub(super) fn spec(
         },
         rlimits: args.ulimit.clone(),
         parallel: Parallel {
-            ranks: args.ranks,
+            ranks,
             cpus_per_rank: args.cpus_per_rank,
             bind: args.bind,
             oversubscribe: args.oversubscribe,
@@ -105,6 +88,7 @@ pub(super) fn spec(
                 Some(_) => Preflight::Show,
             },
         },
+        members,
         container: ContainerOptions {
             read_only: args.read_only,
             mounts: mounts(args)?,
@@ -125,6 +109,56 @@ pub(super) fn spec(
         output_dir: args.output_dir.as_deref().map(absolute).transpose()?,
         time_limit: args.time,
     })
+}
+
+/// Gives the number of ranks and, where there are several, the nodes that hold them.
+fn nodes(args: &Args, level: Level) -> anyhow::Result<(u32, Vec<Member>)> {
+    let wrong = |what: String, hint: &str| Err(errors::advised(Class::User, what, hint));
+    let per_node = args.ranks_per_node;
+    if args.ranks == Some(0) || per_node == Some(0) {
+        let hint = "leave out --ranks for one";
+        return wrong("a job has at least one rank".into(), hint);
+    }
+    let nodes = args.nodes;
+    let ranks = args.ranks.unwrap_or(nodes * per_node.unwrap_or(1));
+    if let Some(each) = per_node.filter(|each| u64::from(*each) * u64::from(nodes) < ranks.into()) {
+        let what = format!("{ranks} ranks with {each} on each node need more nodes than {nodes}");
+        return wrong(
+            what,
+            "raise --nodes (with --isolation vm), or leave out --ranks-per-node",
+        );
+    }
+    if nodes == 0 || nodes > MOST_NODES {
+        let what = format!("a job has 1 to {MOST_NODES} nodes on one host");
+        return wrong(what, "leave out --nodes for one");
+    }
+    if nodes == 1 {
+        return Ok((ranks, Vec::new()));
+    }
+    if level != Level::Vm {
+        let what = "several nodes on one host are several virtual machines".into();
+        return wrong(what, "add --isolation vm, or leave out --nodes");
+    }
+    if ranks < nodes {
+        let what = format!("{ranks} ranks leave some of {nodes} nodes without any");
+        return wrong(what, "ask for fewer with --nodes, or for more with --ranks");
+    }
+    if args.network == "none" {
+        let what = "nodes reach each other by their network, and --network none takes it".into();
+        return wrong(
+            what,
+            "leave out --network: nothing but the job's nodes is in it",
+        );
+    }
+    let member = |ranks| Member { level, ranks };
+    let spread = match per_node {
+        // All full but the last ones.
+        Some(each) => (0..nodes)
+            .map(|i| ranks.saturating_sub(i * each).min(each))
+            .collect(),
+        None => spread(ranks, nodes),
+    };
+    Ok((ranks, spread.into_iter().map(member).collect()))
 }
 
 fn mounts(args: &Args) -> anyhow::Result<Vec<Mount>> {

@@ -13,10 +13,11 @@ use std::time::Instant;
 use anyhow::Context as _;
 use hyperion_isolation::Isolation;
 use hyperion_isolation::container::ContainerIsolation;
+use hyperion_isolation::nodes::NodesIsolation;
 use hyperion_isolation::process::ProcessIsolation;
 use hyperion_isolation::vm::{Machine, VmIsolation};
 use hyperion_model::report::Phase;
-use hyperion_model::{Class, JobId, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
+use hyperion_model::{Class, JobId, JobSpec, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
 use hyperion_node::Jobs;
 use hyperion_node::supervisor::{Launch, start};
 
@@ -72,6 +73,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             },
             container: job.container.clone(),
             resources,
+            node: None,
         },
         image_digest: record.as_ref().map(|r| r.digest.to_string()),
         image_env: record.map(|r| r.config.env).unwrap_or_default(),
@@ -86,13 +88,14 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Some(machine) => vm::facts(machine, &host),
         None => host.facts(args.bind),
     };
+    let isolation = isolation(&plan.job, machine);
     let folder = jobs.create(&plan)?;
     let terminal = session::terminal_size();
     let launch = Launch {
         plan,
         jobs,
         folder,
-        isolation: isolation(level, machine),
+        isolation,
         program: std::env::current_exe().context("cannot find the file of this program")?,
         began,
         phases,
@@ -120,7 +123,19 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn isolation(level: Level, machine: Option<Machine>) -> Box<dyn Isolation> {
+fn isolation(job: &JobSpec, machine: Option<Machine>) -> Box<dyn Isolation> {
+    if job.members.is_empty() {
+        return one_node(job.level, machine);
+    }
+    let members = job.members.iter();
+    Box::new(NodesIsolation {
+        members: members
+            .map(|m| one_node(m.level, machine.clone()))
+            .collect(),
+    })
+}
+
+fn one_node(level: Level, machine: Option<Machine>) -> Box<dyn Isolation> {
     match (level, machine) {
         (_, Some(machine)) => Box::new(VmIsolation { machine }),
         (Level::Process, None) => Box::new(ProcessIsolation),

@@ -34,6 +34,7 @@ pub(super) fn machine(ctx: &Context, job: &JobSpec, host: &HostSize) -> anyhow::
     }
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
     check_drivers(&kernel, job)?;
+    let nodes = job.nodes();
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     let initramfs = kernel.initramfs(&program)?;
     let memory = job.resources.memory;
@@ -41,7 +42,7 @@ pub(super) fn machine(ctx: &Context, job: &JobSpec, host: &HostSize) -> anyhow::
     let processors = match (&job.resources.cpuset, job.resources.cpus) {
         (Some(set), _) => set.len() as u32,
         (None, Some(cpus)) => cpus.as_f64().ceil() as u32,
-        (None, None) => host.processors(),
+        (None, None) => host.processors() / nodes,
     };
     let accelerator = accelerator(ctx);
     Ok(Machine {
@@ -50,7 +51,7 @@ pub(super) fn machine(ctx: &Context, job: &JobSpec, host: &HostSize) -> anyhow::
         kernel: kernel.boot_image().to_owned(),
         initramfs,
         virtiofsd,
-        memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2))),
+        memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2 / u64::from(nodes)))),
         processors: processors.max(1),
         patience: accelerator.patience(),
     })
@@ -105,7 +106,11 @@ const DRIVERS: [&str; 5] = [
 fn check_drivers(kernel: &Kernel, job: &JobSpec) -> anyhow::Result<()> {
     let mut mounts = job.container.mounts.iter();
     let shares = mounts.any(|mount| matches!(mount.kind, MountKind::Bind { .. }));
-    let needed = DRIVERS.iter().chain(shares.then_some(&"virtiofs"));
+    let network = (!job.members.is_empty()).then_some(&"virtio_net");
+    let needed = DRIVERS
+        .iter()
+        .chain(shares.then_some(&"virtiofs"))
+        .chain(network);
     let lacking: Vec<&str> = needed.copied().filter(|d| !kernel.has_driver(d)).collect();
     if lacking.is_empty() {
         return Ok(());

@@ -62,17 +62,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Isolation")]
     pub(super) hostname: Option<String>,
 
-    /// Number of ranks
+    /// Number of ranks [default: 1, or 1 on each node]
     #[arg(
         short = 'n',
         long,
         visible_alias = "ntasks",
         value_name = "N",
+        help_heading = "Ranks"
+    )]
+    pub(super) ranks: Option<u32>,
+    /// Number of nodes, each a virtual machine on this host; limits hold for each
+    #[arg(
+        short = 'N',
+        long,
+        value_name = "N",
         default_value_t = 1,
         help_heading = "Ranks"
     )]
-    pub(super) ranks: u32,
-    /// Ranks on each node (this host is the only one)
+    pub(super) nodes: u32,
+    /// Ranks on each node
     #[arg(long, value_name = "N", help_heading = "Ranks")]
     pub(super) ranks_per_node: Option<u32>,
     /// Processors for each rank

@@ -106,6 +106,7 @@ impl Talk {
 
 fn spawn(id: u32) -> Request {
     let process = hyperion_model::ProcessSpec {
+        node: 0,
         argv: vec!["program".into()],
         env: Vec::new(),
         cwd: "/".into(),

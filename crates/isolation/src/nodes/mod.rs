@@ -1,0 +1,254 @@
+//! Several sandboxes of one job on this host, each a node of its own, with a
+//! private network between them: to a supervisor they are one sandbox.
+//!
+//! ```text
+//!                    ┌── node 0: machine ── ranks 0, 1
+//! supervisor ── Nodes┤        ╎ switch
+//!                    └── node 1: machine ── ranks 2, 3
+//! ```
+
+mod switch;
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use hyperion_model::{CpuSet, NodePlace, ProcessSpec, SandboxSpec, Usage, UsernsMode};
+use hyperion_sys::{process, signals};
+use rustix::event::epoll;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Pid;
+
+use crate::protocol::{Event, FileEntry};
+use crate::{Isolation, Sandbox, SandboxError, SandboxRecord, Spawned, Stage};
+
+/// Fences a job with several sandboxes.
+pub struct NodesIsolation {
+    /// How each of them is fenced, in the order of the nodes.
+    pub members: Vec<Box<dyn Isolation>>,
+}
+
+impl Isolation for NodesIsolation {
+    fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let base = spec.container.hostname.clone();
+        let base = base.unwrap_or_else(|| spec.id.to_string());
+        let names: Vec<String> = (0..self.members.len())
+            .map(|i| node_name(&base, i as u32))
+            .collect();
+        let mut ours = Vec::new();
+        let mut theirs = Vec::new();
+        for _ in &self.members {
+            let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+            let pair = socketpair(AddressFamily::UNIX, kind, flags, None);
+            let (a, b) = pair.map_err(|e| SandboxError::Init(e.into()))?;
+            ours.push(a);
+            theirs.push(b);
+        }
+        let id = match spec.userns {
+            UsernsMode::Range { base, .. } => Some(base),
+            _ => None,
+        };
+        let watch =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| SandboxError::Init(e.into()))?;
+        let mut nodes = Nodes {
+            switch: Some(switch::start(ours, id).map_err(SandboxError::Init)?),
+            watch,
+            members: Vec::new(),
+            folders: Vec::new(),
+            places: HashMap::new(),
+            events: VecDeque::new(),
+        };
+        for ((number, isolation), port) in (0..).zip(&self.members).zip(theirs) {
+            let folder = stage.folder.join(format!("node{number}"));
+            let made = std::fs::create_dir(&folder);
+            made.map_err(|source| SandboxError::Setup {
+                step: format!("making the folder of node {number}"),
+                source,
+            })?;
+            nodes.folders.push(folder.clone());
+            let mut spec = spec.clone();
+            spec.node = Some(NodePlace {
+                number,
+                names: names.clone(),
+            });
+            spec.container.hostname = names.get(number as usize).cloned();
+            let stage = Stage {
+                folder,
+                port: Some(Rc::new(port)),
+                ..stage.clone()
+            };
+            let member = isolation.create(&spec, &stage)?;
+            let data = epoll::EventData::new_u64(u64::from(number));
+            epoll::add(&nodes.watch, member.fd(), data, epoll::EventFlags::IN)
+                .map_err(|e| SandboxError::Init(e.into()))?;
+            nodes.members.push(member);
+        }
+        Ok(Box::new(nodes))
+    }
+
+    fn emulates(&self) -> bool {
+        self.members.iter().any(|member| member.emulates())
+    }
+}
+
+/// Gives the host name of one of several nodes.
+pub fn node_name(base: &str, number: u32) -> String {
+    format!("{base}-{number}")
+}
+
+/// The sandboxes of one job.
+struct Nodes {
+    switch: Option<Pid>,
+    /// Is readable when one of them has something to say.
+    watch: OwnedFd,
+    members: Vec<Box<dyn Sandbox>>,
+    folders: Vec<PathBuf>,
+    /// On which node each process is.
+    places: HashMap<u32, u32>,
+    /// What those said that were up before others.
+    events: VecDeque<Event>,
+}
+
+impl Nodes {
+    fn member(&mut self, number: u32) -> Result<&mut Box<dyn Sandbox>, SandboxError> {
+        let member = self.members.get_mut(number as usize);
+        member.ok_or_else(|| SandboxError::Lost(std::io::ErrorKind::NotFound.into()))
+    }
+
+    /// The node on which programs and files are looked at: they are all alike.
+    fn first(&mut self) -> Result<&mut Box<dyn Sandbox>, SandboxError> {
+        self.member(0)
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.destroy();
+    }
+}
+
+impl Sandbox for Nodes {
+    fn is_up(&mut self) -> Result<bool, SandboxError> {
+        let mut all = true;
+        for member in &mut self.members {
+            if !member.is_up()? {
+                all = false;
+            } else if let Some(event) = member.next_event()? {
+                // One that is up already may be gone before the others come.
+                self.events.push_back(event);
+            }
+        }
+        Ok(all)
+    }
+
+    fn spawn(
+        &mut self,
+        id: u32,
+        process: &ProcessSpec,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Spawned, SandboxError> {
+        let spawned = self.member(process.node)?.spawn(id, process, fds)?;
+        self.places.insert(id, process.node);
+        Ok(spawned)
+    }
+
+    fn adopt(
+        &mut self,
+        node: u32,
+        id: u32,
+        cpus: Option<CpuSet>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), SandboxError> {
+        self.member(node)?.adopt(node, id, cpus, fds)
+    }
+
+    fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError> {
+        let place = id.map(|id| self.places.get(&id).copied());
+        match place {
+            Some(Some(node)) => self.member(node)?.signal(id, signal),
+            Some(None) => Ok(()),
+            None => {
+                let mut members = self.members.iter_mut();
+                members.try_for_each(|member| member.signal(None, signal))
+            }
+        }
+    }
+
+    fn resize(&mut self, id: u32, rows: u16, columns: u16) -> Result<(), SandboxError> {
+        match self.places.get(&id).copied() {
+            Some(node) => self.member(node)?.resize(id, rows, columns),
+            None => Ok(()),
+        }
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(Some(event));
+        }
+        for (node, member) in (0..).zip(&mut self.members) {
+            let Some(event) = member.next_event()? else {
+                continue;
+            };
+            if let Event::Ended { id, .. } = &event {
+                // A node tells of its own only.
+                match self.places.get(id) {
+                    Some(&place) if place != node => continue,
+                    _ => self.places.remove(id),
+                };
+            }
+            return Ok(Some(event));
+        }
+        Ok(None)
+    }
+
+    fn read_file(
+        &mut self,
+        path: &str,
+        offset: u64,
+        len: u32,
+    ) -> Result<Option<Vec<u8>>, SandboxError> {
+        self.first()?.read_file(path, offset, len)
+    }
+
+    fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError> {
+        self.first()?.list_folder(path)
+    }
+
+    fn look(&mut self, path: &str) -> Result<Option<FileEntry>, SandboxError> {
+        self.first()?.look(path)
+    }
+
+    fn usage(&self) -> Usage {
+        let members = self.members.iter().map(|member| member.usage());
+        members.fold(Usage::default(), |all, one| all.plus(&one))
+    }
+
+    fn records(&self) -> Vec<SandboxRecord> {
+        let members = self.members.iter();
+        members.flat_map(|member| member.records()).collect()
+    }
+
+    fn shim_folder(&self) -> PathBuf {
+        let first = self.members.first();
+        first.map_or_else(PathBuf::new, |member| member.shim_folder())
+    }
+
+    fn destroy(&mut self) {
+        for member in &mut self.members {
+            member.destroy();
+        }
+        if let Some(switch) = self.switch.take() {
+            let _ = signals::send(switch, signals::SIGKILL);
+            let _ = process::wait_for(switch);
+        }
+        for folder in self.folders.drain(..) {
+            // What was mounted there went with the sandbox.
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
