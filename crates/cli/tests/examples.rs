@@ -72,6 +72,8 @@ struct Level {
     folder: PathBuf,
     words: Vec<String>,
     out: String,
+    /// Over how many nodes what has several ranks is spread.
+    nodes: u32,
     /// Keeps what is built.
     _built: Option<TestDir>,
 }
@@ -85,6 +87,7 @@ impl Level {
             words: vec!["--isolation".into(), "process".into()],
             out: home.path().to_string_lossy().into_owned(),
             home,
+            nodes: 1,
             _built: None,
         }
     }
@@ -129,6 +132,7 @@ impl Level {
             folder,
             words,
             out: "/out".to_owned(),
+            nodes: 1,
             _built: Some(built),
         };
         let mut import = level.hyperion();
@@ -155,6 +159,7 @@ impl Level {
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
             .current_dir(&self.folder)
             .args(["run", "--rm", "--oversubscribe", "-n", &ranks.to_string()])
+            .args(["--nodes", &self.nodes.min(ranks).to_string()])
             .args(&self.words)
             .args(command.iter().map(|word| word.replace("{out}", &self.out)));
         let output = hyperion.output().expect("hyperion starts");
@@ -218,7 +223,7 @@ fn every_example_gives_its_checked_result_in_a_container() {
 }
 
 #[test]
-fn mpi_passes_4_mib_in_a_machine() {
+fn mpi_passes_4_mib_in_a_machine_and_between_two() {
     requires!(
         "root",
         "guest",
@@ -227,7 +232,11 @@ fn mpi_passes_4_mib_in_a_machine() {
         "command:mpicc.openmpi",
         "path:/usr/lib/python3/dist-packages/mpi4py",
     );
-    let wrong = Level::machine().run_all(&["hello", "pingpong-mpich", "pingpong-openmpi"]);
+    let mut level = Level::machine();
+    let names = ["hello", "pingpong-mpich", "pingpong-openmpi"];
+    let mut wrong = level.run_all(&names);
+    level.nodes = 2;
+    wrong.extend(level.run_all(&["hello-mpi4py", "pingpong-mpich", "pingpong-openmpi"]));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -55,6 +55,14 @@ pub enum SandboxError {
     /// The init is gone or speaks nonsense: it was killed from outside, or by the memory limit.
     #[error("the sandbox ended unexpectedly")]
     Lost(#[source] io::Error),
+    /// One of several nodes failed.
+    #[error("node {name} of the job failed")]
+    Node {
+        /// Which, by its host name.
+        name: String,
+        /// Why.
+        source: Box<SandboxError>,
+    },
 }
 
 impl SandboxError {

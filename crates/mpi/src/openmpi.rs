@@ -56,7 +56,8 @@ impl OpenMpi {
         let mut mca = |name: &str, value: &str| {
             argv.extend(["--mca", name, value].map(str::to_owned));
         };
-        if self.major == Some(4) {
+        // Over several nodes there is no other whose words are known.
+        if self.major == Some(4) || (self.major.is_none() && !self.nodes.is_empty()) {
             match self.nodes.is_empty() {
                 // Without a remote shell in the image there is nothing else to start with.
                 true => mca("plm", "isolated"),

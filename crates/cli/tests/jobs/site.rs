@@ -109,7 +109,7 @@ impl Site {
         };
         (
             number(&running["supervisor"]),
-            number(&running["sandbox"]["init"]),
+            number(&running["sandboxes"][0]["init"]),
         )
     }
 

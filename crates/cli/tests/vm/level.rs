@@ -20,7 +20,7 @@ pub(crate) fn site(programs: &[&str]) -> Site {
 }
 
 /// Gives the only child of a process that has one.
-fn child_of(parent: Pid) -> Pid {
+pub(crate) fn child_of(parent: Pid) -> Pid {
     let path = format!("/proc/{0}/task/{0}/children", parent.as_raw_pid());
     let children = fs::read_to_string(path).expect("it runs");
     let only = children.split_ascii_whitespace().next();

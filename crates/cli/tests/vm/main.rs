@@ -7,6 +7,7 @@ mod import;
 mod kernel;
 mod level;
 mod machines;
+mod nodes;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;

@@ -54,6 +54,7 @@ impl Isolation for NodesIsolation {
         let mut nodes = Nodes {
             switch: Some(switch::start(ours, id).map_err(SandboxError::Init)?),
             watch,
+            names: names.clone(),
             members: Vec::new(),
             folders: Vec::new(),
             places: HashMap::new(),
@@ -78,7 +79,9 @@ impl Isolation for NodesIsolation {
                 port: Some(Rc::new(port)),
                 ..stage.clone()
             };
-            let member = isolation.create(&spec, &stage)?;
+            let name = node_name(&base, number);
+            let member = isolation.create(&spec, &stage);
+            let member = member.map_err(|e| of_node(&name, e))?;
             let data = epoll::EventData::new_u64(u64::from(number));
             epoll::add(&nodes.watch, member.fd(), data, epoll::EventFlags::IN)
                 .map_err(|e| SandboxError::Init(e.into()))?;
@@ -97,11 +100,26 @@ pub fn node_name(base: &str, number: u32) -> String {
     format!("{base}-{number}")
 }
 
+/// Says which node failed; why a program cannot be started is the same on all.
+fn of_node(name: &str, error: SandboxError) -> SandboxError {
+    match error {
+        SandboxError::Machine(_) | SandboxError::Setup { .. } | SandboxError::Lost(_) => {
+            SandboxError::Node {
+                name: name.to_owned(),
+                source: Box::new(error),
+            }
+        }
+        other => other,
+    }
+}
+
 /// The sandboxes of one job.
 struct Nodes {
     switch: Option<Pid>,
     /// Is readable when one of them has something to say.
     watch: OwnedFd,
+    /// Their host names.
+    names: Vec<String>,
     members: Vec<Box<dyn Sandbox>>,
     folders: Vec<PathBuf>,
     /// On which node each process is.
@@ -131,10 +149,10 @@ impl Drop for Nodes {
 impl Sandbox for Nodes {
     fn is_up(&mut self) -> Result<bool, SandboxError> {
         let mut all = true;
-        for member in &mut self.members {
-            if !member.is_up()? {
+        for (member, name) in self.members.iter_mut().zip(&self.names) {
+            if !member.is_up().map_err(|e| of_node(name, e))? {
                 all = false;
-            } else if let Some(event) = member.next_event()? {
+            } else if let Some(event) = member.next_event().map_err(|e| of_node(name, e))? {
                 // One that is up already may be gone before the others come.
                 self.events.push_back(event);
             }
@@ -190,8 +208,8 @@ impl Sandbox for Nodes {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
-        for (node, member) in (0..).zip(&mut self.members) {
-            let Some(event) = member.next_event()? else {
+        for ((node, member), name) in (0..).zip(&mut self.members).zip(&self.names) {
+            let Some(event) = member.next_event().map_err(|e| of_node(name, e))? else {
                 continue;
             };
             if let Event::Ended { id, .. } = &event {

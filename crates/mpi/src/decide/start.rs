@@ -153,11 +153,11 @@ fn open_mpi(
         "Open MPI needs PMIx, which its own launcher serves",
     );
     let major = facts.mpi.as_ref().and_then(Mpi::major);
-    if !host.nodes.is_empty() && major != Some(4) {
+    if !host.nodes.is_empty() && major >= Some(5) {
         return refuse(
             RefusalKind::FamilyNotStartable,
             "ranks of this Open MPI cannot be started on several nodes",
-            "only version 4 was seen to, and this is another or an unknown one",
+            "its launcher of version 5 reaches other nodes in another way than that of version 4",
             "start them on one node, or use an MPICH, whose ranks Hyperion starts itself",
         );
     }

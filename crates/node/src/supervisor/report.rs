@@ -133,6 +133,10 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         }
         _ => return None,
     };
+    let error = match error {
+        SandboxError::Node { source, .. } => source,
+        error => error,
+    };
     match error {
         SandboxError::Spawn { step: SpawnStep::Privileges, .. } if !geteuid().is_root() => Some(
             "only root is known inside: `hyperion doctor` says how to get more user ids (/etc/subuid)".into(),

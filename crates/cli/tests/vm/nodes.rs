@@ -1,0 +1,199 @@
+//! One job over several machines.
+
+use std::fs;
+use std::path::PathBuf;
+
+use hyperion_testkit::{requires, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::level::{child_of, site};
+use crate::site::{LONG, Running, cgroups, wait_gone};
+
+/// Gives the processes that carry the frames of this test's jobs, which go by
+/// their name and end with the supervisor.
+fn switches(supervisor: Pid) -> Vec<Pid> {
+    let all = fs::read_dir("/proc").expect("a folder").flatten();
+    let of_supervisor = |entry: fs::DirEntry| {
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let line = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            Some(line.trim().to_owned())
+        };
+        let parent = line("PPid:")? == supervisor.as_raw_pid().to_string();
+        let pid = Pid::from_raw(line("Pid:")?.parse().ok()?)?;
+        (parent && line("Name:")? == "hyperion-net").then_some(pid)
+    };
+    all.filter_map(of_supervisor).collect()
+}
+
+#[test]
+fn nodes_hold_their_ranks_know_each_other_and_leave_nothing() {
+    requires!("guest");
+    let site = site(&["sh", "cat", "hostname"]);
+    let script = "echo $(hostname) $HYPERION_RANK/$HYPERION_SIZE \
+                  $HYPERION_LOCAL_RANK/$HYPERION_LOCAL_SIZE $HOSTNAME; \
+                  [ $HYPERION_RANK = 2 ] && cat /etc/hosts; exit 0";
+    let words = [
+        "run",
+        "--isolation",
+        "vm",
+        "--nodes",
+        "2",
+        "-n",
+        "3",
+        "--oversubscribe",
+        "--memory",
+        "512MiB",
+        "--hostname",
+        "box",
+        "--mpi",
+        "none",
+        "--label",
+        "--report=json",
+        "tools",
+        "sh",
+        "-c",
+        script,
+    ];
+    let done = site.run(&words).expect_code(0);
+    let mut lines: Vec<&str> = done.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "[0] box-0 0/3 0/2 box-0",
+            "[1] box-0 1/3 1/2 box-0",
+            "[2] 127.0.0.1 localhost",
+            "[2] 192.168.217.1 box-0",
+            "[2] 192.168.217.2 box-1",
+            "[2] ::1 localhost",
+            "[2] box-1 2/3 0/1 box-1",
+        ]
+    );
+    let report = done.err.find('{').map(|at| &done.err[at..]);
+    let report: Value = serde_json::from_str(report.expect("a report")).expect("JSON");
+    assert_eq!(
+        report["report"]["memory"],
+        1 << 30,
+        "of both nodes: {report}"
+    );
+    // A job with a record keeps its words, and nothing of its nodes.
+    let folders: Vec<PathBuf> = site.records();
+    let nodes = |path: &&PathBuf| path.to_string_lossy().contains("node");
+    assert_eq!(folders.iter().find(nodes), None);
+}
+
+#[test]
+fn when_one_node_ends_the_others_end_and_it_is_named() {
+    requires!("guest");
+    let site = site(&["sh", "sleep"]);
+    let words = [
+        "run",
+        "-d",
+        "--isolation",
+        "vm",
+        "--nodes",
+        "2",
+        "--mpi",
+        "none",
+        "tools",
+        "sleep",
+        "300",
+    ];
+    let start = || {
+        let job = site.run(&words).ok();
+        let (supervisor, first) = site.processes(&job);
+        let second = site.inspect(&job)["running"]["sandboxes"][1]["init"].take();
+        let second = second.as_i64().and_then(|n| Pid::from_raw(n as i32));
+        (job, supervisor, first, second.expect("a second node"))
+    };
+    let kill = |pid| kill_process(pid, Signal::KILL).expect("it runs");
+
+    let (job, supervisor, first, second) = start();
+    let switches_then = switches(supervisor);
+    assert_eq!(switches_then.len(), 1);
+    kill(child_of(second));
+    site.run(&["wait", &job]).expect_code(125);
+    let failure = site.inspect(&job)["end"]["failure"].take();
+    assert_eq!(failure["what"], format!("node {job}-1 of the job failed"));
+    let why = "the virtual machine was killed: QEMU ended by SIGKILL";
+    assert_eq!(failure["causes"][0], why);
+    for pid in [first, second, switches_then[0]] {
+        wait_gone(pid);
+    }
+
+    let (lost, supervisor, first, second) = start();
+    let (qemu, switch) = (child_of(second), switches(supervisor)[0]);
+    kill(supervisor);
+    for pid in [first, second, qemu, switch] {
+        wait_gone(pid);
+    }
+    assert_eq!(site.state(&lost), "lost");
+    site.run(&["ps"]).ok();
+    assert!(wait_until(LONG, || cgroups(std::slice::from_ref(&lost)).is_empty()));
+}
+
+#[test]
+fn nodes_are_stopped_by_the_key_and_refused_where_there_can_be_none() {
+    requires!("guest");
+    let site = site(&["sh", "sleep"]);
+    let wrong = [
+        (
+            &["--nodes", "2"][..],
+            "several virtual machines",
+            "--isolation vm",
+        ),
+        (
+            &["--isolation", "vm", "-N", "3", "-n", "2"],
+            "without any",
+            "--nodes",
+        ),
+        (
+            &["--isolation", "vm", "-N", "0"],
+            "1 to 64 nodes",
+            "--nodes",
+        ),
+        (
+            &[
+                "--isolation",
+                "vm",
+                "-N",
+                "2",
+                "-n",
+                "5",
+                "--ranks-per-node",
+                "2",
+            ],
+            "need more nodes",
+            "--nodes",
+        ),
+        (
+            &["--isolation", "vm", "-N", "2", "--network", "none"],
+            "takes it",
+            "--network",
+        ),
+    ];
+    for (flags, what, hint) in wrong {
+        let words = [&["run"], flags, &["tools", "sh"]].concat();
+        site.run(&words).refused(what, hint);
+    }
+    let words = [
+        "run",
+        "--isolation",
+        "vm",
+        "--nodes",
+        "2",
+        "--mpi",
+        "none",
+        "tools",
+        "sh",
+        "-c",
+        "echo up; sleep 300",
+    ];
+    let running = Running::start(&site, &words);
+    let job = hyperion_testkit::wait_for(LONG, || site.jobs().pop()).expect("it begins");
+    site.wait_for_log(&job, "up\nup\n");
+    running.signal(Signal::INT);
+    assert_eq!(running.finish().code, 130);
+}
