@@ -1,7 +1,7 @@
 //! The nodes of a job that has several on this host: which ranks they hold, what
 //! they are called, and where they stand in the network between them.
 
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 

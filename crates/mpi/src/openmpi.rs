@@ -118,6 +118,6 @@ mod tests {
         let line = open_mpi
             .argv(&["rank".into()], "/x/shim --remote")
             .join(" ");
-        insta::assert_snapshot!(line, @"");
+        insta::assert_snapshot!(line, @"/usr/bin/mpirun --allow-run-as-root -n 3 --host job-0:2,job-1:1 --bind-to none --map-by slot --mca plm rsh --mca plm_rsh_agent /x/shim --remote --mca plm_rsh_no_tree_spawn 1 --mca ras ^slurm,tm,gridengine,lsf,loadleveler,alps rank");
     }
 }

@@ -417,6 +417,13 @@ mod tests {
     }
 
     #[test]
+    fn ranks_learn_who_is_on_their_node() {
+        assert_eq!(mapping(&[4]), "(vector,(0,1,4))");
+        assert_eq!(mapping(&[2, 2]), "(vector,(0,2,2))");
+        assert_eq!(mapping(&[3, 2, 2, 1]), "(vector,(0,1,3),(1,2,2),(3,1,1))");
+    }
+
+    #[test]
     fn the_dialogue_of_mpich_4_0_2_is_answered() {
         let mut server = Server::new(1, "kvs_1");
         let lines = [
