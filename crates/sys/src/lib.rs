@@ -18,4 +18,5 @@ pub mod pty;
 pub mod rlimit;
 pub mod seccomp;
 pub mod signals;
+pub mod tap;
 pub mod userns;

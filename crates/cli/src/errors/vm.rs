@@ -10,6 +10,8 @@ use hyperion_isolation::vm::kernel::KernelError;
 use hyperion_model::Class;
 use hyperion_node::machines::MachineError;
 
+use hyperion_sys::tap::TapError;
+
 use super::Told;
 
 /// Finds the class and the hint of an error about a virtual machine.
@@ -99,10 +101,35 @@ fn of_machine(error: &MachineError) -> Option<Told> {
             Class::Internal,
             "mend the file, or remove the folder that it is in".into(),
         ),
+        E::Tap(tap) => of_tap(tap),
         E::Io { .. } => return None,
     };
     let hint = Some(hint);
     Some(Told { class, hint })
+}
+
+/// What to do about a network interface.
+fn of_tap(error: &TapError) -> (Class, String) {
+    use TapError as E;
+    const ELSE: &str = "or `--network user`, which needs neither root nor a bridge";
+    match error {
+        E::NoBridge(name) => (
+            Class::NotFound,
+            format!(
+                "`ip link show type bridge` lists them; ip link add {name} type bridge && ip link set {name} up makes one; {ELSE}"
+            ),
+        ),
+        E::NotABridge(_) => (
+            Class::User,
+            format!("`ip link show type bridge` lists the bridges; {ELSE}"),
+        ),
+        E::Denied(_) => (Class::Denied, format!("start the machine as root; {ELSE}")),
+        E::NoDevice(_) => (Class::Unsupported, format!("modprobe tun; {ELSE}")),
+        E::Io { .. } => (
+            Class::Unavailable,
+            ELSE.trim_start_matches("or ").to_owned(),
+        ),
+    }
 }
 
 /// What to do about a disk image.

@@ -386,14 +386,14 @@ fn a_guest_is_told_whom_to_let_in() {
     );
 }
 
-/// A mount namespace that a sleeping process holds open.
-struct Apart(std::process::Child);
+/// Namespaces that a sleeping process holds open: of mounts, and of networks.
+pub(crate) struct Apart(std::process::Child);
 
 impl Apart {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let script = "mount --make-rprivate / && echo there && exec sleep 600";
         let mut child = std::process::Command::new("unshare")
-            .args(["-m", "sh", "-c", script])
+            .args(["-m", "-n", "sh", "-c", script])
             .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("unshare runs");
@@ -403,9 +403,9 @@ impl Apart {
         Self(child)
     }
 
-    fn run(&self, command: std::process::Command) -> Done {
+    pub(crate) fn run(&self, command: std::process::Command) -> Done {
         let mut inside = std::process::Command::new("nsenter");
-        inside.args(["-t", &self.0.id().to_string(), "-m", "--"]);
+        inside.args(["-t", &self.0.id().to_string(), "-m", "-n", "--"]);
         inside.arg(command.get_program()).args(command.get_args());
         inside.env_clear();
         for (key, value) in command.get_envs() {
@@ -417,10 +417,14 @@ impl Apart {
         crate::site::finish(inside)
     }
 
+    pub(crate) fn does(&self, program: &str, words: &[&str]) -> Done {
+        let mut command = std::process::Command::new(program);
+        command.args(words);
+        self.run(command)
+    }
+
     fn mount(&self, words: &[&str]) {
-        let mut mount = std::process::Command::new("mount");
-        mount.args(words);
-        self.run(mount).ok();
+        self.does("mount", words).ok();
     }
 }
 
@@ -452,9 +456,9 @@ fn a_full_disk_pauses_a_machine_which_goes_on_when_there_is_room() {
     let image = site.path().join("writes.img");
     fs::write(&image, disk).expect("a file");
     let (image, file) = (image.display().to_string(), format!("{place}/d.qcow2"));
-    let mut convert = std::process::Command::new("qemu-img");
-    convert.args(["convert", "-O", "qcow2", &image, &file]);
-    apart.run(convert).ok();
+    apart
+        .does("qemu-img", &["convert", "-O", "qcow2", &image, &file])
+        .ok();
     let vm = |words: &[&str]| apart.run(site.command(&[&["vm"], words].concat()));
     let show = || -> Value { serde_json::from_str(&vm(&["show", "brimful"]).ok()).expect("JSON") };
     vm(&[
@@ -488,7 +492,91 @@ fn a_full_disk_pauses_a_machine_which_goes_on_when_there_is_room() {
     assert_eq!(said().trim_end_matches('\0'), "done");
     assert_eq!(show()["state"], "running");
     vm(&["delete", "--force", "brimful"]).ok();
-    let mut check = std::process::Command::new("qemu-img");
-    check.args(["check", "-q", &file]);
-    apart.run(check).ok();
+    apart.does("qemu-img", &["check", "-q", &file]).ok();
+}
+
+#[test]
+fn a_card_on_a_bridge_has_an_interface_of_its_own_which_goes_with_its_machine() {
+    requires!(
+        "root",
+        "command:unshare",
+        "command:nsenter",
+        "command:ip",
+        "path:/dev/net/tun",
+        "command:qemu-system-x86_64"
+    );
+    let site = Site::new();
+    let apart = Apart::new();
+    let ip = |words: &[&str]| apart.does("ip", words).ok();
+    ip(&["link", "add", "br-test", "type", "bridge"]);
+    ip(&["link", "set", "br-test", "mtu", "4000", "up"]);
+    // The name that would have been the first is somebody else's.
+    ip(&["tuntap", "add", "hyp0", "mode", "tap"]);
+    let ports = || -> Vec<String> {
+        let text = ip(&["-o", "link", "show", "master", "br-test"]);
+        let name = |line: &str| Some(line.split(": ").nth(1)?.to_owned());
+        text.lines().filter_map(name).collect()
+    };
+    let vm = |words: &[&str]| apart.run(site.command(&[&["vm"], words].concat()));
+    let words = ["create", "bridged", "--memory", "16MiB"];
+    let cards = ["--network", "bridge=br-test", "--network", "bridge=br-test"];
+    vm(&[&words[..], &cards].concat()).ok();
+    let running = || -> Value {
+        let text = vm(&["show", "bridged"]).ok();
+        serde_json::from_str::<Value>(&text).expect("JSON")["running"].take()
+    };
+    let started = || {
+        vm(&["start", "bridged"]).ok();
+        let running = running();
+        assert_eq!(running["interfaces"], serde_json::json!(["hyp1", "hyp2"]));
+        assert_eq!(ports(), ["hyp1", "hyp2"]);
+        running
+    };
+    let gone = || wait_until(LONG, || ports().is_empty());
+    started();
+    assert!(
+        ip(&["link", "show", "br-test"]).contains("mtu 4000"),
+        "as it was"
+    );
+    assert!(ip(&["link", "show", "hyp1"]).contains("UP"));
+    vm(&["stop", "-t", "0s", "bridged"]).ok();
+    assert!(gone(), "it ended");
+    for killed in ["qemu", "keeper"] {
+        let running = started();
+        kill_process(pid(&running[killed]), Signal::KILL).expect("it runs");
+        wait_gone(pid(&running["qemu"]));
+        wait_gone(pid(&running["keeper"]));
+        assert!(gone(), "{killed} was killed");
+    }
+    started();
+    vm(&["start", "bridged"]).refused("is running", "hyperion vm stop");
+    assert_eq!(ports().len(), 2);
+    vm(&["delete", "--force", "bridged"]).ok();
+    assert!(gone());
+    assert!(ip(&["link", "show", "hyp0"]).contains("hyp0"), "left alone");
+
+    vm(&[
+        "create",
+        "bridged",
+        "--memory",
+        "16MiB",
+        "--network",
+        "bridge=none",
+    ])
+    .ok();
+    vm(&["start", "bridged"]).refused("no network bridge none", "type bridge");
+    vm(&["delete", "bridged"]).ok();
+    vm(&[
+        "create",
+        "bridged",
+        "--memory",
+        "16MiB",
+        "--network",
+        "bridge=lo",
+    ])
+    .ok();
+    vm(&["start", "bridged"]).refused("lo is no bridge", "--network user");
+    vm(&["delete", "bridged"]).ok();
+    let links = ip(&["-o", "link", "show"]);
+    assert!(!links.contains("hyp1"), "{links}");
 }

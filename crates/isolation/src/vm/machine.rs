@@ -73,13 +73,21 @@ pub enum Files {
     ByPath,
 }
 
-/// A file that QEMU has open.
+/// What QEMU has open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenFile {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// The guest may write to it.
-    pub writable: bool,
+pub enum Opened {
+    /// A file.
+    File {
+        /// Where it lies.
+        path: PathBuf,
+        /// The guest may write to it.
+        writable: bool,
+    },
+    /// A network interface of its own on a bridge of the host.
+    Tap {
+        /// The bridge.
+        bridge: String,
+    },
 }
 
 /// What is executed.
@@ -88,7 +96,7 @@ pub struct CommandLine {
     /// The words, the program first.
     pub words: Vec<String>,
     /// What is open, from the descriptor after [`SUPERVISOR_FD`] on.
-    pub files: Vec<OpenFile>,
+    pub files: Vec<Opened>,
 }
 
 /// Gives the command line.
@@ -118,7 +126,7 @@ pub fn command_line(
     monitors(&mut words, places);
     console(&mut words, spec, places);
     disks(&mut words, spec, places)?;
-    network(&mut words, spec)?;
+    network(&mut words, spec);
     screen(&mut words, spec, places);
     extras(&mut words, spec, places)?;
     words.say(
@@ -133,7 +141,7 @@ pub fn command_line(
 
 struct Words {
     words: Vec<String>,
-    files: Vec<OpenFile>,
+    files: Vec<Opened>,
     how: Files,
 }
 
@@ -165,10 +173,24 @@ impl Words {
     }
 
     fn keep(&mut self, path: &Path, writable: bool) -> i32 {
-        self.files.push(OpenFile {
-            path: path.to_owned(),
-            writable,
-        });
+        let path = path.to_owned();
+        self.open(Opened::File { path, writable })
+    }
+
+    /// Connects a network card to a bridge of the host.
+    fn bridged(&mut self, bridge: &str, id: &str) -> String {
+        match self.how {
+            // A program of QEMU's with rights of its own does it for whoever is allowed.
+            Files::ByPath => format!("bridge,id={id},br={}", escaped(bridge)),
+            Files::Open => {
+                let bridge = bridge.to_owned();
+                format!("tap,id={id},fd={}", self.open(Opened::Tap { bridge }))
+            }
+        }
+    }
+
+    fn open(&mut self, what: Opened) -> i32 {
+        self.files.push(what);
         FIRST_FILE_FD + self.files.len() as i32 - 1
     }
 }
@@ -478,7 +500,7 @@ fn storage(words: &mut Words, source: &DiskSource, read_only: bool) -> Result<Va
     })
 }
 
-fn network(words: &mut Words, spec: &MachineSpec) -> Result<(), Unsupported> {
+fn network(words: &mut Words, spec: &MachineSpec) {
     for (i, interface) in spec.interfaces.iter().enumerate() {
         let model = match interface.model {
             NicModel::Virtio => "virtio-net-pci",
@@ -510,7 +532,11 @@ fn network(words: &mut Words, spec: &MachineSpec) -> Result<(), Unsupported> {
                 words.say("-netdev", netdev);
                 device += &format!(",netdev={id}");
             }
-            InterfaceKind::Bridge(name) => return unsupported(format!("bridge ({name}) yet")),
+            InterfaceKind::Bridge(name) => {
+                let netdev = words.bridged(name, &id);
+                words.say("-netdev", netdev);
+                device += &format!(",netdev={id}");
+            }
             InterfaceKind::None => {}
         }
         if let Some(mac) = spec.mac(i) {
@@ -522,7 +548,6 @@ fn network(words: &mut Words, spec: &MachineSpec) -> Result<(), Unsupported> {
         }
         words.say("-device", device);
     }
-    Ok(())
 }
 
 fn screen(words: &mut Words, spec: &MachineSpec, places: &Places) {

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, OpenFile};
+use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
 use hyperion_isolation::vm::qmp::{Event, Qmp, QmpError};
 use hyperion_model::report::Exit;
 use hyperion_sys::process::{self, Fork, Program};
 use hyperion_sys::signals;
+use hyperion_sys::tap::{self, Tap};
 use jiff::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
@@ -44,23 +45,29 @@ pub struct Start {
 /// Starts a machine, and comes back when it runs.
 ///
 /// # Errors
-/// [`MachineError::Running`]; [`MachineError::Start`] with QEMU's own words:
-/// nothing runs then.
+/// [`MachineError::Running`]; [`MachineError::Tap`]; [`MachineError::Start`] with
+/// QEMU's own words: nothing runs then.
 pub fn start(start: Start) -> Result<(), MachineError> {
     let folder = start.folder.clone();
     let lock = folder.lock()?;
     let _ = fs::remove_file(folder.path.join("end.json"));
     let io = |e: io::Error| failed("start", &folder.path)(e);
+    let taps = start.command.files.iter().filter_map(|what| match what {
+        Opened::Tap { bridge } => Some(tap::on_bridge(bridge)),
+        Opened::File { .. } => None,
+    });
+    let taps: Vec<Tap> = taps.collect::<Result<_, _>>()?;
     let (heard, said) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| io(e.into()))?;
     match process::fork().map_err(io)? {
         Fork::Child => {
             drop(heard);
-            let _ = keep(&start, &lock, said);
+            let _ = keep(&start, &lock, said, taps);
             process::exit_now(0)
         }
         Fork::Parent(_) => {
-            drop((said, lock));
+            // From now on they are QEMU's: they go when it goes, whoever is killed.
+            drop((said, lock, taps));
             let mut words = String::new();
             let mut heard = File::from(heard);
             heard.read_to_string(&mut words).map_err(io)?;
@@ -76,9 +83,14 @@ pub fn start(start: Start) -> Result<(), MachineError> {
 }
 
 /// Keeps the machine until QEMU has ended.
-fn keep(start: &Start, lock: &File, said: OwnedFd) -> io::Result<()> {
+fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result<()> {
     rustix::process::setsid()?;
-    process::close_all_but(&[lock.as_fd(), said.as_fd()])?;
+    let mut kept = vec![lock.as_fd(), said.as_fd()];
+    kept.extend(taps.iter().map(|tap| tap.fd.as_fd()));
+    process::close_all_but(&kept)?;
+    drop(kept);
+    let interfaces = taps.iter().map(|tap| tap.name.clone()).collect();
+    let mut taps = taps.into_iter();
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     process::install_fds(&[null.as_fd(); 3])?;
     rustix::process::chdir("/")?;
@@ -86,19 +98,21 @@ fn keep(start: &Start, lock: &File, said: OwnedFd) -> io::Result<()> {
     let mut said = File::from(said);
     let path = &start.folder.path;
     let log = path.join("qemu.log");
-    let up = || -> Result<(Pid, Qmp), String> {
+    let mut up = || -> Result<(Pid, Qmp), String> {
         let id = start.folder.guest_id().map_err(|e| e.to_string())?;
         let (ours, its) = UnixStream::pair().map_err(|e| e.to_string())?;
         let mut files = vec![OwnedFd::from(its)];
-        for file in &start.command.files {
-            let opened = fs::OpenOptions::new()
-                .read(true)
-                .write(file.writable)
-                .open(&file.path);
-            match opened {
-                Ok(opened) => files.push(opened.into()),
-                Err(e) => return Err(format!("cannot open {}: {e}", file.path.display())),
-            }
+        for what in &start.command.files {
+            files.push(match what {
+                Opened::File { path, writable } => fs::OpenOptions::new()
+                    .read(true)
+                    .write(*writable)
+                    .open(path)
+                    .map_err(|e| format!("cannot open {}: {e}", path.display()))?
+                    .into(),
+                // One was made for each, in this order.
+                Opened::Tap { .. } => taps.next().ok_or("a network interface is missing")?.fd,
+            });
         }
         let pid = launch(start, &files, id, &log).map_err(|e| {
             let program = start.command.words.first().map_or("", String::as_str);
@@ -133,6 +147,7 @@ fn keep(start: &Start, lock: &File, said: OwnedFd) -> io::Result<()> {
         keeper: number(rustix::process::getpid()),
         qemu: number(qemu),
         emulated: start.emulated,
+        interfaces,
     };
     write(path, "running.json", &running)?;
     said.write_all(b"runs")?;
@@ -238,7 +253,7 @@ fn last_words(log: &std::path::Path) -> String {
 }
 
 /// Makes QEMU's words fit for people: which file, and not how it came to it.
-fn readable(words: &str, files: &[OpenFile]) -> String {
+fn readable(words: &str, files: &[Opened]) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in words.lines() {
         // "qemu-system-x86_64: -blockdev {…}: what is wrong"
@@ -257,7 +272,9 @@ fn readable(words: &str, files: &[OpenFile]) -> String {
             )
         });
         lines.push(match file {
-            Some(file) if said != line => format!("{}: {said}", file.path.display()),
+            Some(Opened::File { path, .. }) if said != line => {
+                format!("{}: {said}", path.display())
+            }
             _ if line.contains("/dev/fdset/") => continue,
             _ => said.to_owned(),
         });
@@ -320,7 +337,7 @@ mod tests {
 
     #[test]
     fn words_of_qemu_name_the_file_and_the_reason() {
-        let files = [OpenFile {
+        let files = [Opened::File {
             path: "/disks/vda.qcow2".into(),
             writable: true,
         }];

@@ -28,6 +28,7 @@ use std::time::Duration;
 use hyperion_isolation::vm::qmp::{BlockDevice, IoStatus, Qmp, QmpError, RunState};
 use hyperion_model::Name;
 use hyperion_model::machine::MachineSpec;
+use hyperion_sys::tap::TapError;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -59,6 +60,9 @@ pub enum MachineError {
         /// QEMU's own words.
         source: Words,
     },
+    /// It gets no network interface.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// QEMU's monitor.
     #[error("machine {name} does not do that")]
     Monitor {
@@ -171,6 +175,9 @@ pub struct MachineRunning {
     pub qemu: u32,
     /// A program stands in for the processor.
     pub emulated: bool,
+    /// The network interfaces that were made for it.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
 }
 
 /// How a machine ended.

@@ -96,7 +96,8 @@ pub(super) struct GuestArgs {
     /// UEFI in place of a BIOS
     #[arg(long, help_heading = "System")]
     uefi: bool,
-    /// Network card: user (out, and in by -p), tap=NAME, or none; repeatable
+    /// Network card: user (out, and in by -p), bridge=NAME (on a bridge of the host; root), tap=NAME
+    /// (one that exists), or none; repeatable
     #[arg(long, value_name = "KIND", help_heading = "Network")]
     network: Vec<String>,
     /// Port of the host that leads to the guest: [ADDRESS:]HOST:GUEST
@@ -254,12 +255,13 @@ fn network(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
         let kind = match word.split_once('=') {
             None if word == "none" => continue,
             None if word == "user" => InterfaceKind::User,
+            Some(("bridge", name)) => InterfaceKind::Bridge(name.to_owned()),
             Some(("tap", name)) => InterfaceKind::Tap(name.to_owned()),
             _ => {
                 return Err(errors::advised(
                     Class::User,
                     format!("there is no network {word:?} for a machine"),
-                    "write user, tap=NAME or none",
+                    "write user, bridge=NAME, tap=NAME or none",
                 ));
             }
         };
