@@ -8,7 +8,7 @@ use hyperion_image::ova::OvaError;
 use hyperion_isolation::vm::agent::AgentError;
 use hyperion_isolation::vm::kernel::KernelError;
 use hyperion_model::Class;
-use hyperion_node::machines::MachineError;
+use hyperion_node::machines::{MachineError, TicketError};
 
 use hyperion_sys::tap::TapError;
 
@@ -20,6 +20,7 @@ pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Told> {
     let known = known.or_else(|| error.downcast_ref().and_then(of_machine));
     let known = known.or_else(|| error.downcast_ref().map(of_disk));
     let known = known.or_else(|| error.downcast_ref().and_then(of_agent));
+    let known = known.or_else(|| error.downcast_ref().and_then(of_ticket));
     known.or_else(|| of_appliance(error))
 }
 
@@ -43,6 +44,29 @@ fn of_agent(error: &AgentError) -> Option<Told> {
         E::Long { .. } | E::Nonsense { .. } => (
             Class::Unavailable,
             "what answers in the guest is no agent of QEMU's, or is not to be trusted",
+        ),
+        E::Io(_) => return None,
+    };
+    let hint = Some(hint.to_owned());
+    Some(Told { class, hint })
+}
+
+/// What to do about a screen that nobody saw; nothing where the cause says more.
+fn of_ticket(error: &TicketError) -> Option<Told> {
+    use TicketError as E;
+    let (class, hint) = match error {
+        E::Listen { .. } => (Class::Conflict, "leave --port out: a free one is taken"),
+        E::Late(_) => (
+            Class::Unavailable,
+            "ask for another ticket, and for more time with --time",
+        ),
+        E::Wrong => (
+            Class::Denied,
+            "ask for another ticket; if it was not you who tried, somebody on this host does: use the socket",
+        ),
+        E::Screen(_) => (
+            Class::Unavailable,
+            "`hyperion vm show NAME` says how the machine stands",
         ),
         E::Io(_) => return None,
     };

@@ -8,6 +8,7 @@ mod kernel;
 mod level;
 mod machines;
 mod nodes;
+mod screen;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;

@@ -17,6 +17,7 @@
 //! ```
 
 mod keeper;
+mod ticket;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use keeper::{Start, start};
+pub use ticket::{Gate, Ticket, TicketError};
 
 /// What goes wrong with machines.
 #[derive(Debug, Error)]

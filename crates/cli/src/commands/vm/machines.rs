@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
-use hyperion_model::machine::{DiskSource, Firmware, Graphics};
+use hyperion_model::machine::{DiskSource, Firmware};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{
     MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
@@ -352,26 +352,6 @@ pub(super) fn screenshot(args: &ScreenshotArgs, ctx: &Context) -> anyhow::Result
         .with_context(|| format!("cannot write {}", file.display()))?;
     let _ = std::fs::remove_file(&path);
     output::line(file.display())
-}
-
-pub(super) fn vnc(args: &One, ctx: &Context) -> anyhow::Result<()> {
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
-    if machine.spec()?.graphics == Graphics::None {
-        return Err(errors::advised(
-            Class::Unsupported,
-            format!("machine {} has no screen", machine.name),
-            "`hyperion vm create --vnc` makes one that has",
-        ));
-    }
-    let socket = machine.run().join("vnc");
-    if !socket.exists() {
-        return Err(MachineError::NotRunning(machine.name).into());
-    }
-    eprintln!(
-        "on this host: gvncviewer, vncviewer or remote-viewer unix://{0}\nfrom another: ssh -L 5901:{0} HOST, then vncviewer localhost:1",
-        socket.display()
-    );
-    output::line(socket.display())
 }
 
 // Words of `hyperion vm ssh`.

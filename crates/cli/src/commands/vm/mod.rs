@@ -7,6 +7,7 @@ mod export;
 mod import;
 mod kernel;
 mod machines;
+mod vnc;
 
 use std::process::ExitCode;
 
@@ -53,8 +54,8 @@ pub(crate) enum VmCommand {
     Exec(agent::ExecArgs),
     /// Copy a file into the guest of a machine, or out of it, by its agent
     Cp(agent::CpArgs),
-    /// Tell how to see the screen of a machine
-    Vnc(machines::One),
+    /// See the screen of a machine: by a socket, or by a port that one viewer may use once
+    Vnc(vnc::VncArgs),
     /// Write a picture of the screen of a machine
     Screenshot(machines::ScreenshotArgs),
     /// Change the definition of a machine as domain XML, in an editor
@@ -93,7 +94,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Ssh(args) => machines::ssh(args, ctx),
         C::Exec(args) => return agent::exec(args, ctx),
         C::Cp(args) => agent::cp(args, ctx),
-        C::Vnc(args) => machines::vnc(args, ctx),
+        C::Vnc(args) => vnc::vnc(args, ctx),
         C::Screenshot(args) => machines::screenshot(args, ctx),
         C::Edit(args) => change::edit(args, ctx),
         C::Clone(args) => change::clone(args, ctx),
