@@ -112,10 +112,18 @@ fn of_machine(error: &MachineError) -> Option<Told> {
             format!("end it first: hyperion vm stop {name}; `delete --force` does both"),
         ),
         E::NotRunning(name) => (Class::Conflict, format!("hyperion vm start {name}")),
-        E::Start { source, .. } if source.0.contains("lock") => (
+        E::Start { source, .. } if source.0.contains("\" lock") => (
             Class::Conflict,
             "another machine has the disk open, and one may write to it at a time: stop that one"
                 .into(),
+        ),
+        E::Start { source, .. } if source.0.contains("Unknown driver 'http") => (
+            Class::Unsupported,
+            "QEMU reads what is behind HTTP with a module of its own: apt install qemu-block-extra; or bring the file, and name that".into(),
+        ),
+        E::Start { source, .. } if source.0.contains("CURL: ") => (
+            Class::Unavailable,
+            "check the address; its server must know byte ranges: `curl -I` shows accept-ranges; or bring the file, and name that".into(),
         ),
         E::Start { .. } | E::Monitor { .. } => (
             Class::Unavailable,

@@ -19,6 +19,26 @@ pub(crate) fn speaking(words: &str) -> Vec<u8> {
     sector(&[&code, words.as_bytes()].concat())
 }
 
+/// An optical disk (ISO 9660, El Torito without emulation) that says these words.
+pub(crate) fn speaking_disc(words: &str) -> Vec<u8> {
+    const SECTOR: usize = 2048;
+    let mut disc = vec![0; 32 * SECTOR];
+    let mut put = |at: usize, bytes: &[u8]| disc[at..at + bytes.len()].copy_from_slice(bytes);
+    put(16 * SECTOR, b"\x01CD001\x01");
+    put(17 * SECTOR, b"\x00CD001\x01EL TORITO SPECIFICATION");
+    put(17 * SECTOR + 0x47, &19u32.to_le_bytes());
+    put(18 * SECTOR, b"\xffCD001\x01");
+    // The catalog: what it is for, with a sum of 0 over all its words; then what is booted.
+    let sum = 0u16.wrapping_sub(1).wrapping_sub(0xaa55);
+    put(19 * SECTOR, &[1]);
+    put(19 * SECTOR + 28, &sum.to_le_bytes());
+    put(19 * SECTOR + 30, &[0x55, 0xaa, 0x88]);
+    put(19 * SECTOR + 38, &4u16.to_le_bytes());
+    put(19 * SECTOR + 40, &20u32.to_le_bytes());
+    put(20 * SECTOR, &speaking(words));
+    disc
+}
+
 /// Writes to its own disk from the second MiB to this one, and says that it is done.
 pub(crate) fn writing(mib: u32) -> Vec<u8> {
     const ORIGIN: u16 = 0x7c00;

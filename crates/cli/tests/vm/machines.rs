@@ -580,3 +580,98 @@ fn a_card_on_a_bridge_has_an_interface_of_its_own_which_goes_with_its_machine() 
     let links = ip(&["-o", "link", "show"]);
     assert!(!links.contains("hyp1"), "{links}");
 }
+
+#[test]
+fn an_optical_disk_behind_http_boots_or_the_missing_package_is_named() {
+    requires!("command:qemu-system-x86_64");
+    let site = Site::new();
+    let disc = crate::boot::speaking_disc("from afar");
+    let server = hyperion_testkit::HttpServer::start(move |request, to| {
+        let all = disc.len();
+        let range = request.header("range").and_then(|range| {
+            let (from, end) = range.strip_prefix("bytes=")?.split_once('-')?;
+            let end = end.parse::<usize>().map_or(all, |end| (end + 1).min(all));
+            Some((from.parse::<usize>().ok()?.min(end), end))
+        });
+        let (status, (from, end)) = match range {
+            Some(range) => ("206 Partial Content", range),
+            None => ("200 OK", (0, all)),
+        };
+        let length = end - from;
+        write!(
+            to,
+            "HTTP/1.1 {status}\r\nAccept-Ranges: bytes\r\nContent-Length: {length}\r\n"
+        )?;
+        if range.is_some() {
+            write!(
+                to,
+                "Content-Range: bytes {from}-{}/{all}\r\n",
+                end.saturating_sub(1)
+            )?;
+        }
+        write!(to, "Connection: close\r\n\r\n")?;
+        if request.method == "GET" {
+            to.write_all(&disc[from..end])?;
+        }
+        Ok(())
+    });
+    let create = |host: &str| {
+        let url = format!("http://{host}/setup.iso");
+        vm(
+            &site,
+            &["create", "afar", "--memory", "32MiB", "--cdrom", &url],
+        )
+        .ok();
+    };
+    create(&server.host());
+    let start = vm(&site, &["start", "afar"]);
+    if start.err.contains("Unknown driver") {
+        start.refused("Unknown driver 'http'", "apt install qemu-block-extra");
+        return;
+    }
+    start.ok();
+    let log = folder(&site, "afar").join("run/console.log");
+    let said = || fs::read_to_string(&log).is_ok_and(|text| text.contains("from afar"));
+    assert!(wait_until(LONG, said), "it never speaks");
+    vm(&site, &["delete", "--force", "afar"]).ok();
+    drop(server);
+    // Nobody listens there.
+    create("127.0.0.1:1");
+    vm(&site, &["start", "afar"]).refused("CURL: Error opening file", "accept-ranges");
+    vm(&site, &["delete", "afar"]).ok();
+}
+
+#[test]
+fn a_qemu_without_its_module_for_http_names_the_package() {
+    let modules = "/usr/lib/x86_64-linux-gnu/qemu";
+    requires!(
+        "root",
+        "command:unshare",
+        "command:nsenter",
+        "path:/usr/lib/x86_64-linux-gnu/qemu",
+        "command:qemu-system-x86_64"
+    );
+    let site = Site::new();
+    let apart = Apart::new();
+    // Only what emulates processors is left.
+    let kept = site.path().join("modules");
+    fs::create_dir(&kept).expect("a folder");
+    for module in fs::read_dir(modules).expect("a folder").flatten() {
+        if module.file_name().to_string_lossy().starts_with("accel-") {
+            fs::copy(module.path(), kept.join(module.file_name())).expect("copied");
+        }
+    }
+    apart.mount(&["--bind", &kept.display().to_string(), modules]);
+    let vm = |words: &[&str]| apart.run(site.command(&[&["vm"], words].concat()));
+    vm(&[
+        "create",
+        "apart",
+        "--memory",
+        "32MiB",
+        "--cdrom",
+        "http://127.0.0.1:1/x.iso",
+    ])
+    .ok();
+    vm(&["start", "apart"]).refused("Unknown driver 'http'", "apt install qemu-block-extra");
+    vm(&["delete", "apart"]).ok();
+}
