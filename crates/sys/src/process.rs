@@ -11,6 +11,8 @@ use hyperion_model::report::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
+use crate::cgroup::Entrance;
+
 /// Of linux/sched.h; the C library crate's constant overflows its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -190,8 +192,8 @@ impl Program {
     }
 
     /// Starts the program beside this process, to end with it: on these
-    /// descriptors from 0 on and nothing else, in a folder of its own, as a
-    /// user of its own ([`become_nobody`]).
+    /// descriptors from 0 on and nothing else, in a folder and in groups of its
+    /// own, as a user of its own ([`become_nobody`]).
     ///
     /// # Errors
     /// As [`fork`], and what kept it from being executed; nothing runs then.
@@ -199,12 +201,16 @@ impl Program {
         &self,
         fds: &[BorrowedFd<'_>],
         folder: Option<&CStr>,
+        groups: &Entrance,
         id: Option<u32>,
     ) -> io::Result<Pid> {
         let become_it = self.become_it();
         let (pid, failure) = spawn(|| {
             crate::signals::reset();
-            let prepared = install_fds(fds)
+            // First: the way in is not among the descriptors that stay.
+            let prepared = groups
+                .enter()
+                .and_then(|()| install_fds(fds))
                 .and_then(|()| Ok(folder.map_or(Ok(()), rustix::process::chdir)?))
                 .and_then(|()| id.map_or(Ok(()), become_nobody))
                 // After: a change of ids takes it back.

@@ -675,3 +675,61 @@ fn a_qemu_without_its_module_for_http_names_the_package() {
     vm(&["start", "apart"]).refused("Unknown driver 'http'", "apt install qemu-block-extra");
     vm(&["delete", "apart"]).ok();
 }
+
+#[test]
+fn qemu_is_in_a_group_with_its_limits_which_goes_whoever_is_killed() {
+    requires!("root", "cgroup:v1", "command:qemu-system-x86_64");
+    let site = Site::new();
+    let words = ["create", "grouped", "--memory", "64MiB", "--vcpus", "2"];
+    vm(&site, &words).ok();
+    let started = || {
+        vm(&site, &["start", "grouped"]).ok();
+        let running = show(&site, "grouped")["running"].take();
+        let groups = running["group"]["groups"]
+            .as_array()
+            .expect("a list")
+            .clone();
+        let paths = groups
+            .iter()
+            .map(|g| PathBuf::from(g["path"].as_str().expect("a path")));
+        (running, paths.collect::<Vec<_>>())
+    };
+    let gone = |paths: &[PathBuf]| wait_until(LONG, || !paths.iter().any(|path| path.exists()));
+    let (running, paths) = started();
+    assert!(!paths.is_empty());
+    let of = |file: &str| -> String {
+        let mut found = paths
+            .iter()
+            .filter_map(|path| fs::read_to_string(path.join(file)).ok());
+        found
+            .next()
+            .unwrap_or_else(|| panic!("no {file}"))
+            .trim()
+            .to_owned()
+    };
+    let most: u64 = of("memory.limit_in_bytes").parse().expect("a number");
+    assert!((64 << 20..2 << 30).contains(&most), "{most}");
+    assert_eq!(of("pids.max"), "258");
+    assert_eq!(of("cpu.cfs_quota_us"), "300000");
+    let qemu = pid(&running["qemu"]).as_raw_pid().to_string();
+    for path in &paths {
+        let inside = fs::read_to_string(path.join("cgroup.procs")).expect("a list");
+        assert_eq!(inside.trim(), qemu, "{}", path.display());
+    }
+    vm(&site, &["stop", "-t", "0s", "grouped"]).ok();
+    assert!(gone(&paths), "it ended");
+
+    let (running, paths) = started();
+    kill_process(pid(&running["qemu"]), Signal::KILL).expect("it runs");
+    assert!(gone(&paths), "QEMU was killed");
+    // Nobody is left to do it: the next start does.
+    let (running, left) = started();
+    kill_process(pid(&running["keeper"]), Signal::KILL).expect("it runs");
+    wait_gone(pid(&running["qemu"]));
+    let (running, paths) = started();
+    assert_eq!(left, paths, "the same name, and no mistake");
+    kill_process(pid(&running["keeper"]), Signal::KILL).expect("it runs");
+    wait_gone(pid(&running["qemu"]));
+    vm(&site, &["delete", "grouped"]).ok();
+    assert!(gone(&paths), "removed with the machine");
+}

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyperion_model::report::Exit;
+use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::signals;
@@ -254,7 +255,7 @@ fn execute(
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let mut fds = vec![null.as_fd(), console.as_fd(), console.as_fd()];
     fds.extend(files.iter().map(AsFd::as_fd));
-    program.start_beside(&fds, None, id)
+    program.start_beside(&fds, None, &Entrance::default(), id)
 }
 
 /// Starts the program that shares one folder; gives QEMU's way to it.

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use hyperion_model::Bytes;
 use hyperion_model::machine::{
     Backing, Board, BootDevice, Bus, Cache, Clock, Console, CpuModel, Disk, DiskDevice, DiskFormat,
     DiskSource, Firmware, Graphics, InterfaceKind, MachineSpec, NicModel, Protocol, ShareKind,
     Video, VncListen,
 };
+use hyperion_model::{Bytes, Cores, Resources};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -19,6 +19,27 @@ use super::Accelerator;
 pub struct Unsupported {
     /// What was asked for.
     pub what: String,
+}
+
+/// Gives what QEMU may take at most for a machine: its memory and what QEMU needs
+/// beside it, its processors and one more for disks, network and screen. It holds
+/// back a QEMU that its guest has taken over, and no other.
+pub fn limits(spec: &MachineSpec, accelerator: Accelerator) -> Resources {
+    const MIB: u64 = 1 << 20;
+    let size = spec.memory.max.unwrap_or(spec.memory.size).0;
+    // Emulation keeps up to 1 GiB of what it has translated.
+    let own = match accelerator {
+        Accelerator::Kvm => 256 * MIB,
+        Accelerator::Tcg => 1408 * MIB,
+    };
+    let vcpus = u64::from(spec.vcpus.max.unwrap_or(spec.vcpus.count));
+    Resources {
+        cpus: Some(Cores(1000 * (vcpus + 1))),
+        cpuset: None,
+        memory: Some(Bytes(size.saturating_add(size / 16).saturating_add(own))),
+        // One for each processor, and those that wait for disks.
+        pids: Some(vcpus + 256),
+    }
 }
 
 /// Where the files of one machine lie.

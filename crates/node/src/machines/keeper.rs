@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
 use hyperion_isolation::vm::qmp::{Event, Qmp, QmpError};
+use hyperion_model::Resources;
 use hyperion_model::report::Exit;
+use hyperion_sys::cgroup::{Cgroup, CgroupError, Entrance, Layout};
 use hyperion_sys::process::{self, Fork, Program};
 use hyperion_sys::signals;
 use hyperion_sys::tap::{self, Tap};
@@ -40,6 +42,8 @@ pub struct Start {
     pub command: CommandLine,
     /// A program stands in for the processor.
     pub emulated: bool,
+    /// What QEMU may take, where this process may limit it.
+    pub limits: Resources,
 }
 
 /// Starts a machine, and comes back when it runs.
@@ -51,6 +55,7 @@ pub fn start(start: Start) -> Result<(), MachineError> {
     let folder = start.folder.clone();
     let lock = folder.lock()?;
     let _ = fs::remove_file(folder.path.join("end.json"));
+    folder.remove_left_group();
     let io = |e: io::Error| failed("start", &folder.path)(e);
     let taps = start.command.files.iter().filter_map(|what| match what {
         Opened::Tap { bridge } => Some(tap::on_bridge(bridge)),
@@ -98,6 +103,7 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
     let mut said = File::from(said);
     let path = &start.folder.path;
     let log = path.join("qemu.log");
+    let group = group(start);
     let mut up = || -> Result<(Pid, Qmp), String> {
         let id = start.folder.guest_id().map_err(|e| e.to_string())?;
         let (ours, its) = UnixStream::pair().map_err(|e| e.to_string())?;
@@ -114,7 +120,8 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
                 Opened::Tap { .. } => taps.next().ok_or("a network interface is missing")?.fd,
             });
         }
-        let pid = launch(start, &files, id, &log).map_err(|e| {
+        let doors = group.doors().map_err(|e| e.to_string())?;
+        let pid = launch(start, &files, &doors, id, &log).map_err(|e| {
             let program = start.command.words.first().map_or("", String::as_str);
             format!("cannot execute {program}: {e}")
         })?;
@@ -137,6 +144,7 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
     let (qemu, mut monitor) = match up() {
         Ok(up) => up,
         Err(words) => {
+            group.remove();
             clean_up(path);
             return said.write_all(format!("failed: {words}").as_bytes());
         }
@@ -148,6 +156,7 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
         qemu: number(qemu),
         emulated: start.emulated,
         interfaces,
+        group: group.clone(),
     };
     write(path, "running.json", &running)?;
     said.write_all(b"runs")?;
@@ -158,6 +167,10 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
     let (crashed, why) = match (reason, ended.exit) {
         (Some(reason), Exit::Code(0)) => reason,
         (Some(reason), _) if helped => reason,
+        (_, Exit::Signal(_)) if group.usage().oom_kills.is_some_and(|kills| kills > 0) => {
+            let most = start.limits.memory.unwrap_or_default();
+            (true, format!("QEMU took more than the {most} that it may"))
+        }
         (_, Exit::Signal(signal)) => {
             let name = signals::name(i32::from(signal));
             (true, format!("QEMU was killed by {name}"))
@@ -173,8 +186,29 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
         why,
     };
     write(path, "end.json", &end)?;
+    group.remove();
     clean_up(path);
     Ok(())
+}
+
+/// Makes the groups of QEMU, with its limits where they can be had. A user's are
+/// those of the session that the machine is started from.
+fn group(start: &Start) -> Cgroup {
+    if !rustix::process::geteuid().is_root() {
+        return Cgroup::default();
+    }
+    let name = start.folder.group_name();
+    let layout = Layout::detect();
+    // Of one whose keeper was killed before it could say so.
+    let made = || Cgroup::create(&layout, &name, &start.limits);
+    let made = made().or_else(|error| match error {
+        CgroupError::Io { .. } => {
+            Cgroup::find(&layout, &name).remove();
+            made()
+        }
+        CgroupError::NoController { .. } => Cgroup::create(&layout, &name, &Resources::default()),
+    });
+    made.unwrap_or_default()
 }
 
 /// Waits until QEMU says that it goes, or says nothing more; gives what it said
@@ -285,6 +319,7 @@ fn readable(words: &str, files: &[Opened]) -> String {
 fn launch(
     start: &Start,
     files: &[OwnedFd],
+    doors: &Entrance,
     id: Option<u32>,
     log: &std::path::Path,
 ) -> io::Result<Pid> {
@@ -301,7 +336,7 @@ fn launch(
     let mut fds = vec![null.as_fd(), log.as_fd(), log.as_fd()];
     fds.extend(files.iter().map(AsFd::as_fd));
     // Its sockets have no path that it would have to walk.
-    program.start_beside(&fds, Some(&run), id)
+    program.start_beside(&fds, Some(&run), doors, id)
 }
 
 #[cfg(test)]

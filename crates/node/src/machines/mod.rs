@@ -22,6 +22,7 @@ mod ticket;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use hyperion_isolation::vm::qmp::{BlockDevice, IoStatus, Qmp, QmpError, RunState};
 use hyperion_model::Name;
 use hyperion_model::machine::MachineSpec;
+use hyperion_sys::cgroup::Cgroup;
 use hyperion_sys::tap::TapError;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
@@ -180,6 +182,9 @@ pub struct MachineRunning {
     /// The network interfaces that were made for it.
     #[serde(default)]
     pub interfaces: Vec<String>,
+    /// The groups that hold QEMU's limits.
+    #[serde(default)]
+    pub group: Cgroup,
 }
 
 /// How a machine ended.
@@ -302,7 +307,7 @@ impl MachineFolder {
         }
         let inode = fs::metadata(&self.path).map_err(failed("read", &self.path))?;
         // Beyond the ranges of jobs, by what no other folder of this disk has now.
-        let id = FIRST_ID + (std::os::unix::fs::MetadataExt::ino(&inode) % IDS) as u32;
+        let id = FIRST_ID + (inode.ino() % IDS) as u32;
         std::os::unix::fs::chown(&run, Some(id), Some(id)).map_err(failed("give away", &run))?;
         Ok(Some(id))
     }
@@ -343,11 +348,25 @@ impl MachineFolder {
 
     /// Reads the processes; `None` when it does not run.
     pub fn running(&self) -> Option<MachineRunning> {
-        if !self.is_locked() {
-            return None;
-        }
+        self.is_locked().then(|| self.last_running()).flatten()
+    }
+
+    fn last_running(&self) -> Option<MachineRunning> {
         let bytes = fs::read(self.path.join("running.json")).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Gives the name of the groups of its QEMU: nobody else's on this host.
+    fn group_name(&self) -> String {
+        let number = fs::metadata(&self.path).map_or(0, |meta| meta.ino());
+        format!("hyperion-vm-{}-{number}", self.name)
+    }
+
+    /// Removes the groups of one whose keeper was killed. Who calls this holds the lock.
+    fn remove_left_group(&self) {
+        if let Some(running) = self.last_running() {
+            running.group.remove();
+        }
     }
 
     /// Reads how it ended the last time.
@@ -454,6 +473,7 @@ impl MachineFolder {
     /// [`MachineError::Running`].
     pub fn delete(&self) -> Result<(), MachineError> {
         let _lock = self.lock()?;
+        self.remove_left_group();
         // First what makes it a machine: a crash leaves none that lacks a disk.
         let definition = self.definition();
         match fs::remove_file(&definition) {

@@ -59,11 +59,11 @@ struct Group {
     path: PathBuf,
 }
 
-/// The way into groups of version 1.
+/// The way into groups.
 ///
 /// A process that is moved by another waits until every processor has passed a
 /// quiet state, up to 20 ms; one that moves its own only thread does not wait.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Entrance(Vec<fs::File>);
 
 impl Entrance {
@@ -276,6 +276,25 @@ impl Cgroup {
         };
         let v1 = self.groups.iter().filter(|g| g.version == Version::V1);
         Ok(Entrance(v1.map(open).collect::<Result<_, _>>()?))
+    }
+
+    /// Opens the way into all groups, of both versions: whole processes go in,
+    /// so that it is for one that has just come to be.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn doors(&self) -> Result<Entrance, CgroupError> {
+        let open = |group: &Group| {
+            let path = group.path.join("cgroup.procs");
+            let file = fs::OpenOptions::new().write(true).open(&path);
+            file.map_err(|source| CgroupError::Io {
+                action: "open",
+                path,
+                source,
+            })
+        };
+        let doors: Result<_, _> = self.groups.iter().map(open).collect();
+        Ok(Entrance(doors?))
     }
 
     /// Lists the processes in the groups and below: a job may make groups of its own.

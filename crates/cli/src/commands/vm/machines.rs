@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line};
+use hyperion_isolation::vm::Accelerator;
+use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line, limits};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
 use hyperion_model::machine::{DiskSource, Firmware};
 use hyperion_model::{Class, MachineSpec};
@@ -180,11 +181,12 @@ pub(super) fn power_on(
     spec: &MachineSpec,
     ctx: &Context,
 ) -> anyhow::Result<()> {
-    let (command, emulated) = command(&machine, spec, Files::Open, ctx)?;
+    let (command, accelerator) = command(&machine, spec, Files::Open, ctx)?;
     hyperion_node::machines::start(Start {
         folder: machine,
         command,
-        emulated,
+        emulated: accelerator == Accelerator::Tcg,
+        limits: limits(spec, accelerator),
     })?;
     Ok(())
 }
@@ -194,8 +196,7 @@ pub(super) fn command(
     spec: &MachineSpec,
     files: Files,
     ctx: &Context,
-) -> anyhow::Result<(CommandLine, bool)> {
-    use hyperion_isolation::vm::Accelerator;
+) -> anyhow::Result<(CommandLine, Accelerator)> {
     let qemu = find_qemu()?;
     let accelerator = match spec.emulated {
         true => Accelerator::Tcg,
@@ -210,7 +211,7 @@ pub(super) fn command(
         let hint = "leave it out of the definition, and define the machine again";
         errors::advised(Class::Unsupported, e, hint)
     })?;
-    Ok((command, accelerator == Accelerator::Tcg))
+    Ok((command, accelerator))
 }
 
 /// Finds what lies beside the definition.
