@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     programs::WIRE,
     programs::QMP,
     programs::RELAY,
+    programs::AGENT,
     programs::PASSWD,
     programs::ELF,
     programs::COMMAND,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyperion_isolation::fuzz;
 use hyperion_isolation::protocol::{Reply, Request};
+use hyperion_isolation::vm::agent::{Agent, PIECE};
 use hyperion_isolation::vm::qmp::{Lines, Qmp};
 use hyperion_isolation::wire::{Frame, Wire};
 use hyperion_model::job::Parallel;
@@ -137,6 +138,61 @@ pub(super) const WIRE: Target = Target {
         "configure",
         "null",
         "4294967296",
+    ],
+};
+
+pub(super) const AGENT: Target = Target {
+    name: "agent",
+    about: "what answers in a guest in its agent's place: pieces are no longer than asked for, a program's end is one or the other, and nothing waits",
+    run: |bytes| {
+        let (mut from, to) = UnixStream::pair().expect("a socket pair");
+        from.write_all(&bytes[..bytes.len().min(32 << 10)])
+            .expect("written");
+        from.shutdown(Shutdown::Write).expect("shut");
+        let mut agent = Agent::assumed(to, Duration::from_secs(60));
+        let pid = agent.exec(&["x".to_owned()], &[], None);
+        if let Ok(progress) = agent.progress(pid.unwrap_or(1)) {
+            let said = progress.out.len() + progress.err.len();
+            assert!(said < bytes.len() && (progress.end.is_some() || said == 0));
+        }
+        let _ = agent.open("x", "rb");
+        if let Ok(piece) = agent.read(1) {
+            assert!(piece.len() <= PIECE);
+        }
+        drop((agent.write(1, b"xy"), agent.close(1)));
+    },
+    seeds: || {
+        let answers = [
+            r#"{"return": {"pid": 7}}"#,
+            r#"{"return": {"exited": true, "exitcode": 3, "out-data": "b3V0", "err-data": "ZXJy", "out-truncated": true}}"#,
+            r#"{"return": 1000}"#,
+            r#"{"return": {"count": 2, "buf-b64": "aGk=", "eof": true}}"#,
+            r#"{"return": {"count": 1, "eof": false}}"#,
+            r#"{"return": {"count": 1, "eof": false}}"#,
+            r#"{"return": {}}"#,
+        ];
+        vec![
+            answers.join("\n").into_bytes(),
+            [answers[0], r#"{"return": {"exited": true, "signal": 9}}"#]
+                .join("\n\n")
+                .into_bytes(),
+            b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"x\"}}\n".to_vec(),
+        ]
+    },
+    words: &[
+        "\"return\":",
+        "\"error\":",
+        "\"exited\": true",
+        "\"exited\": false",
+        "\"exitcode\":",
+        "\"signal\":",
+        "\"count\":",
+        "\"buf-b64\":",
+        "\"out-data\":",
+        "-1",
+        "99999999999999999999",
+        "\n",
+        "\u{ff}",
     ],
 };
 
