@@ -14,6 +14,7 @@ use hyperion_model::machine::{DiskDevice, DiskSource};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{MachineFolder, Machines};
 
+use super::super::image::Busy;
 use super::change::file_of;
 use super::machines::command;
 use crate::context::Context;
@@ -48,7 +49,7 @@ pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
                     format!("hyperion vm export {0} {0}.ova --format ova", args.name),
                 ));
             };
-            return archive(&machine, &spec, file);
+            return archive(&machine, &spec, file, ctx);
         }
         "qemu" => {
             let (command, _) = command(&machine, &spec, Files::ByPath, ctx)?;
@@ -68,8 +69,14 @@ pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
 }
 
 /// Writes an archive of a machine that is shut off, with its disks.
-fn archive(machine: &MachineFolder, spec: &MachineSpec, file: &Path) -> anyhow::Result<()> {
+fn archive(
+    machine: &MachineFolder,
+    spec: &MachineSpec,
+    file: &Path,
+    ctx: &Context,
+) -> anyhow::Result<()> {
     let _lock = machine.lock()?;
+    let busy = Busy::new(ctx, "copying the disks");
     // Beside the archive, for it may be on a disk that has the room.
     let hidden = format!(".{}.{}.parts", spec.name, std::process::id());
     let parts = file.with_file_name(hidden);
@@ -79,6 +86,7 @@ fn archive(machine: &MachineFolder, spec: &MachineSpec, file: &Path) -> anyhow::
         Ok(notes)
     });
     let _ = fs::remove_dir_all(&parts);
+    drop(busy);
     for note in written? {
         output::talk("note", note);
     }

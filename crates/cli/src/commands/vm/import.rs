@@ -11,6 +11,7 @@ use hyperion_model::machine::{Bus, Disk, DiskFormat, DiskSource};
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::MachineFolder;
 
+use super::super::image::Busy;
 use super::create::{GuestArgs, add, existing, guest};
 use crate::context::Context;
 use crate::{errors, output};
@@ -80,10 +81,11 @@ struct Content {
 pub(super) fn import(args: &ImportArgs, ctx: &Context) -> anyhow::Result<()> {
     let file = existing(&args.file)?;
     if let Some(wanted) = &args.checksum {
+        let _busy = Busy::new(ctx, "computing the checksum");
         check(&file, wanted)?;
     }
     let (mut spec, contents) = match disk::probe(&file, None)? {
-        Known::Ova => appliance(&file)?,
+        Known::Ova => appliance(&file, ctx)?,
         known => single(&file, known, args)?,
     };
     if let Some(name) = &args.name {
@@ -101,6 +103,7 @@ pub(super) fn import(args: &ImportArgs, ctx: &Context) -> anyhow::Result<()> {
     };
     guest(&args.guest, &mut spec)?;
     let fill = |machine: &MachineFolder, spec: &mut MachineSpec| {
+        let _busy = Busy::new(ctx, "copying the disks");
         let mut contents = contents.iter();
         contents.try_for_each(|content| take_in(&file, content, machine, spec))
     };
@@ -156,7 +159,8 @@ fn single(
 }
 
 /// The machine of an archive, whose digests are right.
-fn appliance(file: &Path) -> anyhow::Result<(MachineSpec, Vec<Content>)> {
+fn appliance(file: &Path, ctx: &Context) -> anyhow::Result<(MachineSpec, Vec<Content>)> {
+    let busy = Busy::new(ctx, "comparing the digests");
     let ova = Ova::open(file)?;
     let (descriptor, text) = ova
         .text(".ovf")?
@@ -216,6 +220,7 @@ fn appliance(file: &Path) -> anyhow::Result<(MachineSpec, Vec<Content>)> {
             capacity: Some(content.capacity),
         });
     }
+    drop(busy);
     for note in &appliance.notes {
         output::talk("note", note);
     }
