@@ -63,6 +63,16 @@ fn copied(home: &TestDir) -> PathBuf {
     home.path().join("examples")
 }
 
+/// The nodes of a job.
+#[derive(Clone, Copy)]
+enum Nodes {
+    /// One, of the level's own kind.
+    One,
+    OneMachine,
+    TwoMachines,
+    MachineAndContainer,
+}
+
 /// One level: the words that choose it, and its names for two folders.
 struct Level {
     home: TestDir,
@@ -72,8 +82,8 @@ struct Level {
     folder: PathBuf,
     words: Vec<String>,
     out: String,
-    /// Over how many nodes what has several ranks is spread.
-    nodes: u32,
+    /// Where what has several ranks is spread to.
+    nodes: Nodes,
     /// Keeps what is built.
     _built: Option<TestDir>,
 }
@@ -87,7 +97,7 @@ impl Level {
             words: vec!["--isolation".into(), "process".into()],
             out: home.path().to_string_lossy().into_owned(),
             home,
-            nodes: 1,
+            nodes: Nodes::One,
             _built: None,
         }
     }
@@ -100,9 +110,7 @@ impl Level {
             .args(["vm", "kernel", "install", "--deb"])
             .arg(package);
         assert!(install.output().expect("hyperion starts").status.success());
-        level
-            .words
-            .splice(0..0, ["--isolation".into(), "vm".into()]);
+        level.nodes = Nodes::OneMachine;
         level
     }
 
@@ -132,7 +140,7 @@ impl Level {
             folder,
             words,
             out: "/out".to_owned(),
-            nodes: 1,
+            nodes: Nodes::One,
             _built: Some(built),
         };
         let mut import = level.hyperion();
@@ -158,8 +166,23 @@ impl Level {
             // The distribution's own programs, whatever else the tester has.
             .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
             .current_dir(&self.folder)
-            .args(["run", "--rm", "--oversubscribe", "-n", &ranks.to_string()])
-            .args(["--nodes", &self.nodes.min(ranks).to_string()])
+            .args(["run", "--rm", "--oversubscribe"]);
+        let (ranks_words, others) = (["-n".to_owned(), ranks.to_string()], ranks - 1);
+        match self.nodes {
+            Nodes::TwoMachines if ranks > 1 => hyperion.args(["--isolation", "vm", "-N", "2"]),
+            Nodes::MachineAndContainer if ranks > 1 => hyperion.args([
+                "--member",
+                "vm:1",
+                "--member",
+                &format!("container:{others}"),
+            ]),
+            Nodes::OneMachine => hyperion.args(["--isolation", "vm"]),
+            _ => &mut hyperion,
+        };
+        if !matches!(self.nodes, Nodes::MachineAndContainer) || ranks == 1 {
+            hyperion.args(ranks_words);
+        }
+        hyperion
             .args(&self.words)
             .args(command.iter().map(|word| word.replace("{out}", &self.out)));
         let output = hyperion.output().expect("hyperion starts");
@@ -223,10 +246,11 @@ fn every_example_gives_its_checked_result_in_a_container() {
 }
 
 #[test]
-fn mpi_passes_4_mib_in_a_machine_and_between_two() {
+fn mpi_passes_4_mib_in_a_machine_between_two_and_to_a_container() {
     requires!(
         "root",
         "guest",
+        "path:/dev/net/tun",
         "path:/usr/lib/qemu/virtiofsd",
         "command:mpicc.mpich",
         "command:mpicc.openmpi",
@@ -235,8 +259,10 @@ fn mpi_passes_4_mib_in_a_machine_and_between_two() {
     let mut level = Level::machine();
     let names = ["hello", "pingpong-mpich", "pingpong-openmpi"];
     let mut wrong = level.run_all(&names);
-    level.nodes = 2;
-    wrong.extend(level.run_all(&["hello-mpi4py", "pingpong-mpich", "pingpong-openmpi"]));
+    for nodes in [Nodes::TwoMachines, Nodes::MachineAndContainer] {
+        level.nodes = nodes;
+        wrong.extend(level.run_all(&["pingpong-mpich", "pingpong-openmpi"]));
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

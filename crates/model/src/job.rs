@@ -197,6 +197,13 @@ impl JobSpec {
         (self.members.len() as u32).max(1)
     }
 
+    /// Tells whether a container stands on this host for it.
+    pub fn has_containers(&self) -> bool {
+        let members = self.members.iter().map(|member| member.level);
+        let alone = self.members.is_empty().then_some(self.level);
+        members.chain(alone).any(|level| level == Level::Container)
+    }
+
     /// Gives where a rank is.
     pub fn seat(&self, rank: u32) -> Seat {
         nodes::seat(&self.members, self.parallel.ranks, rank)

@@ -2,6 +2,7 @@
 //! they are called, and where they stand in the network between them.
 
 use core::net::Ipv4Addr;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,9 @@ use crate::job::Level;
 
 /// The most nodes of a job on one host.
 pub const MOST_NODES: u32 = 64;
+
+/// A node's card in the network between the nodes.
+pub const INTERFACE: &str = "eth0";
 
 /// How many bits of an address all nodes of a job have in common.
 pub const PREFIX: u8 = 24;
@@ -20,6 +24,25 @@ pub struct Member {
     pub level: Level,
     /// How many ranks it holds.
     pub ranks: u32,
+}
+
+impl FromStr for Member {
+    type Err = String;
+
+    /// Reads `LEVEL:RANKS`, such as `vm:1`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not LEVEL:RANKS, such as vm:1 or container:3");
+        let (level, ranks) = text.split_once(':').ok_or_else(wrong)?;
+        let level = match level {
+            "vm" => Level::Vm,
+            "container" => Level::Container,
+            _ => return Err(wrong()),
+        };
+        match ranks.parse() {
+            Ok(ranks @ 1..) => Ok(Self { level, ranks }),
+            _ => Err(wrong()),
+        }
+    }
 }
 
 /// A node's place among those of its job.
@@ -129,6 +152,27 @@ mod tests {
         assert_eq!(spread(4, 2), [2, 2]);
         assert_eq!(spread(5, 2), [3, 2]);
         assert_eq!(spread(7, 3), [3, 2, 2]);
+    }
+
+    #[test]
+    fn members_are_read_and_what_is_none_is_refused() {
+        let member = "container:3".parse::<Member>();
+        assert_eq!(
+            member.map(|m| (m.level, m.ranks)),
+            Ok((Level::Container, 3))
+        );
+        for wrong in [
+            "vm",
+            "vm:",
+            "vm:0",
+            "process:1",
+            ":2",
+            "vm:-1",
+            "vm:99999999999",
+        ] {
+            let error = wrong.parse::<Member>().expect_err(wrong);
+            assert!(error.contains("such as vm:1"), "{error}");
+        }
     }
 
     proptest! {

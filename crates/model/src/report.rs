@@ -9,6 +9,7 @@ use crate::job::Level;
 use crate::metrics::{
     ServiceTimes, max_min_shares, naive_share, throughput_per_second, utilization_percent,
 };
+use crate::nodes::Member;
 use crate::units::Bytes;
 use crate::usage::Usage;
 
@@ -68,6 +69,9 @@ pub struct RunReport {
     pub id: JobId,
     /// How it was fenced.
     pub level: Level,
+    /// Its nodes, where there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
     /// A program stood in for the processor, so no time says anything of a real one.
     #[serde(default)]
     pub emulated: bool,
@@ -183,6 +187,7 @@ mod tests {
             id: "0123456789ab".parse().expect("an id"),
             level: Level::Process,
             emulated: false,
+            members: Vec::new(),
             image: None,
             argv: vec!["true".into()],
             exit: Exit::Code(0),

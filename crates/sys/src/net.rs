@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 /// Starts the loopback interface.
 ///
@@ -77,4 +80,44 @@ fn carry_out(socket: &OwnedFd, order: libc::Ioctl, request: &libc::ifreq) -> io:
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Makes an Ethernet interface in the network namespace of a process, gives it
+/// its addresses and starts it. Its other end is the file that is returned: one
+/// read or write is one frame. It goes with that file.
+///
+/// This process ends up in that namespace (and in the user namespace, with
+/// `user`), so it is meant for a copy that ends afterwards.
+///
+/// # Errors
+/// The kernel's: `ENOENT` and `EACCES` where `/dev/net/tun` is missing or another's.
+pub fn tap_inside(
+    process: Pid,
+    user: bool,
+    interface: &str,
+    hardware: [u8; 6],
+    address: Ipv4Addr,
+    prefix: u8,
+) -> io::Result<OwnedFd> {
+    let mut spaces = ThreadNameSpaceType::NETWORK;
+    spaces.set(ThreadNameSpaceType::USER, user);
+    let process = pidfd_open(process, PidfdFlags::empty())?;
+    move_into_thread_name_spaces(process.as_fd(), spaces)?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let tap = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    let mut make = request(interface)?;
+    make.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+    carry_out(&tap, libc::TUNSETIFF, &make)?;
+    let mut change = request(interface)?;
+    let mut address_of_card = libc::sockaddr {
+        sa_family: libc::ARPHRD_ETHER,
+        sa_data: [0; 14],
+    };
+    for (to, from) in address_of_card.sa_data.iter_mut().zip(hardware) {
+        *to = from.cast_signed();
+    }
+    change.ifr_ifru.ifru_hwaddr = address_of_card;
+    carry_out(&socket()?, libc::SIOCSIFHWADDR, &change)?;
+    join(interface, address, prefix)?;
+    Ok(tap)
 }

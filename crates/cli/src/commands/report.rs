@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use hyperion_model::metrics::ServiceTimes;
 use hyperion_model::report::Exit;
 use hyperion_model::units::format_duration;
-use hyperion_model::{Bytes, Class, RunReport};
+use hyperion_model::{Bytes, Class, Member, RunReport};
 use hyperion_node::Jobs;
 
 use crate::args::OutputFormat;
@@ -137,11 +137,25 @@ fn throughput(report: &RunReport) -> Option<String> {
     Some(format!("{per_second:.3} /s over {window}"))
 }
 
+/// Says which nodes there were, neighbours of one level together: `vm:1 + container:3`.
+fn nodes(members: &[Member]) -> Option<String> {
+    let runs = members.chunk_by(|a, b| a == b).map(|run| {
+        let one = run.first().map(|m| format!("{}:{}", m.level, m.ranks));
+        let one = one.unwrap_or_default();
+        match run.len() {
+            1 => one,
+            n => format!("{n} x {one}"),
+        }
+    });
+    let text = runs.collect::<Vec<_>>().join(" + ");
+    (!text.is_empty()).then_some(text)
+}
+
 /// The rows before the phases of the start.
 const HEAD: [Row; 5] = [
-    words("level", |r| match r.emulated {
-        true => Some(format!("{}, emulated", r.level)),
-        false => Some(r.level.to_string()),
+    words("level", |r| {
+        let nodes = nodes(&r.members).unwrap_or_else(|| r.level.to_string());
+        Some(nodes + if r.emulated { ", emulated" } else { "" })
     }),
     words("ranks", |r| Some(r.ranks.len().to_string())),
     words("started by", |r| Some(r.mpi.clone().unwrap_or("-".into()))),

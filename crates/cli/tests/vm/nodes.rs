@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::level::{child_of, site};
-use crate::site::{LONG, Running, cgroups, wait_gone};
+use crate::site::{LONG, Running, Site, cgroups, wait_gone};
 
 /// Gives the processes that carry the frames of this test's jobs, which go by
 /// their name and end with the supervisor.
@@ -25,6 +25,18 @@ fn switches(supervisor: Pid) -> Vec<Pid> {
         (parent && line("Name:")? == "hyperion-net").then_some(pid)
     };
     all.filter_map(of_supervisor).collect()
+}
+
+/// The end is told before all is cleaned up.
+#[track_caller]
+fn nothing_of_nodes_is_left(site: &Site) {
+    let of_node = |path: &PathBuf| path.to_string_lossy().contains("node");
+    let left = || site.records().into_iter().filter(of_node);
+    assert!(
+        wait_until(LONG, || left().next().is_none()),
+        "{:?}",
+        left().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -79,9 +91,7 @@ fn nodes_hold_their_ranks_know_each_other_and_leave_nothing() {
         "of both nodes: {report}"
     );
     // A job with a record keeps its words, and nothing of its nodes.
-    let folders: Vec<PathBuf> = site.records();
-    let nodes = |path: &&PathBuf| path.to_string_lossy().contains("node");
-    assert_eq!(folders.iter().find(nodes), None);
+    nothing_of_nodes_is_left(&site);
 }
 
 #[test]
@@ -196,4 +206,36 @@ fn nodes_are_stopped_by_the_key_and_refused_where_there_can_be_none() {
     site.wait_for_log(&job, "up\nup\n");
     running.signal(Signal::INT);
     assert_eq!(running.finish().code, 130);
+}
+
+#[test]
+fn members_at_different_levels_are_one_job() {
+    requires!("guest", "root", "path:/dev/net/tun");
+    let site = site(&["sh", "cat", "hostname", "uname"]);
+    let run = |members: &[&str], script: &str| {
+        let mut words = vec!["run", "--mpi", "none", "--label", "--report"];
+        members.iter().for_each(|m| words.extend(["--member", m]));
+        words.extend(["--hostname", "box", "tools", "sh", "-c", script]);
+        site.run(&words).expect_code(0)
+    };
+    let script = "echo $(hostname) $HYPERION_RANK $HYPERION_LOCAL_RANK $(uname -r); \
+                  echo mine > /mine; cat /mine; cat /sys/class/net/eth0/address";
+    let done = run(&["vm:1", "container:2"], script);
+    let host = fs::read_to_string("/proc/sys/kernel/osrelease").expect("Linux");
+    let host = host.trim();
+    let lines: Vec<&str> = done.out.lines().collect();
+    let of = |start: &str| {
+        let line = lines.iter().find(|line| line.starts_with(start));
+        (*line.unwrap_or_else(|| panic!("no {start:?} in {done:?}"))).to_owned()
+    };
+    assert!(!of("[0] box-0 0 0 ").ends_with(host), "a kernel of its own");
+    assert!(of("[1] box-1 1 0 ").ends_with(host));
+    assert!(of("[2] box-1 2 1 ").ends_with(host));
+    of("[0] mine");
+    assert_eq!(of("[1] 02:"), "[1] 02:48:79:70:00:01");
+    assert!(done.err.contains("vm:1 + container:2"), "{done:?}");
+    // Containers alone, each with a root and a network of its own.
+    let done = run(&["container:1", "container:1"], script);
+    assert_eq!(done.out.matches("mine").count(), 2, "{done:?}");
+    nothing_of_nodes_is_left(&site);
 }

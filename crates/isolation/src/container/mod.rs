@@ -25,12 +25,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use hyperion_model::job::Network;
-use hyperion_model::{MountKind, RootSource, SandboxSpec, UsernsMode};
+use hyperion_model::report::Exit;
+use hyperion_model::{Level, MountKind, RootSource, SandboxSpec, UsernsMode, nodes};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Fork, namespace};
-use hyperion_sys::{signals, userns};
+use hyperion_sys::{net, signals, userns};
 use rustix::fs::CWD;
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ use crate::{Isolation, Sandbox, SandboxError, Stage};
 
 /// Where, inside, the shim and its socket lie.
 pub(crate) const SHIM_FOLDER: &str = "/dev/.hyperion";
+
+const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 
 /// Fences programs with namespaces.
 #[derive(Debug, Clone, Copy, Default)]
@@ -129,10 +132,53 @@ fn namespaces(spec: &SandboxSpec) -> u64 {
     if spec.userns != UsernsMode::Host {
         flags |= namespace::USER;
     }
-    if spec.container.network == Network::None {
+    if has_own_network(spec) {
         flags |= namespace::NET;
     }
     flags
+}
+
+/// Tells whether it is shut off from the network around it: asked for, or it is a
+/// node of its job itself, and not what stands in the machine that is one.
+fn has_own_network(spec: &SandboxSpec) -> bool {
+    let is_node = spec.level == Level::Container && spec.node.is_some();
+    is_node || spec.container.network == Network::None
+}
+
+/// Makes the container's way into the network between the nodes of its job, and
+/// hands the other end to whoever holds the other end of the port.
+fn join_nodes(init: Pid, spec: &SandboxSpec, stage: &Stage) -> Result<(), SandboxError> {
+    let (Some(place), Some(port)) = (&spec.node, &stage.port) else {
+        return Ok(());
+    };
+    let join = || -> io::Result<()> {
+        // Root's container is the host's root's too; a user is root in his own only.
+        let user = !matches!(spec.userns, UsernsMode::Host | UsernsMode::Range { .. });
+        let hardware = nodes::hardware_address(place.number);
+        let address = place.address();
+        let tap = net::tap_inside(
+            init,
+            user,
+            nodes::INTERFACE,
+            hardware,
+            address,
+            nodes::PREFIX,
+        )?;
+        Wire::new(port.try_clone()?).send(&(), &[tap.as_fd()])
+    };
+    let step = "joining the network between the nodes";
+    let failed = |e| setup_error(step, e);
+    match process::fork().map_err(failed)? {
+        Fork::Child => {
+            let errno = join().err().map(|e| e.raw_os_error().unwrap_or(EIO));
+            process::exit_now(errno.map_or(0, |e| u8::try_from(e).unwrap_or(u8::MAX)))
+        }
+        Fork::Parent(pid) => match process::wait_for(pid).map_err(failed)?.exit {
+            Exit::Code(0) => Ok(()),
+            Exit::Code(errno) => Err(failed(io::Error::from_raw_os_error(errno.into()))),
+            Exit::Signal(_) => Err(failed(io::Error::from_raw_os_error(EIO))),
+        },
+    }
 }
 
 /// Maps the child's ids, makes what needs the host's powers, and lets it go.
@@ -144,6 +190,7 @@ fn release(
     own_group: bool,
 ) -> Result<(), SandboxError> {
     userns::write_maps(init, &spec.userns)?;
+    join_nodes(init, spec, stage)?;
     let mut go = Go {
         own_group,
         ..Go::default()

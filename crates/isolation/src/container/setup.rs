@@ -5,14 +5,13 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use hyperion_model::job::Network;
 use hyperion_model::{Mount, MountKind, Propagation, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use hyperion_sys::{process, signals};
 use rustix::fs::{CWD, Mode};
 
-use super::{Go, root, system};
+use super::{Go, has_own_network, root, system};
 use crate::Stage;
 use crate::init;
 use crate::protocol::Reply;
@@ -125,7 +124,7 @@ fn climb(
         .clone()
         .unwrap_or_else(|| spec.id.to_string());
     rustix::system::sethostname(hostname.as_bytes()).doing("setting the host name")?;
-    if spec.container.network == Network::None {
+    if has_own_network(spec) {
         // Without it nothing inside can talk even to itself.
         hyperion_sys::net::loopback_up().doing("starting the loopback interface")?;
     }

@@ -4,11 +4,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use hyperion_model::job::Network;
 use hyperion_model::{MountKind, NodePlace, SandboxSpec, UsernsMode};
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
+use super::has_own_network;
 use super::root::Root;
 use super::setup::{Doing, Failure, is_folder};
 
@@ -65,7 +65,7 @@ impl HostFiles {
     /// Opens what is there; what is not is left out.
     pub(super) fn open(spec: &SandboxSpec) -> Self {
         let clone = |path: &str, recursive| mount::clone_tree(CWD, Path::new(path), recursive).ok();
-        let host_network = spec.container.network == Network::Host;
+        let host_network = !has_own_network(spec);
         let hosts = if host_network {
             std::fs::read_to_string("/etc/hosts").unwrap_or_default()
         } else {
@@ -134,10 +134,10 @@ pub(super) fn populate(
     let proc = mount::new_filesystem("proc", &[], quiet).doing("mounting /proc")?;
     put(&proc, "/proc")?;
 
-    let own_sys = match spec.container.network {
+    let own_sys = match has_own_network(spec) {
         // One of its own shows the interfaces of its own network only.
-        Network::None => mount::new_filesystem("sysfs", &[], READ_ONLY | quiet).ok(),
-        Network::Host => None,
+        true => mount::new_filesystem("sysfs", &[], READ_ONLY | quiet).ok(),
+        false => None,
     };
     let sys = own_sys
         .or(host.sys.take())

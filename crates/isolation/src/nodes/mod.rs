@@ -11,22 +11,24 @@ mod switch;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use hyperion_model::{CpuSet, NodePlace, ProcessSpec, SandboxSpec, Usage, UsernsMode};
+use hyperion_model::{CpuSet, Level, NodePlace, ProcessSpec, SandboxSpec, Usage, UsernsMode};
 use hyperion_sys::{process, signals};
 use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
 
 use crate::protocol::{Event, FileEntry};
+use crate::wire::Wire;
 use crate::{Isolation, Sandbox, SandboxError, SandboxRecord, Spawned, Stage};
 
 /// Fences a job with several sandboxes.
 pub struct NodesIsolation {
     /// How each of them is fenced, in the order of the nodes.
-    pub members: Vec<Box<dyn Isolation>>,
+    pub members: Vec<(Level, Box<dyn Isolation>)>,
 }
 
 impl Isolation for NodesIsolation {
@@ -51,8 +53,9 @@ impl Isolation for NodesIsolation {
         };
         let watch =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| SandboxError::Init(e.into()))?;
+        let mut ports = Vec::new();
         let mut nodes = Nodes {
-            switch: Some(switch::start(ours, id).map_err(SandboxError::Init)?),
+            switch: None,
             watch,
             names: names.clone(),
             members: Vec::new(),
@@ -60,7 +63,8 @@ impl Isolation for NodesIsolation {
             places: HashMap::new(),
             events: VecDeque::new(),
         };
-        for ((number, isolation), port) in (0..).zip(&self.members).zip(theirs) {
+        let pairs = ours.into_iter().zip(theirs);
+        for ((number, (level, isolation)), (our, port)) in (0..).zip(&self.members).zip(pairs) {
             let folder = stage.folder.join(format!("node{number}"));
             let made = std::fs::create_dir(&folder);
             made.map_err(|source| SandboxError::Setup {
@@ -69,6 +73,12 @@ impl Isolation for NodesIsolation {
             })?;
             nodes.folders.push(folder.clone());
             let mut spec = spec.clone();
+            spec.level = *level;
+            if *level == Level::Container
+                && let Some(scratch) = &mut spec.root.scratch
+            {
+                *scratch = own_scratch(scratch, number)?;
+            }
             spec.node = Some(NodePlace {
                 number,
                 names: names.clone(),
@@ -86,13 +96,38 @@ impl Isolation for NodesIsolation {
             epoll::add(&nodes.watch, member.fd(), data, epoll::EventFlags::IN)
                 .map_err(|e| SandboxError::Init(e.into()))?;
             nodes.members.push(member);
+            ports.push(match level {
+                // It has made an interface for itself, and has sent the other end.
+                Level::Container => switch::Port::Tap(taken(our).map_err(SandboxError::Lost)?),
+                Level::Vm | Level::Process => switch::Port::Machine(our),
+            });
         }
+        // What the machines have sent meanwhile waits in their sockets.
+        nodes.switch = Some(switch::start(ports, id).map_err(SandboxError::Init)?);
         Ok(Box::new(nodes))
     }
 
     fn emulates(&self) -> bool {
-        self.members.iter().any(|member| member.emulates())
+        self.members.iter().any(|(_, member)| member.emulates())
     }
+}
+
+/// Takes the file that has come through a port.
+fn taken(port: OwnedFd) -> std::io::Result<OwnedFd> {
+    let mut port = Wire::new(port);
+    port.receive::<()>()?;
+    port.take_fd()
+}
+
+/// Makes a node's part of the folder for what the job writes, out of everybody's reach.
+fn own_scratch(scratch: &Path, number: u32) -> Result<PathBuf, SandboxError> {
+    let own = scratch.join(format!("node{number}"));
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&own);
+    made.map_err(|source| SandboxError::Setup {
+        step: format!("making the writable layer of node {number}"),
+        source,
+    })?;
+    Ok(own)
 }
 
 /// Gives the host name of one of several nodes.

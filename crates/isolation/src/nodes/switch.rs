@@ -27,12 +27,28 @@ const HEAD: usize = 4;
 /// The bytes of the two addresses that a frame begins with.
 const ADDRESSES: usize = 12;
 
+/// The other end of a node's card.
+pub(super) enum Port {
+    /// A stream socket of QEMU's.
+    Machine(OwnedFd),
+    /// An interface of the kernel's: each read or write is one frame.
+    Tap(OwnedFd),
+}
+
+impl Port {
+    fn file(&self) -> &OwnedFd {
+        match self {
+            Self::Machine(file) | Self::Tap(file) => file,
+        }
+    }
+}
+
 /// Starts the switch; the ports are those of the nodes in their order. It ends
 /// with this process, and becomes this user and group where this process may choose.
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn start(ports: Vec<OwnedFd>, id: Option<u32>) -> io::Result<Pid> {
+pub(super) fn start(ports: Vec<Port>, id: Option<u32>) -> io::Result<Pid> {
     match process::fork()? {
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
@@ -42,8 +58,8 @@ pub(super) fn start(ports: Vec<OwnedFd>, id: Option<u32>) -> io::Result<Pid> {
     }
 }
 
-fn prepare(ports: &[OwnedFd], id: Option<u32>) -> io::Result<()> {
-    let fds: Vec<_> = ports.iter().map(AsFd::as_fd).collect();
+fn prepare(ports: &[Port], id: Option<u32>) -> io::Result<()> {
+    let fds: Vec<_> = ports.iter().map(|port| port.file().as_fd()).collect();
     process::close_all_but(&fds)?;
     process::rename(c"hyperion-net");
     if let Some(id) = id {
@@ -52,25 +68,23 @@ fn prepare(ports: &[OwnedFd], id: Option<u32>) -> io::Result<()> {
     // After that: a change of user forgets it.
     signals::die_with_parent()?;
     for port in ports {
-        rustix::io::ioctl_fionbio(port, true)?;
+        rustix::io::ioctl_fionbio(port.file(), true)?;
     }
     Ok(())
 }
 
 /// Carries frames until all nodes are gone.
-fn serve(sockets: Vec<OwnedFd>) -> io::Result<()> {
-    let mut sockets: Vec<Option<OwnedFd>> = sockets.into_iter().map(Some).collect();
-    let mut switch = Switch::new(sockets.len());
+fn serve(ports: Vec<Port>) -> io::Result<()> {
+    let mut ports: Vec<Option<Port>> = ports.into_iter().map(Some).collect();
+    let mut switch = Switch::new(ports.len());
     let mut buffer = vec![0; 64 << 10];
-    while sockets.iter().any(Option::is_some) {
-        let open: Vec<usize> = (0..sockets.len())
-            .filter(|&i| sockets[i].is_some())
-            .collect();
+    while ports.iter().any(Option::is_some) {
+        let open: Vec<usize> = (0..ports.len()).filter(|&i| ports[i].is_some()).collect();
         let mut fds: Vec<PollFd<'_>> = Vec::new();
-        for (i, socket) in sockets.iter().enumerate() {
+        for (i, port) in ports.iter().enumerate() {
             let mut wanted = PollFlags::IN;
             wanted.set(PollFlags::OUT, !switch.waiting(i).is_empty());
-            fds.extend(socket.iter().map(|s| PollFd::new(s, wanted)));
+            fds.extend(port.iter().map(|port| PollFd::new(port.file(), wanted)));
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -79,24 +93,39 @@ fn serve(sockets: Vec<OwnedFd>) -> io::Result<()> {
         let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
         for (&i, ready) in open.iter().zip(&ready) {
-            let Some(socket) = &sockets[i] else { continue };
+            let Some(port) = &ports[i] else { continue };
             if ready.contains(PollFlags::OUT) {
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                if let Ok(sent) = send(socket, switch.waiting(i), flags) {
-                    switch.taken(i, sent);
-                }
+                let taken = match port {
+                    Port::Machine(socket) => {
+                        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                        send(socket, switch.waiting(i), flags)
+                    }
+                    // One that it does not want is gone, as on any wire.
+                    Port::Tap(tap) => {
+                        let frame = switch.first_waiting(i);
+                        let _ = rustix::io::write(tap, frame);
+                        Ok(HEAD + frame.len())
+                    }
+                };
+                switch.taken(i, taken.unwrap_or(0));
             }
             if ready.difference(PollFlags::OUT).is_empty() {
                 continue;
             }
-            let goes_on = match rustix::io::read(socket, &mut buffer[..]) {
+            let goes_on = match rustix::io::read(port.file(), &mut buffer[..]) {
                 Ok(0) => false,
-                Ok(got) => switch.hear(i, &buffer[..got]),
+                Ok(got) => match port {
+                    Port::Machine(_) => switch.hear(i, &buffer[..got]),
+                    Port::Tap(_) => {
+                        let length = (got as u32).to_be_bytes();
+                        switch.hear(i, &[&length, &buffer[..got]].concat())
+                    }
+                },
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
                 Err(_) => false,
             };
             if !goes_on {
-                sockets[i] = None;
+                ports[i] = None;
             }
         }
     }
@@ -105,11 +134,11 @@ fn serve(sockets: Vec<OwnedFd>) -> io::Result<()> {
 
 /// What has come and what is to go, by port.
 struct Switch {
-    ports: Vec<Port>,
+    ports: Vec<Queues>,
 }
 
 #[derive(Default)]
-struct Port {
+struct Queues {
     /// The beginning of a frame.
     came: Vec<u8>,
     /// Whole frames with their lengths; of the first one some may be gone.
@@ -119,7 +148,7 @@ struct Port {
 impl Switch {
     fn new(ports: usize) -> Self {
         Self {
-            ports: (0..ports).map(|_| Port::default()).collect(),
+            ports: (0..ports).map(|_| Queues::default()).collect(),
         }
     }
 
@@ -128,9 +157,20 @@ impl Switch {
         self.ports[port].goes.as_slices().0
     }
 
+    /// Gives the first frame that waits for a port, without its length.
+    fn first_waiting(&mut self, port: usize) -> &[u8] {
+        let waiting = self.ports[port].goes.make_contiguous();
+        let Some((head, body)) = waiting.split_first_chunk::<HEAD>() else {
+            return &[];
+        };
+        body.get(..u32::from_be_bytes(*head) as usize)
+            .unwrap_or(&[])
+    }
+
     /// Forgets what a port has taken.
     fn taken(&mut self, port: usize, bytes: usize) {
-        self.ports[port].goes.drain(..bytes);
+        let goes = &mut self.ports[port].goes;
+        goes.drain(..bytes.min(goes.len()));
     }
 
     /// Takes what came from a port; false when that is no frame.

@@ -30,8 +30,6 @@ const IMAGE: &str = "/image";
 const STAGE: &str = "/stage";
 /// The kernel's modules that a boot needs, by number in their order.
 const MODULES: &str = "/modules";
-/// The network card, as the kernel names the first.
-const INTERFACE: &str = "eth0";
 /// This program.
 const PROGRAM: &str = "/init";
 
@@ -206,7 +204,7 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
     }
     if let Some(place) = &spec.node {
         load_on_demand("virtio_net")?;
-        hyperion_sys::net::join(INTERFACE, place.address(), nodes::PREFIX)
+        hyperion_sys::net::join(nodes::INTERFACE, place.address(), nodes::PREFIX)
             .doing("joining the network between the nodes")?;
     }
     let folder = Path::new(STAGE).join("job");

@@ -100,6 +100,7 @@ impl Supervisor {
         RunReport {
             id: plan.id.clone(),
             level: plan.job.level,
+            members: plan.job.members.clone(),
             emulated: self.launch.isolation.emulates(),
             image: plan.job.image.clone(),
             argv: plan.job.argv.clone(),

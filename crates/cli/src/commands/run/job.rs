@@ -80,7 +80,7 @@ pub(super) fn spec(
             ranks,
             cpus_per_rank: args.cpus_per_rank,
             bind: args.bind,
-            oversubscribe: args.oversubscribe,
+            oversubscribe: args.oversubscribe || !args.members.is_empty(),
             mpi: args.mpi,
             preflight: match args.preflight.as_deref() {
                 None => Preflight::Quiet,
@@ -114,6 +114,20 @@ pub(super) fn spec(
 /// Gives the number of ranks and, where there are several, the nodes that hold them.
 fn nodes(args: &Args, level: Level) -> anyhow::Result<(u32, Vec<Member>)> {
     let wrong = |what: String, hint: &str| Err(errors::advised(Class::User, what, hint));
+    if !args.members.is_empty() {
+        if args.members.len() > MOST_NODES as usize {
+            let what = format!("a job has at most {MOST_NODES} nodes on one host");
+            return wrong(what, "name fewer with --member");
+        }
+        let containers = args.members.iter().any(|m| m.level == Level::Container);
+        if containers && !rustix::process::geteuid().is_root() {
+            let what = "only root can join a container to the network between nodes".into();
+            return wrong(what, "as root, or make all nodes machines: --member vm:N");
+        }
+        let ranks = args.members.iter().map(|m| m.ranks);
+        let ranks = ranks.fold(0, u32::saturating_add);
+        return Ok((ranks, args.members.clone()));
+    }
     let per_node = args.ranks_per_node;
     if args.ranks == Some(0) || per_node == Some(0) {
         let hint = "leave out --ranks for one";

@@ -69,7 +69,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             userns: ids::where_mapped(userns, &source, &ctx.root),
             root: RootSpec {
                 source,
-                scratch: (level == Level::Container && !args.read_only).then_some(scratch),
+                scratch: (job.has_containers() && !args.read_only).then_some(scratch),
             },
             container: job.container.clone(),
             resources,
@@ -130,16 +130,16 @@ fn isolation(job: &JobSpec, machine: Option<Machine>) -> Box<dyn Isolation> {
     let members = job.members.iter();
     Box::new(NodesIsolation {
         members: members
-            .map(|m| one_node(m.level, machine.clone()))
+            .map(|m| (m.level, one_node(m.level, machine.clone())))
             .collect(),
     })
 }
 
 fn one_node(level: Level, machine: Option<Machine>) -> Box<dyn Isolation> {
     match (level, machine) {
-        (_, Some(machine)) => Box::new(VmIsolation { machine }),
-        (Level::Process, None) => Box::new(ProcessIsolation),
-        (Level::Container | Level::Vm, None) => Box::new(ContainerIsolation),
+        (Level::Vm, Some(machine)) => Box::new(VmIsolation { machine }),
+        (Level::Process, _) => Box::new(ProcessIsolation),
+        (Level::Container | Level::Vm, _) => Box::new(ContainerIsolation),
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, ValueEnum};
 use hyperion_model::units::parse_duration;
-use hyperion_model::{Binding, Bytes, Cores, CpuSet, Level, MpiChoice, Name, Rlimit, TaskSet};
+use hyperion_model::{
+    Binding, Bytes, Cores, CpuSet, Level, Member, MpiChoice, Name, Rlimit, TaskSet,
+};
 
 /// The levels of isolation, as words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -80,6 +82,16 @@ pub(crate) struct Args {
         help_heading = "Ranks"
     )]
     pub(super) nodes: u32,
+    /// A node at a level of its own, with this many ranks, such as vm:1 or
+    /// container:3; several make one job across levels (root; ranks may share
+    /// processors)
+    #[arg(
+        long = "member",
+        value_name = "LEVEL:RANKS",
+        conflicts_with_all = ["isolation", "ranks", "nodes", "ranks_per_node", "bind"],
+        help_heading = "Ranks"
+    )]
+    pub(super) members: Vec<Member>,
     /// Ranks on each node
     #[arg(long, value_name = "N", help_heading = "Ranks")]
     pub(super) ranks_per_node: Option<u32>,
@@ -221,6 +233,10 @@ pub(crate) struct Args {
 impl Args {
     /// Gives the level of isolation.
     pub(super) fn level(&self) -> Level {
+        if !self.members.is_empty() {
+            let machine = self.members.iter().any(|m| m.level == Level::Vm);
+            return if machine { Level::Vm } else { Level::Container };
+        }
         match self.isolation {
             Isolate::Process => Level::Process,
             Isolate::Container => Level::Container,
