@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Brings what the tests boot as another Linux host: Debian's kernel (its package
 # too), the modules that it needs for a disk, for containers and for machines of
-# its own, and a user space of busybox and newuidmap. All from Debian's packages;
-# nothing is installed.
+# its own, a user space of busybox and newuidmap, and one of Debian with systemd,
+# as one EROFS file. All from Debian's packages; nothing is installed.
 #
-# Lies in ~/.cache/hyperion/guest, named by the packages' versions: made again
-# when Debian has newer ones.
+# Lies in ~/.cache/hyperion/guest, with the packages' versions and the digest of
+# this recipe: made again when one of them changes.
 set -euo pipefail
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hyperion/guest
@@ -17,15 +17,22 @@ if [ "$(uname -m)" != x86_64 ] || ! command -v apt-get >/dev/null; then
 fi
 PATH=$PATH:/usr/sbin:/sbin
 
-version() { apt-cache show --no-all-versions "$1" | sed -n 's/^Version: //p'; }
+# PACKAGE=VERSION of each, in one go: apt takes a while to begin.
+versions_of() {
+  apt-cache show --no-all-versions "$@" |
+    awk '$1 == "Package:" { name = $2 } $1 == "Version:" { printf " %s=%s", name, $2 }'
+}
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
-modules='virtio_pci virtio_blk overlay kvm_amd'
-versions="$modules $kernel=$(version "$kernel") busybox-static=$(version busybox-static) uidmap=$(version uidmap)"
+modules='virtio_pci virtio_blk overlay erofs kvm_amd'
+# What makes a host of it: a service manager, one for each user, and logins.
+systemd=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,uidmap
 if [ -z "$kernel" ]; then
   say 'error: apt knows no kernel; as root run: apt-get update' >&2
   exit 1
 fi
-if [ "$(cat "$cache/versions" 2>/dev/null)" = "$versions" ] && [ -e "$cache/kernel.deb" ]; then
+# shellcheck disable=SC2086
+versions="recipe=$(sha256sum <"$0" | cut -c-16)$(versions_of "$kernel" busybox-static ${systemd//,/ })"
+if [ "$(cat "$cache/versions" 2>/dev/null)" = "$versions" ] && [ -e "$cache/systemd.erofs" ]; then
   say "there already: $versions"
   exit 0
 fi
@@ -58,6 +65,15 @@ done
 codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
 mmdebstrap --quiet --variant=extract --include=busybox-static,uidmap "$codename" new/root.tar
 tar -xOf new/root.tar ./bin/busybox >new/busybox
+# The image is made where the files have their owners, which for users is a
+# namespace of their own, and brought out from there.
+mmdebstrap --quiet --variant=minbase --include="$systemd" \
+  --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+  --dpkgopt='path-exclude=/usr/share/locale/*' \
+  --customize-hook='chroot "$1" useradd --create-home --shell /bin/bash hyperion-test' \
+  --customize-hook='mkfs.erofs --quiet -x-1 -zlz4 "$1/tmp/disk" "$1" \
+    --exclude-regex="^(dev|proc|sys|tmp|var/cache/apt|var/lib/apt/lists)/"' \
+  --customize-hook="download /tmp/disk $work/new/systemd.erofs" "$codename" /dev/null
 echo "$versions" >new/versions
 
 rm -rf "$cache"

@@ -54,8 +54,8 @@ export HYPERION_REQUIRE=${HYPERION_REQUIRE-$require}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export HYPERION_SKIPS=$work/skips
-touch "$HYPERION_SKIPS"
+export HYPERION_SKIPS=$work/skips HYPERION_INSIDE=$work/inside
+touch "$HYPERION_SKIPS" "$HYPERION_INSIDE"
 
 nextest() {
   # cargo builds binaries only for the tests of their own package.
@@ -74,12 +74,15 @@ if [ "$skips" -gt 0 ]; then
   printf '\nskipped for want of something on this machine:\n'
   cut -f2 "$HYPERION_SKIPS" | sort | uniq -c | sort -rn
 fi
-passed=$(($(count passed) - skips))
+# Tests that ran in a guest are counted one by one, beside the one that booted it.
+inside=$(awk '{ n += $1 } END { print n + 0 }' "$HYPERION_INSIDE")
+passed=$(($(count passed) + inside - skips))
 broken=$(($(count failed) + $(count 'timed out') + $(count 'exec failed')))
 # A stage that failed is a failure even when no test did.
 for name in "${failed[@]}"; do
   [ "$name" = tests ] && [ "$broken" -gt 0 ] || broken=$((broken + 1))
 done
-printf '\nfailed stages: %s; HYPERION_REQUIRE=%s; %s s\n' "${failed[*]:-none}" "$HYPERION_REQUIRE" "$SECONDS"
+printf '\nfailed stages: %s; HYPERION_REQUIRE=%s; %s of the tests inside guests; %s s\n' \
+  "${failed[*]:-none}" "$HYPERION_REQUIRE" "$inside" "$SECONDS"
 printf '%s passed, %s failed, %s skipped\n' "$passed" "$broken" "$((skips + $(count skipped)))"
 exit $((broken > 0))

@@ -47,20 +47,39 @@ pub fn check(needs: &[&str]) -> bool {
         Gate::Fail(unmet) => panic!("this machine must meet {unmet} (HYPERION_REQUIRE={required})"),
         Gate::Skip(unmet) => {
             println!("skipped: {unmet}");
-            if let Some(file) = std::env::var_os("HYPERION_SKIPS") {
-                let thread = std::thread::current();
-                let line = format!("{}\t{unmet}\n", thread.name().unwrap_or("?"));
-                // One write of one short line: tests append side by side.
-                std::fs::OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(&file)
-                    .and_then(|mut file| file.write_all(line.as_bytes()))
-                    .expect("HYPERION_SKIPS names a file that can be appended to");
-            }
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("?");
+            append("HYPERION_SKIPS", &format!("{name}\t{unmet}\n"));
             false
         }
     }
+}
+
+/// Counts the tests that one test held inside of it: those that passed, and those
+/// that were skipped, with their names and reasons.
+///
+/// `HYPERION_INSIDE`, a file, gets a line with the number of both; `HYPERION_SKIPS`
+/// as in [`requires!`](crate::requires).
+pub fn count_inside(passed: usize, skipped: &[(String, String)]) {
+    append("HYPERION_INSIDE", &format!("{}\n", passed + skipped.len()));
+    for (name, reason) in skipped {
+        println!("skipped inside: {name}: {reason}");
+        append("HYPERION_SKIPS", &format!("{name}\t{reason}\n"));
+    }
+}
+
+/// Adds a line to the file that a variable names, if it does. One write of one
+/// short line: tests append side by side.
+fn append(variable: &str, line: &str) {
+    let Some(file) = std::env::var_os(variable) else {
+        return;
+    };
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+        .and_then(|mut file| file.write_all(line.as_bytes()))
+        .unwrap_or_else(|e| panic!("{variable} names a file that can be appended to: {e}"));
 }
 
 /// Decides from the needs and the value of `HYPERION_REQUIRE`.

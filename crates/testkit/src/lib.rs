@@ -17,7 +17,7 @@ mod wait;
 pub use binary::{binary, hyperion, hyperion_as, hyperion_binary, run_as};
 pub use dir::TestDir;
 pub use done::Done;
-pub use gate::{Gate, check};
+pub use gate::{Gate, check, count_inside};
 pub use guest::{Guest, cache as guest_cache};
 pub use http::{HttpServer, Request};
 pub use need::{Need, Unmet};

@@ -17,7 +17,7 @@ pub enum Need {
     UserNamespace,
     /// `kernel:MAJOR.MINOR`: at least this kernel.
     Kernel(u32, u32),
-    /// `user:NAME`: root, so that the test can become this user, who exists.
+    /// `user:NAME`: this user exists, and the test is root, who can become it, or is it.
     User(String),
     /// `subuid:NAME`: the user has ranges in /etc/subuid and /etc/subgid.
     Subuid(String),
@@ -116,8 +116,10 @@ impl Need {
                 })
             }
             Self::User(name) => {
-                must(root, || format!("only root can become {name}"))?;
-                must(has_entry("/etc/passwd", name), || format!("no user {name}"))
+                must(has_entry("/etc/passwd", name), || format!("no user {name}"))?;
+                must(root || is_me(name), || {
+                    format!("only root can become {name}")
+                })
             }
             Self::Subuid(name) => must(
                 has_entry("/etc/subuid", name) && has_entry("/etc/subgid", name),
@@ -185,6 +187,15 @@ fn has_entry(file: &str, name: &str) -> bool {
     read(file)
         .lines()
         .any(|line| line.split(':').next() == Some(name))
+}
+
+/// Tells whether this process is a user's.
+fn is_me(name: &str) -> bool {
+    let me = rustix::process::geteuid().as_raw().to_string();
+    read("/etc/passwd").lines().any(|line| {
+        let mut fields = line.split(':');
+        fields.next() == Some(name) && fields.nth(1) == Some(&me)
+    })
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -9,11 +9,17 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use hyperion_testkit::{Done, TestDir, guest_cache, hyperion_binary, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The same where a guest boots, by emulation.
 const PATIENCE_WITH_A_GUEST: Duration = Duration::from_secs(150);
+
+/// Names the probe where there is no compiler.
+const PROBE: &str = "HYPERION_TEST_PROBE";
+/// Says, where it is set, that users have a group of their own.
+const DELEGATED: &str = "HYPERION_TEST_DELEGATED";
 
 /// What a machine's image is called in its store.
 const IMAGE: &str = "contract:1";
@@ -128,8 +134,10 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// Makes the folders; `None` when the machine cannot carry the level.
     pub(crate) fn new(level: Level) -> Option<Self> {
-        let mut needs = vec!["command:gcc"];
-        needs.extend(level.needs);
+        let mut needs = level.needs.to_vec();
+        if std::env::var_os(PROBE).is_none() {
+            needs.push("command:gcc");
+        }
         if !hyperion_testkit::check(&needs) {
             return None;
         }
@@ -216,6 +224,11 @@ impl Fixture {
     /// The caller's numbers.
     pub(crate) fn ids(&self) -> (u32, u32) {
         self.ids
+    }
+
+    /// Tells whether the caller has a group to limit jobs in.
+    pub(crate) fn has_group(&self) -> bool {
+        self.ids.0 == 0 || std::env::var_os(DELEGATED).is_some()
     }
 
     /// A command of the caller's, with nothing of the tester's environment.
@@ -403,6 +416,23 @@ impl Fixture {
     }
 }
 
+/// Where a check has failed half way, its jobs do not go on without it.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for process in self.processes() {
+            let pid = process.split(' ').next().and_then(|pid| pid.parse().ok());
+            if let Some(pid) = pid.and_then(Pid::from_raw)
+                && pid != rustix::process::getpid()
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
 /// Tells whether a process has a file below a folder open.
 fn has_open(process: &Path, folder: &Path) -> bool {
     let files = fs::read_dir(process.join("fd"))
@@ -467,8 +497,11 @@ fn shared(name: &str, sources: &[&Path], make: impl Fn(&Path)) -> PathBuf {
     made
 }
 
-/// Compiles the probe.
-fn probe() -> PathBuf {
+/// Gives the probe: the one that is named, or else compiled.
+pub(crate) fn probe() -> PathBuf {
+    if let Some(probe) = std::env::var_os(PROBE) {
+        return probe.into();
+    }
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/isolation/probe.c");
     shared("isolation-probe", &[&source], |to| {
         let mut gcc = Command::new("gcc");

@@ -4,3 +4,4 @@
 mod contract;
 mod fixture;
 mod security;
+mod systemd;

@@ -19,8 +19,19 @@ use cpio::Archive;
 #[derive(Debug)]
 pub struct Guest {
     archive: Archive,
-    disk: bool,
+    kind: Kind,
     processors: u32,
+}
+
+/// What stands on the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Busybox, on a disk.
+    Disk,
+    /// Busybox, in memory.
+    Diskless,
+    /// Debian, on a disk.
+    Systemd,
 }
 
 impl Guest {
@@ -31,7 +42,7 @@ impl Guest {
         archive.file("init", 0o755, include_bytes!("init.sh"));
         Self {
             archive,
-            disk: true,
+            kind: Kind::Disk,
             processors: 2,
         }
     }
@@ -40,7 +51,16 @@ impl Guest {
     /// nodes of a cluster that have no disk.
     #[must_use]
     pub fn without_disk(mut self) -> Self {
-        self.disk = false;
+        self.kind = Kind::Diskless;
+        self
+    }
+
+    /// Makes it a Debian host: systemd is PID 1, with cgroup version 2 alone,
+    /// managers of users and logins; the program is a service of the system's, to
+    /// which its cgroup is delegated. A user `hyperion-test` has other ids.
+    #[must_use]
+    pub fn with_systemd(mut self) -> Self {
+        self.kind = Kind::Systemd;
         self
     }
 
@@ -78,7 +98,9 @@ impl Guest {
             self.archive.file(&name, 0o644, &read(&name));
         }
         self.archive.file("bin/busybox", 0o755, &read("busybox"));
-        self.archive.file("root.tar", 0o644, &read("root.tar"));
+        if self.kind != Kind::Systemd {
+            self.archive.file("root.tar", 0o644, &read("root.tar"));
+        }
 
         let dir = TestDir::new();
         let initrd = dir.join("initrd");
@@ -97,12 +119,22 @@ impl Guest {
             command.args(["-serial", &format!("file:{}", file.display())]);
         }
         let mut words = format!("console=ttyS0 loglevel=5 panic=-1 hyperion.run={program}");
-        if self.disk {
+        if self.kind != Kind::Diskless {
             let disk = dir.join("disk");
             make_disk(&disk);
             let drive = format!("file={},format=raw,if=virtio,cache=unsafe", disk.display());
             command.args(["-drive", &drive]);
-            words += " hyperion.disk";
+        }
+        match self.kind {
+            Kind::Disk => words += " hyperion.disk",
+            Kind::Diskless => {}
+            Kind::Systemd => {
+                let image = cache.join(SYSTEMD);
+                let drive = format!("file={},format=raw,if=virtio,readonly=on", image.display());
+                command.args(["-drive", &drive]);
+                // systemd says of its own what goes wrong on the way up.
+                words += " hyperion.systemd systemd.show_status=error";
+            }
         }
         command
             .args(["-append", &words])
@@ -153,8 +185,11 @@ impl Drop for Qemu {
     }
 }
 
+/// The root of Debian, in the cache.
+const SYSTEMD: &str = "systemd.erofs";
+
 /// Where `scripts/guest.sh` leaves what a guest is made of: `kernel.deb` (the
-/// package), `vmlinuz` and `modules` of it, `busybox`, `root.tar`.
+/// package), `vmlinuz` and `modules` of it, `busybox`, `root.tar`, `systemd.erofs`.
 #[must_use]
 pub fn cache() -> PathBuf {
     let home = std::env::var_os("HOME").unwrap_or_default();
@@ -174,7 +209,7 @@ pub(crate) fn check() -> Result<(), String> {
     for command in ["qemu-system-x86_64", "mkfs.ext4"] {
         crate::need::check_command(command)?;
     }
-    if ["versions", "kernel.deb"]
+    if ["versions", "kernel.deb", SYSTEMD]
         .iter()
         .all(|name| cache().join(name).exists())
     {
