@@ -198,5 +198,7 @@ pub enum Event {
         io_read: u64,
         /// Bytes written to block devices.
         io_written: u64,
+        /// It was killed, and the kernel has killed for want of memory in there.
+        starved: bool,
     },
 }

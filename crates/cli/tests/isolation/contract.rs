@@ -232,7 +232,9 @@ fn stop_ends_a_program_that_ignores_sigterm_and_twice_is_no_error(f: &Fixture) {
 
 /// A machine is as large as it may be, whoever calls.
 fn limits_of_a_machine_hold(f: &Fixture) {
-    assert_eq!(f.run(&["--memory", "300m"], &["eat", "512"]).code, 137);
+    let eaten = f.run(&["--memory", "300m"], &["eat", "512"]);
+    assert_eq!(eaten.code, 137, "{eaten:?}");
+    assert!(eaten.err.contains("memory limit"), "{eaten:?}");
     let made = f.run(&["--pids", "20"], &["forks", "200"]).ok();
     let made: u32 = made.trim().parse().expect("a number");
     assert!((5..20).contains(&made), "{made}");

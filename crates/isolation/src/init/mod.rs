@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
+use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::process::{self, Ended};
 use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SignalFd};
@@ -306,7 +307,19 @@ fn ended_event(id: u32, ended: &Ended) -> Event {
         max_rss: ended.max_rss,
         io_read: ended.io_read,
         io_written: ended.io_written,
+        starved: ended.exit == Exit::Signal(9) && has_starved(),
     }
+}
+
+/// Tells whether the kernel has killed for want of memory in this container. In a
+/// machine the host does not see that.
+fn has_starved() -> bool {
+    if !rustix::process::getpid().is_init() {
+        return false;
+    }
+    let events = std::fs::read_to_string("/sys/fs/cgroup/memory.events").unwrap_or_default();
+    let mut kills = events.lines().filter_map(|l| l.strip_prefix("oom_kill "));
+    kills.any(|kills| kills != "0")
 }
 
 /// Kills and reaps every process inside but this one.

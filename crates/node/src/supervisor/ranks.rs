@@ -395,6 +395,7 @@ impl Supervisor {
             max_rss,
             io_read,
             io_written,
+            starved,
         } = *event
         else {
             return Ok(());
@@ -416,7 +417,7 @@ impl Supervisor {
         }
         self.streams.catch_up(Owner::Rank(id), &mut self.clients);
         self.failed_exit = Some(exit);
-        let failure = self.failure_of(id, exit);
+        let failure = self.failure_of(id, exit, starved);
         self.failure.get_or_insert(failure);
         if self.leader == Some(true) {
             // Its mpirun ends the others by itself, and a signal on top of that crashes
@@ -427,7 +428,7 @@ impl Supervisor {
         self.stop(FAILURE_GRACE)
     }
 
-    fn failure_of(&self, rank: u32, exit: Exit) -> Failure {
+    fn failure_of(&self, rank: u32, exit: Exit, starved: bool) -> Failure {
         let size = self.launch.plan.job.parallel.ranks;
         let who = if size > 1 {
             format!("rank {rank} of {size}")
@@ -439,7 +440,8 @@ impl Supervisor {
             None => who,
         };
         let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
-        let out_of_memory = exit == Exit::Signal(9) && usage.oom_kills.is_some_and(|n| n > 0);
+        let killed_here = usage.oom_kills.is_some_and(|n| n > 0);
+        let out_of_memory = exit == Exit::Signal(9) && (starved || killed_here);
         let what = match exit {
             _ if out_of_memory => {
                 format!("{who} was killed because the job reached its memory limit")

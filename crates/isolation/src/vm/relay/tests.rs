@@ -128,6 +128,7 @@ fn ended(id: u32) -> Reply {
         max_rss: 0,
         io_read: 0,
         io_written: 0,
+        starved: false,
     })
 }
 
