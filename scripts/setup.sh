@@ -27,7 +27,7 @@ packages() {
     charliecloud:peer bubblewrap:peer hyperfine:timing
     e2fsprogs:the_disk_of_another_host kmod:its_modules
     libvirt-clients:the_schema_of_domain_XML libxml2-utils:checks_by_it
-    qemu-block-extra:disks_behind_HTTP
+    qemu-block-extra:disks_behind_HTTP passt:networks_of_machines iproute2:bridges_for_them
     qemu-guest-agent:answers_in_the_place_of_a_guest
     genisoimage:reads_the_seeds_of_machines python3-yaml:reads_what_is_in_them
     attr:extended_attributes_of_layers tmux:a_terminal_to_detach_from strace:counts_system_calls'

@@ -125,6 +125,10 @@ fn of_machine(error: &MachineError) -> Option<Told> {
             Class::Unavailable,
             "check the address; its server must know byte ranges: `curl -I` shows accept-ranges; or bring the file, and name that".into(),
         ),
+        E::Start { source, .. } if source.0.contains("host forwarding") => (
+            Class::Conflict,
+            "something else has the port: `ss -ltnp` says what; choose another one with -p".into(),
+        ),
         E::Start { .. } | E::Monitor { .. } => (
             Class::Unavailable,
             "`hyperion vm show NAME` prints the definition".into(),

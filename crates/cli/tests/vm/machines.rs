@@ -733,3 +733,63 @@ fn qemu_is_in_a_group_with_its_limits_which_goes_whoever_is_killed() {
     vm(&site, &["delete", "grouped"]).ok();
     assert!(gone(&paths), "removed with the machine");
 }
+
+#[test]
+fn a_network_of_a_users_goes_by_passt_which_ends_with_its_machine() {
+    requires!(
+        "root",
+        "command:passt",
+        "command:unshare",
+        "command:nsenter",
+        "command:ip",
+        "command:ss",
+        "command:qemu-system-x86_64"
+    );
+    let site = Site::new();
+    let apart = Apart::new();
+    let ip = |words: &[&str]| apart.does("ip", words).ok();
+    let vm = |words: &[&str]| apart.run(site.command(&[&["vm"], words].concat()));
+    let listens = || apart.does("ss", &["-Hltnp"]).ok();
+    ip(&["link", "set", "lo", "up"]);
+    vm(&[
+        "create",
+        "beside",
+        "--memory",
+        "16MiB",
+        "-p",
+        "127.0.0.1:2222:22",
+    ])
+    .ok();
+    // Where there is no way out it says no, and QEMU does it by itself.
+    vm(&["start", "beside"]).ok();
+    assert!(listens().contains("qemu"), "{}", listens());
+    vm(&["stop", "-t", "0s", "beside"]).ok();
+
+    ip(&["link", "add", "out", "type", "bridge"]);
+    ip(&["address", "add", "192.0.2.2/24", "dev", "out"]);
+    ip(&["link", "set", "out", "up"]);
+    ip(&["route", "add", "default", "via", "192.0.2.1"]);
+    for killed in [None, Some("qemu"), Some("keeper")] {
+        vm(&["start", "beside"]).ok();
+        let ports = listens();
+        assert!(
+            ports.contains("127.0.0.1:2222 ") && ports.contains("passt"),
+            "{ports}"
+        );
+        let shown: Value = serde_json::from_str(&vm(&["show", "beside"]).ok()).expect("JSON");
+        match killed {
+            None => drop(vm(&["stop", "-t", "0s", "beside"]).ok()),
+            Some(who) => {
+                kill_process(pid(&shown["running"][who]), Signal::KILL).expect("it runs");
+                wait_gone(pid(&shown["running"]["qemu"]));
+                wait_gone(pid(&shown["running"]["keeper"]));
+            }
+        }
+        assert!(
+            wait_until(LONG, || listens().is_empty()),
+            "{killed:?}: {}",
+            listens()
+        );
+    }
+    vm(&["delete", "beside"]).ok();
+}

@@ -1,5 +1,6 @@
 //! The command line of QEMU for a machine that stays: pure.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hyperion_model::machine::{
@@ -51,6 +52,8 @@ pub struct Places {
     pub firmware: Option<(PathBuf, PathBuf)>,
     /// The disk that cloud-init reads at the first boot.
     pub seed: Option<PathBuf>,
+    /// The network cards, from 0, whose way out is a program beside QEMU.
+    pub beside: BTreeSet<usize>,
 }
 
 impl Places {
@@ -104,6 +107,8 @@ pub enum Opened {
         /// The guest may write to it.
         writable: bool,
     },
+    /// A socket to the program that is the way out of a network card.
+    Network,
     /// A network interface of its own on a bridge of the host.
     Tap {
         /// The bridge.
@@ -147,7 +152,7 @@ pub fn command_line(
     monitors(&mut words, places);
     console(&mut words, spec, places);
     disks(&mut words, spec, places)?;
-    network(&mut words, spec);
+    network(&mut words, spec, places);
     screen(&mut words, spec, places);
     extras(&mut words, spec, places)?;
     words.say(
@@ -521,7 +526,7 @@ fn storage(words: &mut Words, source: &DiskSource, read_only: bool) -> Result<Va
     })
 }
 
-fn network(words: &mut Words, spec: &MachineSpec) {
+fn network(words: &mut Words, spec: &MachineSpec, places: &Places) {
     for (i, interface) in spec.interfaces.iter().enumerate() {
         let model = match interface.model {
             NicModel::Virtio => "virtio-net-pci",
@@ -532,6 +537,12 @@ fn network(words: &mut Words, spec: &MachineSpec) {
         let id = format!("net{i}");
         let mut device = model.to_owned();
         match &interface.kind {
+            InterfaceKind::User if words.how == Files::Open && places.beside.contains(&i) => {
+                let fd = words.open(Opened::Network);
+                let netdev = format!("stream,id={id},server=off,addr.type=fd,addr.str={fd}");
+                words.say("-netdev", netdev);
+                device += &format!(",netdev={id}");
+            }
             InterfaceKind::User => {
                 let mut netdev = format!("user,id={id}");
                 for forward in &interface.forwards {

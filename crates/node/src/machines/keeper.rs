@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use serde::Serialize;
 
-use super::{MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed};
+use super::{MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed, passt};
 use crate::jobs::private_file;
 
 /// How long QEMU may take to open what it is given and to answer.
@@ -40,6 +40,8 @@ pub struct Start {
     pub folder: MachineFolder,
     /// What is executed.
     pub command: CommandLine,
+    /// One for each [`Opened::Network`], in their order.
+    pub networks: Vec<OwnedFd>,
     /// A program stands in for the processor.
     pub emulated: bool,
     /// What QEMU may take, where this process may limit it.
@@ -51,7 +53,7 @@ pub struct Start {
 /// # Errors
 /// [`MachineError::Running`]; [`MachineError::Tap`]; [`MachineError::Start`] with
 /// QEMU's own words: nothing runs then.
-pub fn start(start: Start) -> Result<(), MachineError> {
+pub fn start(mut start: Start) -> Result<(), MachineError> {
     let folder = start.folder.clone();
     let lock = folder.lock()?;
     let _ = fs::remove_file(folder.path.join("end.json"));
@@ -59,20 +61,21 @@ pub fn start(start: Start) -> Result<(), MachineError> {
     let io = |e: io::Error| failed("start", &folder.path)(e);
     let taps = start.command.files.iter().filter_map(|what| match what {
         Opened::Tap { bridge } => Some(tap::on_bridge(bridge)),
-        Opened::File { .. } => None,
+        Opened::File { .. } | Opened::Network => None,
     });
     let taps: Vec<Tap> = taps.collect::<Result<_, _>>()?;
+    let networks = std::mem::take(&mut start.networks);
     let (heard, said) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| io(e.into()))?;
     match process::fork().map_err(io)? {
         Fork::Child => {
             drop(heard);
-            let _ = keep(&start, &lock, said, taps);
+            let _ = keep(&start, &lock, said, taps, networks);
             process::exit_now(0)
         }
         Fork::Parent(_) => {
             // From now on they are QEMU's: they go when it goes, whoever is killed.
-            drop((said, lock, taps));
+            drop((said, lock, taps, networks));
             let mut words = String::new();
             let mut heard = File::from(heard);
             heard.read_to_string(&mut words).map_err(io)?;
@@ -88,14 +91,26 @@ pub fn start(start: Start) -> Result<(), MachineError> {
 }
 
 /// Keeps the machine until QEMU has ended.
-fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result<()> {
+fn keep(
+    start: &Start,
+    lock: &File,
+    said: OwnedFd,
+    taps: Vec<Tap>,
+    networks: Vec<OwnedFd>,
+) -> io::Result<()> {
     rustix::process::setsid()?;
     let mut kept = vec![lock.as_fd(), said.as_fd()];
     kept.extend(taps.iter().map(|tap| tap.fd.as_fd()));
+    kept.extend(networks.iter().map(AsFd::as_fd));
     process::close_all_but(&kept)?;
     drop(kept);
     let interfaces = taps.iter().map(|tap| tap.name.clone()).collect();
-    let mut taps = taps.into_iter();
+    // Kept here too, to hear those programs leave.
+    let beside: Vec<OwnedFd> = networks
+        .iter()
+        .map(OwnedFd::try_clone)
+        .collect::<Result<_, _>>()?;
+    let (mut taps, mut networks) = (taps.into_iter(), networks.into_iter());
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     process::install_fds(&[null.as_fd(); 3])?;
     rustix::process::chdir("/")?;
@@ -117,6 +132,7 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
                     .map_err(|e| format!("cannot open {}: {e}", path.display()))?
                     .into(),
                 // One was made for each, in this order.
+                Opened::Network => networks.next().ok_or("a network is missing")?,
                 Opened::Tap { .. } => taps.next().ok_or("a network interface is missing")?.fd,
             });
         }
@@ -185,6 +201,7 @@ fn keep(start: &Start, lock: &File, said: OwnedFd, taps: Vec<Tap>) -> io::Result
         crashed,
         why,
     };
+    beside.into_iter().for_each(passt::wait_gone);
     write(path, "end.json", &end)?;
     group.remove();
     clean_up(path);

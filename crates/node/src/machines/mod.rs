@@ -17,6 +17,7 @@
 //! ```
 
 mod keeper;
+mod passt;
 mod ticket;
 
 use std::fs::{self, File};
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use keeper::{Start, start};
+pub use passt::passt;
 pub use ticket::{Gate, Ticket, TicketError};
 
 /// What goes wrong with machines.

@@ -1,5 +1,6 @@
 //! Taking machines elsewhere: `hyperion vm export`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
             return archive(&machine, &spec, file, ctx);
         }
         "qemu" => {
-            let (command, _) = command(&machine, &spec, Files::ByPath, ctx)?;
+            let (command, _) = command(&machine, &spec, Files::ByPath, BTreeSet::new(), ctx)?;
             let words: Vec<String> = command.words.iter().map(|w| quoted(w)).collect();
             words.join(" ")
         }

@@ -1,7 +1,8 @@
 //! Machines that stay: `hyperion vm ls`, `start`, `stop` and the rest.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use clap::Args;
 use hyperion_isolation::vm::Accelerator;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line, limits};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
-use hyperion_model::machine::{DiskSource, Firmware};
+use hyperion_model::machine::{DiskSource, Firmware, InterfaceKind};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{
     MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
@@ -181,20 +182,42 @@ pub(super) fn power_on(
     spec: &MachineSpec,
     ctx: &Context,
 ) -> anyhow::Result<()> {
-    let (command, accelerator) = command(&machine, spec, Files::Open, ctx)?;
+    if machine.is_locked() {
+        return Err(MachineError::Running(machine.name).into());
+    }
+    let (beside, networks) = networks(spec).into_iter().unzip();
+    let (command, accelerator) = command(&machine, spec, Files::Open, beside, ctx)?;
     hyperion_node::machines::start(Start {
         folder: machine,
         command,
+        networks,
         emulated: accelerator == Accelerator::Tcg,
         limits: limits(spec, accelerator),
     })?;
     Ok(())
 }
 
+/// Starts passt, where this host has it, for each network card that it serves.
+fn networks(spec: &MachineSpec) -> Vec<(usize, OwnedFd)> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let program = std::env::split_paths(&path).map(|folder| folder.join("passt"));
+    let Some(program) = program.into_iter().find(|file| file.is_file()) else {
+        return Vec::new();
+    };
+    let cards = spec.interfaces.iter().enumerate();
+    let users = cards.filter(|(_, card)| card.kind == InterfaceKind::User);
+    users
+        .filter_map(|(i, card)| {
+            Some((i, hyperion_node::machines::passt(&program, &card.forwards)?))
+        })
+        .collect()
+}
+
 pub(super) fn command(
     machine: &MachineFolder,
     spec: &MachineSpec,
     files: Files,
+    beside: BTreeSet<usize>,
     ctx: &Context,
 ) -> anyhow::Result<(CommandLine, Accelerator)> {
     let qemu = find_qemu()?;
@@ -203,6 +226,7 @@ pub(super) fn command(
         false => accelerator(ctx),
     };
     let mut places = places(machine, spec)?;
+    places.beside = beside;
     if files == Files::Open {
         // It stands in that folder already.
         places.folder = PathBuf::new();
@@ -229,6 +253,7 @@ fn places(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<Places>
         folder: machine.run(),
         firmware,
         seed: seed.is_file().then_some(seed),
+        beside: BTreeSet::new(),
     })
 }
 
