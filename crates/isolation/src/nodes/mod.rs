@@ -9,7 +9,7 @@
 
 mod switch;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -61,7 +61,6 @@ impl Isolation for NodesIsolation {
             members: Vec::new(),
             folders: Vec::new(),
             places: HashMap::new(),
-            events: VecDeque::new(),
         };
         let pairs = ours.into_iter().zip(theirs);
         for ((number, (level, isolation)), (our, port)) in (0..).zip(&self.members).zip(pairs) {
@@ -148,6 +147,15 @@ fn of_node(name: &str, error: SandboxError) -> SandboxError {
     }
 }
 
+/// Tells whether a node may say this: one tells of what was started on it, and a
+/// launcher runs on the first only. What a guest makes up of others is not heard.
+fn is_its_own(places: &HashMap<u32, u32>, node: u32, event: &Event) -> bool {
+    match event {
+        Event::Joined { id } | Event::Ended { id, .. } => places.get(id) == Some(&node),
+        Event::Remote { .. } => node == 0,
+    }
+}
+
 /// The sandboxes of one job.
 struct Nodes {
     switch: Option<Pid>,
@@ -159,8 +167,6 @@ struct Nodes {
     folders: Vec<PathBuf>,
     /// On which node each process is.
     places: HashMap<u32, u32>,
-    /// What those said that were up before others.
-    events: VecDeque<Event>,
 }
 
 impl Nodes {
@@ -185,11 +191,13 @@ impl Sandbox for Nodes {
     fn is_up(&mut self) -> Result<bool, SandboxError> {
         let mut all = true;
         for (member, name) in self.members.iter_mut().zip(&self.names) {
-            if !member.is_up().map_err(|e| of_node(name, e))? {
+            let of_it = |e| of_node(name, e);
+            if !member.is_up().map_err(of_it)? {
                 all = false;
-            } else if let Some(event) = member.next_event().map_err(|e| of_node(name, e))? {
-                // One that is up already may be gone before the others come.
-                self.events.push_back(event);
+            } else {
+                // One that is up already may be gone before the others come. Nothing was
+                // started on it that it could tell of.
+                member.next_event().map_err(of_it)?;
             }
         }
         Ok(all)
@@ -213,6 +221,7 @@ impl Sandbox for Nodes {
         cpus: Option<CpuSet>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError> {
+        self.places.insert(id, node);
         self.member(node)?.adopt(node, id, cpus, fds)
     }
 
@@ -240,21 +249,15 @@ impl Sandbox for Nodes {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
-        if let Some(event) = self.events.pop_front() {
-            return Ok(Some(event));
-        }
         for ((node, member), name) in (0..).zip(&mut self.members).zip(&self.names) {
-            let Some(event) = member.next_event().map_err(|e| of_node(name, e))? else {
-                continue;
-            };
-            if let Event::Ended { id, .. } = &event {
-                // A node tells of its own only.
-                match self.places.get(id) {
-                    Some(&place) if place != node => continue,
-                    _ => self.places.remove(id),
-                };
+            while let Some(event) = member.next_event().map_err(|e| of_node(name, e))? {
+                if is_its_own(&self.places, node, &event) {
+                    if let Event::Ended { id, .. } = &event {
+                        self.places.remove(id);
+                    }
+                    return Ok(Some(event));
+                }
             }
-            return Ok(Some(event));
         }
         Ok(None)
     }
@@ -302,6 +305,30 @@ impl Sandbox for Nodes {
         for folder in self.folders.drain(..) {
             // What was mounted there went with the sandbox.
             let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_heard_of_its_own_only() {
+        let places = HashMap::from([(0, 0), (1, 1)]);
+        let remote = Event::Remote {
+            host: "job-0".into(),
+            command: "true".into(),
+        };
+        for (node, event, heard) in [
+            (0, Event::Joined { id: 0 }, true),
+            (1, Event::Joined { id: 0 }, false),
+            (1, Event::Joined { id: 1 }, true),
+            (1, Event::Joined { id: 7 }, false),
+            (0, remote.clone(), true),
+            (1, remote, false),
+        ] {
+            assert_eq!(is_its_own(&places, node, &event), heard, "{node} {event:?}");
         }
     }
 }
