@@ -122,8 +122,8 @@ if ! command -v cargo >/dev/null; then
   say "error: no cargo on the search path; install Rust 1.95 or later (rustup)" >&2
   exit 1
 fi
+case $level in test | bench) "${0%/*}/guest.sh" ;; esac
 if [ "$level" = test ]; then
   test_user
-  "${0%/*}/guest.sh"
   install_tools
 fi

@@ -12,6 +12,7 @@ mod sample;
 mod stage;
 mod start;
 mod unpack;
+mod vm;
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ const PARTS: &[(&str, Part)] = &[
     ("cached", start::cached),
     ("messages", mpi::messages),
     ("heat", mpi::heat),
+    ("vm", vm::start),
+    ("vm-image", vm::shared),
+    ("vm-clone", vm::clone),
 ];
 
 /// Set once the mounts are this program's own.

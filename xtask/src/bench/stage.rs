@@ -60,6 +60,13 @@ impl Stage {
         cmd![compiler, "-O2", "-o", to, source].args(flags).run()
     }
 
+    /// A program of the bench's own, static.
+    pub(super) fn compiled(&self, name: &str) -> Result<PathBuf> {
+        let to = self.dir.join("bin").join(name);
+        self.compile("gcc", name, &to, &["-static"])?;
+        Ok(to)
+    }
+
     /// A root with two static programs.
     pub(super) fn tiny(&self) -> PathBuf {
         self.dir.join("tiny")
@@ -67,8 +74,30 @@ impl Stage {
 
     /// Hyperion with a store of this stage.
     pub(super) fn hyperion(&self, store: &str) -> Cmd {
-        let root = self.dir.join("stores").join(store);
-        cmd![&self.hyperion].env("HYPERION_ROOT", root)
+        cmd![&self.hyperion].env("HYPERION_ROOT", self.store(store))
+    }
+
+    /// The folder of a store.
+    pub(super) fn store(&self, name: &str) -> PathBuf {
+        self.dir.join("stores").join(name)
+    }
+
+    /// Brings the kernel of the tests' guests into the store `main`; gives its file.
+    pub(super) fn kernel(&self) -> Result<PathBuf> {
+        let kernels = self.store("main").join("kernels");
+        let find = || {
+            let releases = fs::read_dir(&kernels).into_iter().flatten().flatten();
+            let mut files = releases.map(|release| release.path().join("vmlinux"));
+            files.find(|file| file.is_file())
+        };
+        if find().is_none() {
+            let package = hyperion_testkit::guest_cache().join("kernel.deb");
+            self.hyperion("main")
+                .args(["vm", "kernel", "install", "--deb"])
+                .args([package])
+                .run()?;
+        }
+        find().context("the kernel does not start by PVH")
     }
 
     /// The path of the binary that is measured.

@@ -180,7 +180,7 @@ pub(super) fn memory(stage: &Stage) -> Vec<Row> {
 }
 
 /// Looks until two looks agree, at most three seconds.
-fn settle<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
+pub(super) fn settle<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let mut last = look();
     loop {
@@ -197,7 +197,7 @@ fn settle<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
 /// The processes of the binary that is measured and all that they started, less the program.
 ///
 /// Inside a container the binary's path may be another, so parents count too.
-fn own_processes(stage: &Stage) -> Result<BTreeSet<u32>> {
+pub(super) fn own_processes(stage: &Stage) -> Result<BTreeSet<u32>> {
     let mut parents = BTreeMap::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
@@ -230,7 +230,7 @@ fn own_processes(stage: &Stage) -> Result<BTreeSet<u32>> {
         .collect())
 }
 
-fn pss_kib(pid: u32) -> Result<f64> {
+pub(super) fn pss_kib(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| path.clone())?;
     text.lines()
@@ -313,7 +313,7 @@ fn said(sample: &Sample) -> String {
 }
 
 /// A case that cannot be measured, and why.
-fn out(name: &'static str, error: &anyhow::Error) -> Case<'static> {
+pub(super) fn out(name: &'static str, error: &anyhow::Error) -> Case<'static> {
     let reason = format!("{error:#}");
     Case::new(name, move || bail!("{reason}"))
 }

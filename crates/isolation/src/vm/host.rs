@@ -43,6 +43,11 @@ const TICK: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
+/// How long it must be quiet before this process goes to rest.
+const SETTLING: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// What is started.
 pub(super) struct Start {
@@ -120,8 +125,12 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let end = pidfd_open(qemu, PidfdFlags::empty())?;
     let mut said = Said::new(console)?;
     let mut since = Instant::now();
+    let mut rests = false;
     let turned = loop {
-        let limit = (!relay.has_heard()).then_some(TICK);
+        let limit = match relay.has_heard() {
+            true => (!rests).then_some(SETTLING),
+            false => Some(TICK),
+        };
         let watched = [end.as_fd(), said.console.as_fd()];
         let (course, ready) = match relay.turn(&watched, limit.as_ref()) {
             Ok(turn) => turn,
@@ -145,6 +154,11 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         }
         if !relay.has_heard() && since.elapsed() > start.patience {
             break Turn::Silent;
+        }
+        if relay.has_heard() && relay.is_idle() && !rests {
+            rests = true;
+            // Just before the long sleep: what runs in between comes back into memory.
+            process::drop_idle_code();
         }
     };
     let by_itself = matches!(turned, Turn::MachineEnded) && process::ends_within(qemu, CLOSING)?;

@@ -169,6 +169,14 @@ impl Guest {
     }
 }
 
+/// Gives a first root with this program as `/init`, and nothing else.
+#[must_use]
+pub fn first_root(init: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.file("init", 0o755, init);
+    archive.finish()
+}
+
 impl Default for Guest {
     fn default() -> Self {
         Self::new()

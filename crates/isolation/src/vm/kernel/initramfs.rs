@@ -17,7 +17,6 @@ use super::modules::{Module, Modules, Order};
 /// and to randomness, and the file systems that a root is made of.
 pub(super) const AT_BOOT: &[&str] = &[
     "virtio_pci",
-    "virtio_mmio",
     "virtio_blk",
     "virtio_console",
     "virtio_rng",

@@ -86,6 +86,8 @@ pub(super) struct Relay {
     heard: bool,
     /// The other side has said that all is over.
     over: bool,
+    /// Nothing happened in the last turn.
+    idle: bool,
 }
 
 /// Whether a relay goes on.
@@ -119,6 +121,7 @@ impl Relay {
             stopping: false,
             heard: false,
             over: false,
+            idle: false,
         }
     }
 
@@ -159,7 +162,8 @@ impl Relay {
             }
         }
         match poll(&mut fds, limit) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(woken) => self.idle = woken == 0,
+            Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
         let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
@@ -211,6 +215,11 @@ impl Relay {
     /// Tells whether a message has come from the other side.
     pub(super) fn has_heard(&self) -> bool {
         self.heard
+    }
+
+    /// Tells whether nothing happened in the last turn, up to its limit.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle
     }
 
     /// Hears what a guest that is gone has said before.
