@@ -38,15 +38,11 @@ const KEPT: usize = 16 << 10;
 const PIECES: usize = 16;
 /// What a kernel begins to say at its end.
 const PANIC: &str = "Kernel panic";
-/// How often the time is looked at while a guest comes up.
+/// How often the time is looked at while a guest comes up, and how long it must
+/// be quiet before this process goes to rest.
 const TICK: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
-};
-/// How long it must be quiet before this process goes to rest.
-const SETTLING: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
 };
 
 /// What is started.
@@ -127,10 +123,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let mut since = Instant::now();
     let mut rests = false;
     let turned = loop {
-        let limit = match relay.has_heard() {
-            true => (!rests).then_some(SETTLING),
-            false => Some(TICK),
-        };
+        let limit = (!rests).then_some(TICK);
         let watched = [end.as_fd(), said.console.as_fd()];
         let (course, ready) = match relay.turn(&watched, limit.as_ref()) {
             Ok(turn) => turn,
@@ -155,8 +148,8 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         if !relay.has_heard() && since.elapsed() > start.patience {
             break Turn::Silent;
         }
-        if relay.has_heard() && relay.is_idle() && !rests {
-            rests = true;
+        let rested = std::mem::replace(&mut rests, relay.has_heard() && relay.is_idle());
+        if rests && !rested {
             // Just before the long sleep: what runs in between comes back into memory.
             process::drop_idle_code();
         }
