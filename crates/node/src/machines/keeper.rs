@@ -73,19 +73,22 @@ pub fn start(mut start: Start) -> Result<(), MachineError> {
             let _ = keep(&start, &lock, said, taps, networks);
             process::exit_now(0)
         }
-        Fork::Parent(_) => {
+        Fork::Parent(keeper) => {
             // From now on they are QEMU's: they go when it goes, whoever is killed.
             drop((said, lock, taps, networks));
             let mut words = String::new();
             let mut heard = File::from(heard);
             heard.read_to_string(&mut words).map_err(io)?;
-            match words.strip_prefix("failed: ") {
-                None if words == "runs" => Ok(()),
-                told => Err(MachineError::Start {
-                    name: folder.name,
-                    source: Words(told.unwrap_or("its keeper has ended").to_owned()),
-                }),
+            if words == "runs" {
+                return Ok(());
             }
+            // It holds the lock as long as it is there.
+            let _ = process::wait_for(keeper);
+            let told = words.strip_prefix("failed: ");
+            Err(MachineError::Start {
+                name: folder.name,
+                source: Words(told.unwrap_or("its keeper has ended").to_owned()),
+            })
         }
     }
 }
