@@ -244,3 +244,42 @@ fn what_cannot_become_a_machine_is_refused_with_the_fix() {
     );
     assert_eq!(site.records(), [] as [std::path::PathBuf; 0]);
 }
+
+#[test]
+fn what_a_job_writes_is_in_memory_or_on_a_disk_that_leaves_nothing() {
+    requires!("guest", "path:/usr/sbin/mkfs.ext4");
+    let site = site(&["sh", "head", "wc", "rm"]);
+    let run = |flags: &[&str]| {
+        let script = "head -c 200000000 /dev/zero > /file && wc -c < /file && rm /file";
+        let fixed = [
+            "run",
+            "--isolation",
+            "vm",
+            "--cpus",
+            "1",
+            "--memory",
+            "384MiB",
+        ];
+        site.run(&[&fixed, flags, &["tools", "sh", "-c", script]].concat())
+    };
+    let memory = run(&[]);
+    assert!(
+        memory.code != 0 && memory.err.contains("No space left"),
+        "{memory:?}"
+    );
+    assert_eq!(run(&["--disk", "512MiB"]).ok(), "200000000");
+    let disk = |path: &std::path::PathBuf| {
+        let size = fs::metadata(site.root().join("jobs").join(path)).map_or(0, |m| m.len());
+        size > 16 << 20
+    };
+    assert_eq!(site.records().into_iter().find(disk), None);
+    let small = run(&["--disk", "100MiB"]);
+    assert!(
+        small.code != 0 && small.err.contains("No space left"),
+        "{small:?}"
+    );
+    run(&["--disk", "1MiB"]).refused("no room for files", "16MiB");
+    let words = ["run", "--disk", "1GiB", "tools", "sh"];
+    site.run(&words)
+        .refused("for virtual machines", "--isolation vm");
+}

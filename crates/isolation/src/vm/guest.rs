@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use hyperion_model::{RootSource, nodes};
@@ -182,8 +183,16 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
     }
     let options = [("source", "/dev/vda"), ("ro", "")];
     put("erofs", &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
-    // What the job writes is in the guest's memory, and goes with it.
-    put("tmpfs", &[("mode", "0711")], NO_DEV, STAGE).doing("mounting the writable layer")?;
+    // What the job writes goes with the machine.
+    let step = "mounting the writable layer";
+    match boot.disk {
+        true => {
+            load_on_demand("ext4")?;
+            put("ext4", &[("source", "/dev/vdb")], NO_DEV, STAGE).doing(step)?;
+            fs::set_permissions(STAGE, fs::Permissions::from_mode(0o711)).doing(step)?;
+        }
+        false => put("tmpfs", &[("mode", "0711")], NO_DEV, STAGE).doing(step)?,
+    }
     spec.root.source = RootSource::Layers {
         layers: vec![IMAGE.into()],
     };

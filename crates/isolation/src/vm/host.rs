@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::qemu::{self, share_tag};
+use super::qemu::{self, Disk, share_tag};
 use super::relay::{Course, Relay, Side};
 use super::{Boot, FILE, MachineEnd};
 use crate::protocol::Reply;
@@ -63,6 +63,8 @@ pub(super) struct Start {
     pub(super) stage: PathBuf,
     /// Its way into the network between the nodes of its job.
     pub(super) port: Option<Rc<OwnedFd>>,
+    /// Room for what the job writes.
+    pub(super) disk: Option<Disk>,
     /// The first message to the guest.
     pub(super) boot: Boot,
 }
@@ -109,6 +111,12 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
                 let step = format!("sharing {} with the machine", share.source.display());
                 return relay.fail(step, &e);
             }
+        }
+    }
+    if let Some(disk) = &start.disk {
+        match room(disk, &start.stage) {
+            Ok(file) => files.push(file),
+            Err(e) => return relay.fail("making the disk for what the job writes".into(), &e),
         }
     }
     let qemu = match launch(start, files) {
@@ -263,6 +271,28 @@ fn execute(
     let mut fds = vec![null.as_fd(), console.as_fd(), console.as_fd()];
     fds.extend(files.iter().map(AsFd::as_fd));
     program.start_beside(&fds, None, &Entrance::default(), id)
+}
+
+/// Makes a disk with an empty file system. It has no name: it goes with the machine.
+fn room(disk: &Disk, stage: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(stage, flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::ftruncate(&file, disk.size.0)?;
+    let mut words = vec![disk.mkfs.display().to_string()];
+    // A crash of the machine is the end of what is on it: nothing has to be found again.
+    let options = ["-q", "-F", "-O", "^has_journal,^resize_inode", "-m", "0"];
+    words.extend(options.map(str::to_owned));
+    let lazy = ["-E", "lazy_itable_init=1,nodiscard", "/proc/self/fd/3"];
+    words.extend(lazy.map(str::to_owned));
+    let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let files = [file];
+    let made = execute(&words, &quiet, &files, None)?;
+    let [file] = files;
+    match process::wait_for(made)?.exit {
+        Exit::Code(0) => Ok(file),
+        // It says so of a full disk too, and there is no more to know.
+        _ => Err(rustix::io::Errno::NOSPC.into()),
+    }
 }
 
 /// Starts the program that shares one folder; gives QEMU's way to it.

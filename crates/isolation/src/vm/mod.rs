@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use end::{MachineEnd, Said};
 pub(crate) use guest::run as run_guest;
-pub use qemu::{Accelerator, Machine};
+pub use qemu::{Accelerator, Disk, Machine};
 
 use crate::guest::Guest;
 use crate::process::make_cgroup;
@@ -51,6 +51,8 @@ struct Boot {
     spec: SandboxSpec,
     /// How many folders of the host are lent.
     shares: usize,
+    /// There is a disk for what the job writes.
+    disk: bool,
 }
 
 /// Gives the folders of the host that a job asks for, in order.
@@ -112,7 +114,9 @@ impl Isolation for VmIsolation {
             boot: Boot {
                 spec: inside(spec),
                 shares: shares.len(),
+                disk: self.machine.disk.is_some(),
             },
+            disk: self.machine.disk.clone(),
             shares,
         };
         let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;

@@ -28,6 +28,9 @@ pub struct Machine {
     pub virtiofsd: Option<PathBuf>,
     /// Its first root, with this program as `/init`.
     pub initramfs: PathBuf,
+    /// Room on the host's disk for what the job writes; the guest's memory holds it
+    /// where there is none.
+    pub disk: Option<Disk>,
     /// All memory of the guest.
     pub memory: Bytes,
     /// How many processors it has.
@@ -35,6 +38,15 @@ pub struct Machine {
     /// How long it may give no sign of life on its way up: neither a message of
     /// its init nor anything on its console; and how long it may take to answer.
     pub patience: Duration,
+}
+
+/// Room on the host's disk for what a job writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// How large it may become.
+    pub size: Bytes,
+    /// The host's `mkfs.ext4`.
+    pub mkfs: PathBuf,
 }
 
 impl Accelerator {
@@ -157,6 +169,17 @@ pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<
         "driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,locking=off".into(),
     );
     say("-device", "virtio-blk-pci,drive=root".into());
+    if machine.disk.is_some() {
+        let fd = share_fd + shares as i32;
+        say("-add-fd", format!("fd={fd},set=2"));
+        // It is nobody's after the job, so nothing has to reach the disk; and a host
+        // without room is an error of the guest's, not a machine that stands still.
+        let disk = "driver=file,node-name=disk,filename=/dev/fdset/2,discard=unmap,\
+                    cache.no-flush=on,locking=off";
+        say("-blockdev", disk.into());
+        let device = "virtio-blk-pci,drive=disk,werror=report,rerror=report";
+        say("-device", device.into());
+    }
     // What breaks out of the guest finds itself without new programs and rights.
     say(
         "-sandbox",

@@ -53,7 +53,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut job = job::spec(&args, level, image.as_ref())?;
     host.check(&job)?;
     let machine = match level {
-        Level::Vm => Some(vm::machine(ctx, &job, &host)?),
+        Level::Vm => Some(vm::machine(ctx, &args, &job, &host)?),
         Level::Process | Level::Container => None,
     };
     let resources = job.resources.clone();
@@ -162,8 +162,15 @@ fn refuse_hosts_users(args: &Args) -> anyhow::Result<()> {
     ))
 }
 
-/// A fence that was asked for is put up or refused, never left out in silence.
+/// What was asked for of a fence is put up or refused, never left out in silence.
 fn refuse_fences_of_processes(args: &Args) -> anyhow::Result<()> {
+    if args.disk.is_some() && args.level() != Level::Vm {
+        return Err(errors::advised(
+            Class::User,
+            "--disk is for virtual machines: what other jobs write is on the host's disk",
+            "leave it out, or add --isolation vm",
+        ));
+    }
     let flags = args.of_containers();
     if args.level() != Level::Process || flags.is_empty() {
         return Ok(());

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
-use hyperion_isolation::vm::{Accelerator, Machine};
+use hyperion_isolation::vm::{Accelerator, Disk, Machine};
 use hyperion_model::{Bytes, Class, CpuSet, JobSpec, Mount, MountKind};
 use hyperion_node::supervisor::HostFacts;
 
 use super::host::HostSize;
+use super::words::Args;
 use crate::context::Context;
 use crate::errors;
 
@@ -25,7 +26,12 @@ const VIRTIOFSD: [&str; 3] = [
 ];
 
 /// Chooses what the machine is made of.
-pub(super) fn machine(ctx: &Context, job: &JobSpec, host: &HostSize) -> anyhow::Result<Machine> {
+pub(super) fn machine(
+    ctx: &Context,
+    args: &Args,
+    job: &JobSpec,
+    host: &HostSize,
+) -> anyhow::Result<Machine> {
     let qemu = find_qemu()?;
     let virtiofsd = VIRTIOFSD.iter().map(PathBuf::from).find(|f| f.is_file());
     let binds = |mount: &Mount| matches!(mount.kind, MountKind::Bind { .. });
@@ -51,10 +57,44 @@ pub(super) fn machine(ctx: &Context, job: &JobSpec, host: &HostSize) -> anyhow::
         kernel: kernel.boot_image().to_owned(),
         initramfs,
         virtiofsd,
+        disk: disk(args, &kernel)?,
         memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2 / u64::from(nodes)))),
         processors: processors.max(1),
         patience: accelerator.patience(),
     })
+}
+
+/// The least for a disk: below it there is no room for the file system itself.
+const LEAST_DISK: Bytes = Bytes(16 << 20);
+
+/// Chooses where what the job writes is kept.
+fn disk(args: &Args, kernel: &Kernel) -> anyhow::Result<Option<Disk>> {
+    let Some(size) = args.disk else {
+        return Ok(None);
+    };
+    if size < LEAST_DISK {
+        return Err(errors::advised(
+            Class::User,
+            format!("a disk of {size} has no room for files"),
+            format!("the least for --disk is {LEAST_DISK}"),
+        ));
+    }
+    if !kernel.has_driver("ext4") {
+        return Err(errors::advised(
+            Class::Unsupported,
+            format!("the kernel {} has no ext4", kernel.release),
+            "leave out --disk, or take another kernel: `hyperion vm kernel ls`",
+        ));
+    }
+    let known = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].map(PathBuf::from);
+    let Some(mkfs) = known.into_iter().find(|f| f.is_file()) else {
+        return Err(errors::advised(
+            Class::Unsupported,
+            "there is no mkfs.ext4 on this host to make a disk with",
+            "apt install e2fsprogs, or leave out --disk and give more --memory",
+        ));
+    };
+    Ok(Some(Disk { size, mkfs }))
 }
 
 /// Folders of the host come in by a program that only root can start as it must be.

@@ -169,6 +169,10 @@ pub(crate) struct Args {
     /// Mount memory, TARGET[:size=…,mode=…]
     #[arg(long, value_name = "TMPFS", help_heading = "Files")]
     pub(super) tmpfs: Vec<String>,
+    /// Room on the host's disk for what a job in a virtual machine writes
+    /// [default: the machine's memory]
+    #[arg(long, value_name = "SIZE", help_heading = "Files")]
+    pub(super) disk: Option<Bytes>,
     /// Make the root file system read-only
     #[arg(long, help_heading = "Files")]
     pub(super) read_only: bool,
