@@ -43,23 +43,26 @@ pub fn join(interface: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         // SAFETY: both are plain data, and an address of IPv4 is not larger than the room for one.
         request.ifr_ifru.ifru_addr =
             unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address) };
-        carry_out(&socket, order, &request)?;
+        ask(&socket, order, &mut request)?;
     }
     up(&socket, interface)
 }
 
-fn up(socket: &OwnedFd, interface: &str) -> io::Result<()> {
+pub(crate) fn up(socket: &OwnedFd, interface: &str) -> io::Result<()> {
     let mut request = request(interface)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    carry_out(socket, libc::SIOCSIFFLAGS, &request)
+    ask(socket, libc::SIOCSIFFLAGS, &mut request)
 }
 
-fn socket() -> io::Result<OwnedFd> {
+/// Makes a socket on which the kernel can be asked.
+pub(crate) fn socket() -> io::Result<OwnedFd> {
     let (family, flags) = (AddressFamily::INET, SocketFlags::CLOEXEC);
     Ok(socket_with(family, SocketType::DGRAM, flags, None)?)
 }
 
-fn request(interface: &str) -> io::Result<libc::ifreq> {
+/// Names the interface that a request is about; a name that the kernel would cut
+/// short is refused.
+pub(crate) fn request(interface: &str) -> io::Result<libc::ifreq> {
     // SAFETY: all-zero is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays the zero that ends it.
@@ -72,13 +75,12 @@ fn request(interface: &str) -> io::Result<libc::ifreq> {
     Ok(request)
 }
 
-fn carry_out(socket: &OwnedFd, order: libc::Ioctl, request: &libc::ifreq) -> io::Result<()> {
-    // SAFETY: `request` is live and initialized as netdevice(7) says.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), order, &raw const *request) };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+/// Makes a request, whose answer is put into it.
+pub(crate) fn ask(fd: &OwnedFd, order: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: `request` is live and as netdevice(7) and the kernel's tuntap.rst say for these requests.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), order, std::ptr::from_mut(request)) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 
@@ -107,7 +109,7 @@ pub fn tap_inside(
     let tap = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
     let mut make = request(interface)?;
     make.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
-    carry_out(&tap, libc::TUNSETIFF, &make)?;
+    ask(&tap, libc::TUNSETIFF, &mut make)?;
     let mut change = request(interface)?;
     let mut address_of_card = libc::sockaddr {
         sa_family: libc::ARPHRD_ETHER,
@@ -117,7 +119,7 @@ pub fn tap_inside(
         *to = from.cast_signed();
     }
     change.ifr_ifru.ifru_hwaddr = address_of_card;
-    carry_out(&socket()?, libc::SIOCSIFHWADDR, &change)?;
+    ask(&socket()?, libc::SIOCSIFHWADDR, &mut change)?;
     join(interface, address, prefix)?;
     Ok(tap)
 }

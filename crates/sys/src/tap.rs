@@ -2,10 +2,11 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use thiserror::Error;
+
+use crate::net;
 
 /// What goes wrong with a tap.
 #[derive(Debug, Error)]
@@ -62,11 +63,11 @@ pub fn on_bridge(bridge: &str) -> Result<Tap, TapError> {
             },
         }
     };
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)
-        .map_err(|e| failed("ask the kernel")(e.into()))?;
-    let ask = |request: libc::Ioctl, value: &mut libc::ifreq| ioctl(&socket, request, value);
-    let mut of_bridge = named(bridge);
+    let socket = net::socket().map_err(failed("ask the kernel"))?;
+    let ask = |order: libc::Ioctl, value: &mut libc::ifreq| net::ask(&socket, order, value);
+    let named = |name: &str| net::request(name).map_err(failed("name the interface"));
+    // A longer name than the kernel has is nobody's.
+    let mut of_bridge = net::request(bridge).map_err(|_| TapError::NoBridge(bridge.to_owned()))?;
     ask(libc::SIOCGIFMTU, &mut of_bridge).map_err(|_| TapError::NoBridge(bridge.to_owned()))?;
     // SAFETY: the kernel has filled this part of the union.
     let mtu = unsafe { of_bridge.ifr_ifru.ifru_mtu };
@@ -79,58 +80,36 @@ pub fn on_bridge(bridge: &str) -> Result<Tap, TapError> {
             _ => TapError::NoDevice(e),
         })?;
     let fd = OwnedFd::from(device);
-    let mut tap = named(TEMPLATE);
+    let mut tap = named(TEMPLATE)?;
     let kind = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     tap.ifr_ifru.ifru_flags = kind as libc::c_short;
-    ioctl(&fd, libc::TUNSETIFF as libc::Ioctl, &mut tap)
-        .map_err(failed("make a network interface"))?;
+    net::ask(&fd, libc::TUNSETIFF, &mut tap).map_err(failed("make a network interface"))?;
     let name = name_of(&tap);
     // It carries the guest's addresses and has none of the host's; no harm where it cannot be said.
     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1");
     // A bridge takes the least that its interfaces can: this one should not lower it.
-    let mut request = named(&name);
+    let mut request = named(&name)?;
     request.ifr_ifru.ifru_mtu = mtu;
     let _ = ask(libc::SIOCSIFMTU, &mut request);
-    let mut request = named(&name);
+    let mut request = named(&name)?;
     ask(libc::SIOCGIFINDEX, &mut request).map_err(failed("find the interface"))?;
     // SAFETY: as above.
     let index = unsafe { request.ifr_ifru.ifru_ifindex };
-    let mut request = named(bridge);
+    let mut request = named(bridge)?;
     request.ifr_ifru.ifru_ifindex = index;
     ask(SIOCBRADDIF, &mut request).map_err(|e| match e.raw_os_error() {
         Some(libc::EOPNOTSUPP | libc::EINVAL) => TapError::NotABridge(bridge.to_owned()),
         _ => failed("add the interface")(e),
     })?;
-    let mut request = named(&name);
-    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-    ask(libc::SIOCSIFFLAGS, &mut request).map_err(failed("start the interface"))?;
+    net::up(&socket, &name).map_err(failed("start the interface"))?;
     Ok(Tap { fd, name })
 }
 
 /// Of linux/sockios.h.
 const SIOCBRADDIF: libc::Ioctl = 0x89a2;
 
-fn named(name: &str) -> libc::ifreq {
-    // SAFETY: all-zero is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    // One less: it ends with a zero.
-    let room = request.ifr_name.len() - 1;
-    for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
-    }
-    request
-}
-
 fn name_of(request: &libc::ifreq) -> String {
     let bytes = request.ifr_name.iter().map(|c| *c as u8);
     let bytes: Vec<u8> = bytes.take_while(|b| *b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn ioctl(fd: &OwnedFd, request: libc::Ioctl, value: &mut libc::ifreq) -> io::Result<()> {
-    // SAFETY: `value` is live and as netdevice(7) and the kernel's tuntap.rst say for these requests.
-    match unsafe { libc::ioctl(fd.as_raw_fd(), request, std::ptr::from_mut(value)) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
 }
