@@ -95,7 +95,7 @@ pub(super) fn spec(
             shm_size: args.shm_size,
             cap_add: args.cap_add.clone(),
             cap_drop: args.cap_drop.clone(),
-            network: if args.network == "none" {
+            network: if args.shuts_network() {
                 Network::None
             } else {
                 Network::Host
@@ -114,6 +114,15 @@ pub(super) fn spec(
 /// Gives the number of ranks and, where there are several, the nodes that hold them.
 fn nodes(args: &Args, level: Level) -> anyhow::Result<(u32, Vec<Member>)> {
     let wrong = |what: String, hint: &str| Err(errors::advised(Class::User, what, hint));
+    if args.shuts_network() && (args.nodes > 1 || !args.members.is_empty()) {
+        let what = "nodes reach each other by their network, and --network none takes it".into();
+        let hint = "leave out --network: nothing but the job's nodes is in it";
+        return wrong(what, hint);
+    }
+    if args.network.is_some() && !args.shuts_network() && level == Level::Vm {
+        let what = "a virtual machine is not in the host's network".into();
+        return wrong(what, "leave out --network, or take --isolation container");
+    }
     if !args.members.is_empty() {
         if args.members.len() > MOST_NODES as usize {
             let what = format!("a job has at most {MOST_NODES} nodes on one host");
@@ -134,7 +143,8 @@ fn nodes(args: &Args, level: Level) -> anyhow::Result<(u32, Vec<Member>)> {
         return wrong("a job has at least one rank".into(), hint);
     }
     let nodes = args.nodes;
-    let ranks = args.ranks.unwrap_or(nodes * per_node.unwrap_or(1));
+    let ranks = args.ranks;
+    let ranks = ranks.unwrap_or(nodes.saturating_mul(per_node.unwrap_or(1)));
     if let Some(each) = per_node.filter(|each| u64::from(*each) * u64::from(nodes) < ranks.into()) {
         let what = format!("{ranks} ranks with {each} on each node need more nodes than {nodes}");
         return wrong(
@@ -157,22 +167,11 @@ fn nodes(args: &Args, level: Level) -> anyhow::Result<(u32, Vec<Member>)> {
         let what = format!("{ranks} ranks leave some of {nodes} nodes without any");
         return wrong(what, "ask for fewer with --nodes, or for more with --ranks");
     }
-    if args.network == "none" {
-        let what = "nodes reach each other by their network, and --network none takes it".into();
-        return wrong(
-            what,
-            "leave out --network: nothing but the job's nodes is in it",
-        );
-    }
     let member = |ranks| Member { level, ranks };
-    let spread = match per_node {
-        // All full but the last ones.
-        Some(each) => (0..nodes)
-            .map(|i| ranks.saturating_sub(i * each).min(each))
-            .collect(),
-        None => spread(ranks, nodes),
-    };
-    Ok((ranks, spread.into_iter().map(member).collect()))
+    Ok((
+        ranks,
+        spread(ranks, nodes).into_iter().map(member).collect(),
+    ))
 }
 
 fn mounts(args: &Args) -> anyhow::Result<Vec<Mount>> {

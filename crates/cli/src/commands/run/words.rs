@@ -38,9 +38,9 @@ pub(crate) struct Args {
     /// Root inside is root outside: no user namespace
     #[arg(long, value_name = "MODE", value_parser = ["host", "private"], default_value = "private", help_heading = "Isolation")]
     pub(super) userns: String,
-    /// Where the network comes from
-    #[arg(long, value_name = "MODE", value_parser = ["host", "none"], default_value = "host", help_heading = "Isolation")]
-    pub(super) network: String,
+    /// Where the network comes from [default: host; none in a virtual machine]
+    #[arg(long, value_name = "MODE", value_parser = ["host", "none"], help_heading = "Isolation")]
+    pub(super) network: Option<String>,
     /// Add a capability (ALL for all)
     #[arg(
         long,
@@ -248,11 +248,16 @@ impl Args {
         }
     }
 
+    /// Tells whether the network is to be kept away.
+    pub(super) fn shuts_network(&self) -> bool {
+        self.network.as_deref() == Some("none")
+    }
+
     /// Names the flags that say something of a container, as written.
     pub(super) fn of_containers(&self) -> Vec<&'static str> {
         [
             ("--userns", self.userns != "private"),
-            ("--network", self.network != "host"),
+            ("--network", self.shuts_network()),
             ("--cap-add", !self.cap_add.is_empty()),
             ("--cap-drop", !self.cap_drop.is_empty()),
             ("--security-opt", !self.security_opt.is_empty()),
