@@ -175,7 +175,7 @@ fn nodes_are_stopped_by_the_key_and_refused_where_there_can_be_none() {
                 "--ranks-per-node",
                 "2",
             ],
-            "need more nodes",
+            "more than 2",
             "--nodes",
         ),
         (

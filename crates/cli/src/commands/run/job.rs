@@ -146,7 +146,8 @@ fn nodes(args: &Args, level: Level) -> anyhow::Result<(u32, Vec<Member>)> {
     let ranks = args.ranks;
     let ranks = ranks.unwrap_or(nodes.saturating_mul(per_node.unwrap_or(1)));
     if let Some(each) = per_node.filter(|each| u64::from(*each) * u64::from(nodes) < ranks.into()) {
-        let what = format!("{ranks} ranks with {each} on each node need more nodes than {nodes}");
+        let what =
+            format!("{ranks} ranks with {each} on each node need several nodes, more than {nodes}");
         return wrong(
             what,
             "raise --nodes (with --isolation vm), or leave out --ranks-per-node",
