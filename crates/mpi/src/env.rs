@@ -31,16 +31,6 @@ impl Position {
             local_size: seat.local_size,
         }
     }
-
-    /// Makes the position of a rank of a job that has one node.
-    pub fn on_one_node(rank: Rank, size: u32) -> Self {
-        Self {
-            rank,
-            size,
-            local_rank: rank.0,
-            local_size: size,
-        }
-    }
 }
 
 /// Gives the variables of a rank: `HYPERION_*` always, and `PMI_*` with the
@@ -88,13 +78,15 @@ pub fn is_foreign_launcher_variable(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyperion_model::nodes::seat;
+
     use super::*;
 
     #[test]
     fn a_pmi_rank_gets_the_variables_of_mpichs_launcher() {
         let env = rank_env(
             &LaunchKind::Pmi1,
-            Position::on_one_node(Rank(1), 4),
+            Position::at(Rank(1), 4, seat(&[], 4, 1)),
             Some(7),
         );
         let text: Vec<String> = env.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -115,7 +107,7 @@ mod tests {
     fn an_independent_rank_gets_no_pmi() {
         let env = rank_env(
             &LaunchKind::None,
-            Position::on_one_node(Rank(0), 1),
+            Position::at(Rank(0), 1, seat(&[], 1, 0)),
             Some(7),
         );
         assert!(env.iter().all(|(name, _)| name.starts_with("HYPERION_")));

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use hyperion_model::Rank;
+use hyperion_model::nodes::seat;
 use hyperion_mpi::LaunchKind;
 use hyperion_mpi::env::{Position, rank_env};
 use hyperion_mpi::pmi1::{Action, Server};
@@ -96,7 +97,7 @@ fn start(
 ) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     // Standard input is the one descriptor that a test may hand down without unsafe code.
-    let position = Position::on_one_node(rank, size);
+    let position = Position::at(rank, size, seat(&[], size, rank.0));
     let child = Command::new(argv[0])
         .args(&argv[1..])
         .envs(rank_env(&LaunchKind::Pmi1, position, Some(0)))

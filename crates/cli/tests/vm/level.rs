@@ -278,6 +278,7 @@ fn what_a_job_writes_is_in_memory_or_on_a_disk_that_leaves_nothing() {
         small.code != 0 && small.err.contains("No space left"),
         "{small:?}"
     );
+    run(&["--disk", "900TiB"]).refused("making the disk", "less with --disk");
     run(&["--disk", "1MiB"]).refused("no room for files", "16MiB");
     let words = ["run", "--disk", "1GiB", "tools", "sh"];
     site.run(&words)

@@ -555,28 +555,14 @@ fn a_card_on_a_bridge_has_an_interface_of_its_own_which_goes_with_its_machine() 
     assert!(gone());
     assert!(ip(&["link", "show", "hyp0"]).contains("hyp0"), "left alone");
 
-    vm(&[
-        "create",
-        "bridged",
-        "--memory",
-        "16MiB",
-        "--network",
-        "bridge=none",
-    ])
-    .ok();
-    vm(&["start", "bridged"]).refused("no network bridge none", "type bridge");
-    vm(&["delete", "bridged"]).ok();
-    vm(&[
-        "create",
-        "bridged",
-        "--memory",
-        "16MiB",
-        "--network",
-        "bridge=lo",
-    ])
-    .ok();
-    vm(&["start", "bridged"]).refused("lo is no bridge", "--network user");
-    vm(&["delete", "bridged"]).ok();
+    for (bridge, why, hint) in [
+        ("bridge=none", "no network bridge none", "type bridge"),
+        ("bridge=lo", "lo is no bridge", "--network user"),
+    ] {
+        vm(&[&words[..], &["--network", bridge]].concat()).ok();
+        vm(&["start", "bridged"]).refused(why, hint);
+        vm(&["delete", "bridged"]).ok();
+    }
     let links = ip(&["-o", "link", "show"]);
     assert!(!links.contains("hyp1"), "{links}");
 }

@@ -20,7 +20,7 @@ use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::signals;
 use rustix::event::Timespec;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -277,7 +277,9 @@ fn execute(
 fn room(disk: &Disk, stage: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::open(stage, flags, Mode::RUSR | Mode::WUSR)?;
-    rustix::fs::ftruncate(&file, disk.size.0)?;
+    // All of it at once: what a guest has written and a full host then refuses is
+    // lost without a word to whoever wrote it.
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, disk.size.0)?;
     let mut words = vec![disk.mkfs.display().to_string()];
     // A crash of the machine is the end of what is on it: nothing has to be found again.
     let options = ["-q", "-F", "-O", "^has_journal,^resize_inode", "-m", "0"];
@@ -290,8 +292,7 @@ fn room(disk: &Disk, stage: &Path) -> io::Result<OwnedFd> {
     let [file] = files;
     match process::wait_for(made)?.exit {
         Exit::Code(0) => Ok(file),
-        // It says so of a full disk too, and there is no more to know.
-        _ => Err(rustix::io::Errno::NOSPC.into()),
+        _ => Err(rustix::io::Errno::IO.into()),
     }
 }
 

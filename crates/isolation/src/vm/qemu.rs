@@ -172,9 +172,9 @@ pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<
     if machine.disk.is_some() {
         let fd = share_fd + shares as i32;
         say("-add-fd", format!("fd={fd},set=2"));
-        // It is nobody's after the job, so nothing has to reach the disk; and a host
-        // without room is an error of the guest's, not a machine that stands still.
-        let disk = "driver=file,node-name=disk,filename=/dev/fdset/2,discard=unmap,\
+        // It is nobody's after the job, so nothing has to reach the disk; and what the
+        // host cannot write is an error of the guest's, not a machine that stands still.
+        let disk = "driver=file,node-name=disk,filename=/dev/fdset/2,\
                     cache.no-flush=on,locking=off";
         say("-blockdev", disk.into());
         let device = "virtio-blk-pci,drive=disk,werror=report,rerror=report";

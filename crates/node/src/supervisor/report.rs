@@ -180,6 +180,9 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Setup { step, source } if step.starts_with("separating the mounts") && source.raw_os_error() == Some(22) => Some(
             "this is a chroot: make its folder a mount first (mount --bind DIR DIR), or use --isolation process here".into(),
         ),
+        SandboxError::Setup { step, .. } if step.starts_with("making the disk") => Some(
+            "ask for less with --disk, or make room where the jobs lie".into(),
+        ),
         SandboxError::Setup { step, source } if step.starts_with("mounting the image") && source.raw_os_error() == Some(15) => Some(
             "files are mounted without a loop device from Linux 6.12 on: import the image (`hyperion image import`), which unpacks it".into(),
         ),
