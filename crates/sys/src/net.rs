@@ -3,8 +3,10 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
@@ -17,11 +19,17 @@ pub fn loopback_up() -> io::Result<()> {
     up(&socket()?, "lo")
 }
 
-/// Gives an interface an address in a network of `prefix` bits, and starts it.
+/// How long the kernel may take to see that an interface has its link: a worker of
+/// its own looks, in some cases a second after the start.
+const LINK_WITHIN: Duration = Duration::from_secs(30);
+
+/// Gives an interface an address in a network of `prefix` bits, starts it, and
+/// waits until it can carry something: a program that looks for interfaces takes
+/// none before.
 ///
 /// # Errors
 /// The kernel's: `ENODEV` when there is none of that name, `EPERM` when the
-/// namespace is not this user's.
+/// namespace is not this user's. `ETIMEDOUT` when it has no link after half a minute.
 pub fn join(interface: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
     let socket = socket()?;
     let mask = u32::MAX
@@ -45,7 +53,23 @@ pub fn join(interface: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
             unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address) };
         ask(&socket, order, &mut request)?;
     }
-    up(&socket, interface)
+    up(&socket, interface)?;
+    let started = Instant::now();
+    while !is_running(&socket, interface)? {
+        if started.elapsed() > LINK_WITHIN {
+            return Err(Errno::TIMEDOUT.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+fn is_running(socket: &OwnedFd, interface: &str) -> io::Result<bool> {
+    let mut request = request(interface)?;
+    ask(socket, libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: the request that was just answered fills in the flags.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(libc::c_int::from(flags) & libc::IFF_RUNNING != 0)
 }
 
 pub(crate) fn up(socket: &OwnedFd, interface: &str) -> io::Result<()> {

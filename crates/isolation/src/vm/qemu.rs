@@ -136,9 +136,11 @@ pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<
         let address = hardware_address(number).map(|byte| format!("{byte:02x}"));
         say("-netdev", format!("socket,id=net,fd={MORE_FD}"));
         let mac = address.join(":");
+        // With a word about its link the kernel looks for that in its own time, for
+        // up to a second, and MPI finds no interface until then.
         say(
             "-device",
-            format!("virtio-net-pci,netdev=net,mac={mac},romfile="),
+            format!("virtio-net-pci,netdev=net,mac={mac},romfile=,status=off"),
         );
     }
     let share_fd = MORE_FD + i32::from(node.is_some());
