@@ -179,6 +179,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         memory: MemoryWatch::default(),
         recorded: false,
         settled: false,
+        looked: false,
         kill_at: None,
         limit_at: None,
         timed_out: false,
@@ -240,6 +241,8 @@ struct Supervisor {
     recorded: bool,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
+    /// What a look at the job's memory needs has come back since then.
+    looked: bool,
     kill_at: Option<Instant>,
     limit_at: Option<Instant>,
     /// The time limit ended it.
@@ -494,6 +497,9 @@ impl Supervisor {
         // program that writes to a pipe is held up the same way.
         let streams = self.streams.poll_set(&mut fds, !self.clients.congested());
         let pmi = self.pmi.as_ref().map_or(0..0, |p| p.poll_set(&mut fds));
+        if std::mem::take(&mut self.looked) {
+            process::drop_idle_code();
+        }
         let until_next = self.timeout();
         let settles = !self.settled && until_next.is_none_or(|next| next > SETTLING);
         let quiet = settles.then_some(SETTLING);
@@ -544,7 +550,7 @@ impl Supervisor {
     fn check_times(&mut self) -> Result<(), Problem> {
         let now = Instant::now();
         if self.memory.look(now, self.sandbox.as_deref()) {
-            self.settled = false;
+            self.looked = self.settled;
             // A short job that somebody waits for is over before anybody could ask for it.
             self.record_running()?;
         }
