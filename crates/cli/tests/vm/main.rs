@@ -2,6 +2,7 @@
 
 mod agent;
 mod boot;
+mod clones;
 mod hostile;
 mod import;
 mod kernel;

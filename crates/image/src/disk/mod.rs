@@ -88,6 +88,9 @@ pub struct DiskInfo {
     /// The image below it, as written in its header.
     #[serde(default)]
     pub backing_filename: Option<String>,
+    /// Its format, as written there.
+    #[serde(default)]
+    pub backing_filename_format: Option<String>,
     /// The states that it holds.
     #[serde(default)]
     pub snapshots: Vec<SnapshotInfo>,

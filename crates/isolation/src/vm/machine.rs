@@ -362,11 +362,11 @@ fn listening(id: &str, socket: &Path) -> String {
 }
 
 fn monitors(words: &mut Words, places: &Places) {
-    words.say(
-        "-chardev",
-        format!("socket,id=supervisor,fd={SUPERVISOR_FD}"),
-    );
-    words.say("-mon", "chardev=supervisor,mode=control".into());
+    if words.how == Files::Open {
+        let its = format!("socket,id=supervisor,fd={SUPERVISOR_FD}");
+        words.say("-chardev", its);
+        words.say("-mon", "chardev=supervisor,mode=control".into());
+    }
     words.say("-chardev", listening("monitor", &places.monitor()));
     words.say("-mon", "chardev=monitor,mode=control".into());
 }

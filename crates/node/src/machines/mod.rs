@@ -293,6 +293,11 @@ impl MachineFolder {
         self.path.join("disks")
     }
 
+    /// Gives the file in which UEFI keeps its variables, unless the definition names another.
+    pub fn variables(&self) -> PathBuf {
+        self.path.join("uefi-variables.fd")
+    }
+
     /// Gives the folder of what QEMU makes for it.
     pub fn run(&self) -> PathBuf {
         self.path.join("run")

@@ -10,12 +10,12 @@ use clap::Args;
 use hyperion_formats::domain::{self, Mode};
 use hyperion_image::disk;
 use hyperion_isolation::vm::qmp::Snapshot;
-use hyperion_model::machine::{Disk, DiskFormat, DiskSource};
+use hyperion_model::machine::{Disk, DiskDevice, DiskFormat, DiskSource};
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
-use hyperion_node::machines::{MachineError, MachineFolder, Machines};
+use hyperion_node::machines::{MachineError, Machines};
 use serde_json::json;
 
-use super::create::{fresh_uuid, read_domain, write_seed};
+use super::create::{read_domain, write_seed};
 use super::machines::{LIMIT, One};
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -23,15 +23,6 @@ use crate::{errors, output};
 
 /// How long saving and loading all of a machine may take.
 const SAVING: Duration = Duration::from_secs(600);
-
-// Words of `hyperion vm clone`.
-#[derive(Debug, Args)]
-pub(crate) struct CloneArgs {
-    /// Machine, shut off
-    name: String,
-    /// Name of the new one
-    new: Name,
-}
 
 // Words of `hyperion vm resize`.
 #[derive(Debug, Args)]
@@ -108,6 +99,7 @@ pub(super) fn edit(args: &One, ctx: &Context) -> anyhow::Result<()> {
     }
     carry_over(&before, &mut spec);
     spec.validate()?;
+    nothing_frozen_is_written(&before, &spec)?;
     machine.define(&spec)?;
     write_seed(&machine, &spec)?;
     std::fs::remove_file(&path)?;
@@ -124,6 +116,31 @@ fn carry_over(before: &MachineSpec, spec: &mut MachineSpec) {
         spec.seed.clone_from(&before.seed);
     }
     spec.autostart |= before.autostart;
+}
+
+/// Refuses a text that was begun before the machine was cloned.
+fn nothing_frozen_is_written(before: &MachineSpec, spec: &MachineSpec) -> anyhow::Result<()> {
+    let below = |source: &DiskSource| {
+        let mut all = before.disks.iter();
+        all.find(|disk| disk.backing.iter().any(|layer| layer.source == *source))
+    };
+    for disk in spec.disks.iter().filter(|disk| is_written(disk)) {
+        let Some(above) = disk.source.as_ref().and_then(below) else {
+            continue;
+        };
+        return Err(errors::advised(
+            Class::Conflict,
+            format!(
+                "the disk {} would write to what lies below it by now",
+                disk.target
+            ),
+            match &above.source {
+                Some(DiskSource::File(file)) => format!("write {} in its place", file.display()),
+                _ => "write the layer above it in its place".to_owned(),
+            },
+        ));
+    }
+    Ok(())
 }
 
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
@@ -164,70 +181,7 @@ fn edit_file(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(super) fn clone(args: &CloneArgs, ctx: &Context) -> anyhow::Result<()> {
-    let machines = Machines::new(&ctx.root);
-    let old = machines.find(&args.name)?;
-    // Held until all is copied: nobody may start it in between.
-    let _lock = old.lock()?;
-    let mut spec = old.spec()?;
-    spec.name = args.new.clone();
-    spec.uuid = Some(fresh_uuid()?);
-    for interface in &mut spec.interfaces {
-        // Two cards with one address on one network would hear each other's letters.
-        interface.mac = None;
-        interface.forwards.clear();
-    }
-    let new = machines.create(&args.new)?;
-    let copied = copy_disks(&old, &new, &mut spec)
-        // With a name of its own inside, and as another instance to cloud-init.
-        .and_then(|()| write_seed(&new, &spec))
-        .and_then(|()| Ok(new.define(&spec)?));
-    if let Err(error) = copied {
-        let _ = new.delete();
-        return Err(error);
-    }
-    output::line(&args.new)
-}
-
-/// Copies the disks that were made for a machine; what lies elsewhere and is written to cannot be shared.
-fn copy_disks(
-    old: &MachineFolder,
-    new: &MachineFolder,
-    spec: &mut MachineSpec,
-) -> anyhow::Result<()> {
-    std::fs::create_dir_all(new.disks())?;
-    for disk in &mut spec.disks {
-        let Some(DiskSource::File(file)) = &disk.source else {
-            continue;
-        };
-        match file.strip_prefix(old.disks()) {
-            Ok(name) => {
-                let copy = new.disks().join(name);
-                std::fs::copy(file, &copy)
-                    .with_context(|| format!("cannot copy {}", file.display()))?;
-                disk.source = Some(DiskSource::File(copy));
-            }
-            Err(_) if is_written(disk) => {
-                return Err(errors::advised(
-                    Class::Unsupported,
-                    format!(
-                        "the disk {} lies elsewhere, and both would write to it",
-                        disk.target
-                    ),
-                    format!(
-                        "copy {}, and define a machine with the copy",
-                        file.display()
-                    ),
-                ));
-            }
-            Err(_) => {}
-        }
-    }
-    Ok(())
-}
-
-fn is_written(disk: &Disk) -> bool {
-    use hyperion_model::machine::DiskDevice;
+pub(super) fn is_written(disk: &Disk) -> bool {
     !disk.read_only && disk.device == DiskDevice::Disk
 }
 

@@ -8,12 +8,13 @@ use clap::Args;
 use hyperion_formats::domain::{self, DomainError, Mode};
 use hyperion_image::disk;
 use hyperion_model::machine::{
-    Boot, Bus, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource, Firmware,
+    Backing, Boot, Bus, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource, Firmware,
     Graphics, Interface, InterfaceKind, PortForward, Seed, SeedUser, Uuid, VncListen,
 };
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
 
+use super::layers;
 use super::machines::power_on;
 use crate::context::Context;
 use crate::{errors, output};
@@ -50,6 +51,9 @@ pub(crate) struct CreateArgs {
     /// Disk image of which the first disk is a thin copy; the image is only read
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     image: Option<PathBuf>,
+    /// File that may lie below a disk or an image, as its header says; repeatable
+    #[arg(long, value_name = "FILE", help_heading = "Disks")]
+    backing: Vec<PathBuf>,
     /// Optical disk to boot from: a file or an HTTP address
     #[arg(long, value_name = "FILE|URL", help_heading = "Disks")]
     cdrom: Option<String>,
@@ -154,19 +158,25 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
         };
     }
     guest(&args.guest, &mut spec)?;
+    let allowed = layers::allowed(&args.backing)?;
     if let Some(image) = &args.image {
         let image = existing(image)?;
-        let below = disk::info(&image)?;
+        layers::nobodys(&image, ctx)?;
+        let seen = disk::info(&image)?;
         let mut disk = new_disk(&spec, args.bus);
-        disk.size = Some(Bytes(below.virtual_size));
-        disk.backing.push(hyperion_model::machine::Backing {
-            format: format_of(&below.format)?,
-            source: DiskSource::File(image),
-        });
+        disk.size = Some(Bytes(seen.virtual_size));
+        disk.backing = layers::below(&image, &allowed)?;
+        disk.backing.insert(
+            0,
+            Backing {
+                format: format_of(&seen.format)?,
+                source: DiskSource::File(image),
+            },
+        );
         spec.disks.push(disk);
     }
     for word in &args.disk {
-        let disk = disk_of(word, &spec, args.bus)?;
+        let disk = disk_of(word, &spec, args.bus, &allowed)?;
         spec.disks.push(disk);
     }
     if let Some(word) = &args.cdrom {
@@ -297,7 +307,7 @@ fn new_disk(spec: &MachineSpec, bus: Bus) -> Disk {
 }
 
 /// Reads the word for a disk: a size, or the file of one that exists.
-fn disk_of(word: &str, spec: &MachineSpec, bus: Bus) -> anyhow::Result<Disk> {
+fn disk_of(word: &str, spec: &MachineSpec, bus: Bus, allowed: &[PathBuf]) -> anyhow::Result<Disk> {
     let mut disk = new_disk(spec, bus);
     let file = Path::new(word);
     match word.parse::<Bytes>() {
@@ -311,13 +321,14 @@ fn disk_of(word: &str, spec: &MachineSpec, bus: Bus) -> anyhow::Result<Disk> {
                 )
             })?;
             disk.format = format_of(&disk::info(&file)?.format)?;
+            disk.backing = layers::below(&file, allowed)?;
             disk.source = Some(DiskSource::File(file));
         }
     }
     Ok(disk)
 }
 
-fn format_of(word: &str) -> anyhow::Result<DiskFormat> {
+pub(super) fn format_of(word: &str) -> anyhow::Result<DiskFormat> {
     word.parse().map_err(|e| {
         errors::advised(
             Class::Unsupported,

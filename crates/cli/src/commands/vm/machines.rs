@@ -140,10 +140,13 @@ fn stalled(machine: &MachineFolder, standing: &Standing) -> Option<String> {
 }
 
 pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let machines = Machines::new(&ctx.root);
+    let machine = machines.find(&args.name)?;
     let standing = machine.standing();
+    let spec = machine.spec()?;
+    let disks = super::layers::told(&machines, &spec)?;
     output::json(&json!({
-        "definition": machine.spec()?, "state": standing.state.word(),
+        "definition": spec, "disks": disks, "state": standing.state.word(),
         "stalls": standing.stalls, "why": stalled(&machine, &standing),
         "running": machine.running(), "end": machine.end(), "folder": machine.path,
     }))
@@ -185,6 +188,7 @@ pub(super) fn power_on(
     if machine.is_locked() {
         return Err(MachineError::Running(machine.name).into());
     }
+    super::layers::written_alone(spec, ctx)?;
     let (beside, networks) = networks(spec).into_iter().unzip();
     let (command, accelerator) = command(&machine, spec, Files::Open, beside, ctx)?;
     hyperion_node::machines::start(Start {
@@ -277,9 +281,7 @@ fn uefi(
             "apt install ovmf",
         ));
     }
-    let own = variables
-        .clone()
-        .unwrap_or_else(|| machine.path.join("uefi-variables.fd"));
+    let own = variables.clone().unwrap_or_else(|| machine.variables());
     if !own.is_file() {
         let empty = folder.join(empty);
         std::fs::copy(&empty, &own)

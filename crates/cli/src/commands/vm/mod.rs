@@ -2,10 +2,12 @@
 
 mod agent;
 mod change;
+mod clone;
 mod create;
 mod export;
 mod import;
 mod kernel;
+mod layers;
 mod machines;
 mod vnc;
 
@@ -60,8 +62,8 @@ pub(crate) enum VmCommand {
     Screenshot(machines::ScreenshotArgs),
     /// Change the definition of a machine as domain XML, in an editor
     Edit(machines::One),
-    /// Make a machine like another, with copies of its disks
-    Clone(change::CloneArgs),
+    /// Make a machine like another, which shares what its disks hold until now
+    Clone(clone::CloneArgs),
     /// Give a machine another size
     Resize(change::ResizeArgs),
     /// Save the state of a machine in its disks, or list what is saved
@@ -97,7 +99,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Vnc(args) => vnc::vnc(args, ctx),
         C::Screenshot(args) => machines::screenshot(args, ctx),
         C::Edit(args) => change::edit(args, ctx),
-        C::Clone(args) => change::clone(args, ctx),
+        C::Clone(args) => clone::clone(args, ctx),
         C::Resize(args) => change::resize(args, ctx),
         C::Snapshot(args) => change::snapshot(args, ctx),
         C::Restore(args) => change::restore(args, ctx),

@@ -1,0 +1,277 @@
+//! Machines like others: `hyperion vm clone`.
+//!
+//! What was written to a disk by now is frozen: the machine goes on in an empty
+//! layer above it, and so does its clone. The frozen file has a name in the folder
+//! of each machine that lies on it (a hard link), so that it goes with the last.
+//!
+//! ```text
+//!        machines/one/disks/vda.1.qcow2     machines/two/disks/vda.1.qcow2
+//!                                   \\         //
+//!        machines/one/disks/vda.qcow2  ===  machines/two/disks/vda.qcow2
+//! ```
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use hyperion_image::disk::{self, Source};
+use hyperion_model::machine::{Backing, Disk, DiskFormat, DiskSource, Firmware};
+use hyperion_model::{Class, MachineSpec, Name};
+use hyperion_node::machines::{MachineFolder, Machines};
+use hyperion_sys::failpoint;
+
+use super::change::{file_of, is_written};
+use super::create::{fresh_uuid, write_seed};
+use crate::commands::image::Busy;
+use crate::context::Context;
+use crate::{errors, output};
+
+/// A disk that takes up to this much, in bytes, is copied: that is quicker than to
+/// lay one on it, and leaves no layer.
+const SMALL: u64 = 1 << 20;
+/// The most layers below a disk: each is one more to look through.
+const MOST_LAYERS: usize = 32;
+
+// Words of `hyperion vm clone`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm clone web web2\n  \
+    hyperion vm clone web archive --full")]
+pub(crate) struct CloneArgs {
+    /// Machine, shut off
+    name: String,
+    /// Name of the new one
+    new: Name,
+    /// Copy all of its disks; without this both share what was written until now
+    #[arg(long)]
+    full: bool,
+}
+
+pub(super) fn clone(args: &CloneArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machines = Machines::new(&ctx.root);
+    let old = machines.find(&args.name)?;
+    // Held until all is there: nobody may start it in between.
+    let _lock = old.lock()?;
+    let mut before = old.spec()?;
+    own_alone(&old, &before)?;
+    let new = machines.create(&args.new)?;
+    let lock = new.lock()?;
+    let made = freeze(&old, &mut before, args.full)
+        .and_then(|shared| make(&old, &new, before, &shared, ctx));
+    drop(lock);
+    if let Err(error) = made {
+        let _ = new.delete();
+        return Err(error);
+    }
+    output::line(&args.new)
+}
+
+/// Refuses to clone a machine that writes to what lies elsewhere: both would.
+fn own_alone(old: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<()> {
+    let own = old.disks();
+    for disk in spec.disks.iter().filter(|disk| is_written(disk)) {
+        let place = match &disk.source {
+            None => continue,
+            Some(DiskSource::File(file)) if file.starts_with(&own) => continue,
+            Some(DiskSource::File(file) | DiskSource::Block(file)) => file.display().to_string(),
+            Some(DiskSource::Volume { volume, .. }) => volume.clone(),
+            Some(DiskSource::Web(address)) => address.to_string(),
+        };
+        return Err(errors::advised(
+            Class::Unsupported,
+            format!(
+                "the disk {} lies elsewhere, and both would write to it",
+                disk.target
+            ),
+            format!("copy {place}, and define a machine with the copy"),
+        ));
+    }
+    Ok(())
+}
+
+/// Puts an empty layer above each disk that holds much. Gives those whose layers
+/// are shared from now on: all others are copied whole.
+fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Result<Vec<String>> {
+    let mut shared = Vec::new();
+    let mut changed = false;
+    for at in 0..spec.disks.len() {
+        let disk = &spec.disks[at];
+        let own = matches!(&disk.source, Some(DiskSource::File(f)) if f.starts_with(old.disks()));
+        if full || !own || disk.backing.len() >= MOST_LAYERS {
+            continue;
+        }
+        let file = file_of(disk)?.to_owned();
+        shared.push(disk.target.clone());
+        // A snapshot is found in the file that holds it, and in no layer above.
+        if taken(&file)? <= SMALL || !disk::info(&file)?.snapshots.is_empty() {
+            continue;
+        }
+        let layer = free_name(old, spec, &spec.disks[at].target);
+        overlay(&layer, &file, spec.disks[at].format)?;
+        failpoint!("layer-made");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400))
+            .with_context(|| format!("cannot make {} read-only", file.display()))?;
+        let disk = &mut spec.disks[at];
+        let frozen = Backing {
+            source: DiskSource::File(file),
+            format: disk.format,
+        };
+        disk.backing.insert(0, frozen);
+        disk.source = Some(DiskSource::File(layer));
+        disk.format = DiskFormat::Qcow2;
+        changed = true;
+    }
+    if changed {
+        // From here on nobody writes to what is shared.
+        old.define(spec)?;
+    }
+    failpoint!("disks-frozen");
+    Ok(shared)
+}
+
+/// Makes an empty layer above a file in the same folder, to the host's disk: what
+/// was below it is known by this name alone.
+fn overlay(layer: &Path, below: &Path, format: DiskFormat) -> anyhow::Result<()> {
+    let _ = fs::remove_file(layer);
+    // By its name alone, so that it is found from each folder that it is linked into.
+    let name = Path::new(below.file_name().unwrap_or_default());
+    disk::create(layer, None, Some((name, &format.to_string())))?;
+    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+    sync(layer)
+        .and_then(|()| sync(layer.parent().unwrap_or(layer)))
+        .with_context(|| format!("cannot write {}", layer.display()))
+}
+
+/// Gives the first name of a layer that the definition does not use.
+fn free_name(machine: &MachineFolder, spec: &MachineSpec, target: &str) -> PathBuf {
+    let used = |file: &Path| {
+        let sources = spec.disks.iter().flat_map(|disk| {
+            let below = disk.backing.iter().map(|layer| &layer.source);
+            disk.source.iter().chain(below)
+        });
+        let mut files = sources.filter_map(|source| match source {
+            DiskSource::File(file) => Some(file.as_path()),
+            _ => None,
+        });
+        files.any(|of| of == file)
+    };
+    let mut names = (1..).map(|n| machine.disks().join(format!("{target}.{n}.qcow2")));
+    names.find(|file| !used(file)).unwrap_or_default()
+}
+
+/// Makes the clone of a machine whose disks are frozen.
+fn make(
+    old: &MachineFolder,
+    new: &MachineFolder,
+    mut spec: MachineSpec,
+    shared: &[String],
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    spec.name = new.name.clone();
+    spec.uuid = Some(fresh_uuid()?);
+    for interface in &mut spec.interfaces {
+        // Two cards with one address on one network would hear each other's letters.
+        interface.mac = None;
+        interface.forwards.clear();
+    }
+    fs::create_dir_all(new.disks())?;
+    let (from, to) = (old.disks(), new.disks());
+    for disk in &mut spec.disks {
+        let Some(DiskSource::File(file)) = disk.source.clone() else {
+            continue;
+        };
+        let Ok(name) = file.strip_prefix(&from) else {
+            continue;
+        };
+        let copy = to.join(name);
+        let _busy = Busy::new(ctx, "copying the disks");
+        if shared.contains(&disk.target) {
+            link_layers(disk, &from, &to)?;
+            copy_file(&file, &copy)?;
+        } else {
+            copy_whole(disk, &file, &copy)?;
+        }
+        disk.source = Some(DiskSource::File(copy));
+    }
+    variables(old, new, &mut spec)?;
+    failpoint!("clone-filled");
+    // With a name of its own inside, and as another instance to cloud-init.
+    write_seed(new, &spec)?;
+    Ok(new.define(&spec)?)
+}
+
+/// Gives the layers below a disk a name in the clone's folder.
+fn link_layers(disk: &mut Disk, from: &Path, to: &Path) -> anyhow::Result<()> {
+    for layer in &mut disk.backing {
+        let DiskSource::File(file) = &mut layer.source else {
+            continue;
+        };
+        let Ok(name) = file.strip_prefix(from) else {
+            continue;
+        };
+        let link = to.join(name);
+        // Where the file system knows no second names it is a copy, and nothing else changes.
+        fs::hard_link(&file, &link).or_else(|_| copy_file(file, &link))?;
+        *file = link;
+    }
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::copy(from, to).map(drop)
+}
+
+/// Copies a disk with all that lies below it.
+fn copy_whole(disk: &mut Disk, file: &Path, copy: &Path) -> anyhow::Result<()> {
+    if disk.backing.is_empty() {
+        return Ok(copy_file(file, copy)?);
+    }
+    if !disk::info(file)?.snapshots.is_empty() {
+        let what = format!("the snapshots of {} stay with the other", disk.target);
+        output::talk("note", what);
+    }
+    let layer = |layer: &Backing| match &layer.source {
+        DiskSource::File(file) => Ok((file.clone(), layer.format.to_string())),
+        _ => Err(errors::advised(
+            Class::Unsupported,
+            format!("what lies below {} is not a file of this host", disk.target),
+            "copy the disk where it lies, and define a machine with the copy",
+        )),
+    };
+    let below: Vec<_> = disk.backing.iter().map(layer).collect::<Result<_, _>>()?;
+    let source = Source {
+        path: file,
+        part: None,
+        format: &disk.format.to_string(),
+        below: &below,
+    };
+    disk::take_in(&source, copy)?;
+    disk.format = DiskFormat::Qcow2;
+    disk.backing.clear();
+    Ok(())
+}
+
+/// Gives the clone a copy of what UEFI has noted.
+fn variables(
+    old: &MachineFolder,
+    new: &MachineFolder,
+    spec: &mut MachineSpec,
+) -> anyhow::Result<()> {
+    let Firmware::Uefi { variables, .. } = &mut spec.firmware else {
+        return Ok(());
+    };
+    let from = variables.take().unwrap_or_else(|| old.variables());
+    if from.is_file() {
+        copy_file(&from, &new.variables())
+            .with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// What a file takes on the host, in bytes.
+fn taken(file: &Path) -> anyhow::Result<u64> {
+    let meta = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(meta.blocks() * 512)
+}
