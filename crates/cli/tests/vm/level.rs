@@ -1,7 +1,7 @@
 //! Jobs in a virtual machine: the same words, the same answers.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyperion_testkit::{Done, guest_cache, requires, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -71,18 +71,12 @@ fn a_machine_gives_what_a_container_gives() {
 #[test]
 fn a_job_in_a_machine_is_served_from_any_terminal() {
     requires!("guest");
-    let site = site(&["sh", "sleep", "nproc", "cat"]);
+    let site = site(&["sh", "sleep", "nproc", "cat", "date"]);
     let script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done";
-    let flags = [
-        "run",
-        "-d",
-        "--isolation",
-        "vm",
-        "--memory",
-        "300m",
-        "--cpus",
-        "1",
-    ];
+    let size = ["--memory", "300m", "--cpus", "1"];
+    // So that a program inside can set the clock.
+    let powers = ["--userns", "host", "--cap-add", "sys_time"];
+    let flags = [&["run", "-d", "--isolation", "vm"][..], &size, &powers].concat();
     let started = site.run(&[&flags[..], &["tools", "sh", "-c", script]].concat());
     // Whoever was warned is told again in the report, and nobody else.
     let emulated = started.err.contains("the machine is emulated");
@@ -97,6 +91,17 @@ fn a_job_in_a_machine_is_served_from_any_terminal() {
         .and_then(|kib| kib.parse().ok())
         .expect("a number");
     assert!((200 << 10..300 << 10).contains(&total), "{total} KiB");
+    // The clock is its host's again when another program starts, wherever it was.
+    for wrong in ["2020-01-01", "2040-01-01"] {
+        site.run(&["exec", &job, "date", "-s", wrong]).ok();
+        assert!(wait_until(LONG, || {
+            let inside = site.run(&["exec", &job, "date", "+%s"]).ok();
+            let inside = UNIX_EPOCH + Duration::from_secs(inside.trim().parse().expect("seconds"));
+            let now = SystemTime::now();
+            let off = now.duration_since(inside).unwrap_or_else(|e| e.duration());
+            off < Duration::from_secs(2)
+        }));
+    }
     let done = site.run(&["exec", &job, "sh", "-c", "echo beside; exit 3"]);
     assert_eq!((done.code, done.out.as_str()), (3, "beside\n"));
     assert!(site.run(&["stats", &job]).ok().contains(&job));

@@ -10,12 +10,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyperion_model::{RootSource, nodes};
 use hyperion_sys::mount::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::system::RebootCommand;
+use rustix::time::{ClockId, clock_settime};
 
 use super::Boot;
 use super::qemu::{PORT, share_tag};
@@ -31,6 +33,8 @@ const IMAGE: &str = "/image";
 const STAGE: &str = "/stage";
 /// The kernel's modules that a boot needs, by number in their order.
 const MODULES: &str = "/modules";
+/// By how much the clock may be ahead of what its host has said.
+const AHEAD: Duration = Duration::from_secs(1);
 /// This program.
 const PROGRAM: &str = "/init";
 
@@ -158,13 +162,32 @@ fn serve(mut port: Wire) -> io::Result<()> {
     };
     port.queue(&Word::answer(&Reply::Ready)?)?;
     let mut relay = Relay::new(Side::Guest, neighbour, port);
-    while relay.turn(&[], None)?.0 == Course::On {}
+    while relay.turn(&[], None)?.0 == Course::On {
+        if let Some(now) = relay.take_time() {
+            keep_time(now);
+        }
+    }
     relay.other.queue(&Word::Over)?;
     flush(&mut relay.other)?;
     // The machine goes on until the host has taken that, and ends it.
     let mut fds = [PollFd::new(&relay.other, PollFlags::empty())];
     let _ = poll(&mut fds, None);
     Ok(())
+}
+
+/// Sets the clock by the host's. What it says has been on its way, so that a clock
+/// a little ahead of it is right: it goes back only by much.
+fn keep_time(now: Duration) {
+    let here = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ahead = here.unwrap_or_default();
+    if ahead < now || ahead > now + AHEAD {
+        let now = Timespec {
+            tv_sec: now.as_secs().cast_signed(),
+            tv_nsec: now.subsec_nanos().into(),
+        };
+        // A guest that may not is left with its own.
+        let _ = clock_settime(ClockId::Realtime, now);
+    }
 }
 
 fn flush(port: &mut Wire) -> io::Result<()> {

@@ -25,7 +25,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::qemu::{self, Disk, share_tag};
-use super::relay::{Course, Relay, Side};
+use super::relay::{CLOCK_EVERY, Course, Relay, Side};
 use super::{Boot, FILE, MachineEnd};
 use crate::protocol::Reply;
 use crate::wire::Wire;
@@ -42,6 +42,11 @@ const PANIC: &str = "Kernel panic";
 /// be quiet before this process goes to rest.
 const TICK: Timespec = Timespec {
     tv_sec: 1,
+    tv_nsec: 0,
+};
+/// How often it is told the time while all rest.
+const CLOCK_TICK: Timespec = Timespec {
+    tv_sec: CLOCK_EVERY.as_secs().cast_signed(),
     tv_nsec: 0,
 };
 
@@ -131,9 +136,9 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let mut since = Instant::now();
     let mut rests = false;
     let turned = loop {
-        let limit = (!rests).then_some(TICK);
+        let limit = if rests { CLOCK_TICK } else { TICK };
         let watched = [end.as_fd(), said.console.as_fd()];
-        let (course, ready) = match relay.turn(&watched, limit.as_ref()) {
+        let (course, ready) = match relay.turn(&watched, Some(&limit)) {
             Ok(turn) => turn,
             Err(e) => break Turn::of(e)?,
         };

@@ -28,7 +28,7 @@ mod words;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -58,6 +58,10 @@ const MAX_QUEUED: usize = 64 << 20;
 const PIECES: usize = 8;
 /// How long a supervisor may take nothing before it is told of the end of all.
 const STUCK: Duration = Duration::from_secs(1);
+/// How often a guest is told the time while nothing else is said.
+pub(super) const CLOCK_EVERY: Duration = Duration::from_secs(60);
+/// How old it may be when a program starts.
+const CLOCK_FRESH: Duration = Duration::from_secs(1);
 
 /// Which side of the border a relay is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +92,10 @@ pub(super) struct Relay {
     over: bool,
     /// Nothing happened in the last turn.
     idle: bool,
+    /// When the other side was last told the time.
+    told: Option<Instant>,
+    /// The time that the host has told.
+    time: Option<Duration>,
 }
 
 /// Whether a relay goes on.
@@ -122,6 +130,8 @@ impl Relay {
             heard: false,
             over: false,
             idle: false,
+            told: None,
+            time: None,
         }
     }
 
@@ -136,6 +146,7 @@ impl Relay {
         also: &[BorrowedFd<'_>],
         limit: Option<&Timespec>,
     ) -> io::Result<(Course, Vec<bool>)> {
+        self.tell_time(CLOCK_EVERY)?;
         let on = |yes: bool, flag| if yes { flag } else { PollFlags::empty() };
         let roomy = self.other.queued() < FULL;
         let mut fds: Vec<PollFd<'_>> = also
@@ -220,6 +231,11 @@ impl Relay {
     /// Tells whether nothing happened in the last turn, up to its limit.
     pub(super) fn is_idle(&self) -> bool {
         self.idle
+    }
+
+    /// Gives the time that the host has told, once.
+    pub(super) fn take_time(&mut self) -> Option<Duration> {
+        self.time.take()
     }
 
     /// Hears what a guest that is gone has said before.
@@ -333,6 +349,7 @@ impl Relay {
 
     /// Sends a message, and keeps its files as channels.
     fn pass(&mut self, json: Vec<u8>, files: Vec<OwnedFd>) -> io::Result<()> {
+        self.tell_time(CLOCK_FRESH)?;
         let mut channels = Vec::with_capacity(files.len());
         for file in files {
             let way = Way::of(&file)?;
@@ -347,6 +364,20 @@ impl Relay {
         }
         let message = String::from_utf8(json).map_err(|_| nonsense())?;
         self.other.queue(&Word::Pass { message, channels })
+    }
+
+    /// Tells a guest that is up what time it is, unless that was done lately. It knows
+    /// the time to a second when it starts, and loses what its host sleeps.
+    fn tell_time(&mut self, lately: Duration) -> io::Result<()> {
+        let due = self.told.is_none_or(|at| at.elapsed() >= lately);
+        if self.side == Side::Guest || !self.heard || !due {
+            return Ok(());
+        }
+        self.told = Some(Instant::now());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.other.queue(&Word::Clock {
+            now: now.unwrap_or_default(),
+        })
     }
 
     fn keep(&mut self, number: u32, file: OwnedFd, sends: bool, takes: bool) -> io::Result<()> {
@@ -424,7 +455,11 @@ impl Relay {
                 self.over = true;
                 Ok(())
             }
-            Word::Over => Err(nonsense()),
+            Word::Clock { now } if self.side == Side::Guest => {
+                self.time = Some(now);
+                Ok(())
+            }
+            Word::Over | Word::Clock { .. } => Err(nonsense()),
         }
     }
 

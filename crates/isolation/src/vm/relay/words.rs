@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::fs::{FileType, OFlags};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,11 @@ pub(in crate::vm) enum Word {
     },
     /// The init has ended, and all that it and its programs said is before this.
     Over,
+    /// What time it is. Only a host says so.
+    Clock {
+        /// Since the beginning of 1970, UTC.
+        now: Duration,
+    },
 }
 
 impl Word {
