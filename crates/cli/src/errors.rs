@@ -363,6 +363,12 @@ fn hint_of_io(error: &std::io::Error) -> Option<String> {
     }
 }
 
+/// Gives the hint of an error.
+#[cfg(test)]
+pub(crate) fn hint_of(error: &Error) -> String {
+    classify(error).hint.unwrap_or_default()
+}
+
 /// Prints an error with its causes and a hint, and gives the exit code.
 pub(crate) fn report(error: &Error, format: OutputFormat) -> ExitCode {
     let told = classify(error);

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::{Duration, Instant};
 
+use hyperion_model::CpuSet;
 use hyperion_model::report::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
@@ -545,6 +546,30 @@ pub struct Work {
     pub ticks: u64,
     /// One of them is in a wait that no signal ends: for a disk, as a rule.
     pub waits_for_disk: bool,
+}
+
+/// Ties the caller, or a thread of a process, to processors. A number that is no
+/// thread's of that process is not touched: who names it may be lying.
+///
+/// # Errors
+/// `NotFound` for such a number; else the kernel's, where the caller may not, or
+/// may use none of these processors.
+pub fn bind(thread: Option<(Pid, u32)>, cpus: &CpuSet) -> io::Result<()> {
+    let mut mask = rustix::thread::CpuSet::new();
+    let known = cpus.0.iter().map(|&cpu| cpu as usize);
+    for cpu in known.filter(|&cpu| cpu < rustix::thread::CpuSet::MAX_CPU) {
+        mask.set(cpu);
+    }
+    let thread = match thread {
+        None => None,
+        Some((of, thread)) => {
+            let place = format!("/proc/{}/task/{thread}", of.as_raw_pid());
+            std::fs::metadata(place)?;
+            let number = i32::try_from(thread).ok().and_then(Pid::from_raw);
+            Some(number.ok_or(io::ErrorKind::NotFound)?)
+        }
+    };
+    Ok(rustix::thread::sched_setaffinity(thread, &mask)?)
 }
 
 /// Reads what a process of this host has done, by proc_pid_stat(5); `None` when it is gone.

@@ -20,7 +20,7 @@ use hyperion_sys::signals::{self, SIGCHLD, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
-use super::{ended_event, spawn};
+use super::ended_event;
 use crate::protocol::Event;
 use crate::wire::{Frame, Wire};
 
@@ -215,7 +215,9 @@ fn try_run(
 fn prepare(cpus: Option<&CpuSet>, output: &[OwnedFd]) -> io::Result<()> {
     signals::reset();
     signals::die_with_parent()?;
-    spawn::bind(cpus)?;
+    if let Some(cpus) = cpus {
+        process::bind(None, cpus)?;
+    }
     let mut streams = vec![rustix::stdio::stdin()];
     streams.extend(output.iter().map(AsFd::as_fd));
     process::install_fds(&streams)

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use hyperion_model::{CpuSet, ProcessSpec, UserSpec};
+use hyperion_model::{ProcessSpec, UserSpec};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::pty::{self, Pty};
@@ -110,7 +110,9 @@ fn prepare(
     streams.extend(fds.iter().map(AsFd::as_fd));
     process::install_fds(&streams).map_err(at(SpawnStep::Fork))?;
     process::close_on_exec_from(streams.len() as i32).map_err(at(SpawnStep::Fork))?;
-    bind(spec.cpus.as_ref()).map_err(at(SpawnStep::Limits))?;
+    if let Some(cpus) = &spec.cpus {
+        process::bind(None, cpus).map_err(at(SpawnStep::Limits))?;
+    }
     for limit in &spec.rlimits {
         rlimit::apply(limit).map_err(at(SpawnStep::Limits))?;
     }
@@ -136,20 +138,6 @@ fn prepare(
         filter.install().map_err(at(SpawnStep::Privileges))?;
     }
     Ok(())
-}
-
-/// Binds this process to processors.
-pub(super) fn bind(cpus: Option<&CpuSet>) -> io::Result<()> {
-    let Some(cpus) = cpus else { return Ok(()) };
-    let mut mask = rustix::thread::CpuSet::new();
-    for &cpu in cpus
-        .0
-        .iter()
-        .filter(|&&c| (c as usize) < rustix::thread::CpuSet::MAX_CPU)
-    {
-        mask.set(cpu as usize);
-    }
-    Ok(rustix::thread::sched_setaffinity(None, &mask)?)
 }
 
 fn become_user(user: &UserSpec, set_groups: bool) -> io::Result<()> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::qmp::RunState;
+
 /// Why a machine ended before its supervisor asked for it, or never came up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +51,21 @@ pub enum MachineEnd {
         /// Its last words.
         #[source]
         said: Option<Said>,
+    },
+    /// Somebody told QEMU by a signal to end.
+    #[error("QEMU was told by a signal of this host to end")]
+    Told,
+    /// QEMU has stopped it, and will not let it go on.
+    #[error("the virtual machine stands still: {}", state.word())]
+    Stands {
+        /// How it stands.
+        state: RunState,
+    },
+    /// Its processors cannot be tied to those of the host.
+    #[error("the processors of the virtual machine cannot be tied to this host's: {why}")]
+    Unbound {
+        /// Why.
+        why: String,
     },
     /// The init of the job's sandbox ended.
     #[error("the init inside the virtual machine ended")]

@@ -24,6 +24,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::monitor::Monitor;
 use super::qemu::{self, Disk, share_tag};
 use super::relay::{CLOCK_EVERY, Course, Relay, Side};
 use super::{Boot, FILE, MachineEnd};
@@ -56,6 +57,8 @@ pub(super) struct Start {
     pub(super) words: Vec<String>,
     /// The image as one file, the kernel and its first root.
     pub(super) files: [PathBuf; 3],
+    /// The host's processor for each of the machine's, where they are tied.
+    pub(super) seats: Vec<u32>,
     /// The user and group that QEMU becomes, where this process may choose.
     pub(super) id: Option<u32>,
     /// Folders of the host that the guest sees, by the number of their tag.
@@ -95,6 +98,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     process::close_all_but(&own)?;
     let (port, its_port) = pair()?;
     let (console, its_console) = pair()?;
+    let (monitor, its_monitor) = pair()?;
     let mut port = Wire::new(port);
     port.send(&start.boot, &[])?;
     let mut relay = Relay::new(Side::Host, neighbour, port);
@@ -106,6 +110,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
             Err(e) => return relay.fail(format!("opening {}", path.display()), &e.into()),
         }
     }
+    files.push(its_monitor);
     if let Some(port) = &start.port {
         files.push(port.try_clone()?);
     }
@@ -133,17 +138,24 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     };
     let end = pidfd_open(qemu, PidfdFlags::empty())?;
     let mut said = Said::new(console)?;
+    let mut monitor = Monitor::new(monitor, start.seats.clone());
     let mut since = Instant::now();
     let mut rests = false;
     let turned = loop {
         let limit = if rests { CLOCK_TICK } else { TICK };
-        let watched = [end.as_fd(), said.console.as_fd()];
+        let mut watched = vec![end.as_fd(), said.console.as_fd()];
+        watched.extend(monitor.fd());
         let (course, ready) = match relay.turn(&watched, Some(&limit)) {
             Ok(turn) => turn,
             Err(e) => break Turn::of(e)?,
         };
         if ready[1] && said.hear() {
             since = Instant::now();
+        }
+        if ready.get(2) == Some(&true)
+            && let Some(why) = monitor.hear(qemu)
+        {
+            break Turn::Because(why);
         }
         // On its way up nobody is inside yet who could end by himself.
         if relay.is_left() || (relay.is_stopping() && !relay.has_heard()) {
@@ -175,6 +187,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         Turn::Asked => return Ok(()),
         Turn::InitEnded => MachineEnd::InitEnded,
         Turn::Nonsense => MachineEnd::Nonsense,
+        Turn::Because(why) => why,
         Turn::Silent => MachineEnd::Silent {
             limit: start.patience,
             said: said.last_words(),
@@ -186,6 +199,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
                     signal: signal.into(),
                 },
                 Exit::Code(code @ 1..) => gave_up(start, code, &relay, &said),
+                _ if monitor.was_told(qemu) => MachineEnd::Told,
                 _ => said.panic().unwrap_or_else(|| MachineEnd::Off {
                     said: said.last_words(),
                 }),
@@ -203,6 +217,8 @@ enum Turn {
     InitEnded,
     Nonsense,
     Silent,
+    /// QEMU has said why.
+    Because(MachineEnd),
 }
 
 impl Turn {

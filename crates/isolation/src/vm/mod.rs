@@ -16,9 +16,11 @@ mod guest;
 mod host;
 pub mod kernel;
 pub mod machine;
+mod monitor;
 pub mod qemu;
 pub mod qmp;
 pub(crate) mod relay;
+mod seats;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use end::{MachineEnd, Said};
 pub(crate) use guest::run as run_guest;
 pub use qemu::{Accelerator, Disk, Machine};
+pub use seats::{Cell, HostNode, Seats};
 
 use crate::guest::Guest;
 use crate::process::make_cgroup;
@@ -94,13 +97,15 @@ impl Isolation for VmIsolation {
             })
             .collect();
         let node = spec.node.as_ref().map(|place| place.number);
+        let seats = self.machine.seats(node.unwrap_or(0));
         // Its mounts are for the programs that share them.
         let namespaces = match shares.is_empty() {
             true => 0,
             false => process::namespace::MOUNT,
         };
         let start = host::Start {
-            words: qemu::words(&self.machine, shares.len(), node),
+            words: qemu::words(&self.machine, &seats.cells, shares.len(), node),
+            seats: seats.cpus,
             files: [
                 file.clone(),
                 self.machine.kernel.clone(),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hyperion_model::Bytes;
 use hyperion_model::nodes::hardware_address;
 
+use super::seats::{Cell, HostNode, Seats};
+
 /// Who executes the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
@@ -35,9 +37,23 @@ pub struct Machine {
     pub memory: Bytes,
     /// How many processors it has.
     pub processors: u32,
+    /// The host's processors to which these are tied, one by one; none leaves them
+    /// to the host.
+    pub bound: Vec<HostNode>,
+    /// The size of the pages that its memory is made of, where not of usual ones.
+    pub huge_pages: Option<Bytes>,
     /// How long it may give no sign of life on its way up: neither a message of
     /// its init nor anything on its console; and how long it may take to answer.
     pub patience: Duration,
+}
+
+impl Machine {
+    /// Gives where on the host it is put, as one of several of its kind.
+    #[must_use]
+    pub fn seats(&self, number: u32) -> Seats {
+        let page = self.huge_pages.unwrap_or(MIB);
+        Seats::new(&self.bound, number, self.processors, self.memory, page)
+    }
 }
 
 /// Room on the host's disk for what a job writes.
@@ -66,8 +82,12 @@ pub(super) const CONSOLE_FD: i32 = 4;
 pub(super) const ROOT_FD: i32 = 5;
 pub(super) const KERNEL_FD: i32 = 6;
 pub(super) const INITRAMFS_FD: i32 = 7;
+pub(super) const MONITOR_FD: i32 = 8;
 /// The first of those that only some machines have: the network, then the shares.
-const MORE_FD: i32 = 8;
+const MORE_FD: i32 = 9;
+
+/// Sizes are told in these.
+const MIB: Bytes = Bytes(1 << 20);
 
 /// What the kernel is told.
 const KERNEL_WORDS: [&str; 6] = [
@@ -94,7 +114,12 @@ pub(super) fn share_tag(number: usize) -> String {
 /// open: all machines of the image share it and none writes to it. Folders of
 /// the host come from a program beside, which has its hands in the guest's memory.
 /// A machine that is one of several nodes has a network card.
-pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<String> {
+pub(super) fn words(
+    machine: &Machine,
+    cells: &[Cell],
+    shares: usize,
+    node: Option<u32>,
+) -> Vec<String> {
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg,thread=multi",
@@ -122,16 +147,9 @@ pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<
     .into();
     words.insert(0, machine.qemu.display().to_string());
     let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
-    say("-smp", machine.processors.to_string());
-    let memory = format!("{}M", machine.memory.0.div_ceil(1 << 20));
-    if shares > 0 {
-        say(
-            "-object",
-            format!("memory-backend-memfd,id=ram,size={memory},share=on"),
-        );
-        say("-machine", "memory-backend=ram".into());
-    }
-    say("-m", memory);
+    say("-smp", processors(machine.processors, cells));
+    say("-m", mib(machine.memory));
+    memory(&mut say, machine, cells, shares > 0);
     if let Some(number) = node {
         let address = hardware_address(number).map(|byte| format!("{byte:02x}"));
         say("-netdev", format!("socket,id=net,fd={MORE_FD}"));
@@ -158,6 +176,8 @@ pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<
     say("-append", KERNEL_WORDS.join(" "));
     say("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     say("-serial", "chardev:console".into());
+    say("-chardev", format!("socket,id=monitor,fd={MONITOR_FD}"));
+    say("-mon", "chardev=monitor,mode=control".into());
     say("-chardev", format!("socket,id=port,fd={PORT_FD}"));
     say("-device", "virtio-serial-pci".into());
     say(
@@ -190,6 +210,62 @@ pub(super) fn words(machine: &Machine, shares: usize, node: Option<u32>) -> Vec<
     words
 }
 
+fn mib(size: Bytes) -> String {
+    format!("{}M", size.0.div_ceil(MIB.0))
+}
+
+/// Says how the processors lie: no kernel takes one socket for two NUMA nodes.
+fn processors(count: u32, cells: &[Cell]) -> String {
+    let sockets = cells.len().max(1);
+    let alike = cells
+        .iter()
+        .all(|c| c.cpus.len() * sockets == count as usize);
+    match (sockets, alike) {
+        (1, _) => count.to_string(),
+        (_, true) => format!(
+            "{count},sockets={sockets},cores={}",
+            count as usize / sockets
+        ),
+        (_, false) => format!("{count},sockets={count},cores=1"),
+    }
+}
+
+/// Says what the memory is made of and where it comes from, where that matters. A
+/// program that shares folders has its hands in it (`shared`).
+fn memory(say: &mut impl FnMut(&str, String), machine: &Machine, cells: &[Cell], shared: bool) {
+    let kind = match machine.huge_pages {
+        // All of it at once: later there may be none left, and QEMU would be killed.
+        Some(page) => format!(
+            "memory-backend-memfd,hugetlb=on,hugetlbsize={},prealloc=on",
+            mib(page)
+        ),
+        None if shared => "memory-backend-memfd".to_owned(),
+        None if cells.is_empty() => return,
+        None => "memory-backend-ram".to_owned(),
+    };
+    let share = if shared { ",share=on" } else { "" };
+    if cells.is_empty() {
+        let size = mib(machine.memory);
+        say("-object", format!("{kind},id=ram,size={size}{share}"));
+        say("-machine", "memory-backend=ram".into());
+    }
+    for (i, cell) in cells.iter().enumerate() {
+        let from = cell.from.map_or_else(String::new, |node| {
+            format!(",host-nodes={node},policy=bind")
+        });
+        let size = mib(cell.memory);
+        say(
+            "-object",
+            format!("{kind},id=ram{i},size={size}{share}{from}"),
+        );
+        let (first, last) = (cell.cpus.0.first(), cell.cpus.0.last());
+        if let (Some(first), Some(last)) = (first, last) {
+            let cpus = format!("node,nodeid={i},cpus={first}-{last},memdev=ram{i}");
+            say("-numa", cpus);
+        }
+    }
+}
+
 /// The oldest QEMU that understands all of this: major, minor.
 const OLDEST: (u32, u32) = (6, 0);
 
@@ -210,6 +286,62 @@ pub(super) fn is_too_old(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn machine(bound: Vec<HostNode>) -> Machine {
+        Machine {
+            qemu: "/usr/bin/qemu".into(),
+            accelerator: Accelerator::Tcg,
+            kernel: "/kernel".into(),
+            virtiofsd: None,
+            initramfs: "/root".into(),
+            disk: None,
+            memory: Bytes(600 << 20),
+            processors: 4,
+            bound,
+            huge_pages: None,
+            patience: Duration::from_secs(1),
+        }
+    }
+
+    /// Gives the values of some flags, one to a line.
+    fn said(machine: &Machine, shares: usize, flags: &[&str]) -> String {
+        let words = words(machine, &machine.seats(0).cells, shares, None);
+        let pairs = words.windows(2).filter(|pair| flags.contains(&&*pair[0]));
+        pairs.map(|pair| pair[1].clone() + "\n").collect()
+    }
+
+    const MEMORY: [&str; 3] = ["-smp", "-object", "-numa"];
+
+    #[test]
+    fn a_guest_gets_the_nodes_of_its_processors() {
+        let node = |id, cpus: &str| HostNode {
+            id,
+            cpus: cpus.parse().expect("a list"),
+            has_memory: true,
+        };
+        let mut tied = machine(vec![node(0, "0-1"), node(3, "8-9")]);
+        let two = "4,sockets=2,cores=2\n\
+                   memory-backend-ram,id=ram0,size=300M,host-nodes=0,policy=bind\n\
+                   node,nodeid=0,cpus=0-1,memdev=ram0\n\
+                   memory-backend-ram,id=ram1,size=300M,host-nodes=3,policy=bind\n\
+                   node,nodeid=1,cpus=2-3,memdev=ram1\n";
+        assert_eq!(said(&tied, 0, &MEMORY), two);
+        // Who shares folders has his hands in all of it.
+        let shared = said(&tied, 1, &MEMORY);
+        assert!(shared.contains("memory-backend-memfd,id=ram1,size=300M,share=on,host-nodes=3"));
+        tied.huge_pages = Some(Bytes(2 << 20));
+        let huge = said(&tied, 0, &["-object"]);
+        let kind = "memory-backend-memfd,hugetlb=on,hugetlbsize=2M,prealloc=on";
+        assert!(huge.starts_with(&format!(
+            "{kind},id=ram0,size=300M,host-nodes=0,policy=bind\n"
+        )));
+        // Three and one: no socket is in two nodes.
+        let uneven = machine(vec![node(0, "0-2"), node(1, "3")]);
+        assert!(said(&uneven, 0, &MEMORY).starts_with("4,sockets=4,cores=1\n"));
+        // One node of the host, or none that it is tied to.
+        assert_eq!(said(&machine(Vec::new()), 0, &MEMORY), "4\n");
+        assert_eq!(said(&machine(vec![node(0, "0-3")]), 0, &MEMORY), "4\n");
+    }
 
     #[test]
     fn an_old_qemu_is_told_by_its_own_words() {

@@ -213,6 +213,11 @@ fn hint_of_machine(end: &MachineEnd) -> Option<String> {
         MachineEnd::Off { .. } => {
             "something inside switched it off, or gave up on the way up: its last words say what"
         }
+        MachineEnd::Told => "somebody sent it SIGTERM: `hyperion stop` ends the job in order",
+        MachineEnd::Stands { .. } => {
+            "QEMU or KVM of this host failed: `dmesg` and `hyperion doctor kvm` may say more"
+        }
+        MachineEnd::Unbound { .. } => "leave out --bind, or name other processors with --cpuset",
         MachineEnd::InitEnded => {
             "something inside killed it, or too little memory did: give more with --memory"
         }

@@ -1,5 +1,6 @@
 //! What this host has, and what of a job it cannot give.
 
+use hyperion_isolation::vm::HostNode;
 use hyperion_model::{Binding, Bytes, Class, Cores, CpuSet, JobSpec, MountKind};
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
@@ -37,6 +38,22 @@ impl HostSize {
     /// Counts the processors that this process may use.
     pub(super) fn processors(&self) -> u32 {
         self.allowed.len() as u32
+    }
+
+    /// Gives the processors that a job may use, with the memory that is near them.
+    pub(super) fn nodes(&self, asked: Option<&CpuSet>) -> Vec<HostNode> {
+        let topology = host::topology(&Host::at("/"));
+        let nodes = topology.nodes.into_iter().map(|node| {
+            let may = |cpu: &u32| {
+                self.allowed.0.contains(cpu) && asked.is_none_or(|set| set.0.contains(cpu))
+            };
+            HostNode {
+                id: node.id,
+                cpus: CpuSet(node.cpus.0.into_iter().filter(may).collect()),
+                has_memory: node.memory > Bytes(0),
+            }
+        });
+        nodes.collect()
     }
 
     /// Gives what a supervisor must know of this host. The way processors and

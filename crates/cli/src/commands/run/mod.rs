@@ -1,6 +1,7 @@
 //! `hyperion run`: from words to a job, and from there to its end.
 
 mod host;
+mod huge;
 mod ids;
 mod image;
 mod job;
@@ -164,12 +165,21 @@ fn refuse_hosts_users(args: &Args) -> anyhow::Result<()> {
 
 /// What was asked for of a fence is put up or refused, never left out in silence.
 fn refuse_fences_of_processes(args: &Args) -> anyhow::Result<()> {
-    if args.disk.is_some() && args.level() != Level::Vm {
-        return Err(errors::advised(
-            Class::User,
+    let of_machines = [
+        (
+            args.disk.is_some(),
             "--disk is for virtual machines: what other jobs write is on the host's disk",
-            "leave it out, or add --isolation vm",
-        ));
+        ),
+        (
+            args.hugepages.is_some(),
+            "--hugepages is for virtual machines: other programs ask for such pages themselves",
+        ),
+    ];
+    for (given, what) in of_machines {
+        if given && args.level() != Level::Vm {
+            let hint = "leave it out, or add --isolation vm";
+            return Err(errors::advised(Class::User, what, hint));
+        }
     }
     let flags = args.of_containers();
     if args.level() != Level::Process || flags.is_empty() {

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
-use hyperion_isolation::vm::{Accelerator, Disk, Machine};
-use hyperion_model::{Bytes, Class, CpuSet, JobSpec, Mount, MountKind};
+use hyperion_isolation::vm::{Accelerator, Cell, Disk, Machine};
+use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec, Mount, MountKind};
+use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
+use hyperion_sys::host::Host;
 
 use super::host::HostSize;
+use super::huge;
 use super::words::Args;
 use crate::context::Context;
 use crate::errors;
@@ -50,6 +53,20 @@ pub(super) fn machine(
         (None, Some(cpus)) => cpus.as_f64().ceil() as u32,
         (None, None) => host.processors() / nodes,
     };
+    let processors = processors.max(1);
+    let bound = match args.bind {
+        Binding::None => Vec::new(),
+        Binding::Core | Binding::Numa => host.nodes(job.resources.cpuset.as_ref()),
+    };
+    let all = memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2 / u64::from(nodes))));
+    let (memory, huge_pages) = match args.hugepages {
+        None => (all, None),
+        Some(size) => {
+            let host = hyperion_sys::host::memory(&Host::at("/"));
+            let page = huge::pages(&host.huge_pages, size, all, memory.is_some(), nodes)?;
+            (Bytes(all.0 / page.0 * page.0), Some(page))
+        }
+    };
     let accelerator = accelerator(ctx);
     Ok(Machine {
         qemu,
@@ -58,8 +75,10 @@ pub(super) fn machine(
         initramfs,
         virtiofsd,
         disk: disk(args, &kernel)?,
-        memory: memory.unwrap_or(Bytes(MEMORY.0.min(all.0 / 2 / u64::from(nodes)))),
-        processors: processors.max(1),
+        memory,
+        processors,
+        bound,
+        huge_pages,
         patience: accelerator.patience(),
     })
 }
@@ -124,11 +143,21 @@ pub(crate) fn accelerator(ctx: &Context) -> Accelerator {
 
 /// Gives what a supervisor must know of the machine, as it does of a host.
 pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
+    let node = |(cell, id): (Cell, u32)| NumaNode {
+        id,
+        cpus: cell.cpus,
+    };
     HostFacts {
         cpus: machine.processors,
         memory: machine.memory,
         allowed: CpuSet((0..machine.processors).collect()),
-        nodes: Vec::new(),
+        nodes: machine
+            .seats(0)
+            .cells
+            .into_iter()
+            .zip(0..)
+            .map(node)
+            .collect(),
         ..host.facts(hyperion_model::Binding::None)
     }
 }

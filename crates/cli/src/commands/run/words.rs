@@ -98,7 +98,8 @@ pub(crate) struct Args {
     /// Processors for each rank
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Ranks")]
     pub(super) cpus_per_rank: u32,
-    /// Tie ranks to processors: core, numa or none
+    /// Tie ranks to processors: core, numa or none; those of a virtual machine are
+    /// tied to the host's, one to one, and it sees which memory is near
     #[arg(
         long,
         value_name = "HOW",
@@ -131,6 +132,10 @@ pub(crate) struct Args {
     /// Memory, such as 512m or 4GiB
     #[arg(short = 'm', long, value_name = "SIZE", help_heading = "Resources")]
     pub(super) memory: Option<Bytes>,
+    /// Make the memory of a virtual machine of huge pages, which the host must
+    /// have set aside
+    #[arg(long, value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "0", help_heading = "Resources")]
+    pub(super) hugepages: Option<Bytes>,
     /// Processor time, in cores
     #[arg(long, value_name = "CORES", help_heading = "Resources")]
     pub(super) cpus: Option<Cores>,

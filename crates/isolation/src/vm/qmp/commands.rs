@@ -48,6 +48,15 @@ pub enum RunState {
     Other,
 }
 
+impl RunState {
+    /// Gives QEMU's own word.
+    pub fn word(self) -> String {
+        let word = serde_json::to_value(self).ok();
+        let word = word.as_ref().and_then(Value::as_str);
+        word.unwrap_or_default().to_owned()
+    }
+}
+
 /// What `query-status` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Status {

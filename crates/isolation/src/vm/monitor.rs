@@ -1,0 +1,223 @@
+//! What the process beside a job's QEMU hears and asks through its monitor.
+//!
+//! Nothing is waited for: QEMU is asked when it has spoken, which its main loop
+//! does, and so it answers at once. What it says may be a lie, for a guest may
+//! have taken it over; none of it leads further than to this machine's end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use hyperion_model::CpuSet;
+use hyperion_sys::process;
+use rustix::process::Pid;
+
+use super::MachineEnd;
+use super::qmp::{Qmp, QmpError};
+
+/// How long QEMU may take to answer once it has spoken.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The way to QEMU's monitor.
+pub(super) struct Monitor {
+    state: State,
+    /// The host's processor for each of the guest's.
+    seats: Vec<u32>,
+    /// QEMU was told by a signal to end.
+    told: bool,
+}
+
+enum State {
+    /// It has not greeted yet.
+    New(OwnedFd),
+    Talks(Box<Qmp>),
+    Gone,
+}
+
+impl Monitor {
+    pub(super) fn new(socket: OwnedFd, seats: Vec<u32>) -> Self {
+        Self {
+            state: State::New(socket),
+            seats,
+            told: false,
+        }
+    }
+
+    /// Is readable when QEMU has something to say; `None` when it never will again.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::New(socket) => Some(socket.as_fd()),
+            State::Talks(qmp) => Some(qmp.as_fd()),
+            State::Gone => None,
+        }
+    }
+
+    /// Hears what has come; gives why the machine cannot go on, if it cannot.
+    pub(super) fn hear(&mut self, qemu: Pid) -> Option<MachineEnd> {
+        let was_new = matches!(self.state, State::New(_));
+        let heard = match std::mem::replace(&mut self.state, State::Gone) {
+            State::New(socket) => Qmp::connect(socket, ANSWER).and_then(|mut qmp| {
+                let end = match self.seat(&mut qmp, qemu)? {
+                    // Events may have come with the answers.
+                    None => self.listen(&mut qmp)?,
+                    end => end,
+                };
+                Ok((Box::new(qmp), end))
+            }),
+            State::Talks(mut qmp) => self.listen(&mut qmp).map(|end| (qmp, end)),
+            State::Gone => return None,
+        };
+        match heard {
+            Ok((qmp, end)) => {
+                self.state = State::Talks(qmp);
+                end
+            }
+            // On its way out, which is told elsewhere, or lost: it was to be heard only.
+            Err(QmpError::Closed) => None,
+            Err(e) if was_new && !self.seats.is_empty() => Some(unbound(&e)),
+            Err(_) => None,
+        }
+    }
+
+    /// Tells whether QEMU, which is gone, ended because a signal told it to.
+    pub(super) fn was_told(&mut self, qemu: Pid) -> bool {
+        self.hear(qemu);
+        self.told
+    }
+
+    /// Ties each of the guest's processors to one of the host's.
+    fn seat(&mut self, qmp: &mut Qmp, qemu: Pid) -> Result<Option<MachineEnd>, QmpError> {
+        if self.seats.is_empty() {
+            return Ok(None);
+        }
+        for cpu in qmp.cpus()? {
+            let Some(&seat) = self.seats.get(cpu.index as usize) else {
+                continue;
+            };
+            if let Err(e) = process::bind(Some((qemu, cpu.thread)), &CpuSet([seat].into())) {
+                return Ok(Some(unbound(&e)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn listen(&mut self, qmp: &mut Qmp) -> Result<Option<MachineEnd>, QmpError> {
+        while let Some(event) = qmp.next_event(Duration::ZERO)? {
+            match event.name.as_str() {
+                "SHUTDOWN" => {
+                    self.told |= event.data["reason"] == "host-signal";
+                    // From here on it must not be asked anything: before QEMU 8.0 it
+                    // may then wait for itself.
+                    return Err(QmpError::Closed);
+                }
+                // Nobody stops it but QEMU itself, and nothing would let it go on.
+                "STOP" => {
+                    let status = qmp.status()?;
+                    if !status.running {
+                        let state = status.state;
+                        return Ok(Some(MachineEnd::Stands { state }));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn unbound(why: &impl std::fmt::Display) -> MachineEnd {
+    MachineEnd::Unbound {
+        why: why.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+    use crate::vm::qmp::RunState;
+
+    /// Plays a QEMU that gives these answers, one to each command, and what it says unasked.
+    fn monitor(seats: &[u32], said: &'static [&'static str]) -> Monitor {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        thread::spawn(move || {
+            let mut say = &theirs;
+            let mut commands = BufReader::new(&theirs).lines();
+            let version = r#"{"qemu":{"micro":0,"minor":2,"major":7},"package":""}"#;
+            let _ = writeln!(
+                say,
+                r#"{{"QMP":{{"version":{version},"capabilities":[]}}}}"#
+            );
+            let mut id = 0;
+            let mut answer = |value: &str| {
+                id += 1;
+                commands.next();
+                writeln!(&theirs, r#"{{"return":{value},"id":{id}}}"#)
+            };
+            let _ = answer("{}");
+            for line in said {
+                let _ = match line.strip_prefix("event ") {
+                    Some(event) => {
+                        let time = r#""timestamp":{"seconds":1,"microseconds":2}"#;
+                        writeln!(say, r#"{{"event":{event},{time}}}"#)
+                    }
+                    None => answer(line),
+                };
+            }
+        });
+        Monitor::new(ours.into(), seats.to_vec())
+    }
+
+    fn this() -> Pid {
+        rustix::process::getpid()
+    }
+
+    /// Hears all that a monitor says.
+    fn end(monitor: &mut Monitor) -> Option<MachineEnd> {
+        while let Some(fd) = monitor.fd() {
+            let mut fds = [rustix::event::PollFd::new(
+                &fd,
+                rustix::event::PollFlags::IN,
+            )];
+            rustix::event::poll(&mut fds, None).expect("waited");
+            if let Some(end) = monitor.hear(this()) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn a_machine_that_stands_still_for_good_is_told() {
+        let stop = r#"event "STOP","data":{}"#;
+        let broken = [stop, r#"{"running":false,"status":"internal-error"}"#];
+        let mut machine = monitor(&[], Box::leak(Box::new(broken)));
+        let state = RunState::InternalError;
+        assert_eq!(end(&mut machine), Some(MachineEnd::Stands { state }));
+        let short = [stop, r#"{"running":true,"status":"running"}"#];
+        assert_eq!(end(&mut monitor(&[], Box::leak(Box::new(short)))), None);
+    }
+
+    #[test]
+    fn it_is_known_who_ended_qemu() {
+        let by_signal = r#"event "SHUTDOWN","data":{"guest":false,"reason":"host-signal"}"#;
+        let mut machine = monitor(&[], Box::leak(Box::new([by_signal])));
+        assert_eq!(end(&mut machine), None);
+        assert!(machine.was_told(this()));
+        let by_guest = r#"event "SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}"#;
+        let mut machine = monitor(&[], Box::leak(Box::new([by_guest])));
+        assert_eq!(end(&mut machine), None);
+        assert!(!machine.was_told(this()));
+    }
+
+    #[test]
+    fn a_qemu_that_lies_about_its_threads_reaches_nobody_elses() {
+        // The first process of this host is none of its threads.
+        let lie = r#"[{"cpu-index":0,"thread-id":1}]"#;
+        let mut machine = monitor(&[0], Box::leak(Box::new([lie])));
+        let end = end(&mut machine);
+        assert!(matches!(end, Some(MachineEnd::Unbound { .. })), "{end:?}");
+    }
+}
