@@ -231,6 +231,10 @@ fn what_cannot_become_a_machine_is_refused_with_the_fix() {
     let mut command = site.command(&[&vm[..], &["tools", "true"]].concat());
     command.env("PATH", site.path());
     crate::site::finish(command).refused("qemu-system-x86_64", "apt install qemu-system-x86");
+    site.run(&[&vm[..], &["--hugepages=4MiB", "tools", "true"]].concat())
+        .refused("no huge pages of 4MiB", "--hugepages");
+    site.run(&["run", "--rm", "--hugepages", "tools", "true"])
+        .refused("for virtual machines", "--isolation vm");
     // A kernel that brings nothing of what a machine needs.
     let image = guest_cache().join("vmlinuz").display().to_string();
     let modules = site.path().join("modules");

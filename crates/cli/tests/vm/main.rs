@@ -10,6 +10,7 @@ mod level;
 mod machines;
 mod nodes;
 mod screen;
+mod seats;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use hyperion_model::machine::{
     Backing, Board, BootDevice, Bus, Cache, Clock, Console, CpuModel, Disk, DiskDevice, DiskFormat,
-    DiskSource, Firmware, Graphics, InterfaceKind, MachineSpec, NicModel, Protocol, ShareKind,
-    Video, VncListen,
+    DiskSource, Firmware, Graphics, HugePages, InterfaceKind, MachineSpec, NicModel, Protocol,
+    ShareKind, Video, VncListen,
 };
 use hyperion_model::{Bytes, Cores, Resources};
 use serde_json::{Value, json};
@@ -304,9 +304,12 @@ fn processor(
 
 /// Huge pages, and the guest's NUMA nodes.
 fn memory(words: &mut Words, spec: &MachineSpec) {
+    // All of it at once: later there may be none left, and QEMU would be killed.
+    const HUGE: &str = "memory-backend-memfd,hugetlb=on,prealloc=on";
     let kind = match spec.memory.hugepages {
-        Some(_) => "memory-backend-memfd,hugetlb=on",
-        None => "memory-backend-memfd",
+        Some(HugePages::Of(size)) => format!("{HUGE},hugetlbsize={}", mib(size)),
+        Some(HugePages::Default) => HUGE.to_owned(),
+        None => "memory-backend-memfd".to_owned(),
     };
     if spec.vcpus.numa.is_empty() {
         if spec.memory.hugepages.is_some() {
@@ -319,10 +322,10 @@ fn memory(words: &mut Words, spec: &MachineSpec) {
     for (i, cell) in spec.vcpus.numa.iter().enumerate() {
         let size = mib(cell.memory);
         words.say("-object", format!("{kind},id=ram{i},size={size}"));
-        words.say("-numa", format!("node,nodeid={i},memdev=ram{i}"));
-        for cpu in &cell.cpus.0 {
-            words.say("-numa", format!("cpu,node-id={i},socket-id={cpu}"));
-        }
+        // By their numbers: in which socket they are is said elsewhere.
+        let cpus = cell.cpus.0.iter().map(|cpu| format!(",cpus={cpu}"));
+        let cpus: String = cpus.collect();
+        words.say("-numa", format!("node,nodeid={i},memdev=ram{i}{cpus}"));
     }
 }
 

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use end::{MachineEnd, Said};
 pub(crate) use guest::run as run_guest;
 pub use qemu::{Accelerator, Disk, Machine};
-pub use seats::{Cell, HostNode, Seats};
+pub use seats::{Cell, HostNode, Seats, TieError, tie};
 
 use crate::guest::Guest;
 use crate::process::make_cgroup;

@@ -8,11 +8,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use hyperion_model::CpuSet;
-use hyperion_sys::process;
 use rustix::process::Pid;
 
 use super::MachineEnd;
 use super::qmp::{Qmp, QmpError};
+use super::seats::{self, TieError};
 
 /// How long QEMU may take to answer once it has spoken.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -53,10 +53,9 @@ impl Monitor {
 
     /// Hears what has come; gives why the machine cannot go on, if it cannot.
     pub(super) fn hear(&mut self, qemu: Pid) -> Option<MachineEnd> {
-        let was_new = matches!(self.state, State::New(_));
         let heard = match std::mem::replace(&mut self.state, State::Gone) {
             State::New(socket) => Qmp::connect(socket, ANSWER).and_then(|mut qmp| {
-                let end = match self.seat(&mut qmp, qemu)? {
+                let end = match self.seat(&mut qmp, qemu) {
                     // Events may have come with the answers.
                     None => self.listen(&mut qmp)?,
                     end => end,
@@ -71,9 +70,7 @@ impl Monitor {
                 self.state = State::Talks(qmp);
                 end
             }
-            // On its way out, which is told elsewhere, or lost: it was to be heard only.
-            Err(QmpError::Closed) => None,
-            Err(e) if was_new && !self.seats.is_empty() => Some(unbound(&e)),
+            // On its way out, which is told elsewhere; or lost, and it was to be heard only.
             Err(_) => None,
         }
     }
@@ -85,19 +82,19 @@ impl Monitor {
     }
 
     /// Ties each of the guest's processors to one of the host's.
-    fn seat(&mut self, qmp: &mut Qmp, qemu: Pid) -> Result<Option<MachineEnd>, QmpError> {
+    fn seat(&mut self, qmp: &mut Qmp, qemu: Pid) -> Option<MachineEnd> {
         if self.seats.is_empty() {
-            return Ok(None);
+            return None;
         }
-        for cpu in qmp.cpus()? {
-            let Some(&seat) = self.seats.get(cpu.index as usize) else {
-                continue;
-            };
-            if let Err(e) = process::bind(Some((qemu, cpu.thread)), &CpuSet([seat].into())) {
-                return Ok(Some(unbound(&e)));
-            }
+        let seat = |number: u32| {
+            let seat = self.seats.get(number as usize);
+            seat.map(|&cpu| CpuSet([cpu].into()))
+        };
+        match seats::tie(qmp, qemu, seat) {
+            Ok(()) => None,
+            Err(TieError::Unnamed(QmpError::Closed)) => None,
+            Err(e) => Some(MachineEnd::Unbound { why: e.to_string() }),
         }
-        Ok(None)
     }
 
     fn listen(&mut self, qmp: &mut Qmp) -> Result<Option<MachineEnd>, QmpError> {
@@ -121,12 +118,6 @@ impl Monitor {
             }
         }
         Ok(None)
-    }
-}
-
-fn unbound(why: &impl std::fmt::Display) -> MachineEnd {
-    MachineEnd::Unbound {
-        why: why.to_string(),
     }
 }
 

@@ -1,7 +1,55 @@
 //! Where on the host a machine's processors run, and which NUMA nodes its guest
-//! sees for that: pure.
+//! sees for that.
+
+use std::io;
 
 use hyperion_model::{Bytes, CpuSet};
+use hyperion_sys::process;
+use rustix::process::Pid;
+use thiserror::Error;
+
+use super::qmp::{Qmp, QmpError};
+
+/// Why processors of a machine are not where they should be.
+#[derive(Debug, Error)]
+pub enum TieError {
+    /// QEMU does not name their threads.
+    #[error("QEMU does not name the threads of its processors")]
+    Unnamed(#[from] QmpError),
+    /// The kernel refuses it.
+    #[error("processor {processor} of the machine cannot run on {to} of this host")]
+    Refused {
+        /// The guest's number.
+        processor: u32,
+        /// Those of the host.
+        to: CpuSet,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Ties the threads of a machine's processors to the host's, where they have any.
+///
+/// # Errors
+/// [`TieError`]; some may be tied.
+pub fn tie(
+    monitor: &mut Qmp,
+    qemu: Pid,
+    seat: impl Fn(u32) -> Option<CpuSet>,
+) -> Result<(), TieError> {
+    for cpu in monitor.cpus()? {
+        if let Some(to) = seat(cpu.index) {
+            let tied = process::bind(Some((qemu, cpu.thread)), &to);
+            tied.map_err(|source| TieError::Refused {
+                processor: cpu.index,
+                to,
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
 
 /// Processors of the host, and the memory that is near them.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
 use hyperion_isolation::vm::qmp::{Event, Qmp, QmpError};
+use hyperion_isolation::vm::{self, TieError};
 use hyperion_model::Resources;
+use hyperion_model::machine::Vcpus;
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::{Cgroup, CgroupError, Entrance, Layout};
 use hyperion_sys::process::{self, Fork, Program};
@@ -44,6 +46,8 @@ pub struct Start {
     pub networks: Vec<OwnedFd>,
     /// A program stands in for the processor.
     pub emulated: bool,
+    /// Where its processors run on this host.
+    pub vcpus: Vcpus,
     /// What QEMU may take, where this process may limit it.
     pub limits: Resources,
 }
@@ -146,17 +150,15 @@ fn keep(
         })?;
         // Its end of the socket is QEMU's alone: so it is heard to go.
         drop(files);
-        match Qmp::connect(ours, PATIENCE) {
+        let connected = Qmp::connect(ours, PATIENCE).map_err(|e| e.to_string());
+        let seat = |monitor| seated(monitor, pid, &start.vcpus).map_err(|e| e.to_string());
+        match connected.and_then(seat) {
             Ok(monitor) => Ok((pid, monitor)),
             Err(e) => {
                 let _ = signals::send(pid, signals::SIGKILL);
                 let _ = process::wait_for(pid);
                 let words = readable(&last_words(&log), &start.command.files);
-                Err(if words.is_empty() {
-                    e.to_string()
-                } else {
-                    words
-                })
+                Err(if words.is_empty() { e } else { words })
             }
         }
     };
@@ -209,6 +211,23 @@ fn keep(
     group.remove();
     clean_up(path);
     Ok(())
+}
+
+/// Ties a machine's processors to those of the host that its definition names, and
+/// the rest of QEMU as the processors that it says nothing of.
+fn seated(mut monitor: Qmp, qemu: Pid, vcpus: &Vcpus) -> Result<Qmp, TieError> {
+    let all = vcpus.affinity.as_ref();
+    if all.is_none() && vcpus.pinning.is_empty() {
+        return Ok(monitor);
+    }
+    let seat = |number: u32| vcpus.pinning.get(&number).or(all).cloned();
+    vm::tie(&mut monitor, qemu, seat)?;
+    if let Some(all) = all {
+        let main = qemu.as_raw_pid().unsigned_abs();
+        // What it starts later is where it is.
+        let _ = process::bind(Some((qemu, main)), all);
+    }
+    Ok(monitor)
 }
 
 /// Makes the groups of QEMU, with its limits where they can be had. A user's are

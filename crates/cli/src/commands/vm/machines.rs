@@ -196,6 +196,7 @@ pub(super) fn power_on(
         command,
         networks,
         emulated: accelerator == Accelerator::Tcg,
+        vcpus: spec.vcpus.clone(),
         limits: limits(spec, accelerator),
     })?;
     Ok(())
