@@ -35,7 +35,7 @@ pub(super) fn pages(
         );
     };
     let count = memory.0 / size.0;
-    if count == 0 || (was_asked && memory.0 % size.0 != 0) {
+    if count == 0 || (was_asked && !memory.0.is_multiple_of(size.0)) {
         let next = Bytes(memory.0.div_ceil(size.0).max(1) * size.0);
         return refuse(
             Class::User,
