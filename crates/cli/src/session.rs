@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hyperion_model::JobId;
 use hyperion_node::client::Heard;
 use hyperion_node::log::Stream;
-use hyperion_node::talk::{Ask, Size, Tell};
+use hyperion_node::talk::{Ask, INPUT_WINDOW, Size, Tell};
 use hyperion_node::{Client, End, Failure};
 use hyperion_sys::signals::{self, SIGHUP, SIGWINCH, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -117,6 +117,11 @@ impl Session {
                         hint.iter().for_each(|hint| output::talk("hint", hint));
                         return Ok(ExitCode::from(code));
                     }
+                    Heard::Told(Tell::Took { bytes }) => {
+                        if let Some(input) = &mut input {
+                            input.unread = input.unread.saturating_sub(bytes);
+                        }
+                    }
                     Heard::Told(Tell::Started | Tell::Stats(_)) => {}
                 }
             }
@@ -125,7 +130,7 @@ impl Session {
                 PollFd::new(&client, PollFlags::IN),
                 PollFd::new(&arrived, PollFlags::IN),
             ];
-            if input.is_some() {
+            if input.as_ref().is_some_and(|i| i.unread < INPUT_WINDOW) {
                 fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
             }
             match poll(&mut fds, None) {
@@ -137,13 +142,13 @@ impl Session {
             while let Some(signal) = arrived.next() {
                 if signal == SIGWINCH {
                     if let Some(size) = terminal_size() {
-                        client.ask(&Ask::Resize(size))?;
+                        sent(client.ask(&Ask::Resize(size)))?;
                     }
                 } else if signal == SIGHUP {
                     // The terminal is gone; the job goes on.
                     return Ok(ExitCode::SUCCESS);
                 } else if self.job {
-                    client.ask(&Ask::Signal(signal))?;
+                    sent(client.ask(&Ask::Signal(signal)))?;
                 } else {
                     return Ok(ExitCode::from(128 + signal as u8));
                 }
@@ -170,6 +175,15 @@ impl Session {
     }
 }
 
+/// What was sent to a supervisor that has just ended is as nothing: how it ended
+/// is still to be heard.
+fn sent(sent: io::Result<()>) -> io::Result<()> {
+    match sent {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
 enum Typed {
     More,
     End,
@@ -180,29 +194,33 @@ enum Typed {
 struct Input {
     /// A ctrl-p that may be the first half of the detach keys.
     held: bool,
+    /// What was sent and not told to be taken, in bytes.
+    unread: usize,
 }
 
 impl Input {
     fn read(&mut self, client: &mut Client, raw: bool) -> anyhow::Result<Typed> {
         let mut buffer = [0; 16 * 1024];
-        let got = match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+        let room = buffer.len().min(INPUT_WINDOW - self.unread);
+        let got = match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..room]) {
             Ok(0) => {
-                client.ask(&Ask::EndOfInput)?;
+                sent(client.ask(&Ask::EndOfInput))?;
                 return Ok(Typed::End);
             }
             Ok(got) => got,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Typed::More),
             Err(e) => return Err(e.into()),
         };
+        self.unread += got;
         if !raw {
-            client.input(&buffer[..got])?;
+            sent(client.input(&buffer[..got]))?;
             return Ok(Typed::More);
         }
         let mut pass = Vec::with_capacity(got + 1);
         for &byte in &buffer[..got] {
             if std::mem::take(&mut self.held) {
                 if byte == DETACH[1] {
-                    client.input(&pass)?;
+                    sent(client.input(&pass))?;
                     return Ok(Typed::Detach);
                 }
                 pass.push(DETACH[0]);
@@ -214,7 +232,7 @@ impl Input {
             }
         }
         if !pass.is_empty() {
-            client.input(&pass)?;
+            sent(client.input(&pass))?;
         }
         Ok(Typed::More)
     }

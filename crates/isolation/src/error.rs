@@ -54,6 +54,9 @@ pub enum SandboxError {
     /// The init is gone or speaks nonsense: it was killed from outside, or by the memory limit.
     #[error("the sandbox ended unexpectedly")]
     Lost(#[source] io::Error),
+    /// Nobody waits any more for an answer that does not come.
+    #[error("what runs inside did not answer, and was ended from outside")]
+    Unwanted,
     /// One of several nodes failed.
     #[error("node {name} of the job failed")]
     Node {

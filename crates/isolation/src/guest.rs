@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use hyperion_model::{CpuSet, ProcessSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
 use hyperion_sys::{process, signals};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::Timespec;
 use rustix::process::Pid;
 
 use crate::error::from_errno;
 use crate::protocol::{Config, Event, FileEntry, Reply, Request};
 use crate::vm::MachineEnd;
 use crate::wire::{Frame, Wire};
-use crate::{Sandbox, SandboxError, SandboxRecord, Spawned};
+use crate::{Asker, Patient, Sandbox, SandboxError, SandboxRecord, Spawned};
 
 /// How long an init may be silent before it is looked at.
 const PATIENCE: Timespec = Timespec {
@@ -44,6 +44,8 @@ pub(crate) struct Guest {
     events: VecDeque<Event>,
     /// How often the init was found stopped when the processes inside were to be killed.
     killed_stopped: u32,
+    /// When it is to have ended: it was asked to.
+    over_at: Option<Instant>,
     /// How long an answer may take, where what is inside is not trusted to give one.
     pub(crate) patience: Option<Duration>,
     /// It has not yet said that it is up.
@@ -64,6 +66,7 @@ impl Guest {
             shim_folder,
             events: VecDeque::new(),
             killed_stopped: 0,
+            over_at: None,
             patience: None,
             awaited: false,
             leaves_orphans: false,
@@ -72,7 +75,7 @@ impl Guest {
 
     /// Waits for the init to say that it is up. One that has failed says why.
     pub(crate) fn greet(&mut self) -> Result<(), SandboxError> {
-        match self.answer()? {
+        match self.answer(&mut Patient)? {
             Reply::Ready => Ok(()),
             _ => Err(self.nonsense()),
         }
@@ -123,7 +126,7 @@ impl Guest {
 
     /// Waits for the next frame, for an answer that is awaited since then. A program at process level can stop its init:
     /// that is let go on, and given up when it is stopped again and again.
-    fn receive(&mut self, since: Instant) -> Result<Frame, SandboxError> {
+    fn receive(&mut self, since: Instant, asker: &mut dyn Asker) -> Result<Frame, SandboxError> {
         let mut woken = 0;
         loop {
             if let Some(limit) = self.patience.filter(|&limit| since.elapsed() > limit) {
@@ -132,11 +135,9 @@ impl Guest {
             if let Some(frame) = self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
                 return Ok(frame);
             }
-            let mut fds = [PollFd::new(&self.wire, PollFlags::IN)];
-            match poll(&mut fds, Some(&PATIENCE)) {
-                Ok(0) if self.init.is_some_and(process::wake) => woken += 1,
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(SandboxError::Lost(e.into())),
+            let silent = !asker.wait(self.wire.as_fd(), &PATIENCE)?;
+            if silent && self.init.is_some_and(process::wake) {
+                woken += 1;
             }
             if woken > WAKINGS {
                 return Err(stopped());
@@ -145,10 +146,10 @@ impl Guest {
     }
 
     /// Waits for the answer to the last request; events that come before it are kept.
-    fn answer(&mut self) -> Result<Reply, SandboxError> {
+    fn answer(&mut self, asker: &mut dyn Asker) -> Result<Reply, SandboxError> {
         let since = Instant::now();
         loop {
-            let Frame::Message(json) = self.receive(since)? else {
+            let Frame::Message(json) = self.receive(since, asker)? else {
                 return Err(self.nonsense());
             };
             if let Some(reply) = self.plain_answer(&json)? {
@@ -194,6 +195,7 @@ impl Sandbox for Guest {
         id: u32,
         process: &ProcessSpec,
         fds: Vec<OwnedFd>,
+        asker: &mut dyn Asker,
     ) -> Result<Spawned, SandboxError> {
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         self.ask(
@@ -203,7 +205,7 @@ impl Sandbox for Guest {
             },
             &borrowed,
         )?;
-        match self.answer()? {
+        match self.answer(asker)? {
             Reply::Spawned { pid, terminal } => {
                 let terminal = if terminal {
                     Some(self.wire.take_fd().map_err(SandboxError::Lost)?)
@@ -294,6 +296,7 @@ impl Sandbox for Guest {
         path: &str,
         offset: u64,
         len: u32,
+        asker: &mut dyn Asker,
     ) -> Result<Option<Vec<u8>>, SandboxError> {
         self.ask(
             &Request::Read {
@@ -303,9 +306,9 @@ impl Sandbox for Guest {
             },
             &[],
         )?;
-        match self.answer()? {
+        match self.answer(asker)? {
             Reply::Data { found: false } => Ok(None),
-            Reply::Data { found: true } => match self.receive(Instant::now())? {
+            Reply::Data { found: true } => match self.receive(Instant::now(), asker)? {
                 Frame::Data(_, bytes) if bytes.len() <= len as usize => Ok(Some(bytes)),
                 Frame::Data(..) | Frame::Message(_) => Err(self.nonsense()),
             },
@@ -313,27 +316,35 @@ impl Sandbox for Guest {
         }
     }
 
-    fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError> {
+    fn list_folder(
+        &mut self,
+        path: &str,
+        asker: &mut dyn Asker,
+    ) -> Result<Vec<String>, SandboxError> {
         self.ask(
             &Request::List {
                 path: path.to_owned(),
             },
             &[],
         )?;
-        match self.answer()? {
+        match self.answer(asker)? {
             Reply::Names { names } => Ok(names),
             _ => Err(self.nonsense()),
         }
     }
 
-    fn look(&mut self, path: &str) -> Result<Option<FileEntry>, SandboxError> {
+    fn look(
+        &mut self,
+        path: &str,
+        asker: &mut dyn Asker,
+    ) -> Result<Option<FileEntry>, SandboxError> {
         self.ask(
             &Request::Look {
                 path: path.to_owned(),
             },
             &[],
         )?;
-        match self.answer()? {
+        match self.answer(asker)? {
             Reply::Found { entry } => Ok(entry),
             _ => Err(self.nonsense()),
         }
@@ -356,13 +367,25 @@ impl Sandbox for Guest {
         self.shim_folder.clone()
     }
 
-    fn destroy(&mut self) {
-        let Some(init) = self.init.take() else { return };
-        // The init kills what it started and ends; one that cannot be asked any
-        // more, or that the program keeps from it, is killed.
+    fn end(&mut self) {
+        let (Some(init), None) = (self.init, self.over_at) else {
+            return;
+        };
+        // The init kills what it started and ends.
         let asked = self.ask(&Request::Stop, &[]);
         process::wake(init);
-        if asked.is_err() || !process::ends_within(init, GRACE).unwrap_or(false) {
+        let grace = asked.map_or(Duration::ZERO, |()| GRACE);
+        self.over_at = Some(Instant::now() + grace);
+    }
+
+    fn destroy(&mut self) {
+        self.end();
+        let Some(init) = self.init.take() else { return };
+        // One that cannot be asked any more, or that the program keeps from it, is killed.
+        let left = self.over_at.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
+        if !process::ends_within(init, left).unwrap_or(false) {
             self.cgroup.kill();
             let _ = signals::send(init, signals::SIGKILL);
         }
@@ -387,5 +410,93 @@ fn kill_children() {
             let _ = signals::send(child, signals::SIGKILL);
             let _ = process::wait_for(child);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+    use std::thread;
+
+    use super::*;
+
+    /// Loses interest after a while.
+    struct For(Instant);
+
+    impl Asker for For {
+        fn wait(&mut self, sandbox: BorrowedFd<'_>, most: &Timespec) -> Result<bool, SandboxError> {
+            match Instant::now() > self.0 {
+                true => Err(SandboxError::Unwanted),
+                false => Patient.wait(sandbox, most),
+            }
+        }
+    }
+
+    /// Gives a guest whose other side is played by a test, and the process that
+    /// stands for its keeper.
+    fn guest() -> (Guest, Wire, Child) {
+        let (ours, theirs) = Wire::pair().expect("a pair");
+        let mut keeper = Command::new("cat");
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null());
+        let keeper = keeper.spawn().expect("it starts");
+        let pid = Pid::from_raw(keeper.id().cast_signed()).expect("a number");
+        let mut guest = Guest::new(ours, pid, Cgroup::default(), PathBuf::new());
+        guest.patience = Some(Duration::from_secs(60));
+        (guest, theirs, keeper)
+    }
+
+    fn asked(guest: &mut Guest) -> SandboxError {
+        let mut asker = For(Instant::now() + Duration::from_millis(300));
+        guest.look("/", &mut asker).expect_err("no answer comes")
+    }
+
+    #[test]
+    fn who_loses_interest_does_not_wait_whatever_a_guest_does() {
+        let since = Instant::now();
+        // It says nothing.
+        let (mut silent, _theirs, _keeper) = guest();
+        assert!(matches!(asked(&mut silent), SandboxError::Unwanted));
+        // It begins a frame, and goes on with it byte by byte for ever.
+        let (mut slow, theirs, _keeper) = guest();
+        let trickle = thread::spawn(move || {
+            let bytes = [&[0xff, 0xff, 0, 0, b'J'][..], &[b' '; 60_000]].concat();
+            for byte in bytes {
+                if rustix::net::send(&theirs, &[byte], rustix::net::SendFlags::NOSIGNAL).is_err() {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        assert!(matches!(asked(&mut slow), SandboxError::Unwanted));
+        // It tells of events and never answers: what waits has a bound.
+        let (mut loud, mut theirs, _keeper) = guest();
+        let flood = thread::spawn(move || {
+            let event = Reply::Event(Event::Joined { id: 7 });
+            while theirs.send(&event, &[]).is_ok() {}
+        });
+        let error = asked(&mut loud);
+        let bounded = matches!(
+            error,
+            SandboxError::Unwanted | SandboxError::Machine(MachineEnd::Nonsense)
+        );
+        assert!(bounded && loud.events.len() <= MAX_EVENTS, "{error}");
+        for guest in [silent, slow, loud] {
+            drop(guest);
+        }
+        trickle.join().expect("it saw the end");
+        flood.join().expect("it saw the end");
+        assert!(since.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_end_of_one_that_hangs_is_not_waited_for_twice() {
+        let (mut guest, _theirs, _keeper) = guest();
+        guest.end();
+        let over = guest.over_at.expect("it was asked");
+        guest.end();
+        assert_eq!(guest.over_at, Some(over));
+        guest.destroy();
+        assert!(Instant::now() >= over, "it had its time");
+        guest.destroy();
     }
 }

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use hyperion_model::{CpuSet, ProcessSpec, SandboxSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
 use hyperion_sys::process::{kill_tree, standing, wake};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,31 @@ pub trait Isolation {
     }
 }
 
+/// Who asks something of what is inside a sandbox, and waits for the answer:
+/// nothing inside is trusted to give one.
+pub trait Asker {
+    /// Waits until `sandbox` is readable, for a while at most; tells whether it is.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unwanted`] when the answer is not worth waiting for any more.
+    fn wait(&mut self, sandbox: BorrowedFd<'_>, most: &Timespec) -> Result<bool, SandboxError>;
+}
+
+/// Waits as long as it takes.
+pub(crate) struct Patient;
+
+impl Asker for Patient {
+    fn wait(&mut self, sandbox: BorrowedFd<'_>, most: &Timespec) -> Result<bool, SandboxError> {
+        let mut fds = [PollFd::from_borrowed_fd(sandbox, PollFlags::IN)];
+        match poll(&mut fds, Some(most)) {
+            Ok(ready) => Ok(ready > 0),
+            // Looked at as if it were: nothing is there, and the next wait follows.
+            Err(rustix::io::Errno::INTR) => Ok(true),
+            Err(e) => Err(SandboxError::Lost(e.into())),
+        }
+    }
+}
+
 /// What the host lends to a sandbox while it goes up.
 #[derive(Debug, Clone)]
 pub struct Stage {
@@ -66,7 +92,9 @@ pub struct Stage {
 /// One fence on one node.
 ///
 /// Legal order: `is_up` until it is; then `spawn`, `adopt`, `signal`, `resize`, `usage` and the file calls in any
-/// order until `destroy`, after which only `destroy` is legal again.
+/// order until `end` or `destroy`, after which only `destroy` is legal. After an
+/// error of what waits for an answer (it is lost, or unwanted) only `usage`,
+/// `records`, `end` and `destroy` are: an answer that is late would be taken for another.
 pub trait Sandbox {
     /// Tells whether it is up. As long as it is not, [`Sandbox::fd`] is readable
     /// when it is to be asked again.
@@ -87,6 +115,7 @@ pub trait Sandbox {
         id: u32,
         process: &ProcessSpec,
         fds: Vec<OwnedFd>,
+        asker: &mut dyn Asker,
     ) -> Result<Spawned, SandboxError>;
 
     /// Announces a rank that something inside (an `mpirun`) will start on this
@@ -134,19 +163,28 @@ pub trait Sandbox {
         path: &str,
         offset: u64,
         len: u32,
+        asker: &mut dyn Asker,
     ) -> Result<Option<Vec<u8>>, SandboxError>;
 
     /// Lists a folder inside, sorted; empty when there is none.
     ///
     /// # Errors
     /// [`SandboxError::Lost`].
-    fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError>;
+    fn list_folder(
+        &mut self,
+        path: &str,
+        asker: &mut dyn Asker,
+    ) -> Result<Vec<String>, SandboxError>;
 
     /// Tells what is at a path inside, links followed.
     ///
     /// # Errors
     /// [`SandboxError::Lost`].
-    fn look(&mut self, path: &str) -> Result<Option<FileEntry>, SandboxError>;
+    fn look(
+        &mut self,
+        path: &str,
+        asker: &mut dyn Asker,
+    ) -> Result<Option<FileEntry>, SandboxError>;
 
     /// Gives what all processes inside have used together so far.
     fn usage(&self) -> Usage;
@@ -157,6 +195,10 @@ pub trait Sandbox {
     /// Gives the path, as seen inside, of the folder with the shim
     /// `hyperion-rank` and the socket `ranks`.
     fn shim_folder(&self) -> PathBuf;
+
+    /// Asks what is inside to end; only [`Sandbox::destroy`] is legal after it,
+    /// which waits for that, for a moment.
+    fn end(&mut self);
 
     /// Kills everything inside and removes what was made. Idempotent.
     fn destroy(&mut self);

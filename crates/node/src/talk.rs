@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::jobs::End;
 use crate::log::Stream;
 
+/// The most bytes of input that a client sends before it is told that some are
+/// taken: so what else it has to say is always heard.
+pub const INPUT_WINDOW: usize = 256 << 10;
+
 /// The size of a terminal in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
@@ -82,6 +86,11 @@ pub enum Tell {
     },
     /// What is used now.
     Stats(Usage),
+    /// So much of your input has found room.
+    Took {
+        /// How much.
+        bytes: usize,
+    },
 }
 
 /// Gives the channel of a rank's stream.

@@ -1,9 +1,11 @@
 //! What goes in and comes out: byte for byte, at any speed.
 
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use hyperion_testkit::wait_until;
+use hyperion_testkit::{wait_for, wait_until};
+use rustix::process::Signal;
 
 use crate::site::{LONG, Running, Site, finish};
 
@@ -50,6 +52,35 @@ fn much_input_arrives_whole() {
     drop(input);
     let text = |child: std::process::Child| child.wait_with_output().expect("ended").stdout;
     assert_eq!(text(child), text(own));
+}
+
+#[test]
+fn more_input_than_a_command_reads_does_not_keep_the_key_from_being_heard() {
+    let site = Site::new();
+    let script = "echo up; exec sleep 300";
+    let words = ["run", "-i", "--isolation", "process", "sh", "-c", script];
+    let mut command = site.command(&words);
+    command.stdin(File::open("/dev/zero").expect("it never ends"));
+    let running = Running::begin(command);
+    let job = wait_for(LONG, || site.jobs().pop()).expect("it begins");
+    site.wait_for_log(&job, "up");
+    let (supervisor, _) = site.processes(&job);
+    // It takes what has a bound, and then rests.
+    let rests = || {
+        let status = fs::read_to_string(format!("/proc/{}/stat", supervisor.as_raw_pid()));
+        let status = status.expect("it runs");
+        let (_, words) = status.rsplit_once(") ").expect("its name");
+        let words: Vec<&str> = words.split(' ').collect();
+        (words[0] == "S").then(|| (words[11].to_owned(), words[12].to_owned()))
+    };
+    let mut before = None;
+    let at_rest = || {
+        let now = rests();
+        now.is_some() && std::mem::replace(&mut before, now.clone()) == now
+    };
+    assert!(wait_until(LONG, at_rest));
+    running.signal(Signal::INT);
+    assert_eq!(running.finish().code, 130);
 }
 
 #[test]

@@ -199,10 +199,8 @@ fn shell(script: &str) -> Command {
 
 /// Runs any command to its end.
 #[track_caller]
-pub(crate) fn finish(mut command: Command) -> Done {
-    let what = format!("{command:?}");
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    Running::of(command.spawn().expect("it starts"), what).finish()
+pub(crate) fn finish(command: Command) -> Done {
+    Running::begin(command).finish()
 }
 
 /// A command in the background, its output collected.
@@ -227,11 +225,15 @@ impl Running {
     #[track_caller]
     pub(crate) fn start(site: &Site, words: &[&str]) -> Self {
         let mut command = site.command(words);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let what = format!("{words:?}");
+        command.stdin(Stdio::piped());
+        Self::begin(command)
+    }
+
+    /// Starts a command that has its input.
+    #[track_caller]
+    pub(crate) fn begin(mut command: Command) -> Self {
+        let what = format!("{command:?}");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::of(command.spawn().expect("it starts"), what)
     }
 

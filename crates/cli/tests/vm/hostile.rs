@@ -7,11 +7,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::kernel::Kernels;
-use hyperion_testkit::{Done, hyperion_binary, requires};
-use rustix::process::Signal;
+use hyperion_testkit::{Done, hyperion_binary, requires, wait_for};
+use rustix::process::{Signal, kill_process};
 
-use crate::level::site;
-use crate::site::{Running, Site, finish};
+use crate::level::{child_of, site};
+use crate::site::{LONG, Running, Site, finish, wait_gone};
 
 const RUN: [&str; 6] = ["run", "--rm", "--isolation", "vm", "tools", "true"];
 
@@ -109,4 +109,48 @@ fn a_machine_that_never_comes_up_can_be_stopped() {
     let done = running.finish();
     assert_eq!(done.code, 143, "{done:?}");
     assert_eq!(site.jobs(), [] as [String; 0]);
+}
+
+#[test]
+fn a_machine_that_hangs_is_ended_by_whoever_wants_its_end() {
+    requires!("guest");
+    let site = site(&["sh", "sleep", "true"]);
+    let script = [
+        "tools",
+        "sh",
+        "-c",
+        "trap : INT; echo up; while :; do sleep 1; done",
+    ];
+    let words = [&["run", "--isolation", "vm"][..], &script].concat();
+    let running = Running::start(&site, &words);
+    let job = wait_for(LONG, || site.jobs().pop()).expect("it begins");
+    site.wait_for_log(&job, "up");
+    // The key is heard inside, and the program goes on.
+    running.signal(Signal::INT);
+    site.run(&["exec", &job, "true"]).ok();
+    let (_, keeper) = site.processes(&job);
+    let qemu = child_of(keeper);
+    kill_process(qemu, Signal::STOP).expect("it runs");
+    // Somebody waits for an answer from inside, which never comes.
+    let beside = Running::start(&site, &["exec", &job, "true"]);
+    running.signal(Signal::INT);
+    running.signal(Signal::INT);
+    let done = running.finish();
+    assert_eq!(done.code, 130, "{done:?}");
+    assert!(done.err.contains("did not answer"), "{done:?}");
+    beside.finish();
+    wait_gone(qemu);
+
+    let words = [&["run", "-d", "--isolation", "vm"][..], &script].concat();
+    let job = site.run(&words).ok();
+    let (_, keeper) = site.processes(&job);
+    let qemu = child_of(keeper);
+    kill_process(qemu, Signal::STOP).expect("it runs");
+    let asked = Instant::now();
+    site.run(&["stop", "-t", "1s", &job]).ok();
+    // Far from the minute and a half that a machine has to answer.
+    let took = asked.elapsed();
+    assert!(took < LONG, "{took:?}");
+    site.run(&["wait", &job]).expect_code(137);
+    wait_gone(qemu);
 }

@@ -23,7 +23,14 @@ use rustix::process::Pid;
 
 use crate::protocol::{Event, FileEntry};
 use crate::wire::Wire;
-use crate::{Isolation, Sandbox, SandboxError, SandboxRecord, Spawned, Stage};
+use crate::{Asker, Isolation, Sandbox, SandboxError, SandboxRecord, Spawned, Stage};
+
+/// The node on which programs and files are looked at: they are all alike.
+const FIRST: u32 = 0;
+
+/// How often nodes may tell what is not theirs to tell: a program may ask for
+/// another node where none but the launcher is helped to one.
+const MOST_UNHEARD: u32 = 100_000;
 
 /// Fences a job with several sandboxes.
 pub struct NodesIsolation {
@@ -61,6 +68,7 @@ impl Isolation for NodesIsolation {
             members: Vec::new(),
             folders: Vec::new(),
             places: HashMap::new(),
+            unheard: 0,
         };
         let pairs = ours.into_iter().zip(theirs);
         for ((number, (level, isolation)), (our, port)) in (0..).zip(&self.members).zip(pairs) {
@@ -167,17 +175,22 @@ struct Nodes {
     folders: Vec<PathBuf>,
     /// On which node each process is.
     places: HashMap<u32, u32>,
+    /// How often a node has told what was not its own to tell.
+    unheard: u32,
 }
 
 impl Nodes {
-    fn member(&mut self, number: u32) -> Result<&mut Box<dyn Sandbox>, SandboxError> {
-        let member = self.members.get_mut(number as usize);
-        member.ok_or_else(|| SandboxError::Lost(std::io::ErrorKind::NotFound.into()))
-    }
-
-    /// The node on which programs and files are looked at: they are all alike.
-    fn first(&mut self) -> Result<&mut Box<dyn Sandbox>, SandboxError> {
-        self.member(0)
+    /// Does something on one node, which is named when it fails.
+    fn on<T>(
+        &mut self,
+        number: u32,
+        act: impl FnOnce(&mut dyn Sandbox) -> Result<T, SandboxError>,
+    ) -> Result<T, SandboxError> {
+        let at = number as usize;
+        match (self.members.get_mut(at), self.names.get(at)) {
+            (Some(member), Some(name)) => act(member.as_mut()).map_err(|e| of_node(name, e)),
+            _ => Err(SandboxError::Lost(std::io::ErrorKind::NotFound.into())),
+        }
     }
 }
 
@@ -208,8 +221,9 @@ impl Sandbox for Nodes {
         id: u32,
         process: &ProcessSpec,
         fds: Vec<OwnedFd>,
+        asker: &mut dyn Asker,
     ) -> Result<Spawned, SandboxError> {
-        let spawned = self.member(process.node)?.spawn(id, process, fds)?;
+        let spawned = self.on(process.node, |node| node.spawn(id, process, fds, asker))?;
         self.places.insert(id, process.node);
         Ok(spawned)
     }
@@ -222,13 +236,13 @@ impl Sandbox for Nodes {
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError> {
         self.places.insert(id, node);
-        self.member(node)?.adopt(node, id, cpus, fds)
+        self.on(node, |sandbox| sandbox.adopt(node, id, cpus, fds))
     }
 
     fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError> {
         let place = id.map(|id| self.places.get(&id).copied());
         match place {
-            Some(Some(node)) => self.member(node)?.signal(id, signal),
+            Some(Some(node)) => self.on(node, |sandbox| sandbox.signal(id, signal)),
             Some(None) => Ok(()),
             None => {
                 let mut members = self.members.iter_mut();
@@ -239,7 +253,7 @@ impl Sandbox for Nodes {
 
     fn resize(&mut self, id: u32, rows: u16, columns: u16) -> Result<(), SandboxError> {
         match self.places.get(&id).copied() {
-            Some(node) => self.member(node)?.resize(id, rows, columns),
+            Some(node) => self.on(node, |sandbox| sandbox.resize(id, rows, columns)),
             None => Ok(()),
         }
     }
@@ -257,6 +271,10 @@ impl Sandbox for Nodes {
                     }
                     return Ok(Some(event));
                 }
+                self.unheard += 1;
+                if self.unheard > MOST_UNHEARD {
+                    return Err(of_node(name, crate::vm::MachineEnd::Nonsense.into()));
+                }
             }
         }
         Ok(None)
@@ -267,16 +285,25 @@ impl Sandbox for Nodes {
         path: &str,
         offset: u64,
         len: u32,
+        asker: &mut dyn Asker,
     ) -> Result<Option<Vec<u8>>, SandboxError> {
-        self.first()?.read_file(path, offset, len)
+        self.on(FIRST, |node| node.read_file(path, offset, len, asker))
     }
 
-    fn list_folder(&mut self, path: &str) -> Result<Vec<String>, SandboxError> {
-        self.first()?.list_folder(path)
+    fn list_folder(
+        &mut self,
+        path: &str,
+        asker: &mut dyn Asker,
+    ) -> Result<Vec<String>, SandboxError> {
+        self.on(FIRST, |node| node.list_folder(path, asker))
     }
 
-    fn look(&mut self, path: &str) -> Result<Option<FileEntry>, SandboxError> {
-        self.first()?.look(path)
+    fn look(
+        &mut self,
+        path: &str,
+        asker: &mut dyn Asker,
+    ) -> Result<Option<FileEntry>, SandboxError> {
+        self.on(FIRST, |node| node.look(path, asker))
     }
 
     fn usage(&self) -> Usage {
@@ -294,7 +321,15 @@ impl Sandbox for Nodes {
         first.map_or_else(PathBuf::new, |member| member.shim_folder())
     }
 
+    fn end(&mut self) {
+        for member in &mut self.members {
+            member.end();
+        }
+    }
+
     fn destroy(&mut self) {
+        // All at once: those that hang are not waited for one after the other.
+        self.end();
         for member in &mut self.members {
             member.destroy();
         }

@@ -1,22 +1,24 @@
 //! Who is connected to a supervisor, and what they are told.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 
 use hyperion_isolation::SandboxError;
 use hyperion_isolation::wire::{Frame, Wire};
 use hyperion_model::ProcessSpec;
-use hyperion_sys::signals;
+use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
-use super::streams::Owner;
-use super::{Problem, Supervisor, report};
+use super::streams::{Owner, Streams};
+use super::{FAILURE_GRACE, GRACE, Problem, Supervisor, report};
 use crate::client::socket_address;
 use crate::log::Stream;
-use crate::talk::{Ask, Size, Tell, channel};
+use crate::talk::{Ask, INPUT_WINDOW, Size, Tell, channel};
 
 /// A client that has more than this waiting holds up the job's output.
 const CONGESTED: usize = 1 << 20;
@@ -28,12 +30,42 @@ struct Connection {
     attached: bool,
     /// Whose input its bytes are.
     feeds: Option<Owner>,
+    /// Bytes of input that it has not been told are taken.
+    unread: usize,
+    /// Nothing more comes from it.
+    left: bool,
 }
+
+impl Connection {
+    fn new(id: u64, wire: Wire) -> Self {
+        Self {
+            id,
+            wire,
+            attached: false,
+            feeds: None,
+            unread: 0,
+            left: false,
+        }
+    }
+}
+
+/// What a client has said.
+pub(super) enum Said {
+    Input(Vec<u8>),
+    Ask(Ask),
+    /// It is gone, or speaks nonsense.
+    Left,
+}
+
+/// Who asks what this process is asked by a signal.
+const NOBODY: u64 = u64::MAX;
 
 /// All connections.
 pub(super) struct Clients {
     listener: OwnedFd,
     all: Vec<Connection>,
+    /// What has been heard and not been dealt with: when, and of whom.
+    pub(super) said: VecDeque<(u64, Instant, Said)>,
     next_id: u64,
     /// Size of the first client's terminal, for the job's own.
     pub(super) size: Option<Size>,
@@ -62,14 +94,14 @@ impl Clients {
         listen(&listener, 64)?;
         let feeds = attach.and_then(|(stdin, _)| stdin.then_some(Owner::Rank(0)));
         let connection = Connection {
-            id: 0,
-            wire: first,
             attached: attach.is_some(),
             feeds,
+            ..Connection::new(0, first)
         };
         Ok(Self {
             listener,
             all: vec![connection],
+            said: VecDeque::new(),
             next_id: 1,
             size: attach.and_then(|(_, size)| size),
         })
@@ -78,7 +110,7 @@ impl Clients {
     pub(super) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Range<usize> {
         let start = fds.len();
         fds.push(PollFd::new(&self.listener, PollFlags::IN));
-        for client in &self.all {
+        for client in self.all.iter().filter(|c| !c.left) {
             let out = if client.wire.queued() > 0 {
                 PollFlags::OUT
             } else {
@@ -87,6 +119,66 @@ impl Clients {
             fds.push(PollFd::new(&client.wire, PollFlags::IN | out));
         }
         start..fds.len()
+    }
+
+    /// Hears what has come from clients, and by signals, and puts it in a row.
+    /// `ready` is the part of the poll set that is the clients'.
+    pub(super) fn hear(&mut self, signals: &SignalFd, ready: &[PollFlags]) {
+        let now = Instant::now();
+        while let Some(signal) = signals.next() {
+            if signal == SIGTERM {
+                let grace_ms = GRACE.as_millis() as u64;
+                let said = Said::Ask(Ask::Stop { grace_ms });
+                self.said.push_back((NOBODY, now, said));
+            }
+        }
+        let Some((newcomer, ready)) = ready.split_first() else {
+            return;
+        };
+        let clients = self.all.iter_mut().filter(|c| !c.left);
+        for (client, flags) in clients.zip(ready) {
+            if flags.contains(PollFlags::OUT) {
+                // One that is gone is noticed when its end of the socket is read.
+                let _ = client.wire.flush();
+            }
+            while flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !client.left
+            {
+                let said = match client.wire.try_receive_frame() {
+                    Ok(None) => break,
+                    Ok(Some(Frame::Data(_, bytes))) => {
+                        client.unread += bytes.len();
+                        // Its own program sends no more than half as much.
+                        match client.unread <= 2 * INPUT_WINDOW {
+                            true => Said::Input(bytes),
+                            false => Said::Left,
+                        }
+                    }
+                    Ok(Some(Frame::Message(json))) => {
+                        serde_json::from_slice(&json).map_or(Said::Left, Said::Ask)
+                    }
+                    Err(_) => Said::Left,
+                };
+                client.left = matches!(said, Said::Left);
+                self.said.push_back((client.id, now, said));
+            }
+        }
+        if !newcomer.is_empty()
+            && let Some(wire) = self.accept()
+        {
+            self.all.push(Connection::new(self.next_id, wire));
+            self.next_id += 1;
+        }
+    }
+
+    /// Lets clients send more input where what came before has room to go.
+    pub(super) fn make_room(&mut self, streams: &Streams) {
+        let room = |c: &Connection| c.feeds.is_none_or(|owner| streams.takes_input(owner));
+        let full = |c: &&mut Connection| c.unread >= INPUT_WINDOW / 4 && room(c);
+        for client in self.all.iter_mut().filter(full) {
+            let bytes = std::mem::take(&mut client.unread);
+            let _ = client.wire.queue(&Tell::Took { bytes });
+            let _ = client.wire.flush();
+        }
     }
 
     /// Tells whether somebody is slow to take what was sent.
@@ -168,79 +260,26 @@ impl Clients {
 }
 
 impl Supervisor {
-    /// Hears what clients ask. `ready` is the part of the poll set that is theirs.
-    pub(super) fn serve_clients(&mut self, ready: &[PollFlags]) -> Result<(), Problem> {
-        if !ready[0].is_empty()
-            && let Some(wire) = self.clients.accept()
-        {
-            let id = self.clients.next_id;
-            self.clients.next_id += 1;
-            self.clients.all.push(Connection {
-                id,
-                wire,
-                attached: false,
-                feeds: None,
-            });
-        }
-        let ids: Vec<(u64, PollFlags)> = self
-            .clients
-            .all
-            .iter()
-            .map(|c| c.id)
-            .zip(ready[1..].iter().copied())
-            .collect();
-        for (id, flags) in ids {
-            if flags.contains(PollFlags::OUT) {
-                self.clients.send(|c| c.id == id, |_| {});
-            }
-            // What a slow program kept from being taken is taken up again here.
-            let held = self
-                .clients
-                .all
-                .iter()
-                .any(|c| c.id == id && c.wire.holds_input());
-            if held || flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-                self.hear(id)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn hear(&mut self, id: u64) -> Result<(), Problem> {
-        loop {
-            let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) else {
-                return Ok(());
-            };
-            if client
-                .feeds
-                .is_some_and(|owner| !self.streams.takes_input(owner))
-            {
-                return Ok(());
-            }
-            match client.wire.try_receive_frame() {
-                Ok(None) => return Ok(()),
-                Ok(Some(Frame::Data(_, bytes))) => {
-                    if let Some(owner) = client.feeds {
+    /// Deals with what clients have said.
+    pub(super) fn serve_clients(&mut self) -> Result<(), Problem> {
+        while let Some((id, _, said)) = self.clients.said.pop_front() {
+            match said {
+                Said::Ask(ask) => self.answer(id, ask)?,
+                Said::Input(bytes) => {
+                    if let Some(owner) = self.feeds_of(id) {
                         self.streams.feed(owner, &bytes);
                     }
                 }
-                Ok(Some(Frame::Message(json))) => match serde_json::from_slice(&json) {
-                    Ok(ask) => self.answer(id, ask)?,
-                    Err(_) => self.leave(id),
-                },
-                // Gone, or speaks nonsense: nothing that it started ends for that, but its input does.
-                Err(_) => self.leave(id),
+                // Nothing that it started ends for that, but its input does.
+                Said::Left => self.leave(id),
             }
         }
+        self.clients.make_room(&self.streams);
+        Ok(())
     }
 
     fn leave(&mut self, id: u64) {
-        let feeds = self
-            .clients
-            .all
-            .iter()
-            .find(|c| c.id == id)
-            .and_then(|c| c.feeds);
+        let feeds = self.feeds_of(id);
         self.clients.all.retain(|c| c.id != id);
         // A job keeps its input open for the next who attaches; a command does not outlive its asker's.
         if let Some(owner @ Owner::Exec(_)) = feeds {
@@ -296,6 +335,12 @@ impl Supervisor {
                     self.ended_by = signal as u8;
                 }
                 self.signal_ranks(signal)?;
+                match signal {
+                    SIGKILL => self.kill_in(FAILURE_GRACE),
+                    // What hangs in there hears it as little as anything else.
+                    _ if signals::ENDING.contains(&signal) => self.look_for_life(GRACE)?,
+                    _ => {}
+                }
             }
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
             Ask::Stats => {
@@ -332,10 +377,7 @@ impl Supervisor {
         let mut process = self.complete(process);
         process.terminal_size = size.map(|s| (s.rows, s.columns));
         let fds = self.streams_for(owner, process.tty, stdin)?;
-        let Some(sandbox) = &mut self.sandbox else {
-            return Ok(());
-        };
-        match sandbox.spawn(number, &process, fds) {
+        match self.ask(|sandbox, asker| sandbox.spawn(number, &process, fds, asker)) {
             Ok(spawned) => {
                 if let Some(master) = spawned.terminal {
                     self.streams.terminal(owner, master)?;
@@ -346,14 +388,14 @@ impl Supervisor {
                 }
                 self.clients.tell(id, &Tell::Started);
             }
-            Err(e @ (SandboxError::Lost(_) | SandboxError::Machine(_))) => return Err(e.into()),
-            Err(e) => {
+            Err(Problem::Sandbox(e @ SandboxError::Spawn { .. })) => {
                 let code = e.spawn_exit_code().unwrap_or(125);
                 let cause = std::error::Error::source(&e).map(ToString::to_string);
                 let causes = std::iter::once(e.to_string()).chain(cause).collect();
                 let hint = report::hint(&e.into(), self.launch.plan.job.level);
                 self.clients.tell(id, &Tell::Refused { causes, code, hint });
             }
+            Err(problem) => return Err(problem),
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //!  └─ fails ─▶ record written, end told
 //! ```
 
+mod answers;
 mod clients;
 mod pmi;
 mod preflight;
@@ -53,6 +54,17 @@ use streams::Streams;
 /// How long ranks that were told to end may take before they are killed, when
 /// one of them has failed: together less than a second.
 const FAILURE_GRACE: Duration = Duration::from_millis(500);
+
+/// How long what was asked to end may take before it is killed, where nobody says.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long what was killed may take to show that something is left that hears it.
+const LIFE: Duration = Duration::from_secs(1);
+
+/// How many events are heard of a sandbox at a time, before others have their turn.
+const EVENTS: usize = 64;
+
+/// What is told of a job that was stopped on its way up.
+const NOT_BEGUN: &str = "the job was stopped before it began";
 
 /// What a supervisor is started with.
 pub struct Launch {
@@ -177,6 +189,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         last: false,
         ended_by: SIGTERM as u8,
         memory: MemoryWatch::default(),
+        more: false,
         recorded: false,
         settled: false,
         looked: false,
@@ -234,9 +247,11 @@ struct Supervisor {
     task: Option<u32>,
     /// No further run of the command is wanted.
     last: bool,
-    /// The signal by which a job that has not begun is taken to end.
+    /// The signal by which a job is taken to end that has not begun, or that hangs.
     ended_by: u8,
     memory: MemoryWatch,
+    /// The sandbox may have more to say than was heard of it at once.
+    more: bool,
     /// That it runs is written down.
     recorded: bool,
     /// Nothing has happened for a moment, and memory was given back.
@@ -399,14 +414,7 @@ impl Supervisor {
             self.wait()?;
             if self.last {
                 self.failed_exit = Some(Exit::Signal(self.ended_by));
-                self.failure = Some(Failure {
-                    task: None,
-                    rank: None,
-                    what: "the job was stopped before it began".into(),
-                    causes: Vec::new(),
-                    hint: None,
-                    last_lines: Vec::new(),
-                });
+                self.failure = Some(self.failure_of_job(NOT_BEGUN));
                 return Ok(false);
             }
         }
@@ -442,13 +450,20 @@ impl Supervisor {
                 self.clients.tell_all(&Tell::Started);
                 failpoint!("ranks-run");
             }
-            while self.runs() {
-                self.turn()?;
-            }
+            let ran = self.run();
             self.repeats.push(since.elapsed());
+            ran?;
             if self.failure.is_some() || self.last {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Serves everybody until nothing of the job runs any more.
+    fn run(&mut self) -> Result<(), Problem> {
+        while self.runs() {
+            self.turn()?;
         }
         Ok(())
     }
@@ -517,11 +532,7 @@ impl Supervisor {
         }
         let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         drop(fds);
-        while let Some(signal) = self.signals.next() {
-            if signal == SIGTERM {
-                self.stop(Duration::from_secs(10))?;
-            }
-        }
+        self.clients.hear(&self.signals, &ready[clients.clone()]);
         // Output before ends: what a rank wrote last comes before the news of its end.
         self.streams
             .serve(&ready[streams.clone()], &mut self.clients)?;
@@ -530,7 +541,7 @@ impl Supervisor {
             // Whoever comes, or leaves a job that goes on, may ask for it next.
             self.record_running()?;
         }
-        self.serve_clients(&ready[clients])?;
+        self.serve_clients()?;
         if !ready[1].is_empty() {
             self.serve_sandbox()?;
         }
@@ -538,6 +549,9 @@ impl Supervisor {
     }
 
     fn timeout(&self) -> Option<Timespec> {
+        if self.more {
+            return Some(Timespec::default());
+        }
         let times = [self.kill_at, self.limit_at, self.memory.next()];
         let next = times.into_iter().flatten().min()?;
         let left = next.saturating_duration_since(Instant::now());
@@ -555,28 +569,42 @@ impl Supervisor {
             self.record_running()?;
         }
         if self.limit_at.is_some_and(|at| now >= at) {
-            self.limit_at = None;
-            self.timed_out = self.failure.is_none();
-            let limit = self.launch.plan.job.time_limit.unwrap_or_default();
-            self.failure.get_or_insert(Failure {
-                task: self.task,
-                rank: None,
-                what: format!(
-                    "the job reached its time limit of {}",
-                    hyperion_model::units::format_duration(limit)
-                ),
-                causes: Vec::new(),
-                hint: Some("give it more with --time".into()),
-                last_lines: Vec::new(),
-            });
+            self.time_is_up();
             self.stop(FAILURE_GRACE)?;
         }
         if self.kill_at.is_some_and(|at| now >= at) {
             // Again, as long as any runs: the init may have been kept from passing it on.
             self.kill_at = Some(now + FAILURE_GRACE);
+            self.ended_by = SIGKILL as u8;
             self.signal_ranks(SIGKILL)?;
+            self.look_for_life(LIFE)?;
         }
         Ok(())
+    }
+
+    /// Writes down that the time limit was reached.
+    fn time_is_up(&mut self) {
+        self.limit_at = None;
+        self.timed_out = self.failure.is_none();
+        let limit = self.launch.plan.job.time_limit.unwrap_or_default();
+        let limit = hyperion_model::units::format_duration(limit);
+        let failure = Failure {
+            hint: Some("give it more with --time".into()),
+            ..self.failure_of_job(&format!("the job reached its time limit of {limit}"))
+        };
+        self.failure.get_or_insert(failure);
+    }
+
+    /// Says that the job failed and not one of its ranks.
+    fn failure_of_job(&self, what: &str) -> Failure {
+        Failure {
+            task: self.task,
+            rank: None,
+            what: what.to_owned(),
+            causes: Vec::new(),
+            hint: None,
+            last_lines: Vec::new(),
+        }
     }
 
     /// Asks the ranks to end, and sees to it that they do.
@@ -594,13 +622,13 @@ impl Supervisor {
     }
 
     fn serve_sandbox(&mut self) -> Result<(), Problem> {
-        while let Some(event) = self
-            .sandbox
-            .as_mut()
-            .map(|s| s.next_event())
-            .transpose()?
-            .flatten()
-        {
+        self.more = true;
+        for _ in 0..EVENTS {
+            let event = self.sandbox.as_mut().map(|s| s.next_event());
+            let Some(event) = event.transpose()?.flatten() else {
+                self.more = false;
+                break;
+            };
             match event {
                 Event::Joined { id } => self.rank_joined(id),
                 Event::Remote { host, command } => self.start_remote(&host, command)?,
@@ -662,3 +690,6 @@ fn make_dir(path: &std::path::Path, mode: u32) -> io::Result<()> {
         _ => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
     }
 }
+
+#[cfg(test)]
+mod tests;

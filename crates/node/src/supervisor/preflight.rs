@@ -1,6 +1,6 @@
 //! The look at program and host before the ranks are started.
 
-use hyperion_isolation::{FileKind, Sandbox};
+use hyperion_isolation::{Asker, FileKind, Sandbox, SandboxError};
 use hyperion_model::{Bytes, Level, MpiChoice, Preflight, ProcessSpec};
 use hyperion_mpi::decide::{self, LaunchKind, LaunchPlan};
 use hyperion_mpi::family::Mpi;
@@ -11,11 +11,31 @@ use super::{Problem, Supervisor};
 
 /// The files inside a sandbox, read through its init: what is looked at is
 /// what the program will see, whoever mounted it.
-struct Inside<'a>(&'a mut dyn Sandbox);
+struct Inside<'a> {
+    sandbox: &'a mut dyn Sandbox,
+    asker: &'a mut dyn Asker,
+    /// Why nothing more is seen.
+    failed: Option<SandboxError>,
+}
+
+impl Inside<'_> {
+    /// Asks for something, as long as answers come.
+    fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&mut dyn Sandbox, &mut dyn Asker) -> Result<T, SandboxError>,
+    ) -> Option<T> {
+        if self.failed.is_some() {
+            return None;
+        }
+        ask(self.sandbox, self.asker)
+            .map_err(|e| self.failed = Some(e))
+            .ok()
+    }
+}
 
 impl RootView for Inside<'_> {
     fn entry(&mut self, path: &str) -> Option<Entry> {
-        let found = self.0.look(path).ok()??;
+        let found = self.ask(|sandbox, asker| sandbox.look(path, asker))??;
         let kind = match found.kind {
             FileKind::File => EntryKind::File,
             FileKind::Folder => EntryKind::Folder,
@@ -29,13 +49,13 @@ impl RootView for Inside<'_> {
     }
 
     fn read(&mut self, path: &str, offset: u64, len: usize) -> Option<Vec<u8>> {
-        self.0
-            .read_file(path, offset, u32::try_from(len).ok()?)
-            .ok()?
+        let len = u32::try_from(len).ok()?;
+        self.ask(|sandbox, asker| sandbox.read_file(path, offset, len, asker))?
     }
 
     fn list(&mut self, folder: &str) -> Vec<String> {
-        self.0.list_folder(folder).unwrap_or_default()
+        self.ask(|sandbox, asker| sandbox.list_folder(folder, asker))
+            .unwrap_or_default()
     }
 }
 
@@ -93,10 +113,15 @@ impl Supervisor {
             cwd: &cwd,
         };
         let host = self.host_facts();
-        let Some(sandbox) = &mut self.sandbox else {
-            return Ok(None);
-        };
-        let facts = inspect(&mut Inside(sandbox.as_mut()), &command);
+        let facts = self.ask(|sandbox, asker| {
+            let mut inside = Inside {
+                sandbox,
+                asker,
+                failed: None,
+            };
+            let facts = inspect(&mut inside, &command);
+            inside.failed.map_or(Ok(facts), Err)
+        })?;
         let parallel = &self.launch.plan.job.parallel;
         let plan = decide::decide(&facts, &host, parallel)?;
         if parallel.preflight != Preflight::Quiet {

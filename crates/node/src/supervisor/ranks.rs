@@ -123,10 +123,7 @@ impl Supervisor {
         process: &ProcessSpec,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Problem> {
-        let Some(sandbox) = &mut self.sandbox else {
-            return Ok(());
-        };
-        let spawned = sandbox.spawn(id, process, fds)?;
+        let spawned = self.ask(|sandbox, asker| sandbox.spawn(id, process, fds, asker))?;
         if let Some(master) = spawned.terminal {
             self.streams.terminal(owner, master)?;
         }

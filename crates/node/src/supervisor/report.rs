@@ -158,6 +158,12 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
             "this user may have no more processes or open files: `ulimit -u` and `ulimit -n` tell the limits".into(),
         ),
         SandboxError::Machine(end) => hint_of_machine(end),
+        SandboxError::Unwanted if level == Level::Vm => Some(
+            "it hangs or is out of memory: give more with --memory".into(),
+        ),
+        SandboxError::Unwanted => Some(
+            "its init is held up: by a file system that does not answer, or by a debugger".into(),
+        ),
         SandboxError::Lost(e) if e.kind() == io::ErrorKind::TimedOut => Some(
             "a program of the job does it: --isolation container keeps programs from their init".into(),
         ),

@@ -16,6 +16,10 @@ use crate::log::{Stream, Writer};
 
 /// How much of a rank's standard error is kept for telling why it failed.
 const TAIL: usize = 4096;
+/// How much is read of a pipe at once, in bytes.
+const PIECE: usize = 64 << 10;
+/// The most bytes that a pipe may hold, whatever the program makes of it.
+const MAX_PIPE: usize = 1 << 20;
 /// How much input is held for a program that does not read it.
 const MAX_INPUT: usize = 1 << 20;
 
@@ -210,7 +214,7 @@ impl Streams {
     }
 
     fn read(&mut self, readable: &[bool], clients: &mut Clients) {
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; PIECE];
         let mut ended = Vec::new();
         for i in (0..self.sources.len()).filter(|&i| readable[i]) {
             match rustix::io::read(&self.sources[i].fd, &mut buffer) {
@@ -265,8 +269,15 @@ impl Streams {
     /// end that something outside still holds open is not waited for.
     pub(super) fn drain(&mut self, clients: &mut Clients) {
         self.sinks.clear();
-        loop {
-            let waiting = self.waiting(&vec![true; self.sources.len()]);
+        self.read_rest(|_| true, clients);
+    }
+
+    /// Reads what is there now of some sources. Something else may write to them
+    /// all the time: that is not waited for.
+    fn read_rest(&mut self, which: impl Fn(&Source) -> bool, clients: &mut Clients) {
+        for _ in 0..MAX_PIPE / PIECE {
+            let which: Vec<bool> = self.sources.iter().map(&which).collect();
+            let waiting = self.waiting(&which);
             if waiting.iter().all(|w| !w) {
                 return;
             }
@@ -294,14 +305,7 @@ impl Streams {
 
     /// Reads what one process has written so far, so that its last words come before its end.
     pub(super) fn catch_up(&mut self, owner: Owner, clients: &mut Clients) {
-        loop {
-            let mine: Vec<bool> = self.sources.iter().map(|s| s.owner == owner).collect();
-            let waiting = self.waiting(&mine);
-            if waiting.iter().all(|w| !w) {
-                return;
-            }
-            self.read(&waiting, clients);
-        }
+        self.read_rest(|source| source.owner == owner, clients);
     }
 
     /// Gives the last lines that a rank wrote to standard error.

@@ -1,0 +1,334 @@
+use std::os::fd::BorrowedFd;
+use std::thread::{self, JoinHandle};
+
+use hyperion_isolation::{Asker, FileEntry, SandboxRecord, Spawned};
+use hyperion_model::job::ContainerOptions;
+use hyperion_model::nodes::NodePlace;
+use hyperion_model::{
+    JobId, JobSpec, Level, Parallel, Preflight, ProcessSpec, RootSource, RootSpec, SandboxSpec,
+    Usage, UsernsMode,
+};
+use hyperion_sys::signals::SIGINT;
+use rustix::pipe::pipe;
+
+use super::*;
+use crate::client::Heard;
+use crate::talk::Ask;
+
+/// A fence around nothing: it answers so often, and then hangs.
+struct Hanging {
+    answers: usize,
+}
+
+impl Isolation for Hanging {
+    fn create(&self, _: &SandboxSpec, _: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        let (silent, held) = pipe().expect("a pipe");
+        Ok(Box::new(Inside {
+            answers: self.answers,
+            silent,
+            _held: held,
+        }))
+    }
+}
+
+struct Inside {
+    answers: usize,
+    silent: OwnedFd,
+    _held: OwnedFd,
+}
+
+impl Inside {
+    fn answer<T>(&mut self, answer: T, asker: &mut dyn Asker) -> Result<T, SandboxError> {
+        if let Some(left) = self.answers.checked_sub(1) {
+            self.answers = left;
+            return Ok(answer);
+        }
+        let while_ = Timespec {
+            tv_sec: 60,
+            tv_nsec: 0,
+        };
+        loop {
+            asker.wait(self.silent.as_fd(), &while_)?;
+        }
+    }
+}
+
+impl Sandbox for Inside {
+    fn spawn(
+        &mut self,
+        _: u32,
+        _: &ProcessSpec,
+        _: Vec<OwnedFd>,
+        asker: &mut dyn Asker,
+    ) -> Result<Spawned, SandboxError> {
+        let spawned = Spawned {
+            pid: 1,
+            terminal: None,
+        };
+        self.answer(spawned, asker)
+    }
+
+    fn adopt(
+        &mut self,
+        _: u32,
+        _: u32,
+        _: Option<CpuSet>,
+        _: Vec<OwnedFd>,
+    ) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    fn signal(&mut self, _: Option<u32>, _: i32) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    fn resize(&mut self, _: u32, _: u16, _: u16) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.silent.as_fd()
+    }
+
+    fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
+        Ok(None)
+    }
+
+    fn read_file(
+        &mut self,
+        _: &str,
+        _: u64,
+        _: u32,
+        asker: &mut dyn Asker,
+    ) -> Result<Option<Vec<u8>>, SandboxError> {
+        self.answer(None, asker)
+    }
+
+    fn list_folder(&mut self, _: &str, asker: &mut dyn Asker) -> Result<Vec<String>, SandboxError> {
+        self.answer(Vec::new(), asker)
+    }
+
+    fn look(&mut self, _: &str, asker: &mut dyn Asker) -> Result<Option<FileEntry>, SandboxError> {
+        self.answer(None, asker)
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
+    fn records(&self) -> Vec<SandboxRecord> {
+        Vec::new()
+    }
+
+    fn shim_folder(&self) -> PathBuf {
+        PathBuf::new()
+    }
+
+    fn end(&mut self) {}
+
+    fn destroy(&mut self) {}
+}
+
+fn plan() -> NodePlan {
+    let id = JobId::from_random(7);
+    NodePlan {
+        id: id.clone(),
+        job: JobSpec {
+            name: None,
+            level: Level::Vm,
+            image: None,
+            argv: vec!["program".into()],
+            env: BTreeMap::new(),
+            workdir: None,
+            user: None,
+            tty: false,
+            interactive: false,
+            remove: false,
+            resources: Resources::default(),
+            rlimits: Vec::new(),
+            parallel: Parallel::default(),
+            members: Vec::new(),
+            container: ContainerOptions::default(),
+            repeat: 1,
+            array: None,
+            output_dir: None,
+            time_limit: None,
+        },
+        sandbox: SandboxSpec {
+            id,
+            level: Level::Vm,
+            root: RootSpec {
+                source: RootSource::Host,
+                scratch: None,
+            },
+            userns: UsernsMode::Host,
+            container: ContainerOptions::default(),
+            resources: Resources::default(),
+            node: None::<NodePlace>,
+        },
+        image_digest: None,
+        image_env: Vec::new(),
+    }
+}
+
+/// A supervisor in a thread of its own, of a job that hangs after so many answers.
+struct Job {
+    client: Client,
+    ended: JoinHandle<io::Result<()>>,
+    jobs: tempfile::TempDir,
+}
+
+impl Job {
+    fn start(answers: usize, plan: NodePlan) -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        let (ours, theirs) = Wire::pair().expect("a pair");
+        let jobs = Jobs::new(root.path());
+        let ended = thread::spawn(move || {
+            let folder = jobs.create(&plan).expect("made");
+            let launch = Launch {
+                plan,
+                jobs,
+                folder,
+                isolation: Box::new(Hanging { answers }),
+                program: "/proc/self/exe".into(),
+                began: Instant::now(),
+                phases: Vec::new(),
+                host: HostFacts {
+                    cpus: 1,
+                    memory: Bytes(1 << 30),
+                    allowed: CpuSet([0].into()),
+                    nodes: Vec::new(),
+                    arch: "x86_64".into(),
+                },
+                attach: Some((false, None)),
+                keep: Vec::new(),
+            };
+            supervise(launch, theirs)
+        });
+        Self {
+            client: Client::new(ours),
+            ended,
+            jobs: root,
+        }
+    }
+
+    fn ask(&mut self, ask: &Ask) {
+        self.client.ask(ask).expect("it listens");
+    }
+
+    fn started(mut self) -> Self {
+        let heard = self.client.hear().expect("heard");
+        assert_eq!(heard, Some(Heard::Told(Tell::Started)));
+        self
+    }
+
+    /// Asks for a command beside the ranks, by another client.
+    fn exec(&self) -> Client {
+        let job = Jobs::new(self.jobs.path()).find("0000").expect("one");
+        let mut client = Client::connect(&job).expect("connected");
+        let process = ProcessSpec {
+            node: 0,
+            argv: vec!["beside".into()],
+            env: Vec::new(),
+            cwd: PathBuf::new(),
+            user: None,
+            tty: false,
+            terminal_size: None,
+            cpus: None,
+            rlimits: Vec::new(),
+        };
+        let (stdin, size) = (false, None);
+        let ask = Ask::Exec {
+            process,
+            stdin,
+            size,
+        };
+        client.ask(&ask).expect("asked");
+        client
+    }
+
+    /// Waits for the end, which comes soon.
+    fn end(mut self) -> End {
+        let since = Instant::now();
+        let end = loop {
+            match self.client.hear().expect("heard") {
+                Some(Heard::Told(Tell::Ended(end))) => break *end,
+                Some(_) => {}
+                None => panic!("no end was told"),
+            }
+        };
+        // Its own limits together are less than three seconds; of what it waits for, a minute.
+        assert!(since.elapsed() < Duration::from_secs(30), "{end:?}");
+        self.ended.join().expect("no panic").expect("it went well");
+        end
+    }
+}
+
+fn what(end: &End) -> &str {
+    end.failure.as_ref().map_or("", |f| &f.what)
+}
+
+const NOW: Ask = Ask::Stop { grace_ms: 0 };
+const HANGS: &str = "what runs inside did not answer, and was ended from outside";
+
+#[test]
+fn a_job_whose_start_hangs_is_stopped_at_once() {
+    for (ask, code) in [(Ask::Signal(SIGINT), 130), (NOW, 143)] {
+        let mut job = Job::start(0, plan());
+        job.ask(&ask);
+        let end = job.end();
+        assert_eq!((end.code, what(&end)), (code, NOT_BEGUN), "{ask:?}");
+        assert_eq!(end.report, None);
+    }
+    // It hangs when its files are looked at: nothing is decided by half of them.
+    let mut looked = plan();
+    looked.job.parallel.preflight = Preflight::Show;
+    let mut job = Job::start(0, looked);
+    job.ask(&Ask::Signal(SIGINT));
+    let end = job.end();
+    assert_eq!((end.code, what(&end)), (130, NOT_BEGUN));
+}
+
+#[test]
+fn a_job_that_hangs_as_it_runs_is_stopped_when_its_grace_is_over() {
+    let mut job = Job::start(1, plan()).started();
+    job.ask(&NOW);
+    let end = job.end();
+    assert_eq!((end.code, what(&end)), (137, HANGS));
+    assert!(end.report.is_some());
+    // By the key, when it is struck again.
+    let mut job = Job::start(1, plan()).started();
+    job.ask(&Ask::Signal(SIGINT));
+    job.ask(&Ask::Signal(SIGINT));
+    let end = job.end();
+    assert_eq!((end.code, what(&end)), (130, HANGS));
+    // While somebody waits for a command beside it.
+    let mut job = Job::start(1, plan()).started();
+    let beside = job.exec();
+    job.ask(&NOW);
+    let end = job.end();
+    assert_eq!((end.code, what(&end)), (137, HANGS));
+    drop(beside);
+    // What lives is not taken for what hangs.
+    let mut job = Job::start(2, plan()).started();
+    job.ask(&Ask::Signal(SIGINT));
+    job.ask(&Ask::Stats);
+    let told = job.client.hear().expect("heard");
+    assert!(matches!(told, Some(Heard::Told(Tell::Stats(_)))));
+    job.ask(&NOW);
+    assert_eq!(job.end().code, 137);
+}
+
+#[test]
+fn the_time_limit_holds_for_what_hangs() {
+    let mut limited = plan();
+    limited.job.time_limit = Some(Duration::from_millis(300));
+    let job = Job::start(1, limited.clone()).started();
+    let beside = job.exec();
+    let end = job.end();
+    assert_eq!(end.code, 124);
+    assert!(what(&end).starts_with("the job reached its time limit"));
+    drop(beside);
+    let end = Job::start(1, limited).started().end();
+    assert_eq!(end.code, 124);
+}
