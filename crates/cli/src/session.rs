@@ -122,7 +122,7 @@ impl Session {
                             input.unread = input.unread.saturating_sub(bytes);
                         }
                     }
-                    Heard::Told(Tell::Started | Tell::Stats(_)) => {}
+                    Heard::Told(Tell::Started | Tell::Stats { .. }) => {}
                 }
             }
             let stdin = rustix::stdio::stdin();

@@ -189,6 +189,11 @@ pub trait Sandbox {
     /// Gives what all processes inside have used together so far.
     fn usage(&self) -> Usage;
 
+    /// Gives what each of several nodes has used; none where there is one.
+    fn usage_of_nodes(&self) -> Vec<Usage> {
+        Vec::new()
+    }
+
     /// Gives what a later process needs to clean up after a crash.
     fn records(&self) -> Vec<SandboxRecord>;
 

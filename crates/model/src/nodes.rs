@@ -17,6 +17,13 @@ pub const INTERFACE: &str = "eth0";
 /// How many bits of an address all nodes of a job have in common.
 pub const PREFIX: u8 = 24;
 
+/// Gives the host names of several nodes.
+pub fn node_names(base: &str, count: u32) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("{base}-{number}"))
+        .collect()
+}
+
 /// One node of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -74,7 +81,7 @@ impl NodePlace {
 }
 
 /// Gives the address of a node: private, and in a network that nothing else is in.
-fn address(number: u32) -> Ipv4Addr {
+pub fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(192, 168, 217, 0).to_bits() + 1 + number)
 }
 

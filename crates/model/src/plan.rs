@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 use crate::job::JobSpec;
+use crate::nodes::node_names;
 use crate::sandbox::SandboxSpec;
 
 /// The plan of one node: the sandbox and the job whose ranks join it.
@@ -22,4 +23,17 @@ pub struct NodePlan {
     pub image_digest: Option<String>,
     /// The image's environment, `NAME=value`, below the job's own.
     pub image_env: Vec<String>,
+}
+
+impl NodePlan {
+    /// Gives the host name inside: what was asked for, or the job's id.
+    pub fn hostname(&self) -> String {
+        let given = self.job.container.hostname.clone();
+        given.unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// Gives the host names of the job's nodes on this host; none where there is one.
+    pub fn node_names(&self) -> Vec<String> {
+        node_names(&self.hostname(), self.job.members.len() as u32)
+    }
 }

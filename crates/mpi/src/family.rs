@@ -193,6 +193,15 @@ pub fn open_mpi_launcher(
     None
 }
 
+/// Tells which Open MPI a launcher is of by what lies beside it: its own launcher
+/// or, from version 5 on, PRRTE's.
+pub fn launcher_major(view: &mut dyn RootView, launcher: &str) -> Option<u32> {
+    let bin = folder(launcher);
+    [("prterun", 5), ("orterun", 4)]
+        .into_iter()
+        .find_map(|(name, major)| is_program(view, &join(bin, name)).then_some(major))
+}
+
 /// Tells Open MPI's `mpirun` from MPICH's, which is a link to `mpiexec.hydra`.
 fn is_open_mpi_launcher(view: &mut dyn RootView, path: &str) -> bool {
     let real = view.entry(path).map(|e| e.path).unwrap_or_default();
@@ -279,5 +288,17 @@ mod tests {
             "/usr/bin",
         );
         assert_eq!(found.as_deref(), Some("/opt/openmpi/bin/mpirun"));
+    }
+
+    #[test]
+    fn a_launcher_is_known_by_its_neighbours() {
+        let mut root = FakeRoot::default()
+            .program("/four/orterun", Sketch::default().bytes())
+            .program("/five/prterun", Sketch::default().bytes());
+        let mut major = |folder| launcher_major(&mut root, &format!("/{folder}/mpirun"));
+        assert_eq!(
+            [major("four"), major("five"), major("other")],
+            [Some(4), Some(5), None]
+        );
     }
 }

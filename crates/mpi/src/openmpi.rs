@@ -53,26 +53,34 @@ impl OpenMpi {
         if self.nodes.is_empty() && self.ranks > self.slots {
             argv.push("--oversubscribe".to_owned());
         }
-        let mut mca = |name: &str, value: &str| {
-            argv.extend(["--mca", name, value].map(str::to_owned));
+        let mut set = |kind: &str, name: &str, value: &str| {
+            argv.extend([kind, name, value].map(str::to_owned));
         };
-        // Over several nodes there is no other whose words are known.
-        if self.major == Some(4) || (self.major.is_none() && !self.nodes.is_empty()) {
+        if self.major >= Some(5) {
+            // Its launcher is a program of its own, PRRTE, with parameters of its own.
+            if !self.nodes.is_empty() {
+                set("--prtemca", "plm", "ssh");
+                set("--prtemca", "plm_ssh_agent", remote_shell);
+                set("--prtemca", "plm_ssh_no_tree_spawn", "1");
+            }
+            if !self.single_copy {
+                set("--mca", "smsc", "^cma");
+            }
+        // Where it is not known: over several nodes the words of either must be taken.
+        } else if self.major == Some(4) || (self.major.is_none() && !self.nodes.is_empty()) {
             match self.nodes.is_empty() {
                 // Without a remote shell in the image there is nothing else to start with.
-                true => mca("plm", "isolated"),
+                true => set("--mca", "plm", "isolated"),
                 false => {
-                    mca("plm", "rsh");
-                    mca("plm_rsh_agent", remote_shell);
-                    mca("plm_rsh_no_tree_spawn", "1");
+                    set("--mca", "plm", "rsh");
+                    set("--mca", "plm_rsh_agent", remote_shell);
+                    set("--mca", "plm_rsh_no_tree_spawn", "1");
                 }
             }
-            mca("ras", "^slurm,tm,gridengine,lsf,loadleveler,alps");
+            set("--mca", "ras", "^slurm,tm,gridengine,lsf,loadleveler,alps");
             if !self.single_copy {
-                mca("btl_vader_single_copy_mechanism", "none");
+                set("--mca", "btl_vader_single_copy_mechanism", "none");
             }
-        } else if self.major >= Some(5) && !self.single_copy {
-            mca("smsc", "^cma");
         }
         argv.extend_from_slice(program);
         argv
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn several_nodes_are_named_and_reached_by_the_remote_shell() {
-        let open_mpi = OpenMpi {
+        let mut open_mpi = OpenMpi {
             mpirun: "/usr/bin/mpirun".into(),
             major: Some(4),
             ranks: 3,
@@ -119,5 +127,10 @@ mod tests {
             .argv(&["rank".into()], "/x/shim --remote")
             .join(" ");
         insta::assert_snapshot!(line, @"/usr/bin/mpirun --allow-run-as-root -n 3 --host job-0:2,job-1:1 --bind-to none --map-by slot --mca plm rsh --mca plm_rsh_agent /x/shim --remote --mca plm_rsh_no_tree_spawn 1 --mca ras ^slurm,tm,gridengine,lsf,loadleveler,alps rank");
+        open_mpi.major = Some(5);
+        let line = open_mpi
+            .argv(&["rank".into()], "/x/shim --remote")
+            .join(" ");
+        insta::assert_snapshot!(line, @"/usr/bin/mpirun --allow-run-as-root -n 3 --host job-0:2,job-1:1 --bind-to none --map-by slot --prtemca plm ssh --prtemca plm_ssh_agent /x/shim --remote --prtemca plm_ssh_no_tree_spawn 1 rank");
     }
 }

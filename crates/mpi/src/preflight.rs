@@ -2,7 +2,7 @@
 //! which MPI it speaks.
 
 use crate::elf::{Elf, ElfError, Version};
-use crate::family::{Mpi, detect, open_mpi_launcher};
+use crate::family::{Mpi, detect, launcher_major, open_mpi_launcher};
 use crate::loader::SearchPath;
 use crate::python::{self, Source, mpi4py_module};
 use crate::root::{EntryKind, RootView, base_name, join, text};
@@ -93,6 +93,8 @@ pub struct Facts {
     pub own_launcher: Option<String>,
     /// Open MPI's launcher, when the program needs it.
     pub open_mpi_launcher: Option<String>,
+    /// The first number of its version, where neither program nor library tell.
+    pub launcher_major: Option<u32>,
     /// The newest glibc that the root offers.
     pub glibc: Option<Version>,
 }
@@ -115,6 +117,7 @@ pub fn inspect(view: &mut dyn RootView, command: &Command<'_>) -> Facts {
             mpi: None,
             own_launcher: None,
             open_mpi_launcher: None,
+            launcher_major: None,
             glibc: None,
         },
     };
@@ -125,6 +128,10 @@ pub fn inspect(view: &mut dyn RootView, command: &Command<'_>) -> Facts {
     // `--mpi openmpi` may ask for it even where no MPI was seen.
     let library = facts.mpi.as_ref().and_then(|mpi| mpi.library.as_deref());
     facts.open_mpi_launcher = open_mpi_launcher(view, library, command.path);
+    if facts.mpi.as_ref().and_then(Mpi::major).is_none() {
+        let launcher = facts.open_mpi_launcher.as_deref();
+        facts.launcher_major = launcher.and_then(|path| launcher_major(view, path));
+    }
     facts
 }
 

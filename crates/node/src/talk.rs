@@ -85,7 +85,12 @@ pub enum Tell {
         hint: Option<String>,
     },
     /// What is used now.
-    Stats(Usage),
+    Stats {
+        /// By all of the job.
+        usage: Usage,
+        /// By each of its nodes; none where there is one.
+        nodes: Vec<Usage>,
+    },
     /// So much of your input has found room.
     Took {
         /// How much.

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hyperion_model::ProcessSpec;
+use hyperion_model::{Class, NodePlan, ProcessSpec};
 use hyperion_node::talk::Ask;
 use hyperion_node::{Client, Jobs};
 
 use crate::context::Context;
+use crate::errors;
 use crate::session::{self, Session};
 
 // Words of `hyperion exec`.
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// User, NAME|ID[:GROUP]
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
+    /// Node of the job, by number or host name [default: 0]
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
     /// Job, by name or id
     job: String,
     /// Command and arguments
@@ -38,9 +42,13 @@ pub(crate) struct Args {
 /// Runs a command beside a job's ranks, in the same sandbox.
 pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let job = Jobs::new(&ctx.root).find(&args.job)?;
+    let node = match &args.node {
+        Some(node) => find_node(&args.job, &job.asked()?.plan, node)?,
+        None => 0,
+    };
     let mut client = Client::connect(&job)?;
     let process = ProcessSpec {
-        node: 0,
+        node,
         argv: args.command,
         env: args.env,
         cwd: args.workdir.unwrap_or_default(),
@@ -63,4 +71,24 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         job: false,
     };
     session.run(client, &job.id, |_| Ok(()))
+}
+
+/// Gives the number of a node that is named so, or has this number.
+fn find_node(job: &str, plan: &NodePlan, node: &str) -> anyhow::Result<u32> {
+    let mut names = plan.node_names();
+    if names.is_empty() {
+        names.push(plan.hostname());
+    }
+    let named = names.iter().position(|name| name == node);
+    let number = named.or_else(|| node.parse().ok().filter(|&n| n < names.len()));
+    number.map(|n| n as u32).ok_or_else(|| {
+        let all = (0..)
+            .zip(&names)
+            .map(|(n, name): (u32, _)| format!("{n} ({name})"));
+        errors::advised(
+            Class::User,
+            format!("job {job} has no node {node:?}"),
+            format!("its nodes are: {}", all.collect::<Vec<_>>().join(", ")),
+        )
+    })
 }

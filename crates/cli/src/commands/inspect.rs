@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use hyperion_model::NodePlan;
+use hyperion_model::nodes::{self, Member};
 use hyperion_node::{Client, Jobs, State};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::output;
@@ -36,13 +38,28 @@ pub(crate) fn inspect(args: &InspectArgs, ctx: &Context) -> anyhow::Result<ExitC
     for name in &args.jobs {
         let job = Jobs::new(&ctx.root).find(name)?;
         let asked = job.asked()?;
+        let nodes = nodes(&asked.plan);
         all.push(json!({
             "id": job.id, "state": job.state(), "folder": job.path, "created": asked.created,
-            "plan": asked.plan, "running": job.running(), "end": job.end(),
+            "nodes": nodes, "plan": asked.plan, "running": job.running(), "end": job.end(),
         }));
     }
     output::json(&all)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what the nodes of a job are; nothing where there is one.
+fn nodes(plan: &NodePlan) -> Vec<Value> {
+    let mut first = 0;
+    let names = plan.node_names();
+    let nodes = (0..).zip(names).zip(&plan.job.members);
+    let node = |((number, name), member): ((u32, String), &Member)| {
+        let ranks: Vec<u32> = (first..first + member.ranks).collect();
+        first += member.ranks;
+        let address = nodes::address(number);
+        json!({ "node": number, "name": name, "level": member.level, "address": address, "ranks": ranks })
+    };
+    nodes.map(node).collect()
 }
 
 /// Removes the records of jobs.

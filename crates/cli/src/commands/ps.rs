@@ -30,6 +30,7 @@ struct Row {
     image: Option<String>,
     command: Vec<String>,
     ranks: u32,
+    nodes: u32,
     state: State,
     exit_code: Option<u8>,
     created: Timestamp,
@@ -48,6 +49,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             continue;
         }
         let spec = asked.plan.job;
+        let nodes = spec.nodes();
         rows.push(Row {
             id: job.id.to_string(),
             name: spec.name.map(|n| n.to_string()),
@@ -55,6 +57,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             image: spec.image,
             command: spec.argv,
             ranks: spec.parallel.ranks,
+            nodes,
             state,
             exit_code: job.end().map(|e| e.code),
             created: asked.created,
@@ -69,7 +72,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
         _ => output::table(
             &[
-                "JOB", "NAME", "LEVEL", "IMAGE", "RANKS", "STATE", "AGE", "COMMAND",
+                "JOB", "NAME", "LEVEL", "IMAGE", "NODES", "RANKS", "STATE", "AGE", "COMMAND",
             ],
             rows.iter().map(cells),
         )?,
@@ -91,6 +94,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.name.clone().unwrap_or_default(),
         row.level.clone(),
         row.image.clone().unwrap_or_default(),
+        row.nodes.to_string(),
         row.ranks.to_string(),
         state,
         output::age(age),

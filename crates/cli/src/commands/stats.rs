@@ -9,6 +9,7 @@ use hyperion_node::client::Heard;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, Jobs, State};
 use rustix::event::{Timespec, poll};
+use serde_json::json;
 
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -19,6 +20,28 @@ use crate::output;
 pub(crate) struct Args {
     /// Jobs, by name or id [default: all that run]
     jobs: Vec<String>,
+}
+
+/// What a job, or one of its nodes, uses.
+struct Row {
+    name: String,
+    cores: Option<f64>,
+    usage: Usage,
+}
+
+impl Row {
+    fn cells(&self, job: &str, node: &str) -> Vec<String> {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        let Self { cores, usage, .. } = self;
+        vec![
+            job.to_owned(),
+            node.to_owned(),
+            or_dash(cores.map(|c| format!("{c:.2}"))),
+            or_dash(usage.memory_current.map(|b| b.to_string())),
+            or_dash(usage.memory_peak.map(|b| b.to_string())),
+            or_dash(usage.pids.map(|p| p.to_string())),
+        ]
+    }
 }
 
 /// Prints what jobs use now; the processor's share is measured over half a second.
@@ -34,9 +57,11 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     };
     let mut clients = Vec::new();
     for job in chosen {
+        let mut names = vec![job.id.to_string()];
+        names.extend(job.asked()?.plan.node_names());
         let mut client = Client::connect(&job)?;
         let first = ask(&mut client)?;
-        clients.push((job.id, client, first, Instant::now()));
+        clients.push((names, client, first, Instant::now()));
     }
     if !clients.is_empty() {
         let _ = poll(
@@ -47,43 +72,59 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             }),
         );
     }
-    let mut rows = Vec::new();
-    for (id, mut client, first, since) in clients {
-        let usage = ask(&mut client)?;
-        let used = usage
-            .cpu_total()
-            .zip(first.cpu_total())
-            .map(|(now, then)| now.saturating_sub(then));
-        let cores = used.map(|u: Duration| u.as_secs_f64() / since.elapsed().as_secs_f64());
-        rows.push((id, cores, usage));
+    let mut all = Vec::new();
+    for (names, mut client, first, since) in clients {
+        let now = ask(&mut client)?;
+        let took = since.elapsed();
+        let rows = names.into_iter().zip(first.into_iter().zip(now));
+        let rows = rows.map(|(name, (first, usage))| Row {
+            name,
+            cores: cores(&first, &usage, took),
+            usage,
+        });
+        all.push(rows.collect::<Vec<_>>());
     }
     match ctx.output {
         OutputFormat::Json => {
-            let all: Vec<_> = rows.iter().map(|(id, cores, usage)| serde_json::json!({ "id": id, "cores": cores, "usage": usage })).collect();
-            output::json(&all)?;
+            let jobs = all.iter().filter_map(|rows| {
+                let (job, nodes) = rows.split_first()?;
+                let nodes = nodes.iter().map(
+                    |node| json!({ "name": node.name, "cores": node.cores, "usage": node.usage }),
+                );
+                let nodes: Vec<_> = nodes.collect();
+                Some(json!({
+                    "id": job.name, "cores": job.cores, "usage": job.usage, "nodes": nodes,
+                }))
+            });
+            output::json(&jobs.collect::<Vec<_>>())?;
         }
         _ => output::table(
-            &["JOB", "CORES", "MEMORY", "PEAK", "PROCESSES"],
-            rows.iter().map(|(id, cores, usage)| {
-                let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-                vec![
-                    id.to_string(),
-                    or_dash(cores.map(|c| format!("{c:.2}"))),
-                    or_dash(usage.memory_current.map(|b| b.to_string())),
-                    or_dash(usage.memory_peak.map(|b| b.to_string())),
-                    or_dash(usage.pids.map(|p| p.to_string())),
-                ]
-            }),
+            &["JOB", "NODE", "CORES", "MEMORY", "PEAK", "PROCESSES"],
+            all.iter()
+                .filter_map(|rows| rows.split_first())
+                .flat_map(|(job, nodes)| {
+                    let nodes = nodes.iter().map(|node| node.cells(&job.name, &node.name));
+                    std::iter::once(job.cells(&job.name, "")).chain(nodes)
+                }),
         )?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(client: &mut Client) -> anyhow::Result<Usage> {
+/// Gives how many processors were busy in between.
+fn cores(first: &Usage, now: &Usage, took: Duration) -> Option<f64> {
+    let (now, then) = now.cpu_total().zip(first.cpu_total())?;
+    Some(now.saturating_sub(then).as_secs_f64() / took.as_secs_f64())
+}
+
+/// Asks what a job uses, and after it what each of its nodes does.
+fn ask(client: &mut Client) -> anyhow::Result<Vec<Usage>> {
     client.ask(&Ask::Stats)?;
     loop {
         match client.hear()? {
-            Some(Heard::Told(Tell::Stats(usage))) => return Ok(usage),
+            Some(Heard::Told(Tell::Stats { usage, nodes })) => {
+                return Ok(std::iter::once(usage).chain(nodes).collect());
+            }
             Some(_) => {}
             None => bail!("the job has ended"),
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hyperion_testkit::{requires, wait_until};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::site::{LONG, Running, Site, is_gone, wait_gone};
 
@@ -115,7 +115,7 @@ fn exec_joins_the_container_of_its_job() {
     let started = Instant::now();
     site.run(&["stop", &job]).ok();
     assert!(
-        started.elapsed() < Duration::from_secs(5),
+        started.elapsed() < Duration::from_secs(8),
         "SIGTERM ends `sleep` in a container"
     );
     site.run(&["exec", &job, "true"])
@@ -251,12 +251,15 @@ fn a_job_is_found_by_the_beginning_of_its_id() {
 fn stats_tell_what_a_running_job_uses() {
     let site = Site::new();
     let job = site.start("while :; do :; done");
-    let rows: Value =
-        serde_json::from_str(&site.run(&["stats", "--output", "json", &job]).ok()).expect("JSON");
-    assert_eq!(rows[0]["id"], *job);
-    if rows[0]["cores"].is_number() {
-        assert!(rows[0]["cores"].as_f64() > Some(0.05), "{rows}");
-    }
+    // On a busy host it may get no processor for a while.
+    let busy = || {
+        let told = site.run(&["stats", "--output", "json", &job]).ok();
+        let rows: Value = serde_json::from_str(&told).expect("JSON");
+        assert_eq!(rows[0]["id"], *job);
+        assert_eq!(rows[0]["nodes"], json!([]));
+        rows[0]["cores"].as_f64().is_none_or(|cores| cores > 0.05)
+    };
+    assert!(wait_until(LONG, busy));
     site.run(&["stop", &job]).ok();
     site.run(&["stats", &job])
         .refused("is not running", "report");

@@ -6,22 +6,37 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hyperion_testkit::{Done, TestDir, hyperion, wait_for, wait_until};
+use hyperion_testkit::{Done, TestDir, hyperion, hyperion_as, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
 /// Longer than anything here takes on a slow machine; only a hang reaches it.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// Where the jobs of one test live. Ends and removes them when dropped.
 pub(crate) struct Site {
     home: TestDir,
+    /// Who runs commands there, where it is not who runs the test.
+    user: Option<&'static str>,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
         Self {
             home: TestDir::new(),
+            user: None,
+        }
+    }
+
+    /// One of an ordinary user: of `nobody` where root runs the test.
+    #[allow(dead_code, reason = "the tests of machines use it")]
+    pub(crate) fn of_user() -> Self {
+        match rustix::process::geteuid().is_root() {
+            true => Self {
+                home: TestDir::shared(),
+                user: Some("nobody"),
+            },
+            false => Self::new(),
         }
     }
 
@@ -37,7 +52,10 @@ impl Site {
 
     /// The command, not started.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = hyperion(self.home.path());
+        let mut command = match self.user {
+            Some(user) => hyperion_as(self.home.path(), user),
+            None => hyperion(self.home.path()),
+        };
         command.args(words);
         command
     }

@@ -7,7 +7,7 @@ use hyperion_testkit::{requires, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::level::{child_of, site};
+use crate::level::{child_of, furnished, site};
 use crate::site::{LONG, Running, Site, cgroups, wait_gone};
 
 /// Gives the processes that carry the frames of this test's jobs, which go by
@@ -39,10 +39,11 @@ fn nothing_of_nodes_is_left(site: &Site) {
     );
 }
 
+/// As a user: root's nodes are those of the other tests.
 #[test]
-fn nodes_hold_their_ranks_know_each_other_and_leave_nothing() {
-    requires!("guest");
-    let site = site(&["sh", "cat", "hostname"]);
+fn nodes_of_a_user_hold_their_ranks_know_each_other_and_leave_nothing() {
+    requires!("guest", "user:nobody");
+    let site = furnished(Site::of_user(), &["sh", "cat", "hostname"]);
     let script = "echo $(hostname) $HYPERION_RANK/$HYPERION_SIZE \
                   $HYPERION_LOCAL_RANK/$HYPERION_LOCAL_SIZE $HOSTNAME; \
                   [ $HYPERION_RANK = 2 ] && cat /etc/hosts; exit 0";
@@ -145,9 +146,9 @@ fn when_one_node_ends_the_others_end_and_it_is_named() {
 }
 
 #[test]
-fn nodes_are_stopped_by_the_key_and_refused_where_there_can_be_none() {
+fn nodes_are_told_entered_stopped_by_the_key_and_refused_where_there_can_be_none() {
     requires!("guest");
-    let site = site(&["sh", "sleep"]);
+    let site = site(&["sh", "sleep", "hostname"]);
     let wrong = [
         (
             &["--nodes", "2"][..],
@@ -204,6 +205,27 @@ fn nodes_are_stopped_by_the_key_and_refused_where_there_can_be_none() {
     let running = Running::start(&site, &words);
     let job = hyperion_testkit::wait_for(LONG, || site.jobs().pop()).expect("it begins");
     site.wait_for_log(&job, "up\nup\n");
+    let names = [format!("{job}-0"), format!("{job}-1")];
+    for (node, name) in [("0", 0), ("1", 1), (names[1].as_str(), 1)] {
+        let words = ["exec", "--node", node, &job, "hostname"];
+        assert_eq!(site.run(&words).ok(), names[name]);
+    }
+    assert_eq!(site.run(&["exec", &job, "hostname"]).ok(), names[0]);
+    let hint = format!("its nodes are: 0 ({}), 1 ({})", names[0], names[1]);
+    let words = ["exec", "--node", "2", &job, "hostname"];
+    site.run(&words).refused("has no node \"2\"", &hint);
+    let told = |words: &[&str]| -> Value {
+        let words = [words, &["--output", "json"]].concat();
+        serde_json::from_str(&site.run(&words).ok()).expect("JSON")
+    };
+    assert_eq!(told(&["ps"])[0]["nodes"], 2);
+    let stats = told(&["stats", &job]);
+    let of_nodes = stats[0]["nodes"].as_array().expect("both");
+    assert!(of_nodes.iter().map(|node| &node["name"]).eq(&names));
+    let second = &site.inspect(&job)["nodes"][1];
+    assert_eq!(second["name"], names[1]);
+    assert_eq!(second["address"], "192.168.217.2");
+    assert_eq!(second["ranks"], serde_json::json!([1]));
     running.signal(Signal::INT);
     assert_eq!(running.finish().code, 130);
 }

@@ -15,6 +15,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use hyperion_model::nodes::node_names;
 use hyperion_model::{CpuSet, Level, NodePlace, ProcessSpec, SandboxSpec, Usage, UsernsMode};
 use hyperion_sys::{process, signals};
 use rustix::event::epoll;
@@ -42,9 +43,7 @@ impl Isolation for NodesIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
         let base = spec.container.hostname.clone();
         let base = base.unwrap_or_else(|| spec.id.to_string());
-        let names: Vec<String> = (0..self.members.len())
-            .map(|i| node_name(&base, i as u32))
-            .collect();
+        let names = node_names(&base, self.members.len() as u32);
         let mut ours = Vec::new();
         let mut theirs = Vec::new();
         for _ in &self.members {
@@ -71,7 +70,8 @@ impl Isolation for NodesIsolation {
             unheard: 0,
         };
         let pairs = ours.into_iter().zip(theirs);
-        for ((number, (level, isolation)), (our, port)) in (0..).zip(&self.members).zip(pairs) {
+        let members = (0..).zip(&names).zip(&self.members);
+        for (((number, name), (level, isolation)), (our, port)) in members.zip(pairs) {
             let folder = stage.folder.join(format!("node{number}"));
             let made = std::fs::create_dir(&folder);
             made.map_err(|source| SandboxError::Setup {
@@ -90,15 +90,14 @@ impl Isolation for NodesIsolation {
                 number,
                 names: names.clone(),
             });
-            spec.container.hostname = names.get(number as usize).cloned();
+            spec.container.hostname = Some(name.clone());
             let stage = Stage {
                 folder,
                 port: Some(Rc::new(port)),
                 ..stage.clone()
             };
-            let name = node_name(&base, number);
             let member = isolation.create(&spec, &stage);
-            let member = member.map_err(|e| of_node(&name, e))?;
+            let member = member.map_err(|e| of_node(name, e))?;
             let data = epoll::EventData::new_u64(u64::from(number));
             epoll::add(&nodes.watch, member.fd(), data, epoll::EventFlags::IN)
                 .map_err(|e| SandboxError::Init(e.into()))?;
@@ -135,11 +134,6 @@ fn own_scratch(scratch: &Path, number: u32) -> Result<PathBuf, SandboxError> {
         source,
     })?;
     Ok(own)
-}
-
-/// Gives the host name of one of several nodes.
-pub fn node_name(base: &str, number: u32) -> String {
-    format!("{base}-{number}")
 }
 
 /// Says which node failed; why a program cannot be started is the same on all.
@@ -307,8 +301,14 @@ impl Sandbox for Nodes {
     }
 
     fn usage(&self) -> Usage {
-        let members = self.members.iter().map(|member| member.usage());
-        members.fold(Usage::default(), |all, one| all.plus(&one))
+        let members = self.usage_of_nodes();
+        members
+            .iter()
+            .fold(Usage::default(), |all, one| all.plus(one))
+    }
+
+    fn usage_of_nodes(&self) -> Vec<Usage> {
+        self.members.iter().map(|member| member.usage()).collect()
     }
 
     fn records(&self) -> Vec<SandboxRecord> {

@@ -152,18 +152,13 @@ fn open_mpi(
         ),
         "Open MPI needs PMIx, which its own launcher serves",
     );
-    let major = facts.mpi.as_ref().and_then(Mpi::major);
-    if !host.nodes.is_empty() && major >= Some(5) {
-        return refuse(
-            RefusalKind::FamilyNotStartable,
-            "ranks of this Open MPI cannot be started on several nodes",
-            "its launcher of version 5 reaches other nodes in another way than that of version 4",
-            "start them on one node, or use an MPICH, whose ranks Hyperion starts itself",
-        );
-    }
     Ok(LaunchKind::OpenMpi(OpenMpi {
         mpirun,
-        major,
+        major: facts
+            .mpi
+            .as_ref()
+            .and_then(Mpi::major)
+            .or(facts.launcher_major),
         nodes: host.nodes.clone(),
         ranks: ask.ranks,
         slots: (host.cpus / ask.cpus_per_rank.max(1)).max(1),

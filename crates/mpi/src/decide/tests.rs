@@ -33,6 +33,7 @@ fn facts(mpi: Option<Mpi>) -> Facts {
         mpi,
         own_launcher: None,
         open_mpi_launcher: Some("/usr/bin/orterun".into()),
+        launcher_major: None,
         glibc: "2.36".parse().ok(),
     }
 }

@@ -344,8 +344,10 @@ impl Supervisor {
             }
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
             Ask::Stats => {
-                let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
-                self.clients.tell(id, &Tell::Stats(usage));
+                let used = self.sandbox.as_ref();
+                let used = used.map(|s| (s.usage(), s.usage_of_nodes()));
+                let (usage, nodes) = used.unwrap_or_default();
+                self.clients.tell(id, &Tell::Stats { usage, nodes });
             }
             Ask::Wait => {}
         }
@@ -363,11 +365,23 @@ impl Supervisor {
         stdin: bool,
         size: Option<Size>,
     ) -> Result<(), Problem> {
-        if self.first_start.is_none() {
+        let nodes = self.launch.plan.job.nodes();
+        let refused = match self.first_start {
+            None => Some((
+                "the job has not begun".into(),
+                "try again when it runs: `hyperion ps` tells".into(),
+            )),
+            Some(_) if process.node >= nodes => Some((
+                format!("the job has no node {}", process.node),
+                format!("it has {nodes}, from 0 on"),
+            )),
+            Some(_) => None,
+        };
+        if let Some((cause, hint)) = refused {
             let refused = Tell::Refused {
-                causes: vec!["the job has not begun".into()],
+                causes: vec![cause],
                 code: 125,
-                hint: Some("try again when it runs: `hyperion ps` tells".into()),
+                hint: Some(hint),
             };
             self.clients.tell(id, &refused);
             return Ok(());

@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use hyperion_isolation::Event;
-use hyperion_isolation::nodes::node_name;
 use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
@@ -263,20 +262,15 @@ impl Supervisor {
     /// Gives the host name of a node of the job.
     fn hostname(&self, node: u32) -> String {
         let plan = &self.launch.plan;
-        let given = plan.job.container.hostname.clone();
-        let base = given.unwrap_or_else(|| plan.id.to_string());
-        match plan.job.members.is_empty() {
-            true => base,
-            false => node_name(&base, node),
-        }
+        let mut names = plan.node_names().into_iter();
+        names.nth(node as usize).unwrap_or_else(|| plan.hostname())
     }
 
     /// Gives the names of the job's nodes and how many ranks each holds; none where there is one.
     pub(super) fn nodes(&self) -> Vec<(String, u32)> {
-        let members = (0..).zip(&self.launch.plan.job.members);
-        members
-            .map(|(node, member)| (self.hostname(node), member.ranks))
-            .collect()
+        let plan = &self.launch.plan;
+        let ranks = plan.job.members.iter().map(|member| member.ranks);
+        plan.node_names().into_iter().zip(ranks).collect()
     }
 
     /// Starts on another node what an `mpirun` would start there by a remote shell.

@@ -314,7 +314,7 @@ fn a_job_that_hangs_as_it_runs_is_stopped_when_its_grace_is_over() {
     job.ask(&Ask::Signal(SIGINT));
     job.ask(&Ask::Stats);
     let told = job.client.hear().expect("heard");
-    assert!(matches!(told, Some(Heard::Told(Tell::Stats(_)))));
+    assert!(matches!(told, Some(Heard::Told(Tell::Stats { .. }))));
     job.ask(&NOW);
     assert_eq!(job.end().code, 137);
 }
