@@ -28,6 +28,8 @@ packages() {
     e2fsprogs:the_disk_of_another_host kmod:its_modules
     libvirt-clients:the_schema_of_domain_XML libxml2-utils:checks_by_it
     qemu-block-extra:disks_behind_HTTP passt:networks_of_machines iproute2:bridges_for_them
+    systemd:checks_its_units openssh-client:into_machines dosfstools:a_disk_that_boots mtools:a_disk_that_boots
+    fdisk:a_disk_that_boots syslinux:a_disk_that_boots syslinux-common:a_disk_that_boots
     qemu-guest-agent:answers_in_the_place_of_a_guest
     genisoimage:reads_the_seeds_of_machines python3-yaml:reads_what_is_in_them
     attr:extended_attributes_of_layers tmux:a_terminal_to_detach_from strace:counts_system_calls'
@@ -122,7 +124,12 @@ if ! command -v cargo >/dev/null; then
   say "error: no cargo on the search path; install Rust 1.95 or later (rustup)" >&2
   exit 1
 fi
-case $level in test | bench) "${0%/*}/guest.sh" ;; esac
+case $level in
+  test | bench)
+    "${0%/*}/guest.sh"
+    "${0%/*}/disk.sh"
+    ;;
+esac
 if [ "$level" = test ]; then
   test_user
   install_tools

@@ -48,7 +48,7 @@ fi
 # one of these is a failure.
 require=command,python
 [ "$(id -u)" = 0 ] && require+=,root,user,subuid
-[ "$(uname -m)" = x86_64 ] && require+=,guest
+[ "$(uname -m)" = x86_64 ] && require+=,guest,disk-image
 [ "${CI:-}" = true ] && require+=,userns,filesystem
 export HYPERION_REQUIRE=${HYPERION_REQUIRE-$require}
 

@@ -18,7 +18,7 @@ pub use binary::{binary, hyperion, hyperion_as, hyperion_binary, run_as};
 pub use dir::TestDir;
 pub use done::Done;
 pub use gate::{Gate, check, count_inside};
-pub use guest::{Guest, cache as guest_cache, first_root};
+pub use guest::{Guest, cache as guest_cache, disk_image, first_root};
 pub use http::{HttpServer, Request};
 pub use need::{Need, Unmet};
 pub use registry::{DockerRegistry, RegistryOptions};

@@ -33,6 +33,8 @@ pub enum Need {
     Python(String),
     /// `guest`: another kernel can be booted ([`Guest`](crate::Guest)).
     Guest,
+    /// `disk-image`: Debian on a disk, that QEMU boots ([`disk_image`](crate::disk_image)).
+    DiskImage,
 }
 
 /// Which cgroup hierarchy a test needs.
@@ -72,6 +74,7 @@ impl Need {
             ("unprivileged", "") => Self::Unprivileged,
             ("userns", "") => Self::UserNamespace,
             ("guest", "") => Self::Guest,
+            ("disk-image", "") => Self::DiskImage,
             ("command", name) if !name.is_empty() => Self::Command(name.into()),
             ("user", name) if !name.is_empty() => Self::User(name.into()),
             ("subuid", name) if !name.is_empty() => Self::Subuid(name.into()),
@@ -101,6 +104,9 @@ impl Need {
             Self::Unprivileged => must(!root, || "running as root".into()),
             Self::Command(name) => check_command(name),
             Self::Guest => crate::guest::check(),
+            Self::DiskImage => must(crate::disk_image().exists(), || {
+                "no disk image in the cache; scripts/disk.sh makes it".into()
+            }),
             Self::UserNamespace => must(
                 succeeds(Command::new("unshare").args(["--user", "true"])),
                 || "this kernel or its settings refuse user namespaces".into(),

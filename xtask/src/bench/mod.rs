@@ -9,6 +9,7 @@ mod mpi;
 mod page;
 mod registry;
 mod sample;
+mod ssh;
 mod stage;
 mod start;
 mod unpack;
@@ -39,6 +40,7 @@ const PARTS: &[(&str, Part)] = &[
     ("vm", vm::start),
     ("vm-image", vm::shared),
     ("vm-clone", vm::clone),
+    ("vm-ssh", ssh::rows),
 ];
 
 /// Set once the mounts are this program's own.

@@ -204,7 +204,7 @@ fn to_first_line(words: &[String]) -> Result<Duration> {
 }
 
 /// A process that ends with this.
-struct Ending(Child);
+pub(super) struct Ending(pub(super) Child);
 
 impl Drop for Ending {
     fn drop(&mut self) {

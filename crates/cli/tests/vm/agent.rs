@@ -2,11 +2,12 @@
 //! channel that leads to a guest; without it, one that is made up here.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
 use hyperion_testkit::{Done, requires, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::machines::{folder, vm};
@@ -61,7 +62,8 @@ fn programs_run_and_files_go_both_ways_by_qemus_own_agent() {
     let both = exec(&["sh", "-c", "echo out; echo err >&2; exit 7"]).expect_code(7);
     assert_eq!((both.out.as_str(), both.err.as_str()), ("out\n", "err\n"));
     exec(&["sh", "-c", "kill -TERM $$"]).expect_code(128 + 15);
-    exec(&["no-such-program"]).refused("refuses guest-exec", "check the path");
+    let none = exec(&["no-such-program"]).expect_code(127);
+    assert!(none.err.contains("no-such-program"), "{none:?}");
     assert_eq!(
         exec(&["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x"])
             .out
@@ -79,6 +81,35 @@ fn programs_run_and_files_go_both_ways_by_qemus_own_agent() {
         "/bin/cat; echo $A",
     ];
     assert_eq!(with_input(&site, &words, b"typed ").ok(), "typed b");
+
+    // What it says comes at once, and others are let to the agent meanwhile.
+    let script = "trap 'echo got INT; exit 9' INT; echo first; while :; do sleep 0.05; done";
+    let mut command = site.command(&["vm", "exec", "agent-own", "sh", "-c", script]);
+    let mut talks = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut said = BufReader::new(talks.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("read");
+    assert_eq!(line, "first\n");
+    assert_eq!(exec(&["echo", "beside"]).ok(), "beside");
+    // Ctrl-C is for the program inside.
+    let talker = Pid::from_child(&talks);
+    kill_process(talker, Signal::INT).expect("it runs");
+    line.clear();
+    said.read_line(&mut line).expect("read");
+    assert_eq!(line, "got INT\n");
+    assert_eq!(talks.wait().expect("ended").code(), Some(9));
+    // A reader that has had enough ends it, too.
+    let yes = site.path().join("yes").display().to_string();
+    let script = format!("echo $$ > {yes}; exec yes");
+    let mut command = site.command(&["vm", "exec", "agent-own", "sh", "-c", &script]);
+    let mut talks = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut said = talks.stdout.take().expect("a pipe");
+    said.read_exact(&mut [0; 10]).expect("it talks");
+    drop(said);
+    talks.wait().expect("ended");
+    let inside = fs::read_to_string(&yes).expect("its number");
+    let inside = inside.trim().parse().ok().and_then(Pid::from_raw);
+    crate::site::wait_gone(inside.expect("a number"));
 
     let (here, there) = (site.path().join("here"), site.path().join("there"));
     let content: Vec<u8> = (0..1_000_000u32).map(|n| (n * 7) as u8).collect();
@@ -149,6 +180,8 @@ fn a_guest_without_an_agent_or_with_a_hostile_one_is_told() {
     let channel = machine(&site, "agent-fake");
     answering(&channel, |name, arguments| {
         match name {
+            // It has no shell, so what is said comes at the end.
+            "guest-exec" if arguments["path"] == "/bin/sh" => json!({"error": {"class": "GenericError", "desc": "no such file"}}),
             "guest-exec" => json!({"return": {"pid": arguments["arg"][0].as_str().map_or(0, str::len)}}),
             // As long as the argument was.
             "guest-exec-status" => match arguments["pid"].as_i64() {

@@ -779,3 +779,56 @@ fn a_network_of_a_users_goes_by_passt_which_ends_with_its_machine() {
     }
     vm(&["delete", "beside"]).ok();
 }
+
+#[test]
+fn machines_that_are_marked_start_together_and_systemd_takes_the_unit() {
+    requires!(
+        "command:qemu-img",
+        "command:qemu-system-x86_64",
+        "command:systemd-analyze"
+    );
+    let site = Site::new();
+    for name in ["early", "broken", "late"] {
+        vm(&site, &["create", name, "--memory", "16MiB"]).ok();
+    }
+    for name in ["early", "broken"] {
+        vm(&site, &["autostart", name]).ok();
+    }
+    let marked = || vm(&site, &["ls", "--autostart", "--output", "quiet"]).ok();
+    assert_eq!(marked(), "broken\nearly");
+    vm(&site, &["clone", "early", "copy"]).ok();
+    assert_eq!(marked(), "broken\nearly", "a clone is not marked");
+    // One that cannot be started keeps nobody back.
+    let words = ["create", "missing", "--disk", "1MiB"];
+    vm(&site, &words).ok();
+    vm(&site, &["autostart", "missing"]).ok();
+    fs::remove_file(folder(&site, "missing").join("disks/vda.qcow2")).expect("there");
+    vm(&site, &["autostart", "broken", "--off"]).ok();
+    let started = vm(&site, &["start", "--autostart"]);
+    assert_eq!(started.out, "early\n");
+    assert!(
+        started.err.contains("1 of 2 machines could not be started"),
+        "{started:?}"
+    );
+    assert!(started.err.contains("missing"), "{started:?}");
+    assert_eq!(vm(&site, &["ls", "--output", "quiet"]).ok(), "early");
+    vm(&site, &["delete", "missing"]).ok();
+    assert_eq!(vm(&site, &["start", "--autostart"]).ok(), "", "all run");
+    assert_eq!(vm(&site, &["stop", "--all", "-t", "0s"]).ok(), "early");
+    vm(&site, &["start"]).refused("required", "--help");
+
+    let unit = site.path().join("hyperion-machines.service");
+    fs::write(&unit, vm(&site, &["autostart", "--unit"]).ok() + "\n").expect("a file");
+    let checked = std::process::Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(&unit)
+        .output()
+        .expect("it runs");
+    assert!(
+        checked.status.success() && checked.stderr.is_empty(),
+        "{checked:?}"
+    );
+    for name in ["early", "broken", "late", "copy"] {
+        vm(&site, &["delete", name]).ok();
+    }
+}

@@ -3,6 +3,7 @@
 mod agent;
 mod boot;
 mod clones;
+mod debian;
 mod hostile;
 mod import;
 mod kernel;

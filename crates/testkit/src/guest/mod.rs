@@ -200,10 +200,21 @@ const SYSTEMD: &str = "systemd.erofs";
 /// package), `vmlinuz` and `modules` of it, `busybox`, `root.tar`, `systemd.erofs`.
 #[must_use]
 pub fn cache() -> PathBuf {
+    all_caches().join("guest")
+}
+
+/// Where `scripts/disk.sh` leaves a disk image with Debian: its own boot loader,
+/// cloud-init, OpenSSH's server, QEMU's agent, and nothing set up.
+#[must_use]
+pub fn disk_image() -> PathBuf {
+    all_caches().join("disk/debian.qcow2")
+}
+
+fn all_caches() -> PathBuf {
     let home = std::env::var_os("HOME").unwrap_or_default();
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map_or_else(|| Path::new(&home).join(".cache"), PathBuf::from);
-    cache.join("hyperion/guest")
+    cache.join("hyperion")
 }
 
 /// Looks whether guests can be made here.

@@ -1,49 +1,20 @@
-//! Into a guest by its agent: `hyperion vm exec` and `hyperion vm cp`.
+//! Into a guest by its agent, and files in and out: `hyperion vm cp`.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use hyperion_isolation::vm::agent::{Agent, End, PIECE};
+use hyperion_isolation::vm::agent::{Agent, PIECE};
 use hyperion_model::Class;
 use hyperion_node::machines::{MachineError, Machines};
 
 use super::machines::LIMIT;
 use crate::context::Context;
 use crate::{errors, output};
-
-/// The most standard input that a program is given, in bytes: it goes in one piece.
-const MOST_INPUT: u64 = 8 << 20;
-/// How long is waited between two looks at a program, at first and at most.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-
-// Words of `hyperion vm exec`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    hyperion vm exec web uname -a\n  \
-    hyperion vm exec web -- sh -c 'apt-get update && apt-get install -y nginx'\n  \
-    hyperion vm exec -i web tee /etc/motd < motd")]
-pub(crate) struct ExecArgs {
-    /// Hand over standard input, up to its end and 8 MiB
-    #[arg(short, long)]
-    interactive: bool,
-    /// Variable for the program, in place of the agent's own; repeatable
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    env: Vec<String>,
-    /// How long the agent may take to answer at first
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = hyperion_model::units::parse_duration)]
-    wait: Duration,
-    /// Machine, as `hyperion vm ls` lists it
-    name: String,
-    /// Program and arguments; its output is told when it has ended
-    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
-}
 
 // Words of `hyperion vm cp`.
 #[derive(Debug, Args)]
@@ -60,7 +31,7 @@ pub(crate) struct CpArgs {
     wait: Duration,
 }
 
-fn agent(name: &str, wait: Duration, ctx: &Context) -> anyhow::Result<Agent> {
+pub(super) fn agent(name: &str, wait: Duration, ctx: &Context) -> anyhow::Result<Agent> {
     let machine = Machines::new(&ctx.root).find(name)?;
     if !machine.is_locked() {
         return Err(MachineError::NotRunning(machine.name).into());
@@ -75,56 +46,6 @@ fn agent(name: &str, wait: Duration, ctx: &Context) -> anyhow::Result<Agent> {
         )
     })?;
     Ok(Agent::connect(socket, wait, LIMIT)?)
-}
-
-pub(super) fn exec(args: &ExecArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let mut agent = agent(&args.name, args.wait, ctx)?;
-    let mut input = Vec::new();
-    if args.interactive {
-        io::stdin().take(MOST_INPUT + 1).read_to_end(&mut input)?;
-        if input.len() as u64 > MOST_INPUT {
-            return Err(errors::advised(
-                Class::User,
-                "standard input has more than the 8 MiB that a program in a guest is given",
-                format!(
-                    "bring it as a file: hyperion vm cp FILE {}:/tmp/",
-                    args.name
-                ),
-            ));
-        }
-    }
-    let input = args.interactive.then_some(&input[..]);
-    let pid = agent.exec(&args.command, &args.env, input)?;
-    let mut pause = LOOKS.0;
-    let done = loop {
-        let progress = agent.progress(pid)?;
-        if progress.end.is_some() {
-            break progress;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LOOKS.1);
-    };
-    write(io::stdout(), &done.out)?;
-    write(io::stderr(), &done.err)?;
-    if done.truncated {
-        output::talk(
-            "note",
-            "the agent keeps 16 MiB of each stream: the rest is lost. Write to a file, and bring that with `hyperion vm cp`",
-        );
-    }
-    Ok(ExitCode::from(match done.end {
-        Some(End::Code(code)) => code,
-        Some(End::Signal(signal)) => 128 | signal,
-        None => 0,
-    }))
-}
-
-fn write(mut to: impl Write, bytes: &[u8]) -> anyhow::Result<()> {
-    match to.write_all(bytes).and_then(|()| to.flush()) {
-        // Whoever reads has had enough.
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
-    }
 }
 
 /// Reads MACHINE:FILE. What has a slash before the colon is of this host.

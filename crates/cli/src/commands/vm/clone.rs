@@ -171,6 +171,7 @@ fn make(
 ) -> anyhow::Result<()> {
     spec.name = new.name.clone();
     spec.uuid = Some(fresh_uuid()?);
+    spec.autostart = false;
     for interface in &mut spec.interfaces {
         // Two cards with one address on one network would hear each other's letters.
         interface.mac = None;

@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
+use super::autostart;
 use crate::args::OutputFormat;
 use crate::commands::run::{accelerator, find_qemu};
 use crate::context::Context;
@@ -42,13 +43,31 @@ pub(crate) struct LsArgs {
     /// Those that are shut off, too
     #[arg(short, long)]
     all: bool,
+    /// Only those that start with their host, in whatever state
+    #[arg(long)]
+    autostart: bool,
+}
+
+// Words of `hyperion vm start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    #[arg(required_unless_present = "autostart")]
+    name: Option<String>,
+    /// All that are marked by `hyperion vm autostart` and do not run
+    #[arg(long, conflicts_with = "name")]
+    autostart: bool,
 }
 
 // Words of `hyperion vm stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// Machine, as `hyperion vm ls --all` lists it
-    name: String,
+    #[arg(required_unless_present = "all")]
+    name: Option<String>,
+    /// All that run, one after the other
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
     /// How long the guest may take to shut down before it is switched off
     #[arg(short, long, value_name = "DURATION", default_value = "60s", value_parser = hyperion_model::units::parse_duration)]
     time: Duration,
@@ -73,42 +92,64 @@ pub(crate) struct ScreenshotArgs {
     file: PathBuf,
 }
 
+/// A row of the list.
+struct Listed {
+    id: Option<u32>,
+    machine: MachineFolder,
+    standing: Standing,
+    marked: bool,
+}
+
 pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for machine in Machines::new(&ctx.root).list()? {
         let standing = machine.standing();
         let runs = matches!(standing.state, MachineState::Running | MachineState::Paused);
-        if args.all || runs {
-            rows.push((machine.running().map(|r| r.qemu), machine, standing));
+        let marked = machine.spec().is_ok_and(|spec| spec.autostart);
+        let wanted = match args.autostart {
+            true => marked,
+            false => args.all || runs,
+        };
+        if wanted {
+            let id = machine.running().map(|r| r.qemu);
+            rows.push(Listed {
+                id,
+                machine,
+                standing,
+                marked,
+            });
         }
     }
     match ctx.output {
-        OutputFormat::Quiet => rows.iter().try_for_each(|(_, m, _)| output::line(&m.name)),
+        OutputFormat::Quiet => {
+            let name = |row: &Listed| output::line(&row.machine.name);
+            rows.iter().try_for_each(name)
+        }
         OutputFormat::Json => {
-            let row = |(id, machine, standing): &(Option<u32>, MachineFolder, Standing)| {
+            let row = |row: &Listed| {
                 json!({
-                    "id": id, "name": machine.name, "state": standing.state.word(),
-                    "stalls": standing.stalls,
+                    "id": row.id, "name": row.machine.name, "state": row.standing.state.word(),
+                    "stalls": row.standing.stalls, "autostart": row.marked,
                 })
             };
             output::json(&rows.iter().map(row).collect::<Vec<Value>>())
         }
         OutputFormat::Human => {
-            let row = |(id, machine, standing): &(Option<u32>, MachineFolder, Standing)| {
-                let mut state = standing.state.word().to_owned();
-                if let Some(stall) = standing.stalls.first() {
+            let row = |row: &Listed| {
+                let mut state = row.standing.state.word().to_owned();
+                if let Some(stall) = row.standing.stalls.first() {
                     let what = if stall.full { "full" } else { "failing" };
                     state += &format!(" (disk {what})");
                 }
                 vec![
-                    id.map_or_else(|| "-".into(), |id| id.to_string()),
-                    machine.name.to_string(),
+                    row.id.map_or_else(|| "-".into(), |id| id.to_string()),
+                    row.machine.name.to_string(),
                     state,
                 ]
             };
             output::table(&["Id", "Name", "State"], rows.iter().map(row))?;
-            for (_, machine, standing) in &rows {
-                if let Some(why) = stalled(machine, standing) {
+            for row in &rows {
+                if let Some(why) = stalled(&row.machine, &row.standing) {
                     output::talk("note", why);
                 }
             }
@@ -172,11 +213,14 @@ pub(super) fn resume(args: &One, ctx: &Context) -> anyhow::Result<()> {
     output::line(&args.name)
 }
 
-pub(super) fn start(args: &One, ctx: &Context) -> anyhow::Result<()> {
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
+pub(super) fn start(args: &StartArgs, ctx: &Context) -> anyhow::Result<()> {
+    let Some(name) = &args.name else {
+        return autostart::start(ctx);
+    };
+    let machine = Machines::new(&ctx.root).find(name)?;
     let spec = machine.spec()?;
     power_on(machine, &spec, ctx)?;
-    output::line(&args.name)
+    output::line(name)
 }
 
 /// Starts a machine by its definition.
@@ -292,9 +336,26 @@ fn uefi(
 }
 
 pub(super) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<()> {
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let Some(name) = &args.name else {
+        // All are asked before one is waited for.
+        let until = Instant::now() + args.time;
+        if !args.time.is_zero() {
+            for machine in Machines::new(&ctx.root).list()? {
+                ask_to_end(&machine);
+            }
+        }
+        return autostart::all(ctx, "stopped", MachineFolder::is_locked, |machine| {
+            let left = until.saturating_duration_since(Instant::now());
+            match power_off(&machine, left) {
+                // It has just gone.
+                Err(MachineError::NotRunning(_)) => Ok(()),
+                other => Ok(other?),
+            }
+        });
+    };
+    let machine = Machines::new(&ctx.root).find(name)?;
     power_off(&machine, args.time)?;
-    output::line(&args.name)
+    output::line(name)
 }
 
 /// Asks a guest to shut down, switches it off when it does not, and kills a QEMU
@@ -303,19 +364,20 @@ fn power_off(machine: &MachineFolder, grace: Duration) -> Result<(), MachineErro
     if !machine.is_locked() {
         return Err(MachineError::NotRunning(machine.name.clone()));
     }
-    let asked = |what: fn(&mut Qmp) -> Result<(), QmpError>| {
-        let monitor = machine.monitor(LIMIT).ok();
-        monitor.is_some_and(|mut monitor| what(&mut monitor).is_ok())
-    };
-    // A guest whose processors are stopped hears nothing.
-    if !grace.is_zero() && asked(|m| m.cont().and_then(|()| m.power_down())) && gone(machine, grace)
-    {
+    if !grace.is_zero() && ask_to_end(machine) && gone(machine, grace) {
         return Ok(());
     }
-    if asked(Qmp::quit) && gone(machine, LIMIT) {
+    let quits = machine.monitor(LIMIT).is_ok_and(|mut m| m.quit().is_ok());
+    if quits && gone(machine, LIMIT) {
         return Ok(());
     }
     kill(machine)
+}
+
+/// Asks a guest to shut down; one whose processors are stopped would hear nothing.
+fn ask_to_end(machine: &MachineFolder) -> bool {
+    let monitor = machine.monitor(LIMIT);
+    monitor.is_ok_and(|mut monitor| monitor.cont().and_then(|()| monitor.power_down()).is_ok())
 }
 
 /// Kills QEMU; nothing of what its guest has in memory is kept.
@@ -381,61 +443,6 @@ pub(super) fn screenshot(args: &ScreenshotArgs, ctx: &Context) -> anyhow::Result
         .with_context(|| format!("cannot write {}", file.display()))?;
     let _ = std::fs::remove_file(&path);
     output::line(file.display())
-}
-
-// Words of `hyperion vm ssh`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    hyperion vm ssh web\n  \
-    hyperion vm ssh web -- sudo apt-get install -y nginx")]
-pub(crate) struct SshArgs {
-    /// Machine, as `hyperion vm ls` lists it
-    name: String,
-    /// User in the guest [default: the one that cloud-init made, else yours]
-    #[arg(short, long, value_name = "NAME")]
-    login: Option<String>,
-    /// Command and arguments; a shell without them
-    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
-    command: Vec<String>,
-}
-
-/// Becomes `ssh` to the guest, through the port that leads to its own.
-pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
-    use std::os::unix::process::CommandExt;
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
-    let spec = machine.spec()?;
-    if !machine.is_locked() {
-        return Err(MachineError::NotRunning(machine.name).into());
-    }
-    let mut forwards = spec.interfaces.iter().flat_map(|card| &card.forwards);
-    let forward = forwards
-        .find(|forward| forward.guest == 22)
-        .ok_or_else(|| {
-            errors::advised(
-                Class::Unsupported,
-                format!("no port of this host leads to port 22 of {}", machine.name),
-                "make the machine with -p 127.0.0.1:2222:22",
-            )
-        })?;
-    let mut ssh = std::process::Command::new("ssh");
-    // Each machine has a key of its own, and the port may be another's tomorrow.
-    let known = machine.path.join("known_hosts");
-    ssh.args(["-o", "StrictHostKeyChecking=accept-new", "-o"])
-        .arg(format!("UserKnownHostsFile={}", known.display()))
-        .args(["-o", &format!("HostKeyAlias={}", machine.name)])
-        .args(["-p", &forward.host.to_string()]);
-    let made = spec.seed.as_ref().and_then(|seed| seed.users.first());
-    if let Some(login) = args.login.as_ref().or(made.map(|user| &user.name)) {
-        ssh.args(["-l", login]);
-    }
-    ssh.arg(forward.address.to_string())
-        .arg("--")
-        .args(&args.command);
-    Err(errors::advised(
-        Class::Unsupported,
-        format!("cannot execute ssh: {}", ssh.exec()),
-        "apt install openssh-client",
-    ))
 }
 
 /// Ends the console: ctrl-].

@@ -1,14 +1,17 @@
 //! `hyperion vm …`
 
 mod agent;
+mod autostart;
 mod change;
 mod clone;
 mod create;
+mod exec;
 mod export;
 mod import;
 mod kernel;
 mod layers;
 mod machines;
+mod ssh;
 mod vnc;
 
 use std::process::ExitCode;
@@ -34,8 +37,8 @@ pub(crate) enum VmCommand {
     /// Show the definition and the state of a machine, as JSON
     #[command(visible_alias = "inspect")]
     Show(machines::One),
-    /// Start a machine
-    Start(machines::One),
+    /// Start a machine, or all that are marked to start with their host
+    Start(machines::StartArgs),
     /// Ask the guest of a machine to shut down, and switch it off if it does not
     Stop(machines::StopArgs),
     /// Reset a machine, as by its button
@@ -45,15 +48,17 @@ pub(crate) enum VmCommand {
     Pause(machines::One),
     /// Let the processors of a machine go on
     Resume(machines::One),
+    /// Start a machine with its host, or no more
+    Autostart(autostart::AutostartArgs),
     /// Remove a machine and the disks that were made for it
     #[command(visible_alias = "rm")]
     Delete(machines::DeleteArgs),
     /// Go to the console of a machine; ctrl-] leaves
     Console(machines::One),
     /// Log in to the guest of a machine by SSH
-    Ssh(machines::SshArgs),
+    Ssh(ssh::SshArgs),
     /// Run a program in the guest of a machine, by its agent
-    Exec(agent::ExecArgs),
+    Exec(exec::ExecArgs),
     /// Copy a file into the guest of a machine, or out of it, by its agent
     Cp(agent::CpArgs),
     /// See the screen of a machine: by a socket, or by a port that one viewer may use once
@@ -87,14 +92,15 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Ls(args) => machines::ls(args, ctx),
         C::Show(args) => machines::show(args, ctx),
         C::Start(args) => machines::start(args, ctx),
+        C::Autostart(args) => autostart::autostart(args, ctx),
         C::Stop(args) => machines::stop(args, ctx),
         C::Reboot(args) => machines::ask(args, ctx, Qmp::reset),
         C::Pause(args) => machines::ask(args, ctx, Qmp::stop),
         C::Resume(args) => machines::resume(args, ctx),
         C::Delete(args) => machines::delete(args, ctx),
         C::Console(args) => machines::console(args, ctx),
-        C::Ssh(args) => machines::ssh(args, ctx),
-        C::Exec(args) => return agent::exec(args, ctx),
+        C::Ssh(args) => ssh::ssh(args, ctx),
+        C::Exec(args) => return exec::exec(args, ctx),
         C::Cp(args) => agent::cp(args, ctx),
         C::Vnc(args) => vnc::vnc(args, ctx),
         C::Screenshot(args) => machines::screenshot(args, ctx),

@@ -1,0 +1,134 @@
+//! Into a guest by SSH: `hyperion vm ssh`.
+
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use hyperion_model::Class;
+use hyperion_model::machine::PortForward;
+use hyperion_node::machines::{MachineError, MachineFolder, Machines};
+
+use crate::context::Context;
+use crate::errors;
+
+/// How long a guest's server may take to greet before it is asked again.
+const GREETING: Duration = Duration::from_secs(5);
+/// How long is waited between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
+
+// Words of `hyperion vm ssh`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm ssh web\n  \
+    hyperion vm ssh web -- sudo apt-get install -y nginx\n  \
+    hyperion vm ssh web --wait 5m -i ~/.ssh/guests -- cloud-init status --wait")]
+pub(crate) struct SshArgs {
+    /// Machine, as `hyperion vm ls` lists it
+    name: String,
+    /// User in the guest [default: the one that cloud-init made, else yours]
+    #[arg(short, long, value_name = "NAME")]
+    login: Option<String>,
+    /// Private key [default: what ssh chooses]
+    #[arg(short, long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// How long the guest may take to come up
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = hyperion_model::units::parse_duration)]
+    wait: Duration,
+    /// Command and arguments; a shell without them
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+/// Becomes `ssh` to the guest, through the port that leads to its own.
+pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
+    use std::os::unix::process::CommandExt;
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let spec = machine.spec()?;
+    if !machine.is_locked() {
+        return Err(MachineError::NotRunning(machine.name).into());
+    }
+    let mut forwards = spec.interfaces.iter().flat_map(|card| &card.forwards);
+    let forward = forwards
+        .find(|forward| forward.guest == 22 && forward.host != 0)
+        .ok_or_else(|| {
+            errors::advised(
+                Class::Unsupported,
+                format!(
+                    "no known port of this host leads to port 22 of {}",
+                    machine.name
+                ),
+                "make the machine with -p 127.0.0.1:2222:22",
+            )
+        })?;
+    let address = reached_by(forward);
+    if !args.wait.is_zero() {
+        wait(&machine, address, args.wait)?;
+    }
+    let mut ssh = std::process::Command::new("ssh");
+    // Each machine has a key of its own, and the port may be another's tomorrow.
+    let known = machine.path.join("known_hosts");
+    ssh.args(["-o", "StrictHostKeyChecking=accept-new", "-o"])
+        .arg(format!("UserKnownHostsFile={}", known.display()))
+        .args(["-o", &format!("HostKeyAlias={}", machine.name)])
+        .args(["-p", &address.port().to_string()]);
+    let made = spec.seed.as_ref().and_then(|seed| seed.users.first());
+    if let Some(login) = args.login.as_ref().or(made.map(|user| &user.name)) {
+        ssh.args(["-l", login]);
+    }
+    if let Some(key) = &args.identity {
+        ssh.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key);
+    }
+    ssh.arg(address.ip().to_string())
+        .arg("--")
+        .args(&args.command);
+    Err(errors::advised(
+        Class::Unsupported,
+        format!("cannot execute ssh: {}", ssh.exec()),
+        "apt install openssh-client",
+    ))
+}
+
+/// Gives the address by which this host reaches a port that it leads to a guest.
+fn reached_by(forward: &PortForward) -> SocketAddr {
+    let ip = match forward.address {
+        // Open on each of them, so on its own.
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        one => one,
+    };
+    SocketAddr::new(ip, forward.host)
+}
+
+/// Waits until a guest's server greets. The port is open before there is one.
+fn wait(machine: &MachineFolder, address: SocketAddr, limit: Duration) -> anyhow::Result<()> {
+    let since = Instant::now();
+    while !greets(address) {
+        if !machine.is_locked() {
+            return Err(MachineError::NotRunning(machine.name.clone()).into());
+        }
+        if since.elapsed() > limit {
+            let name = &machine.name;
+            let seconds = limit.as_secs();
+            return Err(errors::advised(
+                Class::Unavailable,
+                format!("no SSH server greets in the guest of {name} within {seconds} s"),
+                format!("`hyperion vm console {name}` shows how far it is; --wait takes longer"),
+            ));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+fn greets(address: SocketAddr) -> bool {
+    let greeted = || {
+        let mut socket = TcpStream::connect_timeout(&address, GREETING)?;
+        socket.set_read_timeout(Some(GREETING))?;
+        let mut start = [0; 4];
+        socket.read_exact(&mut start)?;
+        Ok::<_, std::io::Error>(&start == b"SSH-")
+    };
+    greeted().unwrap_or(false)
+}

@@ -1,0 +1,73 @@
+//! Debian as others install it, on a disk of its own: one boot, which takes about
+//! a minute where it is emulated.
+
+use std::fs;
+use std::process::Command;
+
+use hyperion_testkit::{disk_image, requires};
+
+use crate::machines::{show, vm};
+use crate::site::Site;
+
+#[test]
+fn a_debian_disk_boots_and_lets_in_whom_cloud_init_was_told() {
+    requires!(
+        "disk-image",
+        "command:qemu-img",
+        "command:qemu-system-x86_64",
+        "command:ssh",
+        "command:ssh-keygen"
+    );
+    let site = Site::new();
+    let key = site.path().join("key").display().to_string();
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f", &key])
+        .status();
+    assert!(made.expect("it runs").success());
+    let public = format!("{key}.pub");
+    let image = disk_image().display().to_string();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        free.local_addr().expect("bound").port()
+    };
+    let publish = format!("{port}:22");
+    let words = [
+        "create",
+        "debian",
+        "--image",
+        &image,
+        "--memory",
+        "512MiB",
+        "--user",
+        "ana",
+        "--ssh-key",
+        &public,
+        "-p",
+        &publish,
+        "--start",
+    ];
+    vm(&site, &words).ok();
+    let ssh = |words: &[&str]| {
+        let first = ["ssh", "debian", "--wait", "8m", "-i", &key, "--"];
+        vm(&site, &[&first[..], words].concat())
+    };
+    // In by the key alone, as the user that was asked for, who may become root.
+    assert_eq!(ssh(&["sudo", "-n", "id", "-u"]).ok(), "0");
+    assert_eq!(ssh(&["hostname; whoami"]).ok(), "debian\nana");
+    ssh(&["exit", "7"]).expect_code(7);
+    // Its own agent, as root: what it says comes while it runs.
+    let exec = |words: &[&str]| vm(&site, &[&["exec", "debian", "--"], words].concat());
+    let said = exec(&["sh", "-c", "echo out; echo err >&2; exit 3"]).expect_code(3);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("out\n", "err\n"));
+    assert_eq!(exec(&["find", "/tmp", "-name", ".hyperion*"]).ok(), "");
+    let disk = show(&site, "debian")["disks"][0].take();
+    assert!(disk["content"]["bytes"].as_u64() < disk["below"][0]["bytes"].as_u64());
+    // It hears the button, and is gone by itself.
+    vm(&site, &["stop", "-t", "5m", "debian"]).ok();
+    assert_eq!(
+        show(&site, "debian")["end"]["why"],
+        "the guest switched itself off"
+    );
+    vm(&site, &["delete", "debian"]).ok();
+    assert!(fs::metadata(disk_image()).is_ok(), "the image stays");
+}
