@@ -28,7 +28,7 @@ packages() {
     e2fsprogs:the_disk_of_another_host kmod:its_modules
     libvirt-clients:the_schema_of_domain_XML libxml2-utils:checks_by_it
     qemu-block-extra:disks_behind_HTTP passt:networks_of_machines iproute2:bridges_for_them
-    systemd:checks_its_units openssh-client:into_machines dosfstools:a_disk_that_boots mtools:a_disk_that_boots
+    ovmf:UEFI_of_machines systemd:checks_its_units openssh-client:into_machines dosfstools:a_disk_that_boots mtools:a_disk_that_boots
     fdisk:a_disk_that_boots syslinux:a_disk_that_boots syslinux-common:a_disk_that_boots
     qemu-guest-agent:answers_in_the_place_of_a_guest
     genisoimage:reads_the_seeds_of_machines python3-yaml:reads_what_is_in_them

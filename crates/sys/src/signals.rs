@@ -67,6 +67,26 @@ impl SignalFd {
     }
 }
 
+/// Lets signals that [`SignalFd::new`] has blocked arrive again.
+///
+/// # Errors
+/// The kernel's.
+pub fn unblock(signals: &[i32]) -> io::Result<()> {
+    // SAFETY: all-zero is a valid `sigset_t`, which sigemptyset then initializes;
+    // `set` is live for each call, and the numbers are checked by sigaddset.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        if libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

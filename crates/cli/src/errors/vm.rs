@@ -125,6 +125,10 @@ fn of_machine(error: &MachineError) -> Option<Told> {
             Class::Unavailable,
             "check the address; its server must know byte ranges: `curl -I` shows accept-ranges; or bring the file, and name that".into(),
         ),
+        E::Start { name, source } if source.0.contains("guest memory") => (
+            Class::Unavailable,
+            format!("this host has less: hyperion vm resize {name} --memory SIZE"),
+        ),
         E::Start { source, .. } if source.0.contains("host forwarding") => (
             Class::Conflict,
             "something else has the port: `ss -ltnp` says what; choose another one with -p".into(),

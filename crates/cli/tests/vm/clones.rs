@@ -1,11 +1,13 @@
 //! Disks that share what lies below them.
 
+use std::fs;
 use std::path::PathBuf;
 
-use hyperion_testkit::requires;
+use hyperion_testkit::{requires, wait_until};
+use rustix::process::Signal;
 
 use crate::machines::{folder, show, vm};
-use crate::site::{Site, files_below};
+use crate::site::{LONG, Running, Site, files_below};
 
 fn qemu_io(file: &str, what: &str) {
     let output = std::process::Command::new("qemu-io")
@@ -243,4 +245,35 @@ fn a_clone_that_is_killed_anywhere_leaves_its_original_as_it_was() {
         let left = files_below(&site.root().join("machines"));
         assert_eq!(left, [] as [PathBuf; 0], "{point}");
     }
+}
+
+#[test]
+fn copies_that_are_ended_halfway_leave_nothing() {
+    requires!("command:qemu-img", "command:qemu-io");
+    let site = Site::new();
+    vm(&site, &["create", "large", "--disk", "4GiB"]).ok();
+    qemu_io(&top(&site, "large"), "write -P 1 0 256M");
+    let before = files_below(&site.root().join("machines"));
+    let out = site.path().join("out");
+    fs::create_dir(&out).expect("a folder");
+    let ova = out.join("large.ova").display().to_string();
+    let left = || fs::read_dir(&out).expect("a folder").count();
+    let ends = |words: &[&str], begun: &dyn Fn() -> bool| {
+        let running = Running::start(&site, &[&["vm"], words].concat());
+        assert!(wait_until(LONG, begun), "{words:?} never begins");
+        running.signal(Signal::INT);
+        running.finish().expect_code(130);
+    };
+    ends(&["export", "large", &ova, "--format", "ova"], &|| {
+        left() > 0
+    });
+    assert_eq!(left(), 0);
+    let disk = top(&site, "large");
+    let new = folder(&site, "taken");
+    ends(&["import", &disk, "taken"], &|| {
+        new.join("disks/vda.qcow2").exists()
+    });
+    assert!(!new.exists());
+    assert_eq!(files_below(&site.root().join("machines")), before);
+    vm(&site, &["delete", "large"]).ok();
 }

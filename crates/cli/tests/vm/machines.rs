@@ -386,6 +386,59 @@ fn a_guest_is_told_whom_to_let_in() {
     );
 }
 
+#[test]
+fn a_machine_with_uefi_comes_up_and_one_for_windows_has_what_windows_knows() {
+    requires!(
+        "command:qemu-img",
+        "command:qemu-system-x86_64",
+        "path:/usr/share/OVMF/OVMF_CODE_4M.fd"
+    );
+    let site = Site::new();
+    let words = [
+        "create",
+        "firm",
+        "--memory",
+        "128MiB",
+        "--uefi",
+        "--os-variant",
+        "win11",
+        "--disk",
+        "1GiB",
+        "--bus",
+        "sata",
+        "--network",
+        "user",
+        "--nic",
+        "e1000",
+        "--vnc",
+    ];
+    let disc = site.path().join("drivers.iso");
+    fs::write(&disc, crate::boot::speaking_disc("drivers")).expect("a file");
+    let disc = disc.display().to_string();
+    vm(
+        &site,
+        &[&words[..], &["--cdrom", &disc, "--cdrom", &disc, "--start"]].concat(),
+    )
+    .ok();
+    let defined = show(&site, "firm")["definition"].take();
+    assert_eq!(defined["clock"], "localtime");
+    assert_eq!(defined["interfaces"][0]["model"], "e1000");
+    let enlightened = defined["hyperv"]["features"].as_array().map(Vec::len);
+    assert!(enlightened >= Some(8), "{defined}");
+    let log = folder(&site, "firm").join("run/console.log");
+    let said =
+        || fs::read(&log).is_ok_and(|text| String::from_utf8_lossy(&text).contains("BdsDxe"));
+    assert!(wait_until(4 * LONG, said), "the firmware says nothing");
+    // What it has noted goes with a clone.
+    vm(&site, &["stop", "-t", "0s", "firm"]).ok();
+    vm(&site, &["clone", "firm", "copy"]).ok();
+    let noted = |name| fs::read(folder(&site, name).join("uefi-variables.fd")).expect("there");
+    assert!(noted("firm") == noted("copy"));
+    for name in ["firm", "copy"] {
+        vm(&site, &["delete", name]).ok();
+    }
+}
+
 /// Namespaces that a sleeping process holds open: of mounts, and of networks.
 pub(crate) struct Apart(std::process::Child);
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use hyperion_model::machine::{
     Backing, Board, BootDevice, Bus, Cache, Clock, Console, CpuModel, Disk, DiskDevice, DiskFormat,
-    DiskSource, Firmware, Graphics, HugePages, InterfaceKind, MachineSpec, NicModel, Protocol,
-    ShareKind, Video, VncListen,
+    DiskSource, Firmware, Graphics, HugePages, HyperV, InterfaceKind, MachineSpec, NicModel,
+    Protocol, Share, ShareKind, Video, VncListen,
 };
 use hyperion_model::{Bytes, Cores, Resources};
 use serde_json::{Value, json};
@@ -109,6 +109,13 @@ pub enum Opened {
     },
     /// A socket to the program that is the way out of a network card.
     Network,
+    /// A socket to the program that shares a folder.
+    Folder {
+        /// Which.
+        source: PathBuf,
+        /// The guest cannot write.
+        read_only: bool,
+    },
     /// A network interface of its own on a bridge of the host.
     Tap {
         /// The bridge.
@@ -215,6 +222,35 @@ impl Words {
         }
     }
 
+    /// Shows a folder of the host's.
+    fn share(&mut self, number: usize, share: &Share, places: &Places) {
+        let id = format!("share{number}");
+        let tag = escaped(&share.tag);
+        if share.kind == ShareKind::Ninep {
+            let source = path(&share.source);
+            let only = if share.read_only { ",readonly=on" } else { "" };
+            let own = format!("local,id={id},path={source},security_model=none{only}");
+            self.say("-fsdev", own);
+            self.say(
+                "-device",
+                format!("virtio-9p-pci,fsdev={id},mount_tag={tag}"),
+            );
+            return;
+        }
+        let way = match self.how {
+            Files::ByPath => format!("path={}", path(&places.folder.join(&id))),
+            Files::Open => {
+                let (source, read_only) = (share.source.clone(), share.read_only);
+                format!("fd={}", self.open(Opened::Folder { source, read_only }))
+            }
+        };
+        self.say("-chardev", format!("socket,id={id},{way}"));
+        self.say(
+            "-device",
+            format!("vhost-user-fs-pci,chardev={id},tag={tag}"),
+        );
+    }
+
     fn open(&mut self, what: Opened) -> i32 {
         self.files.push(what);
         FIRST_FILE_FD + self.files.len() as i32 - 1
@@ -267,18 +303,9 @@ fn processor(
     for (feature, on) in &spec.cpu.features {
         cpu += &format!(",{}={}", escaped(feature), if *on { "on" } else { "off" });
     }
-    for feature in &spec.hyperv.features {
-        let name = match feature.to_string().as_str() {
-            "clock" => "time".to_owned(),
-            other => other.to_owned(),
-        };
-        cpu += &format!(",hv-{name}=on");
-    }
-    if let Some(tries) = spec.hyperv.spinlock_retries {
-        cpu += &format!(",hv-spinlocks={tries:#x}");
-    }
-    if let Some(vendor) = &spec.hyperv.vendor {
-        cpu += &format!(",hv-vendor-id={}", escaped(vendor));
+    // They are KVM's: an emulated processor has none of them, and none is needed to run.
+    if accelerator == Accelerator::Kvm {
+        cpu += &enlightenments(&spec.hyperv);
     }
     words.say("-cpu", cpu);
     let mut smp = spec.vcpus.count.to_string();
@@ -302,6 +329,25 @@ fn processor(
     Ok(())
 }
 
+/// Says what of Hyper-V the processor shows to Windows.
+fn enlightenments(hyperv: &HyperV) -> String {
+    let mut words = String::new();
+    for feature in &hyperv.features {
+        let name = match feature.to_string().as_str() {
+            "clock" => "time".to_owned(),
+            other => other.to_owned(),
+        };
+        words += &format!(",hv-{name}=on");
+    }
+    if let Some(tries) = hyperv.spinlock_retries {
+        words += &format!(",hv-spinlocks={tries:#x}");
+    }
+    if let Some(vendor) = &hyperv.vendor {
+        words += &format!(",hv-vendor-id={}", escaped(vendor));
+    }
+    words
+}
+
 /// Huge pages, and the guest's NUMA nodes.
 fn memory(words: &mut Words, spec: &MachineSpec) {
     // All of it at once: later there may be none left, and QEMU would be killed.
@@ -311,8 +357,14 @@ fn memory(words: &mut Words, spec: &MachineSpec) {
         Some(HugePages::Default) => HUGE.to_owned(),
         None => "memory-backend-memfd".to_owned(),
     };
+    // What a program beside QEMU reads and writes.
+    let shared = spec
+        .shares
+        .iter()
+        .any(|share| share.kind == ShareKind::Virtiofs);
+    let kind = if shared { kind + ",share=on" } else { kind };
     if spec.vcpus.numa.is_empty() {
-        if spec.memory.hugepages.is_some() {
+        if spec.memory.hugepages.is_some() || shared {
             let size = mib(spec.memory.size);
             words.say("-object", format!("{kind},id=ram,size={size}"));
             words.say("-machine", "memory-backend=ram".into());
@@ -330,20 +382,25 @@ fn memory(words: &mut Words, spec: &MachineSpec) {
 }
 
 fn firmware(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), Unsupported> {
-    if let Firmware::Uefi { .. } = spec.firmware {
+    if let Firmware::Uefi { secure_boot, .. } = spec.firmware {
         let Some((code, variables)) = &places.firmware else {
             return unsupported("UEFI: its firmware was not found");
         };
-        let code = escaped(&words.file(code, false));
-        words.say(
-            "-drive",
-            format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
-        );
-        let variables = escaped(&words.file(variables, true));
-        words.say(
-            "-drive",
-            format!("if=pflash,format=raw,unit=1,file={variables}"),
-        );
+        for (node, file, writable) in [("pflash0", code, false), ("pflash1", variables, true)] {
+            let file = words.file(file, writable);
+            let chip = json!({
+                "driver": "raw", "node-name": node, "read-only": !writable,
+                "file": {"driver": "file", "filename": file, "read-only": !writable},
+            });
+            words.say("-blockdev", chip.to_string());
+            words.say("-machine", format!("{node}={node}"));
+        }
+        if secure_boot {
+            // Only the firmware's own code may write its variables.
+            words.say("-machine", "smm=on".into());
+            let own = "driver=cfi.pflash01,property=secure,value=on";
+            words.say("-global", own.into());
+        }
     }
     if let Some(kernel) = &spec.boot.kernel {
         let file = words.plain_file(&kernel.kernel);
@@ -629,20 +686,7 @@ fn extras(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), 
         words.say("-action", format!("watchdog={}", watchdog.action));
     }
     for (i, share) in spec.shares.iter().enumerate() {
-        if share.kind == ShareKind::Virtiofs {
-            return unsupported("virtiofs for machines that stay; use 9p");
-        }
-        let only = if share.read_only { ",readonly=on" } else { "" };
-        let source = path(&share.source);
-        words.say(
-            "-fsdev",
-            format!("local,id=share{i},path={source},security_model=none{only}"),
-        );
-        let tag = escaped(&share.tag);
-        words.say(
-            "-device",
-            format!("virtio-9p-pci,fsdev=share{i},mount_tag={tag}"),
-        );
+        words.share(i, share, places);
     }
     Ok(())
 }

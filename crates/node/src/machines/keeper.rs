@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
@@ -23,6 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use serde::Serialize;
 
+use super::share::{self, Lent};
 use super::{MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed, passt};
 use crate::jobs::private_file;
 
@@ -32,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const STILL: Duration = Duration::from_secs(5);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(200);
+/// What the programs say that share folders.
+const SHARES_LOG: &str = "shares.log";
 /// How much of what QEMU said is told.
 const TOLD: usize = 2000;
 
@@ -44,6 +48,8 @@ pub struct Start {
     pub command: CommandLine,
     /// One for each [`Opened::Network`], in their order.
     pub networks: Vec<OwnedFd>,
+    /// The program that shares folders of the host, where there is one.
+    pub virtiofsd: Option<PathBuf>,
     /// A program stands in for the processor.
     pub emulated: bool,
     /// Where its processors run on this host.
@@ -65,7 +71,7 @@ pub fn start(mut start: Start) -> Result<(), MachineError> {
     let io = |e: io::Error| failed("start", &folder.path)(e);
     let taps = start.command.files.iter().filter_map(|what| match what {
         Opened::Tap { bridge } => Some(tap::on_bridge(bridge)),
-        Opened::File { .. } | Opened::Network => None,
+        Opened::File { .. } | Opened::Network | Opened::Folder { .. } => None,
     });
     let taps: Vec<Tap> = taps.collect::<Result<_, _>>()?;
     let networks = std::mem::take(&mut start.networks);
@@ -125,6 +131,7 @@ fn keep(
     let mut said = File::from(said);
     let path = &start.folder.path;
     let log = path.join("qemu.log");
+    let _ = fs::remove_file(path.join(SHARES_LOG));
     let group = group(start);
     let mut up = || -> Result<(Pid, Qmp), String> {
         let id = start.folder.guest_id().map_err(|e| e.to_string())?;
@@ -141,6 +148,11 @@ fn keep(
                 // One was made for each, in this order.
                 Opened::Network => networks.next().ok_or("a network is missing")?,
                 Opened::Tap { .. } => taps.next().ok_or("a network interface is missing")?.fd,
+                Opened::Folder { source, read_only } => {
+                    let number = files.len();
+                    lend(start, source, *read_only, number)
+                        .map_err(|e| format!("cannot share {}: {e}", source.display()))?
+                }
             });
         }
         let doors = group.doors().map_err(|e| e.to_string())?;
@@ -157,7 +169,11 @@ fn keep(
             Err(e) => {
                 let _ = signals::send(pid, signals::SIGKILL);
                 let _ = process::wait_for(pid);
-                let words = readable(&last_words(&log), &start.command.files);
+                let shares = last_words(&path.join(SHARES_LOG));
+                let words = match shares.is_empty() {
+                    true => readable(&last_words(&log), &start.command.files),
+                    false => shares,
+                };
                 Err(if words.is_empty() { e } else { words })
             }
         }
@@ -228,6 +244,21 @@ fn seated(mut monitor: Qmp, qemu: Pid, vcpus: &Vcpus) -> Result<Qmp, TieError> {
         let _ = process::bind(Some((qemu, main)), all);
     }
     Ok(monitor)
+}
+
+/// Shares a folder of the host, by a program that ends with this.
+fn lend(start: &Start, source: &Path, read_only: bool, number: usize) -> io::Result<OwnedFd> {
+    let program = start.virtiofsd.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+    let point = start.folder.path.join("shares").join(number.to_string());
+    let log = start.folder.path.join(SHARES_LOG);
+    let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
+    share::lend(&Lent {
+        program,
+        source,
+        read_only,
+        point: &point,
+        log: log.into(),
+    })
 }
 
 /// Makes the groups of QEMU, with its limits where they can be had. A user's are
@@ -305,13 +336,13 @@ fn why(event: &Event) -> Option<(bool, String)> {
     }
 }
 
-fn write(folder: &std::path::Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+fn write(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_vec(value)?;
     private_file(&folder.join(name))?.write_all(&json)
 }
 
 /// Removes what only a machine that runs has.
-fn clean_up(folder: &std::path::Path) {
+fn clean_up(folder: &Path) {
     let _ = fs::remove_file(folder.join("running.json"));
     for name in ["monitor", "vnc", "console", "agent"] {
         let _ = fs::remove_file(folder.join("run").join(name));
@@ -319,7 +350,7 @@ fn clean_up(folder: &std::path::Path) {
 }
 
 /// Gives the end of what QEMU said.
-fn last_words(log: &std::path::Path) -> String {
+fn last_words(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let from = bytes.len().saturating_sub(TOLD);
     String::from_utf8_lossy(&bytes[from..]).trim().to_owned()
@@ -360,7 +391,7 @@ fn launch(
     files: &[OwnedFd],
     doors: &Entrance,
     id: Option<u32>,
-    log: &std::path::Path,
+    log: &Path,
 ) -> io::Result<Pid> {
     let words = start
         .command

@@ -18,6 +18,7 @@
 
 mod keeper;
 mod passt;
+mod share;
 mod ticket;
 
 use std::fs::{self, File};

@@ -27,7 +27,7 @@ use crate::errors;
 use crate::session::{self, Session};
 
 pub(super) use ids::own_ids;
-pub(super) use vm::{accelerator, find_qemu};
+pub(super) use vm::{accelerator, find_qemu, find_virtiofsd};
 pub(crate) use words::Args;
 
 /// Runs the job, attached or not.

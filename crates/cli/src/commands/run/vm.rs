@@ -36,7 +36,7 @@ pub(super) fn machine(
     host: &HostSize,
 ) -> anyhow::Result<Machine> {
     let qemu = find_qemu()?;
-    let virtiofsd = VIRTIOFSD.iter().map(PathBuf::from).find(|f| f.is_file());
+    let virtiofsd = find_virtiofsd();
     let binds = |mount: &Mount| matches!(mount.kind, MountKind::Bind { .. });
     if job.container.mounts.iter().any(binds) {
         refuse_shares(virtiofsd.is_some())?;
@@ -197,6 +197,12 @@ fn check_drivers(kernel: &Kernel, job: &JobSpec) -> anyhow::Result<()> {
 }
 
 /// Finds QEMU on this host.
+/// Finds the program that shares folders with a guest.
+pub(crate) fn find_virtiofsd() -> Option<PathBuf> {
+    let mut known = VIRTIOFSD.iter().map(PathBuf::from);
+    known.find(|file| file.is_file())
+}
+
 pub(crate) fn find_qemu() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = std::env::split_paths(&path).map(|folder| folder.join(QEMU));

@@ -24,6 +24,7 @@ use hyperion_sys::failpoint;
 
 use super::change::{file_of, is_written};
 use super::create::{fresh_uuid, write_seed};
+use super::unfinished::Unfinished;
 use crate::commands::image::Busy;
 use crate::context::Context;
 use crate::{errors, output};
@@ -58,8 +59,10 @@ pub(super) fn clone(args: &CloneArgs, ctx: &Context) -> anyhow::Result<()> {
     own_alone(&old, &before)?;
     let new = machines.create(&args.new)?;
     let lock = new.lock()?;
+    let unfinished = Unfinished::new(&new.path)?;
     let made = freeze(&old, &mut before, args.full)
         .and_then(|shared| make(&old, &new, before, &shared, ctx));
+    drop(unfinished);
     drop(lock);
     if let Err(error) = made {
         let _ = new.delete();

@@ -8,14 +8,16 @@ use clap::Args;
 use hyperion_formats::domain::{self, DomainError, Mode};
 use hyperion_image::disk;
 use hyperion_model::machine::{
-    Backing, Boot, Bus, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource, Firmware,
-    Graphics, Interface, InterfaceKind, PortForward, Seed, SeedUser, Uuid, VncListen,
+    Backing, Boot, Bus, Clock, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource,
+    Enlightenment, Firmware, Graphics, Interface, InterfaceKind, NicModel, PortForward, Seed,
+    SeedUser, Share, ShareKind, Uuid, VncListen,
 };
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
 
 use super::layers;
 use super::machines::power_on;
+use super::unfinished::Unfinished;
 use crate::context::Context;
 use crate::{errors, output};
 
@@ -54,9 +56,9 @@ pub(crate) struct CreateArgs {
     /// File that may lie below a disk or an image, as its header says; repeatable
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     backing: Vec<PathBuf>,
-    /// Optical disk to boot from: a file or an HTTP address
+    /// Optical disk to boot from: a file or an HTTP address; repeatable, for drivers beside a system
     #[arg(long, value_name = "FILE|URL", help_heading = "Disks")]
-    cdrom: Option<String>,
+    cdrom: Vec<String>,
     /// How disks are connected: virtio, sata, scsi or ide
     #[arg(
         long,
@@ -94,7 +96,8 @@ pub(super) struct GuestArgs {
     /// Kind of processor: host, max, or a name of QEMU's
     #[arg(long, value_name = "MODEL", help_heading = "Size")]
     cpu: Option<String>,
-    /// The guest's system, as libosinfo names it
+    /// The guest's system, as libosinfo names it; one of Windows (win11, win2k22) gets Hyper-V's
+    /// enlightenments and a clock with local time
     #[arg(long, value_name = "NAME", help_heading = "System")]
     os_variant: Option<String>,
     /// UEFI in place of a BIOS
@@ -104,6 +107,14 @@ pub(super) struct GuestArgs {
     /// (one that exists), or none; repeatable
     #[arg(long, value_name = "KIND", help_heading = "Network")]
     network: Vec<String>,
+    /// What network card the guest sees: virtio, e1000, e1000e or rtl8139
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "virtio",
+        help_heading = "Network"
+    )]
+    nic: NicModel,
     /// Port of the host that leads to the guest: [ADDRESS:]HOST:GUEST
     #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
     publish: Vec<PortForward>,
@@ -121,6 +132,10 @@ pub(super) struct GuestArgs {
     /// cloud-init's user-data of your own
     #[arg(long, value_name = "FILE", help_heading = "System")]
     user_data: Option<PathBuf>,
+    /// Folder of the host that the guest mounts by its tag: FOLDER:TAG[:ro]; as root by virtiofs,
+    /// else by 9p; repeatable
+    #[arg(long, value_name = "FOLDER:TAG", help_heading = "Disks")]
+    share: Vec<String>,
     /// A screen, for viewers of VNC on a socket of this user's
     #[arg(long, help_heading = "System")]
     vnc: bool,
@@ -179,7 +194,7 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
         let disk = disk_of(word, &spec, args.bus, &allowed)?;
         spec.disks.push(disk);
     }
-    if let Some(word) = &args.cdrom {
+    for word in &args.cdrom {
         let mut drive = Disk::new(spec.free_target(Bus::Sata), Bus::Sata);
         drive.device = DiskDevice::Cdrom;
         drive.read_only = true;
@@ -196,6 +211,13 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
 pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
     if args.os_variant.is_some() {
         spec.os_variant.clone_from(&args.os_variant);
+    }
+    if args
+        .os_variant
+        .as_deref()
+        .is_some_and(|name| name.starts_with("win"))
+    {
+        windows(spec);
     }
     match args.cpu.as_deref() {
         None => {}
@@ -216,7 +238,55 @@ pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<
         spec.graphics = Graphics::Vnc(VncListen::Socket(None));
     }
     spec.seed = seed(args)?;
+    for word in &args.share {
+        spec.shares.push(share(word)?);
+    }
     network(args, spec)
+}
+
+/// What Windows expects of a machine.
+fn windows(spec: &mut MachineSpec) {
+    use Enlightenment as E;
+    spec.clock = Clock::Localtime;
+    let known = [
+        E::Relaxed,
+        E::Vapic,
+        E::Vpindex,
+        E::Runtime,
+        E::Synic,
+        E::Stimer,
+        E::Frequencies,
+        E::Clock,
+    ];
+    spec.hyperv.features.extend(known);
+    spec.hyperv.spinlock_retries = Some(8191);
+}
+
+/// Reads the word for a folder that is shared.
+fn share(word: &str) -> anyhow::Result<Share> {
+    let (rest, read_only) = match word.strip_suffix(":ro") {
+        Some(rest) => (rest, true),
+        None => (word, false),
+    };
+    let Some((source, tag)) = rest
+        .rsplit_once(':')
+        .filter(|(source, _)| !source.is_empty())
+    else {
+        return Err(errors::advised(
+            Class::User,
+            format!("{word:?} names no folder and tag"),
+            "write FOLDER:TAG, /srv/data:data for one; the guest mounts it by `mount -t virtiofs data /mnt`",
+        ));
+    };
+    Ok(Share {
+        source: existing(Path::new(source))?,
+        tag: tag.to_owned(),
+        read_only,
+        kind: match rustix::process::geteuid().is_root() {
+            true => ShareKind::Virtiofs,
+            false => ShareKind::Ninep,
+        },
+    })
 }
 
 /// What the guest is to set up: nothing, if nothing was asked for.
@@ -277,6 +347,7 @@ fn network(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
         };
         spec.interfaces.push(Interface {
             kind,
+            model: args.nic,
             ..Interface::default()
         });
     }
@@ -289,6 +360,7 @@ fn network(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
         // A port that leads to the guest asks for the network that can lead it.
         None => spec.interfaces.push(Interface {
             forwards: args.publish.clone(),
+            model: args.nic,
             ..Interface::default()
         }),
     }
@@ -405,11 +477,13 @@ pub(super) fn add(
     }
     let machine = Machines::new(&ctx.root).create(&spec.name)?;
     let lock = machine.lock()?;
+    let unfinished = Unfinished::new(&machine.path)?;
     let made = std::fs::create_dir_all(machine.disks())
         .map_err(anyhow::Error::from)
         .and_then(|()| fill(&machine, &mut spec))
         .and_then(|()| make_disks(&machine, &mut spec))
         .and_then(|()| Ok(machine.define(&spec)?));
+    drop(unfinished);
     drop(lock);
     if let Err(error) = made {
         // It never was a machine: nothing of it stays.

@@ -18,6 +18,7 @@ use hyperion_node::machines::{MachineFolder, Machines};
 use super::super::image::Busy;
 use super::change::file_of;
 use super::machines::command;
+use super::unfinished::Unfinished;
 use crate::context::Context;
 use crate::{errors, output};
 
@@ -81,12 +82,14 @@ fn archive(
     // Beside the archive, for it may be on a disk that has the room.
     let hidden = format!(".{}.{}.parts", spec.name, std::process::id());
     let parts = file.with_file_name(hidden);
+    let unfinished = Unfinished::new(&parts)?;
     fs::create_dir(&parts).with_context(|| format!("cannot make {}", parts.display()))?;
     let written = write_archive(spec, &parts).and_then(|(whole, notes)| {
         fs::rename(&whole, file).with_context(|| format!("cannot write {}", file.display()))?;
         Ok(notes)
     });
     let _ = fs::remove_dir_all(&parts);
+    drop(unfinished);
     drop(busy);
     for note in written? {
         output::talk("note", note);

@@ -12,7 +12,7 @@ use clap::Args;
 use hyperion_isolation::vm::Accelerator;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line, limits};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
-use hyperion_model::machine::{DiskSource, Firmware, InterfaceKind};
+use hyperion_model::machine::{DiskSource, Firmware, InterfaceKind, ShareKind};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{
     MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::autostart;
 use crate::args::OutputFormat;
-use crate::commands::run::{accelerator, find_qemu};
+use crate::commands::run::{accelerator, find_qemu, find_virtiofsd};
 use crate::context::Context;
 use crate::{errors, output};
 
@@ -233,16 +233,49 @@ pub(super) fn power_on(
         return Err(MachineError::Running(machine.name).into());
     }
     super::layers::written_alone(spec, ctx)?;
+    shared(spec)?;
     let (beside, networks) = networks(spec).into_iter().unzip();
     let (command, accelerator) = command(&machine, spec, Files::Open, beside, ctx)?;
     hyperion_node::machines::start(Start {
         folder: machine,
         command,
         networks,
+        virtiofsd: find_virtiofsd(),
         emulated: accelerator == Accelerator::Tcg,
         vcpus: spec.vcpus.clone(),
         limits: limits(spec, accelerator),
     })?;
+    Ok(())
+}
+
+/// Refuses folders that nobody here can share, and those that are not there.
+fn shared(spec: &MachineSpec) -> anyhow::Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    for share in &spec.shares {
+        let source = &share.source;
+        if !source.is_dir() {
+            return Err(errors::advised(
+                Class::NotFound,
+                format!("there is no folder {}", source.display()),
+                format!("make it, or leave it out: hyperion vm edit {}", spec.name),
+            ));
+        }
+        let hint = match (share.kind, root) {
+            (ShareKind::Virtiofs, true) if find_virtiofsd().is_none() => {
+                "apt install virtiofsd (Debian 12: qemu-system-common has it)"
+            }
+            (ShareKind::Virtiofs, false) => "as root, or by 9p where the guest's kernel knows it",
+            // As root QEMU is nobody, and may not enter it.
+            (ShareKind::Ninep, true) => "share it by virtiofs",
+            _ => continue,
+        };
+        let what = format!(
+            "{} cannot be shared by {} here",
+            source.display(),
+            share.kind
+        );
+        return Err(errors::advised(Class::Unsupported, what, hint));
+    }
     Ok(())
 }
 

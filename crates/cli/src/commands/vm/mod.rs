@@ -12,6 +12,7 @@ mod kernel;
 mod layers;
 mod machines;
 mod ssh;
+mod unfinished;
 mod vnc;
 
 use std::process::ExitCode;

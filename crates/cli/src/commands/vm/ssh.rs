@@ -1,8 +1,9 @@
 //! Into a guest by SSH: `hyperion vm ssh`.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,10 +14,16 @@ use hyperion_node::machines::{MachineError, MachineFolder, Machines};
 use crate::context::Context;
 use crate::errors;
 
-/// How long a guest's server may take to greet before it is asked again.
-const GREETING: Duration = Duration::from_secs(5);
-/// How long is waited between two tries.
+/// How long a guest's server may take to greet: one that is emulated on a busy
+/// host takes many seconds.
+const GREETING: Duration = Duration::from_secs(60);
+/// How long is waited after a server has said no.
 const PAUSE: Duration = Duration::from_millis(200);
+/// After how long another is asked while one says nothing, and how many are at
+/// most: what is asked before the guest has a network may never be answered, and
+/// each one that is gives the guest work.
+const SILENCE: Duration = Duration::from_secs(5);
+const ASKED: usize = 6;
 
 // Words of `hyperion vm ssh`.
 #[derive(Debug, Args)]
@@ -103,12 +110,32 @@ fn reached_by(forward: &PortForward) -> SocketAddr {
 
 /// Waits until a guest's server greets. The port is open before there is one.
 fn wait(machine: &MachineFolder, address: SocketAddr, limit: Duration) -> anyhow::Result<()> {
-    let since = Instant::now();
-    while !greets(address) {
+    let until = Instant::now() + limit;
+    let (says, answers) = mpsc::channel();
+    let mut asked = 0;
+    let mut patience = Duration::ZERO;
+    loop {
+        if patience.is_zero() {
+            let says = says.clone();
+            std::thread::spawn(move || says.send(greets(address)));
+            asked += 1;
+            patience = SILENCE;
+        }
+        let since = Instant::now();
+        match answers.recv_timeout(patience.min(Duration::from_secs(1))) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {
+                asked -= 1;
+                std::thread::sleep(PAUSE);
+                patience = Duration::ZERO;
+            }
+            Err(_) if asked < ASKED => patience = patience.saturating_sub(since.elapsed()),
+            Err(_) => {}
+        }
         if !machine.is_locked() {
             return Err(MachineError::NotRunning(machine.name.clone()).into());
         }
-        if since.elapsed() > limit {
+        if Instant::now() > until {
             let name = &machine.name;
             let seconds = limit.as_secs();
             return Err(errors::advised(
@@ -117,15 +144,15 @@ fn wait(machine: &MachineFolder, address: SocketAddr, limit: Duration) -> anyhow
                 format!("`hyperion vm console {name}` shows how far it is; --wait takes longer"),
             ));
         }
-        std::thread::sleep(PAUSE);
     }
-    Ok(())
 }
 
 fn greets(address: SocketAddr) -> bool {
     let greeted = || {
         let mut socket = TcpStream::connect_timeout(&address, GREETING)?;
         socket.set_read_timeout(Some(GREETING))?;
+        // As a client does: passt of 2023 leaves who waits for the server's word waiting.
+        socket.write_all(b"SSH-2.0-Hyperion\r\n")?;
         let mut start = [0; 4];
         socket.read_exact(&mut start)?;
         Ok::<_, std::io::Error>(&start == b"SSH-")
