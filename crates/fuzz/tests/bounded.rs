@@ -67,6 +67,7 @@ targets! {
     no_frame_harms_the_supervisor: "wire",
     no_monitor_harms_its_client: "qmp",
     no_guest_harms_its_hosts_relay: "relay",
+    no_guest_gives_more_than_is_asked: "guest",
     no_guest_harms_who_asks_its_agent: "agent",
     no_passwd_file_harms_the_init: "passwd",
     no_binary_harms_the_preflight: "elf",

@@ -1,7 +1,7 @@
 //! The ways in for fuzzers (`crates/fuzz`).
 
 pub use crate::vm::kernel::fuzz::{kernel, module, package};
-pub use crate::vm::relay::fuzz::relay;
+pub use crate::vm::relay::fuzz::{guest, relay};
 
 /// Looks a user up in the text of `/etc/passwd` and `/etc/group`; no number
 /// that is found is the one that means "as before" to the kernel.

@@ -202,3 +202,33 @@ pub enum Event {
         starved: bool,
     },
 }
+
+/// More time than any process has used, and still so little that sums of it fit.
+const MOST_TIME: Duration = Duration::from_secs(1 << 32);
+/// The same of bytes.
+const MOST_BYTES: u64 = 1 << 50;
+
+impl Event {
+    /// Takes no number for more than any process can have used: a guest may say
+    /// what it likes.
+    #[must_use]
+    pub(crate) fn believed(mut self) -> Self {
+        if let Self::Ended {
+            user,
+            system,
+            max_rss,
+            io_read,
+            io_written,
+            ..
+        } = &mut self
+        {
+            for time in [user, system] {
+                *time = MOST_TIME.min(*time);
+            }
+            for bytes in [max_rss, io_read, io_written] {
+                *bytes = MOST_BYTES.min(*bytes);
+            }
+        }
+        self
+    }
+}

@@ -185,8 +185,12 @@ pub fn parse_duration(s: &str) -> Result<Duration, UnitError> {
         let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
         total = total.checked_add(part).ok_or_else(bad)?;
     }
-    Ok(total)
+    // What is longer than any job cannot be added to any time either.
+    (total <= LONGEST).then_some(total).ok_or_else(bad)
 }
+
+/// More than a century.
+const LONGEST: Duration = Duration::from_secs(1 << 32);
 
 /// Writes a span of time for people: three significant digits and a unit.
 pub fn format_duration(d: Duration) -> String {

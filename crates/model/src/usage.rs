@@ -79,7 +79,10 @@ impl Usage {
     pub fn cpu_total(&self) -> Option<Duration> {
         match (self.cpu_user, self.cpu_system) {
             (None, None) => None,
-            (user, system) => Some(user.unwrap_or_default() + system.unwrap_or_default()),
+            (user, system) => {
+                let user = user.unwrap_or_default();
+                Some(user.saturating_add(system.unwrap_or_default()))
+            }
         }
     }
 }

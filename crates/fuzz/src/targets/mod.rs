@@ -1,5 +1,6 @@
 //! The targets, by what they read.
 
+mod guests;
 mod images;
 mod kernels;
 mod layers;
@@ -24,7 +25,8 @@ pub const TARGETS: &[Target] = &[
     programs::PMI,
     programs::WIRE,
     programs::QMP,
-    programs::RELAY,
+    guests::RELAY,
+    guests::GUEST,
     programs::AGENT,
     programs::PASSWD,
     programs::ELF,

@@ -22,6 +22,8 @@ struct Waiting<'a> {
     signals: &'a SignalFd,
     /// It ends then, whoever wants what.
     until: Option<Instant>,
+    /// Something runs inside that may want to end by itself.
+    begun: bool,
     /// How much longer an answer is waited for after a first signal that is to end the job.
     grace: Duration,
 }
@@ -33,6 +35,7 @@ impl Waiting<'_> {
         let ends = self.clients.said.iter().filter_map(|(_, at, said)| {
             let Said::Ask(ask) = said else { return None };
             match *ask {
+                Ask::Stop { .. } if !self.begun => Some(*at),
                 // What lives has a moment to be killed in order.
                 Ask::Stop { grace_ms } => {
                     Some(*at + Duration::from_millis(grace_ms) + FAILURE_GRACE)
@@ -85,17 +88,12 @@ impl Supervisor {
         &mut self,
         ask: impl FnOnce(&mut dyn Sandbox, &mut dyn Asker) -> Result<T, SandboxError>,
     ) -> Result<T, Problem> {
-        let grace = match self.first_start {
-            Some(_) => GRACE,
-            None => Duration::ZERO,
-        };
-        self.ask_until(None, grace, ask)
+        self.ask_until(None, ask)
     }
 
     fn ask_until<T>(
         &mut self,
         until: Option<Instant>,
-        grace: Duration,
         ask: impl FnOnce(&mut dyn Sandbox, &mut dyn Asker) -> Result<T, SandboxError>,
     ) -> Result<T, Problem> {
         let Some(sandbox) = &mut self.sandbox else {
@@ -103,11 +101,17 @@ impl Supervisor {
         };
         let decided = [self.limit_at, self.kill_at].into_iter().flatten();
         let decided = decided.map(|at| at + FAILURE_GRACE);
+        let begun = self.first_start.is_some();
         let mut waiting = Waiting {
             until: decided.chain(until).min(),
             clients: &mut self.clients,
             signals: &self.signals,
-            grace,
+            begun,
+            // With a time of its own it is what follows such a signal.
+            grace: match begun && until.is_none() {
+                true => GRACE,
+                false => Duration::ZERO,
+            },
         };
         let answer = ask(sandbox.as_mut(), &mut waiting);
         if let Err(SandboxError::Unwanted) = answer {
@@ -123,9 +127,7 @@ impl Supervisor {
             return Ok(());
         }
         let until = Instant::now() + within;
-        self.ask_until(Some(until), Duration::ZERO, |sandbox, asker| {
-            sandbox.look("/", asker)
-        })?;
+        self.ask_until(Some(until), |sandbox, asker| sandbox.look("/", asker))?;
         Ok(())
     }
 
