@@ -12,6 +12,7 @@ mod guest;
 mod http;
 mod need;
 mod registry;
+mod traces;
 mod wait;
 
 pub use binary::{binary, hyperion, hyperion_as, hyperion_binary, run_as};
@@ -22,4 +23,5 @@ pub use guest::{Guest, cache as guest_cache, disk_image, first_root};
 pub use http::{HttpServer, Request};
 pub use need::{Need, Unmet};
 pub use registry::{DockerRegistry, RegistryOptions};
+pub use traces::traces;
 pub use wait::{wait_for, wait_until};

@@ -35,6 +35,8 @@ pub enum Need {
     Guest,
     /// `disk-image`: Debian on a disk, that QEMU boots ([`disk_image`](crate::disk_image)).
     DiskImage,
+    /// `traces`: real traces of jobs lie here ([`traces`](crate::traces)).
+    Traces,
 }
 
 /// Which cgroup hierarchy a test needs.
@@ -75,6 +77,7 @@ impl Need {
             ("userns", "") => Self::UserNamespace,
             ("guest", "") => Self::Guest,
             ("disk-image", "") => Self::DiskImage,
+            ("traces", "") => Self::Traces,
             ("command", name) if !name.is_empty() => Self::Command(name.into()),
             ("user", name) if !name.is_empty() => Self::User(name.into()),
             ("subuid", name) if !name.is_empty() => Self::Subuid(name.into()),
@@ -106,6 +109,10 @@ impl Need {
             Self::Guest => crate::guest::check(),
             Self::DiskImage => must(crate::disk_image().exists(), || {
                 "no disk image in the cache; scripts/disk.sh makes it".into()
+            }),
+            Self::Traces => must(crate::traces().is_some(), || {
+                "no traces: HYPERION_TRACES names no folder with them and their expected.json"
+                    .into()
             }),
             Self::UserNamespace => must(
                 succeeds(Command::new("unshare").args(["--user", "true"])),

@@ -1,0 +1,78 @@
+use smallvec::SmallVec;
+
+/// The kind that every node has first: processor, in thousandths of a core.
+pub const CORES: usize = 0;
+/// The kind after it: memory, in bytes.
+pub const MEMORY: usize = 1;
+
+/// How much of each kind of resource, by the kind's number, in fixed point:
+/// sums are exact. A kind that is not there is zero.
+#[derive(Debug, Clone, Default)]
+pub struct Amounts(SmallVec<[u64; 4]>);
+
+impl Amounts {
+    /// Makes amounts from those of the kinds in their order.
+    pub fn new(amounts: impl IntoIterator<Item = u64>) -> Self {
+        Self(amounts.into_iter().collect())
+    }
+
+    /// Makes amounts of processor alone, in thousandths of a core.
+    pub fn cores(thousandths: u64) -> Self {
+        Self::new([thousandths])
+    }
+
+    /// Gives the amount of a kind.
+    pub fn of(&self, kind: usize) -> u64 {
+        self.0.get(kind).copied().unwrap_or(0)
+    }
+
+    /// Tells whether there is nothing of any kind.
+    pub fn is_nothing(&self) -> bool {
+        self.0.iter().all(|&amount| amount == 0)
+    }
+
+    /// Tells whether all of this is there in `others`.
+    pub fn is_within(&self, others: &Self) -> bool {
+        let mut kinds = self.0.iter().enumerate();
+        kinds.all(|(kind, &amount)| amount <= others.of(kind))
+    }
+
+    /// Tells how many times `each` is in this; as often as one likes for nothing.
+    pub fn times(&self, each: &Self) -> u64 {
+        let kinds = each.0.iter().enumerate().filter(|(_, amount)| **amount > 0);
+        let times = kinds.map(|(kind, amount)| self.of(kind) / amount);
+        times.min().unwrap_or(u64::MAX)
+    }
+
+    /// Adds as much of each kind, `times` over.
+    pub fn add(&mut self, others: &Self, times: u64) {
+        if self.0.len() < others.0.len() {
+            self.0.resize(others.0.len(), 0);
+        }
+        for (amount, other) in self.0.iter_mut().zip(&others.0) {
+            *amount = amount.saturating_add(other.saturating_mul(times));
+        }
+    }
+
+    /// Takes as much of each kind away, down to nothing.
+    pub fn take(&mut self, others: &Self) {
+        for (amount, other) in self.0.iter_mut().zip(&others.0) {
+            *amount = amount.saturating_sub(*other);
+        }
+    }
+
+    /// Leaves of each kind no more than there is in `others`.
+    pub fn limit(&mut self, others: &Self) {
+        for (kind, amount) in self.0.iter_mut().enumerate() {
+            *amount = (*amount).min(others.of(kind));
+        }
+    }
+}
+
+impl PartialEq for Amounts {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_within(other) && other.is_within(self)
+    }
+}
+
+impl Eq for Amounts {}

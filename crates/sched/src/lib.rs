@@ -1,0 +1,33 @@
+//! Who next: which queued jobs start now, and where.
+//!
+//! A [`Cluster`] knows its nodes and what runs on them, a [`Queue`] holds what
+//! waits in the order of a [`Policy`], and [`plan`] says what to start. Whoever
+//! carries that out, a server or a simulator, tells both of it.
+//!
+//! ```text
+//! submit ─▶ Queue ─┐
+//!                  ├─ plan(policy, cluster, queue, now) ─▶ starts, a reservation, when to look again
+//! end ──▶ Cluster ─┘
+//! ```
+//!
+//! **Architecture invariant:** this crate is pure. It has no clock, file or
+//! randomness: what time it is comes in, and the same input gives the same plan.
+
+mod amounts;
+mod cluster;
+mod order;
+mod place;
+mod plan;
+mod profile;
+mod queue;
+mod request;
+mod time;
+
+pub use amounts::{Amounts, CORES, MEMORY};
+pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
+pub use order::Order;
+pub use place::Placement;
+pub use plan::{Backfill, Plan, Policy, Reservation, Start, plan};
+pub use queue::{JobNumber, Queue, Queued};
+pub use request::{Arrangement, Chunk, Request};
+pub use time::Time;
