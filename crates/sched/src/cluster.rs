@@ -140,6 +140,11 @@ impl Space {
         &self.free
     }
 
+    /// Tells whether a node has a free core.
+    pub(crate) fn is_open(&self, at: usize) -> bool {
+        self.free[at].of(CORES) > 0
+    }
+
     /// Gives the free cores of all nodes, in thousandths.
     pub(crate) fn cores(&self) -> u64 {
         self.cores

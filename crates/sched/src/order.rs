@@ -57,3 +57,39 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::amounts::Amounts;
+    use crate::queue::JobNumber;
+    use crate::request::Request;
+
+    #[test]
+    fn scores_are_those_of_the_papers() {
+        let job = Queued {
+            job: JobNumber(1),
+            submitted: Time::seconds(1000),
+            limit: Duration::from_secs(100),
+            request: Request::of(4, Amounts::cores(4000)),
+        };
+        // r = 100, n = 16, s = 1000, w = 200.
+        let now = Time::seconds(1200);
+        let expected = [
+            (Order::Fifo, 0.0),
+            (Order::Shortest, 100e6),
+            (Order::Wfp3, -128.0),
+            (Order::Unicep, -0.5),
+            (Order::F1, 2.0 * 16.0 + 870.0 * 3.0),
+            (Order::F2, 10.0 * 16.0 + 25_600.0 * 3.0),
+            (Order::F3, 100.0 * 16.0 + 6_860_000.0 * 3.0),
+            (Order::F4, 100.0 * 4.0 + 530_000.0 * 3.0),
+        ];
+        for (order, score) in expected {
+            let ours = order.score(&job, now);
+            assert!((ours - score).abs() < 1e-6, "{order:?}: {ours}");
+        }
+    }
+}

@@ -3,11 +3,13 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::amounts::CORES;
 use crate::cluster::{Allocation, Cluster, Space};
 use crate::order::Order;
-use crate::place::{Placement, place};
+use crate::place::{Failed, Placement, Tally, place};
 use crate::profile::Profile;
 use crate::queue::{Entry, JobNumber, Queue};
+use crate::request::Request;
 use crate::time::Time;
 
 /// How jobs are chosen.
@@ -124,14 +126,17 @@ fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
     let mut space = Cow::Borrowed(cluster.space());
     let sorted = queue.order().changes().then(|| in_order(queue, now));
     let place_of = |number: usize| sorted.as_ref().map_or(number, |places| places[number]);
+    let mut open = Open::new(&space);
     let mut head = 0;
     while head < entries.len() {
         let place_in_queue = place_of(head);
         let entry = &entries[place_in_queue];
-        let Some(allocation) = fits(policy, cluster, &space, None, entry) else {
+        let nodes = open.nodes(&entry.queued.request);
+        let Some(allocation) = fits(policy, cluster, nodes, &space, None, entry) else {
             break;
         };
         space.to_mut().take(&allocation);
+        open.took(&space, &allocation);
         plan.start(place_in_queue, entry, allocation, now);
         head += 1;
     }
@@ -153,14 +158,26 @@ fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
     if scan != queue.order() {
         sort(&mut rest, entries, scan, now);
     }
+    // Room becomes only less from here on.
+    let (mut nowhere, mut not_within) = (Failed::default(), Failed::default());
     for place_in_queue in rest {
         let entry = &entries[place_in_queue];
+        let request = &entry.queued.request;
         let ends_before = now + entry.queued.limit <= shadow;
+        if nowhere.covers(request) || (!ends_before && not_within.covers(request)) {
+            continue;
+        }
         let within = (!ends_before).then_some(&extra);
-        let Some(allocation) = fits(policy, cluster, &space, within, entry) else {
+        let Some(allocation) = fits(policy, cluster, open.nodes(request), &space, within, entry)
+        else {
+            match ends_before {
+                true => nowhere.add(request),
+                false => not_within.add(request),
+            }
             continue;
         };
         space.to_mut().take(&allocation);
+        open.took(&space, &allocation);
         if !ends_before {
             extra.take(&allocation);
         }
@@ -175,6 +192,7 @@ fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
 fn fits(
     policy: Policy,
     cluster: &Cluster,
+    open: &[usize],
     space: &Space,
     within: Option<&Space>,
     entry: &Entry,
@@ -184,7 +202,48 @@ fn fits(
         return None;
     }
     let request = &entry.queued.request;
-    place(cluster.nodes(), space, within, request, policy.placement)
+    let nodes = cluster.nodes();
+    place(nodes, open, space, within, request, policy.placement)
+}
+
+/// The nodes on which something may have room.
+struct Open {
+    all: Vec<usize>,
+    /// Those with a free core, and some of those that had one.
+    nodes: Vec<usize>,
+    /// How many lost their last since they were looked at.
+    full: usize,
+}
+
+impl Open {
+    fn new(space: &Space) -> Self {
+        let all: Vec<usize> = (0..space.free().len()).collect();
+        let open = all.iter().copied().filter(|&at| space.is_open(at));
+        Self {
+            nodes: open.collect(),
+            all,
+            full: 0,
+        }
+    }
+
+    /// Gives those on which a request may have room.
+    fn nodes(&self, request: &Request) -> &[usize] {
+        let mut chunks = request.chunks.iter();
+        match chunks.all(|chunk| chunk.each.of(CORES) > 0) {
+            true => &self.nodes,
+            false => &self.all,
+        }
+    }
+
+    fn took(&mut self, space: &Space, allocation: &Allocation) {
+        let parts = allocation.iter().map(|part| part.node.0 as usize);
+        self.full += parts.filter(|&at| !space.is_open(at)).count();
+        // Not each time: that would take longer than to pass them by.
+        if self.full > 64 {
+            self.nodes.retain(|&at| space.is_open(at));
+            self.full = 0;
+        }
+    }
 }
 
 /// Finds when the blocked job can start at the latest, and what is free then
@@ -205,12 +264,14 @@ fn shadow(
         .collect();
     started.sort_by_key(|(until, _)| *until);
     let mut ends = merged(cluster.ends(), started.into_iter()).peekable();
+    let all: Vec<usize> = (0..cluster.nodes().len()).collect();
+    let mut tally = Tally::new(cluster.nodes(), &future, &blocked.queued.request);
     while let Some((until, allocation)) = ends.next() {
-        future.release(allocation);
-        if ends.peek().is_some_and(|(next, _)| *next == until) {
+        tally.release(&mut future, allocation);
+        if !tally.might() || ends.peek().is_some_and(|(next, _)| *next == until) {
             continue;
         }
-        if let Some(allocation) = fits(policy, cluster, &future, None, blocked) {
+        if let Some(allocation) = fits(policy, cluster, &all, &future, None, blocked) {
             future.take(&allocation);
             // One that is over its time ends at any moment.
             let at = until.max(Time(now.0 + 1));

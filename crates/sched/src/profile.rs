@@ -9,6 +9,7 @@ use crate::time::Time;
 /// what is free from it until the next.
 pub(crate) struct Profile<'a> {
     cluster: &'a Cluster,
+    all: Vec<usize>,
     steps: Vec<(Time, Space)>,
 }
 
@@ -26,7 +27,12 @@ impl<'a> Profile<'a> {
             let end = steps.len() - 1;
             steps[end].1.release(allocation);
         }
-        Self { cluster, steps }
+        let all = (0..cluster.nodes().len()).collect();
+        Self {
+            cluster,
+            all,
+            steps,
+        }
     }
 
     /// Finds the earliest moment at which a request has room for as long as it
@@ -58,7 +64,7 @@ impl<'a> Profile<'a> {
                 }
             }
             let window = window.as_ref().unwrap_or(space);
-            match place(nodes, window, None, request, placement) {
+            match place(nodes, &self.all, window, None, request, placement) {
                 Some(allocation) => return Some((*at, allocation)),
                 None => first += 1,
             }

@@ -48,6 +48,15 @@ impl Request {
         }
     }
 
+    /// Gives all that is asked for.
+    pub fn total(&self) -> Amounts {
+        let mut total = Amounts::default();
+        for chunk in &self.chunks {
+            total.add(&chunk.each, chunk.count);
+        }
+        total
+    }
+
     /// Gives all cores that are asked for, in thousandths.
     pub fn cores(&self) -> u64 {
         let each = |chunk: &Chunk| chunk.each.of(CORES).saturating_mul(chunk.count);

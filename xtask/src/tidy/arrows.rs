@@ -92,6 +92,7 @@ const PURE_LIBRARIES: &[&str] = &[
     "thiserror",
     "object",
     "strsim",
+    "smallvec",
     "toml",
     "quick-xml",
     "serde-saphyr",
