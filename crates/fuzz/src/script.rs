@@ -9,6 +9,7 @@
 //! h a b               hard link     --                  the next layer
 //! p fifo              FIFO
 //! c dev               device
+//! s a/b text          file and its checksum, as it comes out of a machine
 //! ```
 //!
 //! `~` in a name stands for 100 letters and `^` for 50 folders.
@@ -60,6 +61,12 @@ fn layer(lines: &[&[u8]]) -> Vec<u8> {
                 mode,
                 time,
             ),
+            b"s" => {
+                let kind = EntryType::Regular;
+                let sum = hyperion_image::fuzz::checksum(rest);
+                add(&mut builder, kind, name, b"", rest, mode, time)
+                    .and_then(|()| add(&mut builder, kind, b"sum", b"", sum.as_bytes(), mode, time))
+            }
             b"d" => add(
                 &mut builder,
                 EntryType::Directory,

@@ -56,6 +56,7 @@ targets! {
     no_archive_harms_the_tar_reader: "tar",
     no_archive_harms_the_writer_of_one_file_images: "erofs",
     no_layers_get_out_and_both_forms_agree: "layers",
+    no_changes_of_a_guest_leave_the_folder: "changes",
     no_archive_of_images_harms_the_store: "archive",
     no_layout_folder_harms_the_store: "layout",
     no_manifest_harms_the_registry_client: "manifest",

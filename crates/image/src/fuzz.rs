@@ -7,6 +7,7 @@ use std::io::{self, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::folder::{FolderError, Ids, Lay, Rules, Taken, take};
 use crate::layer::erofs::Builder;
 use crate::layer::tar::Tar;
 use crate::layer::{LayerError, LayerStream, Limits, unpack};
@@ -61,6 +62,41 @@ pub fn erofs(layers: &[Vec<u8>]) -> Result<File, LayerError> {
         builder.add(layer(bytes)?)?;
     }
     builder.finish([0; 16])
+}
+
+/// Gives the checksum that follows a file which comes out of a machine.
+pub fn checksum(bytes: &[u8]) -> String {
+    let len = bytes.len() as u64;
+    let mut sum = crate::layer::holes::Checksum::new(len);
+    if len > 0 {
+        sum.piece(0, len);
+        sum.data(bytes);
+    }
+    sum.finish()
+}
+
+/// Lets a guest that works on a copy of a folder say that this is what it has changed.
+///
+/// # Errors
+/// Why the folder was not copied.
+pub fn changes(folder: &Path, bytes: &[u8]) -> Result<Taken, FolderError> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let output = rustix::fs::memfd_create("copies", flags).map_err(|e| FolderError::Read {
+        path: folder.to_owned(),
+        source: e.into(),
+    })?;
+    let (uid, gid) = (1, 1);
+    let ids = Ids::Mapped { uid, gid };
+    let mut lay = Lay::new(output.into(), ids, 1000)?;
+    lay.add(folder, true)?;
+    let (_, _, mut copied) = lay.finish()?;
+    let rules = Rules {
+        ids,
+        tag: "job".into(),
+        entries: 1000,
+        bytes: LIMITS.bytes,
+    };
+    Ok(take(bytes, &mut copied, &rules))
 }
 
 /// Removes what was unpacked.

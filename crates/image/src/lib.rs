@@ -12,6 +12,7 @@ pub mod archive;
 pub mod bootstrap;
 pub mod digest;
 pub mod disk;
+pub mod folder;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod import;

@@ -50,6 +50,8 @@ pub(crate) struct Guest {
     pub(crate) patience: Option<Duration>,
     /// It has not yet said that it is up.
     pub(crate) awaited: bool,
+    /// It works on copies of folders that are to be brought out.
+    pub(crate) collects: bool,
     /// What outlives the init, when that is killed, becomes a child of this process.
     pub(crate) leaves_orphans: bool,
 }
@@ -79,6 +81,7 @@ impl Guest {
             over_at: None,
             patience: None,
             awaited: false,
+            collects: false,
             leaves_orphans: false,
         }
     }
@@ -375,6 +378,14 @@ impl Sandbox for Guest {
 
     fn shim_folder(&self) -> PathBuf {
         self.shim_folder.clone()
+    }
+
+    fn collects(&self) -> bool {
+        self.collects
+    }
+
+    fn collect(&mut self) -> Result<(), SandboxError> {
+        self.ask(&Request::Collect, &[])
     }
 
     fn end(&mut self) {

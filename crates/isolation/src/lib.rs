@@ -33,6 +33,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 pub use error::SandboxError;
+pub use hyperion_image::folder::Taken;
 pub use protocol::{Event, FileEntry, FileKind};
 
 /// A way to fence programs.
@@ -200,6 +201,22 @@ pub trait Sandbox {
     /// Gives the path, as seen inside, of the folder with the shim
     /// `hyperion-rank` and the socket `ranks`.
     fn shim_folder(&self) -> PathBuf;
+
+    /// Tells whether it works on copies of folders, and what is changed in them is
+    /// to be brought out.
+    fn collects(&self) -> bool {
+        false
+    }
+
+    /// Ends everything inside and begins to bring out what was changed in copies of
+    /// folders. [`Event::Collected`] is the last event then; only `fd`, `next_event`,
+    /// `usage`, `end` and `destroy` are legal until it, and the last two after it.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn collect(&mut self) -> Result<(), SandboxError> {
+        Ok(())
+    }
 
     /// Asks what is inside to end; only [`Sandbox::destroy`] is legal after it,
     /// which waits for that, for a moment.

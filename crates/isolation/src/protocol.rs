@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyperion_image::folder::Taken;
 use hyperion_model::report::Exit;
 use hyperion_model::{CpuSet, ProcessSpec};
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,9 @@ pub enum Request {
         /// Absolute path inside.
         path: String,
     },
+    /// Kill everything and end, so that what was changed in copies of folders can be
+    /// brought out.
+    Collect,
     /// Kill everything and end.
     Stop,
 }
@@ -182,6 +186,9 @@ pub enum Event {
         /// What a shell there is to run.
         command: String,
     },
+    /// What was changed in copies of folders is out, as far as it will be. What keeps
+    /// the machine on this host says so, never an init.
+    Collected(Taken),
     /// A process that was spawned or adopted has ended.
     Ended {
         /// The supervisor's number for it.

@@ -255,13 +255,17 @@ impl Fixture {
         command
     }
 
-    /// Gives what came of a command, without what is said of each machine that is emulated.
+    /// Gives what came of a command, without what is said of each machine that is
+    /// emulated or works on copies.
     fn done(&self, command: &mut Command) -> Done {
         let mut done = Done::of(command);
         if self.level.machine {
             let lines = done.err.split_inclusive('\n');
-            let others = lines.filter(|l| !l.starts_with("warning: the machine is emulated"));
-            done.err = others.collect();
+            let said = |line: &str| {
+                line.starts_with("warning: the machine is emulated")
+                    || line.contains(" is copied into the machine (")
+            };
+            done.err = lines.filter(|line| !said(line)).collect();
         }
         done
     }

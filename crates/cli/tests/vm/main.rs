@@ -4,6 +4,7 @@ mod agent;
 mod boot;
 mod clones;
 mod debian;
+mod folders;
 mod hostile;
 mod import;
 mod kernel;

@@ -1,5 +1,6 @@
 //! The targets, by what they read.
 
+mod folders;
 mod guests;
 mod images;
 mod kernels;
@@ -15,6 +16,7 @@ pub const TARGETS: &[Target] = &[
     layers::TAR,
     layers::EROFS,
     layers::LAYERS,
+    folders::CHANGES,
     images::ARCHIVE,
     images::LAYOUT,
     images::MANIFEST,

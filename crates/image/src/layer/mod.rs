@@ -6,6 +6,7 @@
 //! and to take over extended attributes that mean something to overlayfs.
 
 pub mod erofs;
+pub(crate) mod holes;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod layer_tests;
@@ -129,7 +130,7 @@ const MAX_PATH: usize = 4095;
 /// The longest component of it: Linux's own limit too.
 const MAX_NAME: usize = 255;
 /// The most folders inside one another.
-const MAX_DEPTH: usize = 512;
+pub(crate) const MAX_DEPTH: usize = 512;
 /// The most memory that names and attributes may take while a root is made, in bytes.
 const MAX_TREE: u64 = 2 << 30;
 
@@ -154,7 +155,7 @@ impl Default for Limits {
 
 /// Splits an entry's name into its components; empty ones, `.` and a leading
 /// `/` go. None of them is `..`.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
+pub(crate) fn components(path: &[u8]) -> Result<Vec<&[u8]>, LayerError> {
     let mut out = Vec::with_capacity(8);
     for part in path.split(|&b| b == b'/') {
         match part {
@@ -231,7 +232,7 @@ fn keeps_xattr(name: &[u8]) -> bool {
     (user && name.len() > 5 && name.len() <= 255) || name == b"security.capability"
 }
 
-fn to_path(bytes: &[u8]) -> PathBuf {
+pub(crate) fn to_path(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     std::ffi::OsStr::from_bytes(bytes).into()
 }

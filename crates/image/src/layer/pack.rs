@@ -9,12 +9,13 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ::tar::{Builder, EntryType, Header};
 use thiserror::Error;
 
+use super::holes::{OfPieces, map, pieces};
 use super::keeps_xattr;
 use crate::digest::{Digest, Hasher};
 
@@ -151,10 +152,39 @@ pub fn pack<W: Write>(folder: &Path, out: W, latest: Option<i64>) -> Result<W, P
         builder: Builder::new(out),
         latest,
         seen: HashMap::new(),
+        changes: None,
     };
     let meta = read(folder, std::fs::metadata)?;
     packer.add(folder, b"./", &meta)?;
     packer.walk(folder, b"./")?;
+    packer.builder.into_inner().map_err(PackError::Write)
+}
+
+/// The entry after each file of [`pack_changes`]: the SHA-256 of its size and its
+/// pieces, in hexadecimal digits. Behind it, so that a large file is read once.
+pub(crate) const SUM: &[u8] = b"sum";
+/// The last entry of [`pack_changes`]: an archive without it was cut.
+pub(crate) const END: &[u8] = b"end";
+/// How much of the names of what was left out goes with it, in bytes.
+const LEFT_OUT: usize = 64 << 10;
+
+/// Writes the upper folder of an overlay (`trusted.overlay` attributes, character
+/// devices 0:0) as an archive: what was removed is a whiteout, files keep their
+/// holes and are followed by checksums, extended attributes stay behind. An entry `end` tells
+/// that it is whole, and holds the names of what cannot go into an archive, a line each.
+///
+/// # Errors
+/// As [`pack`].
+pub fn pack_changes<W: Write>(upper: &Path, out: W) -> Result<W, PackError> {
+    let mut packer = Packer {
+        builder: Builder::new(out),
+        latest: None,
+        seen: HashMap::new(),
+        changes: Some(Vec::new()),
+    };
+    packer.walk(upper, b"")?;
+    let left_out = packer.changes.take().unwrap_or_default();
+    packer.small(END, &left_out)?;
     packer.builder.into_inner().map_err(PackError::Write)
 }
 
@@ -163,6 +193,8 @@ struct Packer<W: Write> {
     latest: Option<i64>,
     /// The first name of files with more than one.
     seen: HashMap<(u64, u64), Vec<u8>>,
+    /// The names of what was left out, of the upper folder of an overlay.
+    changes: Option<Vec<u8>>,
 }
 
 impl<W: Write> Packer<W> {
@@ -176,12 +208,30 @@ impl<W: Write> Packer<W> {
             let path = folder.join(&name);
             let meta = read(&path, std::fs::symlink_metadata)?;
             let mut inside = [prefix, name.as_bytes()].concat();
+            if self.changes.is_some() {
+                let device = meta.file_type().is_char_device();
+                if device && meta.rdev() == 0 {
+                    let hidden = [prefix, b".wh.", name.as_bytes()].concat();
+                    self.small(&hidden, b"")?;
+                    continue;
+                }
+                let kind = meta.file_type();
+                let fits = kind.is_dir() || kind.is_file() || kind.is_symlink() || kind.is_fifo();
+                if !fits || name.as_bytes().starts_with(b".wh.") {
+                    self.leave_out(&inside);
+                    continue;
+                }
+            }
             if meta.is_dir() {
                 inside.push(b'/');
             }
             self.add(&path, &inside, &meta)?;
             if meta.is_dir() {
                 self.walk(&path, &inside)?;
+                // Last: whoever puts it in place replaces files before others go.
+                if self.changes.is_some() && is_opaque(&path).map_err(failed(&path))? {
+                    self.small(&[&inside[..], b".wh..wh..opq"].concat(), b"")?;
+                }
             }
         }
         Ok(())
@@ -216,13 +266,31 @@ impl<W: Write> Packer<W> {
                     EntryType::Regular
                 }
             }
-        } else if std::os::unix::fs::FileTypeExt::is_fifo(&kind) {
+        } else if kind.is_fifo() {
             EntryType::Fifo
         } else {
             return Ok(());
         };
         header.set_entry_type(entry);
         let size = if entry.is_file() { meta.len() } else { 0 };
+        let mut changed = None;
+        if entry.is_file() && self.changes.is_some() {
+            let file = read(path, File::open)?;
+            let pieces = pieces(&file, size).map_err(failed(path))?;
+            let holes = size > 0 && pieces != [(0, size)];
+            if holes {
+                records.push(("GNU.sparse.major".into(), b"1".into()));
+                records.push(("GNU.sparse.minor".into(), b"0".into()));
+                records.push(("GNU.sparse.name".into(), inside.to_vec()));
+                records.push(("GNU.sparse.realsize".into(), size.to_string().into()));
+            }
+            let map = if holes { map(&pieces) } else { Vec::new() };
+            changed = Some((map, OfPieces::new(file, size, pieces)));
+        }
+        let size = match &changed {
+            Some((map, pieces)) => map.len() as u64 + pieces.left(),
+            None => size,
+        };
         header.set_mode(meta.mode() & 0o7777);
         number(&mut records, "uid", meta.uid().into(), 0o7_777_777, |n| {
             header.set_uid(n)
@@ -246,7 +314,7 @@ impl<W: Write> Packer<W> {
         if let Some(link) = &link {
             text(&mut records, "linkpath", link, &mut old.linkname);
         }
-        if !kind.is_symlink() {
+        if !kind.is_symlink() && self.changes.is_none() {
             xattrs(path, &mut records).map_err(failed(path))?;
         }
         header.set_cksum();
@@ -258,23 +326,65 @@ impl<W: Write> Packer<W> {
                 .append_pax_extensions(records)
                 .map_err(PackError::Write)?;
         }
-        if size == 0 {
-            return self
-                .builder
-                .append(&header, io::empty())
-                .map_err(PackError::Write);
-        }
-        let data = Exactly {
-            file: read(path, File::open)?,
-            left: size,
-            path,
+        let Some((map, mut pieces)) = changed else {
+            let appended = match size {
+                0 => self.builder.append(&header, io::empty()),
+                _ => {
+                    let file = read(path, File::open)?;
+                    let left = size;
+                    self.builder.append(&header, Exactly { file, left, path })
+                }
+            };
+            return appended.map_err(of_builder);
         };
+        let data = map.as_slice().chain(&mut pieces);
+        self.builder.append(&header, data).map_err(of_builder)?;
+        self.small(SUM, pieces.checksum().as_bytes())
+    }
+
+    /// Adds a file that lies nowhere.
+    fn small(&mut self, inside: &[u8], bytes: &[u8]) -> Result<(), PackError> {
+        let mut header = Header::new_ustar();
+        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        header.set_entry_type(EntryType::Regular);
+        header.set_mode(0o600);
+        header.set_size(bytes.len() as u64);
+        text(&mut records, "path", inside, &mut header.as_old_mut().name);
+        header.set_cksum();
+        let records = records
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_slice()));
         self.builder
-            .append(&header, data)
-            .map_err(|error| match error.downcast::<PackError>() {
-                Ok(error) => error,
-                Err(error) => PackError::Write(error),
-            })
+            .append_pax_extensions(records)
+            .and_then(|()| self.builder.append(&header, bytes))
+            .map_err(PackError::Write)
+    }
+
+    fn leave_out(&mut self, inside: &[u8]) {
+        if let Some(names) = &mut self.changes
+            && names.len() + inside.len() < LEFT_OUT
+        {
+            names.extend_from_slice(inside);
+            names.push(b'\n');
+        }
+    }
+}
+
+fn of_builder(error: io::Error) -> PackError {
+    match error.downcast::<PackError>() {
+        Ok(error) => error,
+        Err(error) => PackError::Write(error),
+    }
+}
+
+/// Tells whether a folder of an overlay hides what is below it.
+fn is_opaque(path: &Path) -> io::Result<bool> {
+    use rustix::io::Errno;
+    let mut value = [0; 8];
+    match rustix::fs::lgetxattr(path, "trusted.overlay.opaque", &mut value[..]) {
+        Ok(n) => Ok(&value[..n] == b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 

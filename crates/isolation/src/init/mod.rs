@@ -243,7 +243,7 @@ impl Init {
                 },
                 &[],
             )?,
-            Request::Stop => return Ok(false),
+            Request::Collect | Request::Stop => return Ok(false),
         }
         Ok(true)
     }

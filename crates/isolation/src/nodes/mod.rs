@@ -24,7 +24,7 @@ use rustix::process::Pid;
 
 use crate::protocol::{Event, FileEntry};
 use crate::wire::Wire;
-use crate::{Asker, Isolation, Sandbox, SandboxError, SandboxRecord, Spawned, Stage};
+use crate::{Asker, Isolation, Sandbox, SandboxError, SandboxRecord, Spawned, Stage, Taken};
 
 /// The node on which programs and files are looked at: they are all alike.
 const FIRST: u32 = 0;
@@ -68,6 +68,8 @@ impl Isolation for NodesIsolation {
             folders: Vec::new(),
             places: HashMap::new(),
             unheard: 0,
+            collected: 0,
+            taken: Taken::default(),
         };
         let pairs = ours.into_iter().zip(theirs);
         let members = (0..).zip(&names).zip(&self.members);
@@ -155,6 +157,8 @@ fn is_its_own(places: &HashMap<u32, u32>, node: u32, event: &Event) -> bool {
     match event {
         Event::Joined { id } | Event::Ended { id, .. } => places.get(id) == Some(&node),
         Event::Remote { .. } => node == 0,
+        // The host says so itself.
+        Event::Collected(_) => true,
     }
 }
 
@@ -171,9 +175,27 @@ struct Nodes {
     places: HashMap<u32, u32>,
     /// How often a node has told what was not its own to tell.
     unheard: u32,
+    /// How many have brought out what was changed on them, or are about to.
+    collected: usize,
+    /// What came of it so far.
+    taken: Taken,
 }
 
 impl Nodes {
+    /// Lets the next one bring out what was changed on it, one after the other: what
+    /// several have changed is a conflict, and told. Tells whether there was one.
+    fn collect_next(&mut self) -> Result<bool, SandboxError> {
+        while let Some(member) = self.members.get_mut(self.collected) {
+            let name = &self.names[self.collected];
+            self.collected += 1;
+            if member.collects() {
+                member.collect().map_err(|e| of_node(name, e))?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Does something on one node, which is named when it fails.
     fn on<T>(
         &mut self,
@@ -257,8 +279,20 @@ impl Sandbox for Nodes {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
-        for ((node, member), name) in (0..).zip(&mut self.members).zip(&self.names) {
+        // One that has brought out all is gone.
+        let gone = self.collected.saturating_sub(1);
+        let members = (0..).zip(&mut self.members).zip(&self.names);
+        for ((node, member), name) in members.skip(gone) {
             while let Some(event) = member.next_event().map_err(|e| of_node(name, e))? {
+                if let Event::Collected(taken) = event {
+                    self.taken.add(taken);
+                    let left = epoll::delete(&self.watch, member.fd());
+                    left.map_err(|e| SandboxError::Lost(e.into()))?;
+                    return match self.collect_next()? {
+                        true => Ok(None),
+                        false => Ok(Some(Event::Collected(std::mem::take(&mut self.taken)))),
+                    };
+                }
                 if is_its_own(&self.places, node, &event) {
                     if let Event::Ended { id, .. } = &event {
                         self.places.remove(id);
@@ -319,6 +353,14 @@ impl Sandbox for Nodes {
     fn shim_folder(&self) -> PathBuf {
         let first = self.members.first();
         first.map_or_else(PathBuf::new, |member| member.shim_folder())
+    }
+
+    fn collects(&self) -> bool {
+        self.members.iter().any(|member| member.collects())
+    }
+
+    fn collect(&mut self) -> Result<(), SandboxError> {
+        self.collect_next().map(drop)
     }
 
     fn end(&mut self) {

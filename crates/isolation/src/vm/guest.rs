@@ -20,7 +20,8 @@ use rustix::system::RebootCommand;
 use rustix::time::{ClockId, clock_settime};
 
 use super::Boot;
-use super::qemu::{PORT, share_tag};
+use super::folders::guest as folders;
+use super::qemu::PORT;
 use super::relay::{Course, Relay, Side, Word};
 use crate::container::ContainerIsolation;
 use crate::protocol::Reply;
@@ -30,7 +31,7 @@ use crate::{SandboxError, Stage};
 /// Where the image is mounted.
 const IMAGE: &str = "/image";
 /// Where the sandbox is put together and written to.
-const STAGE: &str = "/stage";
+pub(super) const STAGE: &str = "/stage";
 /// The kernel's modules that a boot needs, by number in their order.
 const MODULES: &str = "/modules";
 /// By how much the clock may be ahead of what its host has said.
@@ -39,12 +40,12 @@ const AHEAD: Duration = Duration::from_secs(1);
 const PROGRAM: &str = "/init";
 
 /// What failed on the way up.
-struct Failure {
-    step: String,
+pub(super) struct Failure {
+    pub(super) step: String,
     error: io::Error,
 }
 
-trait Doing<T> {
+pub(super) trait Doing<T> {
     fn doing(self, step: &str) -> Result<T, Failure>;
 }
 
@@ -103,7 +104,7 @@ fn prepare() -> Result<Wire, Failure> {
 }
 
 /// Loads a module that only some machines need, with those that it needs itself.
-fn load_on_demand(name: &str) -> Result<(), Failure> {
+pub(super) fn load_on_demand(name: &str) -> Result<(), Failure> {
     let folder = Path::new(MODULES).join("more");
     let list = fs::read_to_string(folder.join("dep")).unwrap_or_default();
     // One without a line is part of the kernel.
@@ -123,7 +124,7 @@ fn load(module: &Path) -> Result<(), Failure> {
     }
 }
 
-fn put(
+pub(super) fn put(
     kind: &str,
     options: &[(&str, &str)],
     attributes: u64,
@@ -134,12 +135,17 @@ fn put(
 }
 
 fn open_port() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let device = virtio_port(PORT)?;
+    Ok(rustix::fs::openat(CWD, device, flags, Mode::empty())?)
+}
+
+/// Finds a way to the host by its name.
+pub(super) fn virtio_port(name: &str) -> io::Result<PathBuf> {
     for entry in fs::read_dir("/sys/class/virtio-ports")?.flatten() {
-        let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
-        if name.trim() == PORT {
-            let device = Path::new("/dev").join(entry.file_name());
-            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            return Ok(rustix::fs::openat(CWD, device, flags, Mode::empty())?);
+        let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        if found.trim() == name {
+            return Ok(Path::new("/dev").join(entry.file_name()));
         }
     }
     Err(io::ErrorKind::NotFound.into())
@@ -148,6 +154,7 @@ fn open_port() -> io::Result<OwnedFd> {
 /// Puts the container up and carries the talk with its init, until that has ended.
 fn serve(mut port: Wire) -> io::Result<()> {
     let boot: Boot = port.receive()?;
+    let brings_out = boot.brings_out();
     let neighbour = match put_up(boot) {
         Ok(wire) => wire,
         Err(failure) => {
@@ -169,6 +176,11 @@ fn serve(mut port: Wire) -> io::Result<()> {
     }
     relay.other.queue(&Word::Over)?;
     flush(&mut relay.other)?;
+    if brings_out && let Err(e) = folders::send_changes() {
+        // The host sees that it was cut off.
+        let words = format!("hyperion: sending changed folders failed: {e}\n");
+        let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
+    }
     // The machine goes on until the host has taken that, and ends it.
     let mut fds = [PollFd::new(&relay.other, PollFlags::empty())];
     let _ = poll(&mut fds, None);
@@ -224,16 +236,7 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         fs::create_dir(&scratch).doing("making the writable layer")?;
         spec.root.scratch = Some(scratch);
     }
-    if boot.shares > 0 {
-        load_on_demand("virtiofs")?;
-    }
-    for number in 0..boot.shares {
-        let point = super::share_point(number);
-        let tag = share_tag(number);
-        let step = format!("mounting {tag}");
-        fs::create_dir_all(&point).doing(&step)?;
-        put("virtiofs", &[("source", &tag)], NO_DEV | NO_SUID, &point).doing(&step)?;
-    }
+    folders::mount(&boot.shares, boot.copies)?;
     if let Some(place) = &spec.node {
         load_on_demand("virtio_net")?;
         hyperion_sys::net::join(nodes::INTERFACE, place.address(), nodes::PREFIX)

@@ -9,14 +9,12 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::Entrance;
-use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::signals;
 use rustix::event::Timespec;
@@ -24,11 +22,13 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::folders::{Share, host as folders};
 use super::monitor::Monitor;
-use super::qemu::{self, Disk, share_tag};
+use super::qemu::{self, Disk, Folders};
 use super::relay::{CLOCK_EVERY, Course, Relay, Side};
-use super::{Boot, FILE, MachineEnd};
-use crate::protocol::Reply;
+use super::{Boot, MachineEnd};
+use crate::Taken;
+use crate::protocol::{Event, Reply};
 use crate::wire::Wire;
 
 /// How long QEMU may take to end when it has closed its port.
@@ -41,7 +41,7 @@ const PIECES: usize = 16;
 const PANIC: &str = "Kernel panic";
 /// How often the time is looked at while a guest comes up, and how long it must
 /// be quiet before this process goes to rest.
-const TICK: Timespec = Timespec {
+pub(super) const TICK: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
@@ -63,8 +63,10 @@ pub(super) struct Start {
     pub(super) id: Option<u32>,
     /// Folders of the host that the guest sees, by the number of their tag.
     pub(super) shares: Vec<Share>,
-    /// The program that shares them.
-    pub(super) virtiofsd: Option<PathBuf>,
+    /// How they come in.
+    pub(super) folders: Folders,
+    /// What the machine can hold of what it writes, in bytes.
+    pub(super) holds: u64,
     /// How long the machine may give no sign of life.
     pub(super) patience: Duration,
     /// A folder for what is needed while the machine goes up.
@@ -77,10 +79,15 @@ pub(super) struct Start {
     pub(super) boot: Boot,
 }
 
-/// A folder of the host that a guest sees.
-pub(super) struct Share {
-    pub(super) source: PathBuf,
-    pub(super) read_only: bool,
+impl Start {
+    /// Ends the names of what cannot take its place on the host.
+    fn tag(&self) -> String {
+        let spec = &self.boot.spec;
+        match &spec.node {
+            Some(place) => format!("{}-{}", spec.id, place.number),
+            None => spec.id.to_string(),
+        }
+    }
 }
 
 /// Runs in a copy of the supervisor; never returns.
@@ -99,9 +106,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let (port, its_port) = pair()?;
     let (console, its_console) = pair()?;
     let (monitor, its_monitor) = pair()?;
-    let mut port = Wire::new(port);
-    port.send(&start.boot, &[])?;
-    let mut relay = Relay::new(Side::Host, neighbour, port);
+    let mut relay = Relay::new(Side::Host, neighbour, Wire::new(port));
     let read = OFlags::RDONLY | OFlags::CLOEXEC;
     let mut files = vec![its_port, its_console];
     for path in &start.files {
@@ -114,12 +119,14 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     if let Some(port) = &start.port {
         files.push(port.try_clone()?);
     }
-    for (i, share) in start.shares.iter().enumerate() {
-        match lend(start, i, share) {
-            Ok(socket) => files.push(socket),
-            Err(e) => {
-                let step = format!("sharing {} with the machine", share.source.display());
-                return relay.fail(step, &e);
+    if let Folders::Virtiofs(program) = &start.folders {
+        for (i, share) in start.shares.iter().enumerate() {
+            match folders::lend(program, &start.stage, i, share) {
+                Ok(socket) => files.push(socket),
+                Err(e) => {
+                    let step = format!("sharing {} with the machine", share.source.display());
+                    return relay.fail(step, &e);
+                }
             }
         }
     }
@@ -129,6 +136,25 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
             Err(e) => return relay.fail("making the disk for what the job writes".into(), &e),
         }
     }
+    let mut boot = start.boot.clone();
+    let mut copies = None;
+    let mut changes = None;
+    if let (Folders::Copied { files: most }, true) = (&start.folders, !start.shares.is_empty()) {
+        let made = match folders::copy(&start.shares, &start.stage, *most) {
+            Ok(made) => made,
+            Err((step, e)) => return relay.fail(step, &e),
+        };
+        files.push(made.disk.try_clone()?);
+        boot.copies = Some(made.sum);
+        copies = Some(made);
+        if boot.brings_out() {
+            let (ours, its) = pair()?;
+            rustix::io::ioctl_fionbio(&ours, true)?;
+            files.push(its);
+            changes = Some(ours);
+        }
+    }
+    relay.other.queue(&boot)?;
     let qemu = match launch(start, files) {
         Ok(pid) => pid,
         Err(e) => {
@@ -161,6 +187,17 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         if relay.is_left() || (relay.is_stopping() && !relay.has_heard()) {
             break Turn::Asked;
         }
+        if let (true, Some(port), Some(copies)) = (relay.is_collecting(), &changes, &mut copies) {
+            let changes = folders::Changes {
+                relay: &mut relay,
+                port,
+                end: &end,
+                said: &mut said,
+                patience: start.patience,
+            };
+            let taken = folders::bring(copies, changes, start.tag(), start.holds);
+            break Turn::Collected(taken);
+        }
         if course == Course::Over {
             break match relay.is_stopping() {
                 true => Turn::Asked,
@@ -185,6 +222,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     said.hear();
     let why = match turned {
         Turn::Asked => return Ok(()),
+        Turn::Collected(taken) => return relay.finish(&Reply::Event(Event::Collected(taken))),
         Turn::InitEnded => MachineEnd::InitEnded,
         Turn::Nonsense => MachineEnd::Nonsense,
         Turn::Because(why) => why,
@@ -219,6 +257,8 @@ enum Turn {
     Silent,
     /// QEMU has said why.
     Because(MachineEnd),
+    /// All is out that will be.
+    Collected(Taken),
 }
 
 impl Turn {
@@ -279,7 +319,7 @@ fn launch(start: &Start, files: Vec<OwnedFd>) -> io::Result<Pid> {
 
 /// Starts a program of the host's beside the machine: these are its descriptors
 /// from 3 on, and what it says goes to the console.
-fn execute(
+pub(super) fn execute(
     words: &[String],
     console: &OwnedFd,
     files: &[OwnedFd],
@@ -294,10 +334,15 @@ fn execute(
     program.start_beside(&fds, None, &Entrance::default(), id)
 }
 
+/// Makes a file that goes when nobody has it open any more.
+pub(super) fn nameless(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?)
+}
+
 /// Makes a disk with an empty file system. It has no name: it goes with the machine.
 fn room(disk: &Disk, stage: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open(stage, flags, Mode::RUSR | Mode::WUSR)?;
+    let file = nameless(stage)?;
     // All of it at once: what a guest has written and a full host then refuses is
     // lost without a word to whoever wrote it.
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, disk.size.0)?;
@@ -317,51 +362,9 @@ fn room(disk: &Disk, stage: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// Starts the program that shares one folder; gives QEMU's way to it.
-///
-/// The folder is taken through a mount of this process's own, so that what is to
-/// be read only cannot be written through it, whatever the guest becomes.
-fn lend(start: &Start, number: usize, share: &Share) -> io::Result<OwnedFd> {
-    let Some(virtiofsd) = &start.virtiofsd else {
-        return Err(io::ErrorKind::Unsupported.into());
-    };
-    if number == 0 {
-        mount::isolate_propagation(false)?;
-    }
-    let point = start.stage.join(share_tag(number));
-    std::fs::create_dir(&point)?;
-    let tree = mount::clone_tree(rustix::fs::CWD, &share.source, true)?;
-    let target = match share.source.is_dir() {
-        true => mount::open_dir(&point)?,
-        // Nothing that lies beside the file is shared with it.
-        false => File::create_new(point.join(FILE))?.into(),
-    };
-    let read_only = if share.read_only { READ_ONLY } else { 0 };
-    let change = Change {
-        set: read_only | NO_DEV | NO_SUID,
-        recursive: true,
-        ..Change::default()
-    };
-    mount::set_attributes(tree.as_fd(), &change)?;
-    mount::attach(tree.as_fd(), target.as_fd())?;
-    let path = start.stage.join(format!("{}.socket", share_tag(number)));
-    let listener = UnixListener::bind(&path)?;
-    let socket = UnixStream::connect(&path);
-    std::fs::remove_file(&path)?;
-    let words = [
-        virtiofsd.display().to_string(),
-        "--fd=3".into(),
-        "-o".into(),
-        format!("source={},sandbox=namespace,log_level=err", point.display()),
-    ];
-    let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    execute(&words, &quiet, &[listener.into()], None)?;
-    Ok(socket?.into())
-}
-
 /// What came from the console: of the guest's kernel and of QEMU itself.
-struct Said {
-    console: OwnedFd,
+pub(super) struct Said {
+    pub(super) console: OwnedFd,
     end: VecDeque<u8>,
 }
 
@@ -375,7 +378,7 @@ impl Said {
     }
 
     /// Takes what has come; tells whether anything has.
-    fn hear(&mut self) -> bool {
+    pub(super) fn hear(&mut self) -> bool {
         let mut piece = [0; 4096];
         let mut heard = false;
         for _ in 0..PIECES {

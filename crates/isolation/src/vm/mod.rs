@@ -12,6 +12,7 @@
 
 pub mod agent;
 mod end;
+mod folders;
 mod guest;
 mod host;
 pub mod kernel;
@@ -23,8 +24,9 @@ pub(crate) mod relay;
 mod seats;
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use hyperion_image::folder::FILE;
 use hyperion_model::{MountKind, Resources, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
@@ -32,9 +34,11 @@ use serde::{Deserialize, Serialize};
 
 pub use end::{MachineEnd, Said};
 pub(crate) use guest::run as run_guest;
-pub use qemu::{Accelerator, Disk, Machine};
+pub use qemu::{Accelerator, Disk, Folders, Machine};
 pub use seats::{Cell, HostNode, Seats, TieError, tie};
 
+use self::folders::{Lent, share_point};
+use self::qemu::Beside;
 use crate::guest::Guest;
 use crate::process::make_cgroup;
 use crate::wire::Wire;
@@ -52,27 +56,20 @@ pub struct VmIsolation {
 struct Boot {
     /// The container to put up.
     spec: SandboxSpec,
-    /// How many folders of the host are lent.
-    shares: usize,
+    /// The folders of the host that it sees.
+    shares: Vec<Lent>,
+    /// The SHA-256 of the disk with copies of folders, where there is one.
+    copies: Option<[u8; 32]>,
     /// There is a disk for what the job writes.
     disk: bool,
 }
 
-/// Gives the folders of the host that a job asks for, in order.
-fn shared(spec: &SandboxSpec) -> impl Iterator<Item = (&Path, bool)> {
-    let mounts = spec.container.mounts.iter();
-    mounts.filter_map(|mount| match &mount.kind {
-        MountKind::Bind { source, .. } => Some((source.as_path(), mount.read_only)),
-        MountKind::Tmpfs { .. } => None,
-    })
-}
-
-/// The name of a file of the host in the folder in which it is lent.
-const FILE: &str = "file";
-
-/// Gives where the guest has a folder of the host.
-fn share_point(number: usize) -> PathBuf {
-    Path::new("/shares").join(qemu::share_tag(number))
+impl Boot {
+    /// Tells whether what is changed in copies of folders is brought out.
+    fn brings_out(&self) -> bool {
+        let mut shares = self.shares.iter();
+        self.copies.is_some() && shares.any(Lent::is_brought_out)
+    }
 }
 
 impl Isolation for VmIsolation {
@@ -90,21 +87,25 @@ impl Isolation for VmIsolation {
             UsernsMode::Range { base, .. } => Some(base),
             _ => None,
         };
-        let shares: Vec<host::Share> = shared(spec)
-            .map(|(source, read_only)| host::Share {
-                source: source.to_owned(),
-                read_only,
-            })
-            .collect();
+        let shares = folders::shares(spec, &self.machine.folders);
+        let copies = matches!(self.machine.folders, Folders::Copied { .. });
+        let collects = shares.iter().any(|share| share.lent.is_brought_out());
         let node = spec.node.as_ref().map(|place| place.number);
         let seats = self.machine.seats(node.unwrap_or(0));
-        // Its mounts are for the programs that share them.
-        let namespaces = match shares.is_empty() {
-            true => 0,
-            false => process::namespace::MOUNT,
+        let beside = Beside {
+            node,
+            shares: if copies { 0 } else { shares.len() },
+            copies: copies && !shares.is_empty(),
+            changes: collects,
         };
+        // Its mounts are for the programs that share them.
+        let namespaces = match beside.shares {
+            0 => 0,
+            _ => process::namespace::MOUNT,
+        };
+        let disk = self.machine.disk.as_ref().map_or(0, |disk| disk.size.0);
         let start = host::Start {
-            words: qemu::words(&self.machine, &seats.cells, shares.len(), node),
+            words: qemu::words(&self.machine, &seats.cells, beside),
             seats: seats.cpus,
             files: [
                 file.clone(),
@@ -112,13 +113,15 @@ impl Isolation for VmIsolation {
                 self.machine.initramfs.clone(),
             ],
             id,
-            virtiofsd: self.machine.virtiofsd.clone(),
+            folders: self.machine.folders.clone(),
+            holds: self.machine.memory.0.saturating_add(disk),
             patience: self.machine.patience,
             stage: stage.folder.clone(),
             port: stage.port.clone(),
             boot: Boot {
                 spec: inside(spec),
-                shares: shares.len(),
+                shares: shares.iter().map(|share| share.lent).collect(),
+                copies: None,
                 disk: self.machine.disk.is_some(),
             },
             disk: self.machine.disk.clone(),
@@ -142,6 +145,7 @@ impl Isolation for VmIsolation {
         let folder = Path::new(crate::container::SHIM_FOLDER).to_owned();
         let mut guest = Guest::new(ours, init, cgroup, folder);
         guest.awaited = true;
+        guest.collects = collects;
         guest.patience = Some(self.machine.patience);
         Ok(Box::new(guest))
     }

@@ -26,8 +26,8 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// The kernel: a bzImage, or an ELF file with a PVH entry.
     pub kernel: PathBuf,
-    /// The program that shares folders of the host, where there is one.
-    pub virtiofsd: Option<PathBuf>,
+    /// How folders of the host come in.
+    pub folders: Folders,
     /// Its first root, with this program as `/init`.
     pub initramfs: PathBuf,
     /// Room on the host's disk for what the job writes; the guest's memory holds it
@@ -54,6 +54,18 @@ impl Machine {
         let page = self.huge_pages.unwrap_or(MIB);
         Seats::new(&self.bound, number, self.processors, self.memory, page)
     }
+}
+
+/// How folders of the host come into a machine, and what changes back out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Folders {
+    /// This program, virtiofsd, shares them.
+    Virtiofs(PathBuf),
+    /// They are copied.
+    Copied {
+        /// Files in all of them together at most.
+        files: u64,
+    },
 }
 
 /// Room on the host's disk for what a job writes.
@@ -105,6 +117,24 @@ const KERNEL_WORDS: [&str; 6] = [
 /// The name of the port on which the two relays talk.
 pub(super) const PORT: &str = "hyperion";
 
+/// The port on which a guest sends what it has changed in copies of folders.
+pub(super) const CHANGES: &str = "hyperion-changes";
+/// The name of the disk with the copies.
+pub(super) const COPIES: &str = "copies";
+
+/// What a machine has beside what all have, of what comes open, in the order of the
+/// descriptors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Beside {
+    /// It is this one of several nodes.
+    pub(super) node: Option<u32>,
+    /// How many folders are shared with it.
+    pub(super) shares: usize,
+    /// Copies of folders, and a way out for what is changed in them.
+    pub(super) copies: bool,
+    pub(super) changes: bool,
+}
+
 /// Gives the name under which the guest finds a share.
 pub(super) fn share_tag(number: usize) -> String {
     format!("share{number}")
@@ -114,12 +144,8 @@ pub(super) fn share_tag(number: usize) -> String {
 /// open: all machines of the image share it and none writes to it. Folders of
 /// the host come from a program beside, which has its hands in the guest's memory.
 /// A machine that is one of several nodes has a network card.
-pub(super) fn words(
-    machine: &Machine,
-    cells: &[Cell],
-    shares: usize,
-    node: Option<u32>,
-) -> Vec<String> {
+pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<String> {
+    let Beside { node, shares, .. } = beside;
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg,thread=multi",
@@ -191,8 +217,8 @@ pub(super) fn words(
         "driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,locking=off".into(),
     );
     say("-device", "virtio-blk-pci,drive=root".into());
+    let mut fd = share_fd + shares as i32;
     if machine.disk.is_some() {
-        let fd = share_fd + shares as i32;
         say("-add-fd", format!("fd={fd},set=2"));
         // It is nobody's after the job, so nothing has to reach the disk; and what the
         // host cannot write is an error of the guest's, not a machine that stands still.
@@ -201,6 +227,20 @@ pub(super) fn words(
         say("-blockdev", disk.into());
         let device = "virtio-blk-pci,drive=disk,werror=report,rerror=report";
         say("-device", device.into());
+        fd += 1;
+    }
+    if beside.copies {
+        say("-add-fd", format!("fd={fd},set=3"));
+        let disk = "driver=file,node-name=copies,filename=/dev/fdset/3,read-only=on,locking=off";
+        say("-blockdev", disk.into());
+        let device = format!("virtio-blk-pci,drive=copies,serial={COPIES}");
+        say("-device", device);
+        fd += 1;
+    }
+    if beside.changes {
+        say("-chardev", format!("socket,id=changes,fd={fd}"));
+        let device = format!("virtserialport,chardev=changes,name={CHANGES}");
+        say("-device", device);
     }
     // What breaks out of the guest finds itself without new programs and rights.
     say(
@@ -292,7 +332,7 @@ mod tests {
             qemu: "/usr/bin/qemu".into(),
             accelerator: Accelerator::Tcg,
             kernel: "/kernel".into(),
-            virtiofsd: None,
+            folders: Folders::Copied { files: 1 },
             initramfs: "/root".into(),
             disk: None,
             memory: Bytes(600 << 20),
@@ -305,7 +345,11 @@ mod tests {
 
     /// Gives the values of some flags, one to a line.
     fn said(machine: &Machine, shares: usize, flags: &[&str]) -> String {
-        let words = words(machine, &machine.seats(0).cells, shares, None);
+        let beside = Beside {
+            shares,
+            ..Beside::default()
+        };
+        let words = words(machine, &machine.seats(0).cells, beside);
         let pairs = words.windows(2).filter(|pair| flags.contains(&&*pair[0]));
         pairs.map(|pair| pair[1].clone() + "\n").collect()
     }

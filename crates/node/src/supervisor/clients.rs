@@ -296,7 +296,7 @@ impl Supervisor {
                 execs.find_map(|(&id, &of)| (of == client).then_some(id))
             }
         };
-        if let (Some(id), Some(sandbox)) = (id, &mut self.sandbox) {
+        if let (Some(id), Some(sandbox), false) = (id, &mut self.sandbox, self.collecting) {
             sandbox.resize(id, size.rows, size.columns)?;
         }
         Ok(())
@@ -334,6 +334,10 @@ impl Supervisor {
                     self.last = true;
                     self.ended_by = signal as u8;
                 }
+                if self.collecting {
+                    self.given_up |= signals::ENDING.contains(&signal) || signal == SIGKILL;
+                    return Ok(());
+                }
                 self.signal_ranks(signal)?;
                 match signal {
                     SIGKILL => self.kill_in(FAILURE_GRACE),
@@ -370,6 +374,10 @@ impl Supervisor {
             None => Some((
                 "the job has not begun".into(),
                 "try again when it runs: `hyperion ps` tells".into(),
+            )),
+            Some(_) if self.collecting => Some((
+                "the job has ended".into(),
+                "what it changed in its folders is being brought back".into(),
             )),
             Some(_) if process.node >= nodes => Some((
                 format!("the job has no node {}", process.node),

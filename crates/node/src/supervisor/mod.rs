@@ -13,6 +13,7 @@
 
 mod answers;
 mod clients;
+mod collect;
 mod pmi;
 mod preflight;
 mod ranks;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use hyperion_isolation::init::SETTLING;
 use hyperion_isolation::wire::Wire;
-use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage};
+use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage, Taken};
 use hyperion_model::report::{Exit, Phase};
 use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
 use hyperion_mpi::decide::Refusal;
@@ -196,6 +197,9 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         kill_at: None,
         limit_at: None,
         timed_out: false,
+        collecting: false,
+        collected: None,
+        given_up: false,
         launch,
     };
     let end = supervisor.live();
@@ -262,6 +266,12 @@ struct Supervisor {
     limit_at: Option<Instant>,
     /// The time limit ended it.
     timed_out: bool,
+    /// What the job changed in copies of folders is on its way out.
+    collecting: bool,
+    /// What came of that.
+    collected: Option<Taken>,
+    /// Nobody wants the rest of it.
+    given_up: bool,
 }
 
 impl Supervisor {
@@ -272,6 +282,8 @@ impl Supervisor {
             self.fail(problem);
         }
         let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
+        let lost = matches!(outcome, Err(Problem::Sandbox(_)));
+        let whole = self.first_start.is_none() || self.bring_back(lost);
         // Where only its init is left inside, the sandbox is taken down when nobody waits any more.
         if usage.pids != Some(1) {
             take_down(&mut self.sandbox);
@@ -284,6 +296,7 @@ impl Supervisor {
             (Err(_), None) => 125,
             _ if self.timed_out => 124,
             (_, Some(exit)) => exit.shell_code(),
+            (Ok(()), None) if !whole => 125,
             (Ok(()), None) => 0,
         };
         let report = self.first_start.is_some().then(|| self.report(usage));
@@ -572,6 +585,10 @@ impl Supervisor {
             self.time_is_up();
             self.stop(FAILURE_GRACE)?;
         }
+        if self.collecting {
+            self.given_up |= self.kill_at.is_some_and(|at| now >= at);
+            return Ok(());
+        }
         if self.kill_at.is_some_and(|at| now >= at) {
             // Again, as long as any runs: the init may have been kept from passing it on.
             self.kill_at = Some(now + FAILURE_GRACE);
@@ -610,6 +627,10 @@ impl Supervisor {
     /// Asks the ranks to end, and sees to it that they do.
     fn stop(&mut self, grace: Duration) -> Result<(), Problem> {
         self.last = true;
+        if self.collecting {
+            self.kill_in(grace);
+            return Ok(());
+        }
         self.signal_ranks(SIGTERM)?;
         self.kill_in(grace);
         Ok(())
@@ -632,6 +653,11 @@ impl Supervisor {
             match event {
                 Event::Joined { id } => self.rank_joined(id),
                 Event::Remote { host, command } => self.start_remote(&host, command)?,
+                Event::Collected(taken) => {
+                    // Nothing comes after it, and nobody is there any more.
+                    self.collected = Some(taken);
+                    return Ok(());
+                }
                 Event::Ended { id, exit, .. } if self.remotes.remove(&id) => {
                     self.remote_ended(exit)?;
                 }

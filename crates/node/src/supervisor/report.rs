@@ -189,6 +189,11 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Setup { step, .. } if step.starts_with("making the disk") => Some(
             "ask for less with --disk, or make room where the jobs lie".into(),
         ),
+        SandboxError::Setup { step, source } if step.starts_with("copying folders") => Some(match source.kind() {
+            io::ErrorKind::StorageFull => "make room where the jobs lie, or name a smaller folder",
+            io::ErrorKind::ResourceBusy => "let what writes to it end first, or name a smaller folder",
+            _ => "all in the folder must be readable: name one that is",
+        }.into()),
         SandboxError::Setup { step, source } if step.starts_with("mounting the image") && source.raw_os_error() == Some(15) => Some(
             "files are mounted without a loop device from Linux 6.12 on: import the image (`hyperion image import`), which unpacks it".into(),
         ),

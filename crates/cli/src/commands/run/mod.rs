@@ -1,5 +1,6 @@
 //! `hyperion run`: from words to a job, and from there to its end.
 
+mod folders;
 mod host;
 mod huge;
 mod ids;
@@ -26,8 +27,9 @@ use crate::context::Context;
 use crate::errors;
 use crate::session::{self, Session};
 
+pub(super) use folders::find_virtiofsd;
 pub(super) use ids::own_ids;
-pub(super) use vm::{accelerator, find_qemu, find_virtiofsd};
+pub(super) use vm::{accelerator, find_qemu};
 pub(crate) use words::Args;
 
 /// Runs the job, attached or not.
@@ -180,6 +182,13 @@ fn refuse_fences_of_processes(args: &Args) -> anyhow::Result<()> {
             let hint = "leave it out, or add --isolation vm";
             return Err(errors::advised(Class::User, what, hint));
         }
+    }
+    if args.folders.is_some() && args.level() != Level::Vm {
+        return Err(errors::advised(
+            Class::User,
+            "--folders is for virtual machines: other jobs see the host's folders themselves",
+            "leave it out, or add --isolation vm",
+        ));
     }
     let flags = args.of_containers();
     if args.level() != Level::Process || flags.is_empty() {

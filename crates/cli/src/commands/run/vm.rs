@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
-use hyperion_isolation::vm::{Accelerator, Cell, Disk, Machine};
-use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec, Mount, MountKind};
+use hyperion_isolation::vm::{Accelerator, Cell, Disk, Folders, Machine};
+use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec};
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
 use hyperion_sys::host::Host;
 
+use super::folders;
 use super::host::HostSize;
 use super::huge;
 use super::words::Args;
@@ -21,13 +22,6 @@ const MEMORY: Bytes = Bytes(1 << 30);
 /// QEMU for the only architecture that is served.
 const QEMU: &str = "qemu-system-x86_64";
 
-/// Where distributions put the program that shares folders with a guest.
-const VIRTIOFSD: [&str; 3] = [
-    "/usr/libexec/virtiofsd",
-    "/usr/lib/virtiofsd",
-    "/usr/lib/qemu/virtiofsd",
-];
-
 /// Chooses what the machine is made of.
 pub(super) fn machine(
     ctx: &Context,
@@ -36,13 +30,12 @@ pub(super) fn machine(
     host: &HostSize,
 ) -> anyhow::Result<Machine> {
     let qemu = find_qemu()?;
-    let virtiofsd = find_virtiofsd();
-    let binds = |mount: &Mount| matches!(mount.kind, MountKind::Bind { .. });
-    if job.container.mounts.iter().any(binds) {
-        refuse_shares(virtiofsd.is_some())?;
-    }
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
-    check_drivers(&kernel, job)?;
+    let folders = folders::choose(args, &kernel)?;
+    check_drivers(&kernel, job, &folders)?;
+    if job.container.mounts.iter().any(folders::is_folder) {
+        folders::announce(ctx, job, &folders)?;
+    }
     let nodes = job.nodes();
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     let initramfs = kernel.initramfs(&program)?;
@@ -73,7 +66,7 @@ pub(super) fn machine(
         accelerator,
         kernel: kernel.boot_image().to_owned(),
         initramfs,
-        virtiofsd,
+        folders,
         disk: disk(args, &kernel)?,
         memory,
         processors,
@@ -114,19 +107,6 @@ fn disk(args: &Args, kernel: &Kernel) -> anyhow::Result<Option<Disk>> {
         ));
     };
     Ok(Some(Disk { size, mkfs }))
-}
-
-/// Folders of the host come in by a program that only root can start as it must be.
-fn refuse_shares(has_program: bool) -> anyhow::Result<()> {
-    let hint = match (has_program, rustix::process::geteuid().is_root()) {
-        (true, true) => return Ok(()),
-        (false, true) => "apt install virtiofsd (Debian 12: qemu-system-common has it)",
-        (_, false) => {
-            "as root, or put the files into the image (hyperion image import), or use a container"
-        }
-    };
-    let what = "folders of this host cannot be shown in a machine";
-    Err(errors::advised(Class::Unsupported, what, hint))
 }
 
 /// Chooses who executes a guest's instructions; says so where it is not the processor.
@@ -172,9 +152,9 @@ const DRIVERS: [&str; 5] = [
 ];
 
 /// Refuses a kernel that would not come up, and says which would.
-fn check_drivers(kernel: &Kernel, job: &JobSpec) -> anyhow::Result<()> {
+fn check_drivers(kernel: &Kernel, job: &JobSpec, folders: &Folders) -> anyhow::Result<()> {
     let mut mounts = job.container.mounts.iter();
-    let shares = mounts.any(|mount| matches!(mount.kind, MountKind::Bind { .. }));
+    let shares = mounts.any(folders::is_folder) && matches!(folders, Folders::Virtiofs(_));
     let network = (!job.members.is_empty()).then_some(&"virtio_net");
     let needed = DRIVERS
         .iter()
@@ -197,12 +177,6 @@ fn check_drivers(kernel: &Kernel, job: &JobSpec) -> anyhow::Result<()> {
 }
 
 /// Finds QEMU on this host.
-/// Finds the program that shares folders with a guest.
-pub(crate) fn find_virtiofsd() -> Option<PathBuf> {
-    let mut known = VIRTIOFSD.iter().map(PathBuf::from);
-    known.find(|file| file.is_file())
-}
-
 pub(crate) fn find_qemu() -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = std::env::split_paths(&path).map(|folder| folder.join(QEMU));

@@ -21,6 +21,15 @@ pub(crate) enum Isolate {
     Vm,
 }
 
+/// How folders of the host come into a virtual machine, as words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FoldersBy {
+    /// Shared by virtiofsd: needs root
+    Virtiofs,
+    /// Copied in, and what changed back out at the end
+    Copy,
+}
+
 // Words of `hyperion run`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -174,6 +183,10 @@ pub(crate) struct Args {
     /// Mount memory, TARGET[:size=…,mode=…]
     #[arg(long, value_name = "TMPFS", help_heading = "Files")]
     pub(super) tmpfs: Vec<String>,
+    /// How folders come into a virtual machine [default: shared where that can be
+    /// done, else copied]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Files")]
+    pub(super) folders: Option<FoldersBy>,
     /// Room on the host's disk for what a job in a virtual machine writes
     /// [default: the machine's memory]
     #[arg(long, value_name = "SIZE", help_heading = "Files")]

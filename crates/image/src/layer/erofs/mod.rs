@@ -13,12 +13,13 @@ mod write;
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use self::tree::{Content, Tree};
 use super::stream::{LayerDigests, LayerStream};
 use super::tar::{Entry, Kind, Tar};
-use super::{LayerError, Limits, Name};
+use super::{LayerError, Limits, Name, components};
 
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
@@ -152,9 +153,7 @@ impl Builder {
     /// Copies a file's data to where it stays.
     fn file(&mut self, entry: &Entry, tar: &mut Tar<LayerStream>) -> Result<Content, LayerError> {
         let size = entry.size;
-        if size.div_ceil(BLOCK) + self.output.at / BLOCK + 1 >= MAX_BLOCKS {
-            return Err(LayerError::Bytes(MAX_BLOCKS * BLOCK));
-        }
+        self.room_for(size)?;
         if size <= INLINE && entry.pieces.is_none() && self.inline + size <= INLINE_TOTAL {
             self.inline += size;
             let mut bytes = Vec::with_capacity(size as usize);
@@ -178,7 +177,69 @@ impl Builder {
                 output.skip(hole).map_err(written)?;
             }
         }
-        output.align().map_err(written)?;
+        self.end_file(start, size)
+    }
+
+    /// Adds what lies in a folder: a file with what `file` holds where there is one.
+    /// `entry` says where its data are, and what is no data is left a hole.
+    pub(crate) fn lay(&mut self, entry: &Entry, file: Option<&File>) -> Result<(), LayerError> {
+        let parts = components(&entry.path)?;
+        let content = match entry.kind {
+            Kind::HardLink => return self.tree.hard_link(&parts, entry),
+            Kind::Folder => Content::Folder(Default::default()),
+            Kind::Symlink => Content::Symlink(entry.link.clone()),
+            Kind::Fifo => Content::Fifo,
+            Kind::Device => return Ok(()),
+            Kind::File => {
+                self.room_for(entry.size)?;
+                let start = self.output.at;
+                for &(offset, len) in entry.pieces.iter().flatten() {
+                    let hole = start + offset - self.output.at;
+                    self.output.skip(hole).map_err(written)?;
+                    self.piece(file, offset, len)?;
+                }
+                let hole = start + entry.size - self.output.at;
+                self.output.skip(hole).map_err(written)?;
+                self.end_file(start, entry.size)?
+            }
+        };
+        self.tree.insert(&parts, entry, content)
+    }
+
+    /// Copies a piece of a file of the host.
+    fn piece(&mut self, file: Option<&File>, offset: u64, len: u64) -> Result<(), LayerError> {
+        let mut buffer = vec![0; BUFFER.min(len as usize)];
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let want = buffer.len().min((end - at) as usize);
+            let got = match file {
+                Some(file) => file.read_at(&mut buffer[..want], at),
+                None => Ok(0),
+            };
+            match got {
+                Ok(0) => return Err(LayerError::Read(io::ErrorKind::UnexpectedEof.into())),
+                Ok(got) => {
+                    self.output.write(&buffer[..got]).map_err(written)?;
+                    at += got as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(LayerError::Read(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a file that the form has no place for.
+    fn room_for(&self, size: u64) -> Result<(), LayerError> {
+        if size.div_ceil(BLOCK) + self.output.at / BLOCK + 1 >= MAX_BLOCKS {
+            return Err(LayerError::Bytes(MAX_BLOCKS * BLOCK));
+        }
+        Ok(())
+    }
+
+    fn end_file(&mut self, start: u64, size: u64) -> Result<Content, LayerError> {
+        self.output.align().map_err(written)?;
         self.extents.push((start, size));
         let block = (start / BLOCK) as u32;
         Ok(Content::File { block, size })

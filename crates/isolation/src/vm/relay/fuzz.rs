@@ -45,10 +45,11 @@ pub fn relay(bytes: &[u8]) {
                 continue;
             };
             if let Ok(reply) = serde_json::from_slice::<Reply>(&json) {
-                assert!(
-                    !matches!(reply, Reply::Gone { .. }),
-                    "only the host says so"
+                let of_host = matches!(
+                    reply,
+                    Reply::Gone { .. } | Reply::Event(Event::Collected(_))
                 );
+                assert!(!of_host, "only the host says so");
                 if matches!(reply, Reply::Spawned { terminal: true, .. }) {
                     supervisor.take_fd().expect("it comes along");
                     terminals += 1;
@@ -160,6 +161,7 @@ fn ask_all(guest: &mut Guest, says: &mut Says<'_>) -> Result<(), SandboxError> {
                 used.1 += max_rss + io_read + io_written;
             }
             Some(Event::Joined { .. } | Event::Remote { .. }) => {}
+            Some(Event::Collected(_)) => panic!("only the host says so"),
             None => {
                 let fd = guest.fd().try_clone_to_owned().expect("one more");
                 says.wait(fd.as_fd(), &now)?;

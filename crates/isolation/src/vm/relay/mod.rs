@@ -86,6 +86,8 @@ pub(super) struct Relay {
     spawns: usize,
     /// The supervisor has asked for the end.
     stopping: bool,
+    /// The supervisor has asked for what was changed.
+    collecting: bool,
     /// A message has come from the other side.
     heard: bool,
     /// The other side has said that all is over.
@@ -127,6 +129,7 @@ impl Relay {
             held_bytes: 0,
             spawns: 0,
             stopping: false,
+            collecting: false,
             heard: false,
             over: false,
             idle: false,
@@ -221,6 +224,11 @@ impl Relay {
     /// Tells whether the supervisor has asked for the end.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping
+    }
+
+    /// Tells whether the supervisor has asked for what was changed.
+    pub(super) fn is_collecting(&self) -> bool {
+        self.collecting
     }
 
     /// Tells whether a message has come from the other side.
@@ -328,6 +336,7 @@ impl Relay {
                     };
                     self.spawns += usize::from(head.ask == "spawn");
                     self.stopping |= head.ask == "stop";
+                    self.collecting |= head.ask == "collect";
                     if head.is_event() {
                         self.hold(json)?;
                     } else {
@@ -468,8 +477,6 @@ impl Relay {
         self.heard = true;
         if self.side == Side::Host {
             let head = Head::of(&message)?;
-            // What an init never says, and a supervisor could not tell from this relay's own.
-            let told = head.say.is_empty() || head.say == "gone";
             let asked = match &*head.say {
                 "spawned" | "spawn-failed" => self.spawns.checked_sub(1),
                 _ => Some(self.spawns),
@@ -479,7 +486,7 @@ impl Relay {
                 [one] => head.has_terminal() && one.way == Way::Both,
                 _ => false,
             };
-            if told || !fitting {
+            if head.is_of_host() || !fitting {
                 return Err(nonsense());
             }
             self.spawns = asked.ok_or_else(nonsense)?;

@@ -372,6 +372,7 @@ fn nonsense_of_a_guest_ends_it_and_reaches_nobody() {
         said("no json"),
         said(r#"{"ask":"stop"}"#),
         said(r#"{"say":"gone","why":"off"}"#),
+        said(r#"{"say":"event","event":"collected","changes":0}"#),
         // One answer was asked for, without a terminal in it.
         said(spawned),
         passed(spawned, r#"{"channel":2,"way":"both"}"#),

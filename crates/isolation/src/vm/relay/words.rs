@@ -108,6 +108,9 @@ pub(super) struct Head<'a> {
     /// Of an init: what it says.
     #[serde(borrow, default)]
     pub(super) say: Cow<'a, str>,
+    /// Of an init: what has happened.
+    #[serde(borrow, default)]
+    event: Cow<'a, str>,
     /// Whether a terminal comes along.
     #[serde(default)]
     terminal: bool,
@@ -126,6 +129,12 @@ impl<'a> Head<'a> {
 
     pub(super) fn has_terminal(&self) -> bool {
         self.say == "spawned" && self.terminal
+    }
+
+    /// Tells whether it is what an init never says, and a supervisor could not tell from
+    /// what the host's side says.
+    pub(super) fn is_of_host(&self) -> bool {
+        self.say.is_empty() || self.say == "gone" || self.event == "collected"
     }
 
     /// Tells whether it is news of an init and not an answer.

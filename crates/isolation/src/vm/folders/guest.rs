@@ -1,0 +1,139 @@
+//! The guest's side: where the job finds the folders.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+
+use hyperion_image::layer::pack::{PackError, pack_changes};
+use hyperion_sys::mount::{self, NO_DEV, NO_SUID, READ_ONLY};
+use sha2::{Digest as _, Sha256};
+
+use super::{Lent, Way, share_point};
+use crate::vm::guest::{Doing as _, Failure, STAGE, load_on_demand, put, virtio_port};
+use crate::vm::qemu::{CHANGES, COPIES, share_tag};
+
+/// After so many bytes the host is told that the guest lives.
+const SIGN_OF_LIFE: usize = 64 << 20;
+/// Where the copies are mounted.
+const AT: &str = "/copies";
+
+/// Puts the folders where the job's sandbox finds them. `sum` is what the disk with
+/// the copies must be.
+pub(in crate::vm) fn mount(lent: &[Lent], sum: Option<[u8; 32]>) -> Result<(), Failure> {
+    if let Some(sum) = sum {
+        copies(sum)?;
+    }
+    for (number, lent) in lent.iter().enumerate() {
+        let point = share_point(number);
+        let tag = share_tag(number);
+        let step = format!("mounting {tag}");
+        fs::create_dir_all(&point).doing(&step)?;
+        let attributes = NO_DEV | NO_SUID;
+        match lent.way {
+            Way::Virtiofs => {
+                load_on_demand("virtiofs")?;
+                put("virtiofs", &[("source", &tag)], attributes, &point)
+            }
+            Way::Copied(part) => copy(part, lent.read_only, &point),
+        }
+        .doing(&step)?;
+    }
+    Ok(())
+}
+
+/// Mounts the disk with the copies, when it is what the host has made.
+fn copies(sum: [u8; 32]) -> Result<(), Failure> {
+    let disk = disk(COPIES).doing("finding the copies of folders")?;
+    let found = checksum(&disk).doing("reading the copies of folders")?;
+    if found != sum {
+        return Err(io::Error::from(rustix::io::Errno::ILSEQ))
+            .doing("checking the copies of folders");
+    }
+    let step = "mounting the copies of folders";
+    fs::create_dir_all(AT).doing(step)?;
+    let source = disk.to_string_lossy();
+    let options = [("source", &*source), ("ro", "")];
+    put("erofs", &options, READ_ONLY | NO_DEV, AT).doing(step)
+}
+
+/// Shows a copy: itself, or with a layer above it that keeps what is changed.
+fn copy(part: usize, read_only: bool, point: &Path) -> io::Result<()> {
+    let lower = Path::new(AT).join(part.to_string());
+    if read_only {
+        let tree = mount::clone_tree(rustix::fs::CWD, &lower, false)?;
+        return mount::attach(tree.as_fd(), mount::open_dir(point)?.as_fd());
+    }
+    let upper = changes().join(part.to_string());
+    let work = Path::new(STAGE).join("work").join(part.to_string());
+    fs::create_dir_all(&upper)?;
+    fs::create_dir_all(&work)?;
+    // The whole looks as its upper folder does.
+    let meta = fs::metadata(&lower)?;
+    chown(&upper, Some(meta.uid()), Some(meta.gid()))?;
+    fs::set_permissions(&upper, Permissions::from_mode(meta.mode() & 0o7777))?;
+    let name = |path: &Path| path.display().to_string();
+    let options = [
+        ("source", "copy"),
+        ("lowerdir", &name(&lower)),
+        ("upperdir", &name(&upper)),
+        ("workdir", &name(&work)),
+        // What is changed is to be found whole in the upper folder.
+        ("redirect_dir", "off"),
+        ("metacopy", "off"),
+        ("index", "off"),
+    ];
+    put("overlay", &options, NO_DEV | NO_SUID, point)
+}
+
+/// Where the layers above the copies are.
+fn changes() -> PathBuf {
+    Path::new(STAGE).join("changes")
+}
+
+/// Sends what was changed in the copies, when nothing runs any more.
+pub(in crate::vm) fn send_changes() -> io::Result<()> {
+    let port = rustix::fs::open(
+        virtio_port(CHANGES)?,
+        rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )?;
+    let out = BufWriter::with_capacity(128 << 10, File::from(port));
+    match pack_changes(&changes(), out) {
+        Ok(mut out) => out.flush(),
+        Err(PackError::Read { source, .. } | PackError::Write(source)) => Err(source),
+    }
+}
+
+/// Finds a disk by its name.
+fn disk(serial: &str) -> io::Result<PathBuf> {
+    for entry in fs::read_dir("/sys/block")?.flatten() {
+        let name = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();
+        if name.trim() == serial {
+            return Ok(Path::new("/dev").join(entry.file_name()));
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn checksum(disk: &Path) -> io::Result<[u8; 32]> {
+    let mut disk = File::open(disk)?;
+    let mut sum = Sha256::new();
+    let mut piece = vec![0; 256 << 10];
+    let mut unsaid = 0;
+    loop {
+        match disk.read(&mut piece)? {
+            0 => return Ok(sum.finalize().into()),
+            got => {
+                sum.update(&piece[..got]);
+                unsaid += got;
+            }
+        }
+        if unsaid >= SIGN_OF_LIFE {
+            unsaid = 0;
+            let words = "hyperion: checking the copies of folders\n";
+            let _ = rustix::io::write(rustix::stdio::stderr(), words.as_bytes());
+        }
+    }
+}

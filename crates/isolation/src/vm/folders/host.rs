@@ -1,0 +1,238 @@
+//! The host's side: what lends the folders, and what takes changes back.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hyperion_image::folder::{Copied, FILE, FolderError, Ids, Lay, Rules, Taken, take};
+use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
+use rustix::event::Timespec;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::Share;
+use crate::vm::host::{Said, TICK, execute, nameless};
+use crate::vm::qemu::share_tag;
+use crate::vm::relay::Relay;
+
+/// The most files that a guest may change.
+const MOST_CHANGES: u64 = 1_000_000;
+/// A guest sends faster than this, in bytes per second, or is heard no more.
+const SLOWEST: u64 = 16 << 10;
+/// After so many bytes others are heard.
+const PIECE: u64 = 4 << 20;
+
+/// Starts the program that shares one folder; gives QEMU's way to it.
+///
+/// The folder is taken through a mount of this process's own, so that what is to
+/// be read only cannot be written through it, whatever the guest becomes.
+pub(in crate::vm) fn lend(
+    virtiofsd: &Path,
+    stage: &Path,
+    number: usize,
+    share: &Share,
+) -> io::Result<OwnedFd> {
+    if number == 0 {
+        mount::isolate_propagation(false)?;
+    }
+    let point = stage.join(share_tag(number));
+    std::fs::create_dir(&point)?;
+    let tree = mount::clone_tree(rustix::fs::CWD, &share.source, true)?;
+    let target = match share.source.is_dir() {
+        true => mount::open_dir(&point)?,
+        // Nothing that lies beside the file is shared with it.
+        false => File::create_new(point.join(FILE))?.into(),
+    };
+    let read_only = if share.lent.read_only { READ_ONLY } else { 0 };
+    let change = Change {
+        set: read_only | NO_DEV | NO_SUID,
+        recursive: true,
+        ..Change::default()
+    };
+    mount::set_attributes(tree.as_fd(), &change)?;
+    mount::attach(tree.as_fd(), target.as_fd())?;
+    let path = stage.join(format!("{}.socket", share_tag(number)));
+    let listener = UnixListener::bind(&path)?;
+    let socket = UnixStream::connect(&path);
+    std::fs::remove_file(&path)?;
+    let words = [
+        virtiofsd.display().to_string(),
+        "--fd=3".into(),
+        "-o".into(),
+        format!("source={},sandbox=namespace,log_level=err", point.display()),
+    ];
+    let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    execute(&words, &quiet, &[listener.into()], None)?;
+    Ok(socket?.into())
+}
+
+/// Copies of folders that a machine works on.
+pub(in crate::vm) struct Copies {
+    /// The disk with them. It has no name.
+    pub(in crate::vm) disk: OwnedFd,
+    /// The SHA-256 of it.
+    pub(in crate::vm) sum: [u8; 32],
+    /// What they were.
+    copied: Vec<Copied>,
+}
+
+/// Copies folders.
+pub(in crate::vm) fn copy(
+    shares: &[Share],
+    stage: &Path,
+    most: u64,
+) -> Result<Copies, (String, io::Error)> {
+    let failed = |e: io::Error| ("making room for copies of folders".to_owned(), e);
+    let file = nameless(stage).map_err(failed)?;
+    let mut lay = Lay::new(file.into(), ids(), most).map_err(told)?;
+    for share in shares {
+        lay.add(&share.source, !share.lent.read_only)
+            .map_err(told)?;
+    }
+    let (file, sum, copied) = lay.finish().map_err(told)?;
+    // QEMU takes what it may not write to only where nobody could.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let disk = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+    Ok(Copies {
+        disk: disk.map_err(|e| failed(e.into()))?,
+        sum,
+        copied,
+    })
+}
+
+/// Who owns what outside: root keeps owners, a user is root inside.
+fn ids() -> Ids {
+    match rustix::process::geteuid().as_raw() {
+        0 => Ids::Kept,
+        uid => Ids::Mapped {
+            uid,
+            gid: rustix::process::getegid().as_raw(),
+        },
+    }
+}
+
+/// Says what was being done, and which error of the kernel's ended it.
+fn told(error: FolderError) -> (String, io::Error) {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    let mut number = None;
+    while let Some(one) = cause {
+        let found = one.downcast_ref().and_then(io::Error::raw_os_error);
+        number = number.or(found);
+        cause = one.source();
+    }
+    let number = number.unwrap_or(match error {
+        FolderError::TooMany { .. } => Errno::FBIG.raw_os_error(),
+        _ => Errno::BUSY.raw_os_error(),
+    });
+    let step = format!("copying folders into the machine ({error})");
+    (step, io::Error::from_raw_os_error(number))
+}
+
+/// What hears a guest that sends what it has changed.
+pub(in crate::vm) struct Changes<'a> {
+    pub(in crate::vm) relay: &'a mut Relay,
+    /// Never waits by itself.
+    pub(in crate::vm) port: &'a OwnedFd,
+    /// Is ready when QEMU has ended.
+    pub(in crate::vm) end: &'a OwnedFd,
+    pub(in crate::vm) said: &'a mut Said,
+    pub(in crate::vm) patience: Duration,
+}
+
+/// Takes what the guest has changed; gives what came of it.
+pub(in crate::vm) fn bring(
+    copies: &mut Copies,
+    changes: Changes<'_>,
+    tag: String,
+    most: u64,
+) -> Taken {
+    let rules = Rules {
+        ids: ids(),
+        tag,
+        entries: MOST_CHANGES,
+        bytes: most,
+    };
+    let now = Instant::now();
+    let hears = Hears {
+        changes,
+        began: now,
+        last: now,
+        received: 0,
+        unheard: 0,
+        gone: false,
+    };
+    let input = BufReader::with_capacity(256 << 10, hears);
+    take(input, &mut copies.copied, &rules)
+}
+
+/// Reads from a guest, and keeps an eye on everything else.
+struct Hears<'a> {
+    changes: Changes<'a>,
+    began: Instant,
+    last: Instant,
+    received: u64,
+    /// Bytes since others were heard.
+    unheard: u64,
+    /// There is no machine any more.
+    gone: bool,
+}
+
+impl Hears<'_> {
+    /// Lets everything else have its turn, until something happens.
+    fn turn(&mut self, limit: &Timespec) -> io::Result<()> {
+        self.unheard = 0;
+        let changes = &mut self.changes;
+        let watched = [
+            changes.end.as_fd(),
+            changes.said.console.as_fd(),
+            changes.port.as_fd(),
+        ];
+        match changes.relay.turn(&watched, Some(limit)) {
+            Ok((_, ready)) => {
+                self.gone |= ready[0];
+                if ready[1] {
+                    changes.said.hear();
+                }
+            }
+            Err(_) => self.gone = true,
+        }
+        if changes.relay.is_stopping() || changes.relay.is_left() {
+            return Err(io::Error::other("the job was stopped meanwhile"));
+        }
+        Ok(())
+    }
+}
+
+impl Read for Hears<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.unheard > PIECE {
+            self.turn(&Timespec::default())?;
+        }
+        loop {
+            let gone = self.gone;
+            match rustix::io::read(self.changes.port, &mut *out) {
+                Ok(0) => return Err(io::Error::other("the machine has ended")),
+                Ok(got) => {
+                    self.received += got as u64;
+                    self.unheard += got as u64;
+                    self.last = Instant::now();
+                    return Ok(got);
+                }
+                Err(Errno::AGAIN) if gone => {
+                    return Err(io::Error::other("the machine has ended"));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            self.turn(&TICK)?;
+            let patience = self.changes.patience;
+            let slow = patience + Duration::from_secs(self.received / SLOWEST);
+            if self.last.elapsed() > patience || self.began.elapsed() > slow {
+                return Err(io::Error::other("the machine is silent, or far too slow"));
+            }
+        }
+    }
+}
