@@ -277,3 +277,60 @@ fn copies_that_are_ended_halfway_leave_nothing() {
     assert_eq!(files_below(&site.root().join("machines")), before);
     vm(&site, &["delete", "large"]).ok();
 }
+
+#[test]
+fn snapshots_beside_the_disks_are_taken_gone_back_to_and_thrown_away() {
+    requires!("command:qemu-img", "command:qemu-io");
+    let site = Site::new();
+    // A disk that can hold none, and lies elsewhere.
+    let raw = site.path().join("raw.img");
+    fs::write(&raw, vec![1; 4 << 20]).expect("a file");
+    let raw = raw.display().to_string();
+    vm(
+        &site,
+        &["create", "diary", "--disk", &raw, "--disk", "1GiB"],
+    )
+    .ok();
+    vm(&site, &["snapshot", "diary", "first"]).refused("holds no snapshots", "qemu-img convert");
+    vm(&site, &["snapshot", "diary", "first", "--external"]).ok();
+    vm(&site, &["snapshot", "diary", "first", "--external"]).refused("already", "--delete");
+    qemu_io(&top(&site, "diary"), "write -P 2 0 1M");
+    vm(&site, &["snapshot", "diary", "second", "--external"]).ok();
+    qemu_io(&top(&site, "diary"), "write -P 3 0 1M");
+    let listed = || vm(&site, &["snapshot", "diary", "--output", "quiet"]).ok();
+    assert_eq!(listed(), "first\nsecond");
+    for (tag, what) in [("first", "read -P 1 0 2M"), ("second", "read -P 2 0 1M")] {
+        vm(&site, &["restore", "diary", tag]).ok();
+        qemu_io(&top(&site, "diary"), what);
+        check(&top(&site, "diary"));
+    }
+    // A clone has what is, and no record of what was.
+    qemu_io(&top(&site, "diary"), "write -P 4 2M 2M");
+    vm(&site, &["clone", "diary", "copy"]).ok();
+    vm(&site, &["snapshot", "copy", "--output", "quiet"]).ok();
+    qemu_io(&top(&site, "copy"), "read -P 4 2M 2M");
+    // Killed in between: a layer more, and nothing lost.
+    let mut killed = site.command(&["vm", "snapshot", "diary", "third", "--external"]);
+    killed.env("HYPERION_FAILPOINT", "snapshot-frozen");
+    assert_ne!(crate::site::finish(killed).code, 0);
+    assert_eq!(listed(), "first\nsecond");
+    qemu_io(&top(&site, "diary"), "read -P 4 2M 2M");
+    // What nobody needs any more is removed, and the user's own file is not.
+    for tag in ["first", "second"] {
+        vm(&site, &["snapshot", "diary", tag, "--delete"]).ok();
+    }
+    vm(&site, &["restore", "diary", "first"]).refused("no snapshot first", "lists them");
+    qemu_io(&top(&site, "diary"), "read -P 4 2M 2M");
+    let own = fs::read_dir(folder(&site, "diary").join("disks")).expect("a folder");
+    let used = show(&site, "diary")["disks"].to_string();
+    for file in own.flatten().map(|e| e.path().display().to_string()) {
+        assert!(used.contains(&file), "{file} is left in {used}");
+    }
+    for name in ["diary", "copy"] {
+        vm(&site, &["delete", name]).ok();
+    }
+    assert!(
+        fs::read(&raw).expect("there") == vec![1; 4 << 20],
+        "never written to"
+    );
+}

@@ -167,7 +167,17 @@ fn a_machine_lives_from_flags_to_its_end_and_leaves_nothing() {
     let running = show(&site, "box")["running"].take();
     kill_process(pid(&running["keeper"]), Signal::KILL).expect("it runs");
     wait_gone(pid(&running["qemu"]));
-    assert_eq!(show(&site, "box")["state"], "crashed");
+    let seen = show(&site, "box");
+    assert_eq!(seen["state"], "crashed");
+    assert_eq!(seen["why"], "the process that kept it was killed");
+    // So does the whole host, which tells itself apart by this.
+    let record = folder(&site, "box").join("running.json");
+    let text = fs::read_to_string(&record).expect("a record");
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("a name");
+    fs::write(&record, text.replace(boot.trim(), "another")).expect("written");
+    let seen = show(&site, "box");
+    assert_eq!(seen["state"], "crashed");
+    assert_eq!(seen["why"], "the host went down while it ran");
     vm(&site, &["start", "box"]).ok();
     vm(&site, &["delete", "--force", "box"]).ok();
     assert_eq!(

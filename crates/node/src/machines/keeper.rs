@@ -194,6 +194,7 @@ fn keep(
         emulated: start.emulated,
         interfaces,
         group: group.clone(),
+        boot: super::boot(),
     };
     write(path, "running.json", &running)?;
     said.write_all(b"runs")?;

@@ -188,6 +188,15 @@ pub struct MachineRunning {
     /// The groups that hold QEMU's limits.
     #[serde(default)]
     pub group: Cgroup,
+    /// By what the kernel tells one start of the host from another.
+    #[serde(default)]
+    pub boot: String,
+}
+
+/// Names this start of the host.
+fn boot() -> String {
+    let id = hyperion_sys::kernel_file::read("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
 }
 
 /// How a machine ended.
@@ -381,6 +390,18 @@ impl MachineFolder {
     pub fn end(&self) -> Option<MachineEnd> {
         let bytes = fs::read(self.path.join("end.json")).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Says why nobody wrote down how it ended, where nobody did.
+    pub fn lost(&self) -> Option<&'static str> {
+        if self.is_locked() || self.end().is_some() {
+            return None;
+        }
+        let running = self.last_running()?;
+        Some(match running.boot == boot() {
+            true => "the process that kept it was killed",
+            false => "the host went down while it ran",
+        })
     }
 
     /// Tells where it stands.

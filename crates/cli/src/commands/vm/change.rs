@@ -12,10 +12,11 @@ use hyperion_image::disk;
 use hyperion_isolation::vm::qmp::Snapshot;
 use hyperion_model::machine::{Disk, DiskDevice, DiskFormat, DiskSource};
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
-use hyperion_node::machines::{MachineError, Machines};
+use hyperion_node::machines::{MachineError, MachineFolder, Machines};
 use serde_json::json;
 
 use super::create::{read_domain, write_seed};
+use super::external;
 use super::machines::{LIMIT, One};
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -56,7 +57,8 @@ fn target_and_size(word: &str) -> Result<(String, Bytes), String> {
 #[command(after_help = "Examples:\n  \
     hyperion vm snapshot web before-upgrade\n  \
     hyperion vm snapshot web\n  \
-    hyperion vm snapshot web before-upgrade --delete")]
+    hyperion vm snapshot web before-upgrade --delete\n  \
+    hyperion vm snapshot web clean --external")]
 pub(crate) struct SnapshotArgs {
     /// Machine, as `hyperion vm ls --all` lists it
     name: String,
@@ -65,6 +67,10 @@ pub(crate) struct SnapshotArgs {
     /// Throw it away
     #[arg(long, requires = "snapshot")]
     delete: bool,
+    /// Keep it in files beside the disks, without memory, for disks that hold none: the machine goes
+    /// on in a layer above them. It must be shut off
+    #[arg(long, requires = "snapshot", conflicts_with = "delete")]
+    external: bool,
 }
 
 // Words of `hyperion vm restore`.
@@ -280,9 +286,21 @@ pub(super) fn snapshot(args: &SnapshotArgs, ctx: &Context) -> anyhow::Result<()>
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let spec = machine.spec()?;
     let Some(tag) = &args.snapshot else {
-        return list(&spec, ctx);
+        return list(&machine, &spec, ctx);
     };
-    let there = find(&spec, tag)?;
+    let beside = external::all(&machine)?
+        .iter()
+        .any(|kept| kept.name == *tag);
+    if args.delete && beside {
+        let _lock = machine.lock()?;
+        external::forget(&machine, &spec, tag)?;
+        return output::line(tag);
+    }
+    let there = match args.external {
+        // A disk that can hold none holds none.
+        true => beside || find(&spec, tag).unwrap_or(false),
+        false => beside || find(&spec, tag)?,
+    };
     match (args.delete, there) {
         (true, false) => return Err(unknown(&spec, tag)),
         (false, true) => {
@@ -293,6 +311,11 @@ pub(super) fn snapshot(args: &SnapshotArgs, ctx: &Context) -> anyhow::Result<()>
             ));
         }
         _ => {}
+    }
+    if args.external {
+        let _lock = machine.lock()?;
+        external::take(&machine, &spec, tag)?;
+        return output::line(tag);
     }
     match machine.lock() {
         Ok(_lock) => {
@@ -319,6 +342,12 @@ pub(super) fn restore(args: &RestoreArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let spec = machine.spec()?;
     let tag = &args.snapshot;
+    let kept = external::all(&machine)?;
+    if let Some(kept) = kept.iter().find(|kept| kept.name == *tag) {
+        let _lock = machine.lock()?;
+        external::restore(&machine, spec, kept)?;
+        return output::line(&args.name);
+    }
     if !find(&spec, tag)? {
         return Err(unknown(&spec, tag));
     }
@@ -360,28 +389,59 @@ fn unknown(spec: &MachineSpec, tag: &Name) -> anyhow::Error {
     )
 }
 
-fn list(spec: &MachineSpec, ctx: &Context) -> anyhow::Result<()> {
-    let all = snapshots(spec)?;
+/// A snapshot of either kind.
+struct Listed {
+    name: String,
+    kind: &'static str,
+    memory: u64,
+    taken: i64,
+}
+
+fn list(machine: &MachineFolder, spec: &MachineSpec, ctx: &Context) -> anyhow::Result<()> {
+    let beside = external::all(machine)?;
+    let inside = match snapshots(spec) {
+        Ok(inside) => inside,
+        // Its disks hold none, and it has some all the same.
+        Err(_) if !beside.is_empty() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let inside = inside.into_iter().map(|s| Listed {
+        name: s.name,
+        kind: "internal",
+        memory: s.vm_state_size,
+        taken: s.date_sec,
+    });
+    let beside = beside.into_iter().map(|kept| Listed {
+        name: kept.name.to_string(),
+        kind: "external",
+        memory: 0,
+        taken: kept.taken,
+    });
+    let all: Vec<Listed> = inside.chain(beside).collect();
     match ctx.output {
         OutputFormat::Quiet => all.iter().try_for_each(|s| output::line(&s.name)),
         OutputFormat::Json => {
-            let row = |s: &disk::SnapshotInfo| json!({"name": s.name, "memory_bytes": s.vm_state_size, "taken": s.date_sec});
+            let row = |s: &Listed| json!({"name": s.name, "kind": s.kind, "memory_bytes": s.memory, "taken": s.taken});
             output::json(&all.iter().map(row).collect::<Vec<_>>())
         }
         OutputFormat::Human => {
-            let row = |s: &disk::SnapshotInfo| {
-                let taken = jiff::Timestamp::from_second(s.date_sec);
-                let memory = match s.vm_state_size {
+            let row = |s: &Listed| {
+                let taken = jiff::Timestamp::from_second(s.taken);
+                let memory = match s.memory {
                     0 => "-".to_owned(),
                     size => Bytes(size).to_string(),
                 };
                 vec![
                     s.name.clone(),
+                    s.kind.to_owned(),
                     memory,
                     taken.map_or_else(|_| "?".into(), |t| t.to_string()),
                 ]
             };
-            output::table(&["SNAPSHOT", "MEMORY", "TAKEN"], all.iter().map(row))
+            output::table(
+                &["SNAPSHOT", "KIND", "MEMORY", "TAKEN"],
+                all.iter().map(row),
+            )
         }
     }
 }

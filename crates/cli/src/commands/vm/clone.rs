@@ -10,9 +10,9 @@
 //!        machines/one/disks/vda.qcow2  ===  machines/two/disks/vda.qcow2
 //! ```
 
-use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -24,6 +24,7 @@ use hyperion_sys::failpoint;
 
 use super::change::{file_of, is_written};
 use super::create::{fresh_uuid, write_seed};
+use super::layers;
 use super::unfinished::Unfinished;
 use crate::commands::image::Busy;
 use crate::context::Context;
@@ -111,19 +112,7 @@ fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Re
         if taken(&file)? <= SMALL || !disk::info(&file)?.snapshots.is_empty() {
             continue;
         }
-        let layer = free_name(old, spec, &spec.disks[at].target);
-        overlay(&layer, &file, spec.disks[at].format)?;
-        failpoint!("layer-made");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o400))
-            .with_context(|| format!("cannot make {} read-only", file.display()))?;
-        let disk = &mut spec.disks[at];
-        let frozen = Backing {
-            source: DiskSource::File(file),
-            format: disk.format,
-        };
-        disk.backing.insert(0, frozen);
-        disk.source = Some(DiskSource::File(layer));
-        disk.format = DiskFormat::Qcow2;
+        layers::raise(old, spec, at)?;
         changed = true;
     }
     if changed {
@@ -132,36 +121,6 @@ fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Re
     }
     failpoint!("disks-frozen");
     Ok(shared)
-}
-
-/// Makes an empty layer above a file in the same folder, to the host's disk: what
-/// was below it is known by this name alone.
-fn overlay(layer: &Path, below: &Path, format: DiskFormat) -> anyhow::Result<()> {
-    let _ = fs::remove_file(layer);
-    // By its name alone, so that it is found from each folder that it is linked into.
-    let name = Path::new(below.file_name().unwrap_or_default());
-    disk::create(layer, None, Some((name, &format.to_string())))?;
-    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-    sync(layer)
-        .and_then(|()| sync(layer.parent().unwrap_or(layer)))
-        .with_context(|| format!("cannot write {}", layer.display()))
-}
-
-/// Gives the first name of a layer that the definition does not use.
-fn free_name(machine: &MachineFolder, spec: &MachineSpec, target: &str) -> PathBuf {
-    let used = |file: &Path| {
-        let sources = spec.disks.iter().flat_map(|disk| {
-            let below = disk.backing.iter().map(|layer| &layer.source);
-            disk.source.iter().chain(below)
-        });
-        let mut files = sources.filter_map(|source| match source {
-            DiskSource::File(file) => Some(file.as_path()),
-            _ => None,
-        });
-        files.any(|of| of == file)
-    };
-    let mut names = (1..).map(|n| machine.disks().join(format!("{target}.{n}.qcow2")));
-    names.find(|file| !used(file)).unwrap_or_default()
 }
 
 /// Makes the clone of a machine whose disks are frozen.

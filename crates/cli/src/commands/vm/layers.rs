@@ -1,18 +1,21 @@
 //! What lies below the disks of machines.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use hyperion_image::disk;
-use hyperion_model::machine::{Backing, Disk, DiskSource};
+use hyperion_model::machine::{Backing, Disk, DiskFormat, DiskSource};
 use hyperion_model::{Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
+use hyperion_sys::failpoint;
 use serde_json::{Value, json};
 
-use super::change::is_written;
+use super::change::{file_of, is_written};
 use super::create::{existing, format_of};
+use super::external;
 use crate::context::Context;
 use crate::errors;
 
@@ -65,6 +68,71 @@ pub(super) fn below(file: &Path, allowed: &[PathBuf]) -> anyhow::Result<Vec<Back
 /// Finds the files that are allowed to lie below others.
 pub(super) fn allowed(files: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     files.iter().map(|file| existing(file)).collect()
+}
+
+/// Freezes what a disk holds, and lets its machine go on in an empty layer above
+/// it; the definition has to be written down yet.
+pub(super) fn raise(
+    machine: &MachineFolder,
+    spec: &mut MachineSpec,
+    at: usize,
+) -> anyhow::Result<()> {
+    let disk = &spec.disks[at];
+    let file = file_of(disk)?.to_owned();
+    let layer = free_name(machine, spec, &disk.target)?;
+    overlay(&layer, &file, disk.format)?;
+    failpoint!("layer-made");
+    if file.starts_with(machine.disks()) {
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o400))
+            .with_context(|| format!("cannot make {} read-only", file.display()))?;
+    }
+    let disk = &mut spec.disks[at];
+    let frozen = Backing {
+        source: DiskSource::File(file),
+        format: disk.format,
+    };
+    disk.backing.insert(0, frozen);
+    disk.source = Some(DiskSource::File(layer));
+    disk.format = DiskFormat::Qcow2;
+    Ok(())
+}
+
+/// Makes an empty layer above a file, to the host's disk: what was below it is
+/// known by this name alone.
+fn overlay(layer: &Path, below: &Path, format: DiskFormat) -> anyhow::Result<()> {
+    let _ = fs::remove_file(layer);
+    // By its name alone where both lie together, so that it is found from each
+    // folder that it is linked into.
+    let name = match below.parent() == layer.parent() {
+        true => Path::new(below.file_name().unwrap_or_default()),
+        false => below,
+    };
+    disk::create(layer, None, Some((name, &format.to_string())))?;
+    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
+    sync(layer)
+        .and_then(|()| sync(layer.parent().unwrap_or(layer)))
+        .with_context(|| format!("cannot write {}", layer.display()))
+}
+
+/// Gives the first name of a layer that neither the definition nor a snapshot uses.
+fn free_name(machine: &MachineFolder, spec: &MachineSpec, target: &str) -> anyhow::Result<PathBuf> {
+    let kept = external::all(machine)?;
+    let mut used: BTreeSet<PathBuf> = files(&spec.disks).collect();
+    used.extend(kept.iter().flat_map(|kept| files(&kept.disks)));
+    let mut names = (1..).map(|n| machine.disks().join(format!("{target}.{n}.qcow2")));
+    Ok(names.find(|file| !used.contains(file)).unwrap_or_default())
+}
+
+/// Gives the files of disks, with all that lies below them.
+pub(super) fn files(disks: &[Disk]) -> impl Iterator<Item = PathBuf> {
+    let sources = disks.iter().flat_map(|disk| {
+        let below = disk.backing.iter().map(|layer| &layer.source);
+        disk.source.iter().chain(below)
+    });
+    sources.filter_map(|source| match source {
+        DiskSource::File(file) => Some(file.clone()),
+        _ => None,
+    })
 }
 
 /// Refuses an image that is a machine's own: it would go with its machine.

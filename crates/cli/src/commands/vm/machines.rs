@@ -186,9 +186,10 @@ pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let standing = machine.standing();
     let spec = machine.spec()?;
     let disks = super::layers::told(&machines, &spec)?;
+    let why = stalled(&machine, &standing).or_else(|| machine.lost().map(str::to_owned));
     output::json(&json!({
         "definition": spec, "disks": disks, "state": standing.state.word(),
-        "stalls": standing.stalls, "why": stalled(&machine, &standing),
+        "stalls": standing.stalls, "why": why,
         "running": machine.running(), "end": machine.end(), "folder": machine.path,
     }))
 }

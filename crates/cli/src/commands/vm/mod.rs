@@ -7,6 +7,7 @@ mod clone;
 mod create;
 mod exec;
 mod export;
+mod external;
 mod import;
 mod kernel;
 mod layers;
@@ -72,7 +73,7 @@ pub(crate) enum VmCommand {
     Clone(clone::CloneArgs),
     /// Give a machine another size
     Resize(change::ResizeArgs),
-    /// Save the state of a machine in its disks, or list what is saved
+    /// Save the state of a machine in its disks or beside them, or list what is saved
     Snapshot(change::SnapshotArgs),
     /// Go back to a saved state of a machine
     Restore(change::RestoreArgs),
