@@ -68,6 +68,14 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// Tells whether an answer was not waited for any more, on whatever node.
+    pub fn is_unwanted(&self) -> bool {
+        match self {
+            Self::Node { source, .. } => source.is_unwanted(),
+            error => matches!(error, Self::Unwanted),
+        }
+    }
+
     /// Gives the exit code that a shell gives for a program that could not be
     /// started: 127 when it was not found, 126 when it cannot be executed.
     pub fn spawn_exit_code(&self) -> Option<u8> {

@@ -187,6 +187,14 @@ pub trait Sandbox {
         asker: &mut dyn Asker,
     ) -> Result<Option<FileEntry>, SandboxError>;
 
+    /// Waits for a sign that whoever is inside still answers, on each node.
+    ///
+    /// # Errors
+    /// [`SandboxError::Unwanted`], [`SandboxError::Lost`].
+    fn shows_life(&mut self, asker: &mut dyn Asker) -> Result<(), SandboxError> {
+        self.look("/", asker).map(drop)
+    }
+
     /// Gives what all processes inside have used together so far.
     fn usage(&self) -> Usage;
 

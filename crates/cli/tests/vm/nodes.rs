@@ -27,6 +27,14 @@ fn switches(supervisor: Pid) -> Vec<Pid> {
     all.filter_map(of_supervisor).collect()
 }
 
+/// Gives the keeper of a job's second node.
+#[track_caller]
+fn second_of(site: &Site, job: &str) -> Pid {
+    let second = site.inspect(job)["running"]["sandboxes"][1]["init"].take();
+    let second = second.as_i64().and_then(|n| Pid::from_raw(n as i32));
+    second.expect("a second node")
+}
+
 /// The end is told before all is cleaned up.
 #[track_caller]
 fn nothing_of_nodes_is_left(site: &Site) {
@@ -115,9 +123,8 @@ fn when_one_node_ends_the_others_end_and_it_is_named() {
     let start = || {
         let job = site.run(&words).ok();
         let (supervisor, first) = site.processes(&job);
-        let second = site.inspect(&job)["running"]["sandboxes"][1]["init"].take();
-        let second = second.as_i64().and_then(|n| Pid::from_raw(n as i32));
-        (job, supervisor, first, second.expect("a second node"))
+        let second = second_of(&site, &job);
+        (job, supervisor, first, second)
     };
     let kill = |pid| kill_process(pid, Signal::KILL).expect("it runs");
 
@@ -226,8 +233,12 @@ fn nodes_are_told_entered_stopped_by_the_key_and_refused_where_there_can_be_none
     assert_eq!(second["name"], names[1]);
     assert_eq!(second["address"], "192.168.217.2");
     assert_eq!(second["ranks"], serde_json::json!([1]));
+    // One of them hangs: it holds up nobody.
+    let qemu = child_of(second_of(&site, &job));
+    kill_process(qemu, Signal::STOP).expect("it runs");
     running.signal(Signal::INT);
     assert_eq!(running.finish().code, 130);
+    wait_gone(qemu);
 }
 
 #[test]

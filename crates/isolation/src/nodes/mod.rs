@@ -141,12 +141,13 @@ fn own_scratch(scratch: &Path, number: u32) -> Result<PathBuf, SandboxError> {
 /// Says which node failed; why a program cannot be started is the same on all.
 fn of_node(name: &str, error: SandboxError) -> SandboxError {
     match error {
-        SandboxError::Machine(_) | SandboxError::Setup { .. } | SandboxError::Lost(_) => {
-            SandboxError::Node {
-                name: name.to_owned(),
-                source: Box::new(error),
-            }
-        }
+        SandboxError::Machine(_)
+        | SandboxError::Setup { .. }
+        | SandboxError::Lost(_)
+        | SandboxError::Unwanted => SandboxError::Node {
+            name: name.to_owned(),
+            source: Box::new(error),
+        },
         other => other,
     }
 }
@@ -332,6 +333,12 @@ impl Sandbox for Nodes {
         asker: &mut dyn Asker,
     ) -> Result<Option<FileEntry>, SandboxError> {
         self.on(FIRST, |node| node.look(path, asker))
+    }
+
+    fn shows_life(&mut self, asker: &mut dyn Asker) -> Result<(), SandboxError> {
+        let mut members = self.members.iter_mut().zip(&self.names);
+        members
+            .try_for_each(|(member, name)| member.shows_life(asker).map_err(|e| of_node(name, e)))
     }
 
     fn usage(&self) -> Usage {

@@ -114,7 +114,7 @@ impl Supervisor {
             },
         };
         let answer = ask(sandbox.as_mut(), &mut waiting);
-        if let Err(SandboxError::Unwanted) = answer {
+        if answer.as_ref().is_err_and(SandboxError::is_unwanted) {
             self.give_up();
         }
         Ok(answer?)
@@ -127,8 +127,7 @@ impl Supervisor {
             return Ok(());
         }
         let until = Instant::now() + within;
-        self.ask_until(Some(until), |sandbox, asker| sandbox.look("/", asker))?;
-        Ok(())
+        self.ask_until(Some(until), |sandbox, asker| sandbox.shows_life(asker))
     }
 
     /// Writes down how a job ends that hangs inside.
