@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::command::{Cmd, cmd};
 use super::page::{Outcome, Row};
@@ -67,6 +67,8 @@ struct Guest<'a> {
     stage: &'a Stage,
     dir: PathBuf,
     address: SocketAddr,
+    /// The address of its network card, by which the seed knows it.
+    mac: String,
     emulated: bool,
 }
 
@@ -95,6 +97,7 @@ impl<'a> Guest<'a> {
             stage,
             dir,
             address,
+            mac: String::new(),
             emulated: false,
         };
         // The seed that both read.
@@ -104,6 +107,10 @@ impl<'a> Guest<'a> {
         fs::copy(seed.join("disks/seed.iso"), guest.dir.join("seed.iso"))?;
         let words = guest.vm(&["export", NAME, "--format", "qemu"]).output()?;
         guest.emulated = words.contains("-accel tcg");
+        let mac = words.split_once(",mac=").map(|(_, rest)| rest);
+        let mac = mac.and_then(|rest| rest.split([',', ' ']).next());
+        mac.context("a card without an address")?
+            .clone_into(&mut guest.mac);
         guest.delete();
         Ok(guest)
     }
@@ -159,7 +166,10 @@ impl<'a> Guest<'a> {
                 seed.display()
             ),
             format!("-netdev user,id=net,hostfwd=tcp:{}-:22", self.address),
-            "-device virtio-net-pci,netdev=net -device virtio-rng-pci".to_owned(),
+            format!(
+                "-device virtio-net-pci,netdev=net,mac={} -device virtio-rng-pci",
+                self.mac
+            ),
             "-device virtio-serial-pci -chardev null,id=agent".to_owned(),
             "-device virtserialport,chardev=agent,name=org.qemu.guest_agent.0".to_owned(),
         ];

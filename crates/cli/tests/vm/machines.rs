@@ -388,6 +388,7 @@ fn a_guest_is_told_whom_to_let_in() {
 
     let private = site.path().join("id");
     fs::write(&private, "-----BEGIN OPENSSH PRIVATE KEY-----\n").expect("a file");
+    vm(&site, &["create", "web", "--user", "ana"]).refused("ana has no key", "--ssh-key");
     let words = ["create", "web", "--ssh-key", &private.display().to_string()];
     vm(&site, &words).refused("is a private key", "ends in .pub");
     assert_eq!(

@@ -118,14 +118,9 @@ pub(super) struct GuestArgs {
     /// Port of the host that leads to the guest: [ADDRESS:]HOST:GUEST
     #[arg(short, long, value_name = "PORTS", help_heading = "Network")]
     publish: Vec<PortForward>,
-    /// User that the guest makes at its first boot, by cloud-init
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "hyperion",
-        help_heading = "System"
-    )]
-    user: String,
+    /// User that the guest makes at its first boot, by cloud-init, for --ssh-key [default: hyperion]
+    #[arg(long, value_name = "NAME", help_heading = "System")]
+    user: Option<String>,
     /// Public key for SSH of that user, who may become root; repeatable
     #[arg(long, value_name = "FILE", help_heading = "System")]
     ssh_key: Vec<PathBuf>,
@@ -313,10 +308,18 @@ fn seed(args: &GuestArgs) -> anyhow::Result<Option<Seed>> {
     }
     let user_data = args.user_data.as_ref().map(read).transpose()?;
     if keys.is_empty() && user_data.is_none() {
+        if let Some(user) = &args.user {
+            return Err(errors::advised(
+                Class::User,
+                format!("{user} has no key, and could not log in"),
+                "name one: --ssh-key ~/.ssh/id_ed25519.pub",
+            ));
+        }
         return Ok(None);
     }
+    let name = args.user.as_deref().unwrap_or("hyperion");
     let user = SeedUser {
-        name: args.user.clone(),
+        name: name.to_owned(),
         keys,
         admin: true,
     };
