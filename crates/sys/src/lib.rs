@@ -19,4 +19,5 @@ pub mod rlimit;
 pub mod seccomp;
 pub mod signals;
 pub mod tap;
+pub mod tsc;
 pub mod userns;

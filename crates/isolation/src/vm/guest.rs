@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyperion_model::{RootSource, nodes};
 use hyperion_sys::mount::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
@@ -21,7 +21,7 @@ use rustix::time::{ClockId, clock_settime};
 
 use super::Boot;
 use super::folders::guest as folders;
-use super::qemu::PORT;
+use super::qemu::{Board, DISK, PORT, ROOT};
 use super::relay::{Course, Relay, Side, Word};
 use crate::container::ContainerIsolation;
 use crate::protocol::Reply;
@@ -34,8 +34,12 @@ const IMAGE: &str = "/image";
 pub(super) const STAGE: &str = "/stage";
 /// The kernel's modules that a boot needs, by number in their order.
 const MODULES: &str = "/modules";
+/// How long the port to the host may take to have its name.
+const PORT_COMES: Duration = Duration::from_secs(30);
 /// By how much the clock may be ahead of what its host has said.
 const AHEAD: Duration = Duration::from_secs(1);
+/// There where the machine has PCI.
+const PCI: &str = "/sys/bus/pci/devices/0000:00:00.0";
 /// This program.
 const PROGRAM: &str = "/init";
 
@@ -94,8 +98,17 @@ fn prepare() -> Result<Wire, Failure> {
         .filter(|path| path.is_file())
         .collect();
     modules.sort();
-    for module in modules {
-        load(&module)?;
+    let other = match Path::new(PCI).exists() {
+        true => Board::Microvm,
+        false => Board::Q35,
+    };
+    let of_other = format!("{}.ko", other.driver());
+    let is_its = |file: &&PathBuf| {
+        let name = file.file_name().unwrap_or_default();
+        !name.as_encoded_bytes().ends_with(of_other.as_bytes())
+    };
+    for module in modules.iter().filter(is_its) {
+        load(module)?;
     }
     // MPI libraries talk to themselves by it.
     hyperion_sys::net::loopback_up().doing("starting the loopback interface")?;
@@ -114,6 +127,18 @@ pub(super) fn load_on_demand(name: &str) -> Result<(), Failure> {
         load(&folder.join(file))?;
     }
     Ok(())
+}
+
+/// Finds a disk by the name that QEMU gave it: their order is not the machine's.
+pub(super) fn disk(name: &str) -> Result<String, Failure> {
+    let step = format!("finding the disk {name}");
+    for entry in fs::read_dir("/sys/block").doing(&step)?.flatten() {
+        let serial = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();
+        if serial.trim_end() == name {
+            return Ok(format!("/dev/{}", entry.file_name().display()));
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::NotFound)).doing(&step)
 }
 
 fn load(module: &Path) -> Result<(), Failure> {
@@ -140,15 +165,21 @@ fn open_port() -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, device, flags, Mode::empty())?)
 }
 
-/// Finds a way to the host by its name.
+/// Finds a way to the host by its name, which comes some time after its driver.
 pub(super) fn virtio_port(name: &str) -> io::Result<PathBuf> {
-    for entry in fs::read_dir("/sys/class/virtio-ports")?.flatten() {
-        let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
-        if found.trim() == name {
-            return Ok(Path::new("/dev").join(entry.file_name()));
+    let since = Instant::now();
+    loop {
+        for entry in fs::read_dir("/sys/class/virtio-ports")?.flatten() {
+            let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+            if found.trim() == name {
+                return Ok(Path::new("/dev").join(entry.file_name()));
+            }
         }
+        if since.elapsed() > PORT_COMES {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    Err(io::ErrorKind::NotFound.into())
 }
 
 /// Puts the container up and carries the talk with its init, until that has ended.
@@ -216,14 +247,15 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
     for folder in [IMAGE, STAGE] {
         fs::create_dir_all(folder).doing(&format!("making {folder}"))?;
     }
-    let options = [("source", "/dev/vda"), ("ro", "")];
+    let image = disk(ROOT)?;
+    let options = [("source", image.as_str()), ("ro", "")];
     put("erofs", &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
     // What the job writes goes with the machine.
     let step = "mounting the writable layer";
     match boot.disk {
         true => {
             load_on_demand("ext4")?;
-            put("ext4", &[("source", "/dev/vdb")], NO_DEV, STAGE).doing(step)?;
+            put("ext4", &[("source", &disk(DISK)?)], NO_DEV, STAGE).doing(step)?;
             fs::set_permissions(STAGE, fs::Permissions::from_mode(0o711)).doing(step)?;
         }
         false => put("tmpfs", &[("mode", "0711")], NO_DEV, STAGE).doing(step)?,

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use end::{MachineEnd, Said};
 pub(crate) use guest::run as run_guest;
-pub use qemu::{Accelerator, Disk, Folders, Machine};
+pub use qemu::{Accelerator, Board, Disk, Folders, Machine};
 pub use seats::{Cell, HostNode, Seats, TieError, tie};
 
 use self::folders::{Lent, share_point};

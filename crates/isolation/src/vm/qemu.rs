@@ -6,6 +6,8 @@ use std::time::Duration;
 use hyperion_model::Bytes;
 use hyperion_model::nodes::hardware_address;
 
+use hyperion_sys::tsc::Reading;
+
 use super::seats::{Cell, HostNode, Seats};
 
 /// Who executes the guest's instructions.
@@ -17,6 +19,45 @@ pub enum Accelerator {
     Tcg,
 }
 
+/// What a machine's devices hang on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Board {
+    /// A PC with PCI Express.
+    Q35,
+    /// Nothing but what virtio needs, each device at an address of its own: there is
+    /// less to look for, and a kernel comes up sooner.
+    Microvm,
+}
+
+impl Board {
+    /// Names the module of the kernel that finds virtio's devices.
+    #[must_use]
+    pub const fn driver(self) -> &'static str {
+        match self {
+            Self::Q35 => "virtio_pci",
+            Self::Microvm => "virtio_mmio",
+        }
+    }
+
+    /// Gives QEMU's word, without what neither has a use for.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Q35 => "q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off",
+            // Without a clock of its own the kernel looks a second for one. ACPI names
+            // the devices, and switches the machine off.
+            Self::Microvm => "microvm,acpi=on,pit=off,pic=off,rtc=on,usb=off",
+        }
+    }
+
+    /// Names a device as it hangs here.
+    fn device(self, kind: &str) -> String {
+        match self {
+            Self::Q35 => format!("{kind}-pci"),
+            Self::Microvm => format!("{kind}-device"),
+        }
+    }
+}
+
 /// What a job's machine is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -24,6 +65,8 @@ pub struct Machine {
     pub qemu: PathBuf,
     /// Who executes instructions.
     pub accelerator: Accelerator,
+    /// What its devices hang on.
+    pub board: Board,
     /// The kernel: a bzImage, or an ELF file with a PVH entry.
     pub kernel: PathBuf,
     /// How folders of the host come in.
@@ -42,6 +85,8 @@ pub struct Machine {
     pub bound: Vec<HostNode>,
     /// The size of the pages that its memory is made of, where not of usual ones.
     pub huge_pages: Option<Bytes>,
+    /// A reading of the host's own clock, where that runs evenly.
+    pub counter: Option<Reading>,
     /// How long it may give no sign of life on its way up: neither a message of
     /// its init nor anything on its console; and how long it may take to answer.
     pub patience: Duration,
@@ -102,25 +147,42 @@ const MORE_FD: i32 = 9;
 const MIB: Bytes = Bytes(1 << 20);
 
 /// What the kernel is told.
-const KERNEL_WORDS: [&str; 6] = [
+const KERNEL_WORDS: [&str; 5] = [
     "console=ttyS0",
     "quiet",
     // A guest that panics is to end, not to start anew.
     "panic=-1",
     // On a busy host the measuring of clocks hangs, or finds that they are broken.
-    "tsc_early_khz=1000000",
     "no_timer_check",
     // To prove each cipher at each start takes a fifth of the time, emulated.
     "cryptomgr.notests",
 ];
 
+/// Tells the kernel how fast the processor's counter runs, which it would measure
+/// in vain while the host is busy. An emulated one is the host's, and QEMU sees to
+/// it that it never goes back: then it is the clock, and no other is as cheap.
+fn clock(machine: &Machine) -> String {
+    match (&machine.counter, machine.accelerator) {
+        (Some(counter), Accelerator::Tcg) => {
+            format!("tsc_early_khz={} tsc=reliable", counter.khz())
+        }
+        (Some(counter), Accelerator::Kvm) => format!("tsc_early_khz={}", counter.khz()),
+        // The kernel finds its clock by itself.
+        (None, _) => "tsc_early_khz=1000000".to_owned(),
+    }
+}
+
 /// The name of the port on which the two relays talk.
 pub(super) const PORT: &str = "hyperion";
 
+/// The names of disks, by which the guest tells them apart: the image, room for what
+/// the job writes, and copies of folders.
+pub(super) const ROOT: &str = "root";
+pub(super) const DISK: &str = "disk";
+pub(super) const COPIES: &str = "copies";
+
 /// The port on which a guest sends what it has changed in copies of folders.
 pub(super) const CHANGES: &str = "hyperion-changes";
-/// The name of the disk with the copies.
-pub(super) const COPIES: &str = "copies";
 
 /// What a machine has beside what all have, of what comes open, in the order of the
 /// descriptors.
@@ -163,7 +225,7 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<St
         "none",
         "-no-reboot",
         "-machine",
-        "q35,usb=off,vmport=off,smbus=off,sata=off,hpet=off",
+        machine.board.word(),
         "-accel",
         accelerator,
         "-cpu",
@@ -172,6 +234,12 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<St
     .map(str::to_owned)
     .into();
     words.insert(0, machine.qemu.display().to_string());
+    if machine.board == Board::Microvm {
+        // What came before virtio 1.0 cannot share folders.
+        let modern = "virtio-mmio.force-legacy=off".to_owned();
+        words.extend(["-global".to_owned(), modern]);
+    }
+    let device = |kind: &str| machine.board.device(kind);
     let mut say = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
     say("-smp", processors(machine.processors, cells));
     say("-m", mib(machine.memory));
@@ -182,9 +250,14 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<St
         let mac = address.join(":");
         // With a word about its link the kernel looks for that in its own time, for
         // up to a second, and MPI finds no interface until then.
+        let card = device("virtio-net");
+        let rom = match machine.board {
+            Board::Q35 => ",romfile=",
+            Board::Microvm => "",
+        };
         say(
             "-device",
-            format!("virtio-net-pci,netdev=net,mac={mac},romfile=,status=off"),
+            format!("{card},netdev=net,mac={mac},status=off{rom}"),
         );
     }
     let share_fd = MORE_FD + i32::from(node.is_some());
@@ -193,30 +266,32 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<St
         say("-chardev", format!("socket,id={tag},fd={fd}"));
         say(
             "-device",
-            format!("vhost-user-fs-pci,chardev={tag},tag={tag}"),
+            format!("{},chardev={tag},tag={tag}", device("vhost-user-fs")),
         );
     }
     // Open already: whom QEMU becomes may not be able to walk the way to them.
     say("-kernel", format!("/proc/self/fd/{KERNEL_FD}"));
     say("-initrd", format!("/proc/self/fd/{INITRAMFS_FD}"));
-    say("-append", KERNEL_WORDS.join(" "));
+    let kernel = format!("{} {}", KERNEL_WORDS.join(" "), clock(machine));
+    say("-append", kernel);
     say("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     say("-serial", "chardev:console".into());
     say("-chardev", format!("socket,id=monitor,fd={MONITOR_FD}"));
     say("-mon", "chardev=monitor,mode=control".into());
     say("-chardev", format!("socket,id=port,fd={PORT_FD}"));
-    say("-device", "virtio-serial-pci".into());
+    say("-device", device("virtio-serial"));
     say(
         "-device",
         format!("virtserialport,chardev=port,name={PORT}"),
     );
-    say("-device", "virtio-rng-pci".into());
+    say("-device", device("virtio-rng"));
     say("-add-fd", format!("fd={ROOT_FD},set=1"));
     say(
         "-blockdev",
         "driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,locking=off".into(),
     );
-    say("-device", "virtio-blk-pci,drive=root".into());
+    let drive = device("virtio-blk");
+    say("-device", format!("{drive},drive={ROOT},serial={ROOT}"));
     let mut fd = share_fd + shares as i32;
     if machine.disk.is_some() {
         say("-add-fd", format!("fd={fd},set=2"));
@@ -225,16 +300,18 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<St
         let disk = "driver=file,node-name=disk,filename=/dev/fdset/2,\
                     cache.no-flush=on,locking=off";
         say("-blockdev", disk.into());
-        let device = "virtio-blk-pci,drive=disk,werror=report,rerror=report";
-        say("-device", device.into());
+        let fails = "werror=report,rerror=report";
+        say(
+            "-device",
+            format!("{drive},drive={DISK},serial={DISK},{fails}"),
+        );
         fd += 1;
     }
     if beside.copies {
         say("-add-fd", format!("fd={fd},set=3"));
         let disk = "driver=file,node-name=copies,filename=/dev/fdset/3,read-only=on,locking=off";
         say("-blockdev", disk.into());
-        let device = format!("virtio-blk-pci,drive=copies,serial={COPIES}");
-        say("-device", device);
+        say("-device", format!("{drive},drive={COPIES},serial={COPIES}"));
         fd += 1;
     }
     if beside.changes {
@@ -331,6 +408,7 @@ mod tests {
         Machine {
             qemu: "/usr/bin/qemu".into(),
             accelerator: Accelerator::Tcg,
+            board: Board::Q35,
             kernel: "/kernel".into(),
             folders: Folders::Copied { files: 1 },
             initramfs: "/root".into(),
@@ -339,6 +417,7 @@ mod tests {
             processors: 4,
             bound,
             huge_pages: None,
+            counter: None,
             patience: Duration::from_secs(1),
         }
     }

@@ -217,6 +217,11 @@ fn hint_of_machine(end: &MachineEnd) -> Option<String> {
         MachineEnd::TooOld { .. } => {
             "install QEMU 6.0 or later, and see that it is the first in PATH"
         }
+        MachineEnd::Failed {
+            said: Some(said), ..
+        } if said.to_string().contains("unsupported machine type") => {
+            "this QEMU was built without it: take the other, --machine q35"
+        }
         MachineEnd::Failed { .. } => "the cause is in QEMU's own words",
         MachineEnd::Panicked { .. } => {
             "more memory (--memory) or another kernel (`hyperion vm kernel ls`) may help"

@@ -173,6 +173,10 @@ fn refuse_fences_of_processes(args: &Args) -> anyhow::Result<()> {
             "--disk is for virtual machines: what other jobs write is on the host's disk",
         ),
         (
+            args.machine.is_some(),
+            "--machine is for virtual machines: other jobs have none",
+        ),
+        (
             args.hugepages.is_some(),
             "--hugepages is for virtual machines: other programs ask for such pages themselves",
         ),

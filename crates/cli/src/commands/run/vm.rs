@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
-use hyperion_isolation::vm::{Accelerator, Cell, Disk, Folders, Machine};
+use hyperion_isolation::vm::{Accelerator, Board, Cell, Disk, Folders, Machine};
 use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec};
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
 use hyperion_sys::host::Host;
+use hyperion_sys::tsc::Reading;
 
 use super::folders;
 use super::host::HostSize;
 use super::huge;
-use super::words::Args;
+use super::words::{self, Args};
 use crate::context::Context;
 use crate::errors;
 
@@ -29,10 +30,10 @@ pub(super) fn machine(
     job: &JobSpec,
     host: &HostSize,
 ) -> anyhow::Result<Machine> {
+    let counter = Reading::take();
     let qemu = find_qemu()?;
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
     let folders = folders::choose(args, &kernel)?;
-    check_drivers(&kernel, job, &folders)?;
     if job.container.mounts.iter().any(folders::is_folder) {
         folders::announce(ctx, job, &folders)?;
     }
@@ -61,9 +62,10 @@ pub(super) fn machine(
         }
     };
     let accelerator = accelerator(ctx);
-    Ok(Machine {
+    let mut machine = Machine {
         qemu,
         accelerator,
+        board: Board::Q35,
         kernel: kernel.boot_image().to_owned(),
         initramfs,
         folders,
@@ -72,8 +74,31 @@ pub(super) fn machine(
         processors,
         bound,
         huge_pages,
+        counter,
         patience: accelerator.patience(),
-    })
+    };
+    machine.board = board(args.machine, &machine)?;
+    check_drivers(machine.board, &kernel, job, &machine.folders)?;
+    Ok(machine)
+}
+
+/// Chooses what the machine is built on; refuses what that one does not have.
+fn board(asked: Option<words::Board>, machine: &Machine) -> anyhow::Result<Board> {
+    let refuse = |class, what: &str, hint: &str| Err(errors::advised(class, what, hint));
+    match asked {
+        None | Some(words::Board::Q35) => Ok(Board::Q35),
+        Some(words::Board::Microvm) if !machine.seats(0).cells.is_empty() => refuse(
+            Class::User,
+            "a microvm has no NUMA nodes, and this host has several",
+            "leave out --machine, or --bind",
+        ),
+        Some(words::Board::Microvm) if machine.counter.is_none() => refuse(
+            Class::Unsupported,
+            "a microvm knows the time by the processor's counter, which is not even here",
+            "leave out --machine",
+        ),
+        Some(words::Board::Microvm) => Ok(Board::Microvm),
+    }
 }
 
 /// The least for a disk: below it there is no room for the file system itself.
@@ -143,21 +168,22 @@ pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
 }
 
 /// What every machine of a job needs of its kernel.
-const DRIVERS: [&str; 5] = [
-    "virtio_pci",
-    "virtio_blk",
-    "virtio_console",
-    "erofs",
-    "overlay",
-];
+const DRIVERS: [&str; 4] = ["virtio_blk", "virtio_console", "erofs", "overlay"];
 
 /// Refuses a kernel that would not come up, and says which would.
-fn check_drivers(kernel: &Kernel, job: &JobSpec, folders: &Folders) -> anyhow::Result<()> {
+fn check_drivers(
+    board: Board,
+    kernel: &Kernel,
+    job: &JobSpec,
+    folders: &Folders,
+) -> anyhow::Result<()> {
     let mut mounts = job.container.mounts.iter();
     let shares = mounts.any(folders::is_folder) && matches!(folders, Folders::Virtiofs(_));
     let network = (!job.members.is_empty()).then_some(&"virtio_net");
-    let needed = DRIVERS
+    let needed = [board.driver()];
+    let needed = needed
         .iter()
+        .chain(&DRIVERS)
         .chain(shares.then_some(&"virtiofs"))
         .chain(network);
     let lacking: Vec<&str> = needed.copied().filter(|d| !kernel.has_driver(d)).collect();

@@ -30,6 +30,15 @@ pub(crate) enum FoldersBy {
     Copy,
 }
 
+/// What virtual machines of jobs are built on, as words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Board {
+    /// A PC with PCI Express
+    Q35,
+    /// The least that boots: sooner, without NUMA nodes
+    Microvm,
+}
+
 // Words of `hyperion run`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -44,6 +53,16 @@ pub(crate) struct Args {
     /// How the command is fenced
     #[arg(long, value_enum, default_value_t, help_heading = "Isolation")]
     pub(super) isolation: Isolate,
+    /// What a virtual machine is built on: q35, a PC [default], or microvm, the
+    /// least that boots
+    #[arg(
+        long,
+        value_enum,
+        value_name = "KIND",
+        hide_possible_values = true,
+        help_heading = "Isolation"
+    )]
+    pub(super) machine: Option<Board>,
     /// Root inside is root outside: no user namespace
     #[arg(long, value_name = "MODE", value_parser = ["host", "private"], default_value = "private", help_heading = "Isolation")]
     pub(super) userns: String,

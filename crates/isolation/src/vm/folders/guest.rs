@@ -11,7 +11,7 @@ use hyperion_sys::mount::{self, NO_DEV, NO_SUID, READ_ONLY};
 use sha2::{Digest as _, Sha256};
 
 use super::{Lent, Way, share_point};
-use crate::vm::guest::{Doing as _, Failure, STAGE, load_on_demand, put, virtio_port};
+use crate::vm::guest::{Doing as _, Failure, STAGE, disk, load_on_demand, put, virtio_port};
 use crate::vm::qemu::{CHANGES, COPIES, share_tag};
 
 /// After so many bytes the host is told that the guest lives.
@@ -45,16 +45,15 @@ pub(in crate::vm) fn mount(lent: &[Lent], sum: Option<[u8; 32]>) -> Result<(), F
 
 /// Mounts the disk with the copies, when it is what the host has made.
 fn copies(sum: [u8; 32]) -> Result<(), Failure> {
-    let disk = disk(COPIES).doing("finding the copies of folders")?;
-    let found = checksum(&disk).doing("reading the copies of folders")?;
+    let source = disk(COPIES)?;
+    let found = checksum(Path::new(&source)).doing("reading the copies of folders")?;
     if found != sum {
         return Err(io::Error::from(rustix::io::Errno::ILSEQ))
             .doing("checking the copies of folders");
     }
     let step = "mounting the copies of folders";
     fs::create_dir_all(AT).doing(step)?;
-    let source = disk.to_string_lossy();
-    let options = [("source", &*source), ("ro", "")];
+    let options = [("source", source.as_str()), ("ro", "")];
     put("erofs", &options, READ_ONLY | NO_DEV, AT).doing(step)
 }
 
@@ -104,17 +103,6 @@ pub(in crate::vm) fn send_changes() -> io::Result<()> {
         Ok(mut out) => out.flush(),
         Err(PackError::Read { source, .. } | PackError::Write(source)) => Err(source),
     }
-}
-
-/// Finds a disk by its name.
-fn disk(serial: &str) -> io::Result<PathBuf> {
-    for entry in fs::read_dir("/sys/block")?.flatten() {
-        let name = fs::read_to_string(entry.path().join("serial")).unwrap_or_default();
-        if name.trim() == serial {
-            return Ok(Path::new("/dev").join(entry.file_name()));
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
 }
 
 fn checksum(disk: &Path) -> io::Result<[u8; 32]> {

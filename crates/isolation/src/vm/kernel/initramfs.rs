@@ -17,16 +17,17 @@ use super::modules::{Module, Modules, Order};
 /// and to randomness, and the file systems that a root is made of.
 pub(super) const AT_BOOT: &[&str] = &[
     "virtio_pci",
+    "virtio_mmio",
     "virtio_blk",
     "virtio_console",
     "virtio_rng",
     "erofs",
     "overlay",
-    "ext4",
 ];
 
 /// What the init loads when it is asked for.
 pub(super) const ON_DEMAND: &[&str] = &[
+    "ext4",
     "virtio_net",
     "af_packet",
     "virtiofs",
