@@ -80,7 +80,7 @@ fn a_job_in_a_machine_is_served_from_any_terminal() {
     requires!("guest");
     let site = site(&["sh", "sleep", "nproc", "cat", "date"]);
     let script = "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done";
-    let size = ["--memory", "300m", "--cpus", "1"];
+    let size = ["--memory", "400m", "--cpus", "1"];
     // So that a program inside can set the clock.
     let powers = ["--userns", "host", "--cap-add", "sys_time"];
     let flags = [&["run", "-d", "--isolation", "vm"][..], &size, &powers].concat();
@@ -97,7 +97,7 @@ fn a_job_in_a_machine_is_served_from_any_terminal() {
         .nth(1)
         .and_then(|kib| kib.parse().ok())
         .expect("a number");
-    assert!((200 << 10..300 << 10).contains(&total), "{total} KiB");
+    assert!((300 << 10..400 << 10).contains(&total), "{total} KiB");
     // The clock is its host's again when another program starts, wherever it was.
     for wrong in ["2020-01-01", "2040-01-01"] {
         site.run(&["exec", &job, "date", "-s", wrong]).ok();
@@ -260,6 +260,8 @@ fn what_cannot_become_a_machine_is_refused_with_the_fix() {
         .ok();
     site.run(&[&vm[..], &[&root, "true"]].concat())
         .refused("a folder", "hyperion image import");
+    site.run(&[&vm[..], &["--memory", "96MiB", "tools", "true"]].concat())
+        .refused("does not come up with 96MiB", "the least for --memory is ");
     let mut command = site.command(&[&vm[..], &["tools", "true"]].concat());
     command.env("PATH", site.path());
     crate::site::finish(command).refused("qemu-system-x86_64", "apt install qemu-system-x86");
