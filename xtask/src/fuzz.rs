@@ -93,7 +93,10 @@ fn search(program: &Path, folder: &Path, name: &str, seconds: &str) -> Result<bo
     for folder in [&seeds, &corpus, &found] {
         std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    let status = Command::new(program)
+    // Rust's programs live on when nobody reads what they write; libFuzzer's `main` is none.
+    let status = Command::new("sh")
+        .args(["-c", "trap '' PIPE; exec \"$@\"", "sh"])
+        .arg(program)
         .env("HYPERION_FUZZ_TARGET", name)
         .env("HYPERION_FUZZ_SEEDS", &seeds)
         .arg(format!("-max_total_time={seconds}"))
