@@ -21,9 +21,6 @@ const PROBE: &str = "HYPERION_TEST_PROBE";
 /// Says, where it is set, that users have a group of their own.
 const DELEGATED: &str = "HYPERION_TEST_DELEGATED";
 
-/// What a machine's image is called in its store.
-const IMAGE: &str = "contract:1";
-
 /// A way to run programs, and by whom.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Level {
@@ -275,15 +272,9 @@ impl Fixture {
         self.done(self.bounded().arg(&self.program).args(words))
     }
 
-    /// Gives the image's name: the folder itself, or for a machine, which takes
-    /// none, an image of the store with what is in the folder now.
+    /// Gives the image's name: a folder.
     pub(crate) fn image(&self) -> String {
-        let folder = self.path("rootfs").display().to_string();
-        if !self.level.machine {
-            return folder;
-        }
-        self.hyperion(&["image", "import", &folder, IMAGE]).ok();
-        IMAGE.into()
+        self.path("rootfs").display().to_string()
     }
 
     /// The words of `hyperion run FLAGS [IMAGE] probe COMMAND`.

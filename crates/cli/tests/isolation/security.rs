@@ -222,7 +222,7 @@ fn device_nodes_have_no_effect(f: &mut Fixture) {
             .args(["c", "1", "3"])
             .status();
         assert!(made.is_ok_and(|s| s.success()));
-        // An image of the store, which a machine's is, has lost it on its way in.
+        // A machine's image is a copy, which is none of a device.
         let open = f.run(&[], &["open", "/etc/node"]).out;
         assert!(
             open == "EACCES\n" || (f.level.machine && open == "ENOENT\n"),

@@ -20,6 +20,8 @@ use crate::layer::{LayerError, Limits, MAX_DEPTH, to_path};
 const ATTEMPTS: u32 = 3;
 /// Names the file system; it needs one that no image has.
 const UUID: [u8; 16] = *b"hyperion folders";
+/// The same where a folder is the image.
+const IMAGE_UUID: [u8; 16] = *b"hyperion's image";
 
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -38,12 +40,31 @@ pub struct Size {
     pub bytes: u64,
 }
 
+/// How far a copy goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Into all that is mounted there, as a mount with all below it.
+    All,
+    /// To the end of the file system that the folder lies on, as an overlay does.
+    OneFileSystem,
+}
+
+impl Reach {
+    /// Gives the only device to look at.
+    fn device(self, stat: &Stat) -> Option<u64> {
+        (self == Self::OneFileSystem).then_some(stat.st_dev)
+    }
+}
+
 /// Counts what is in a folder, or what a file has, links followed for the name itself only.
 ///
 /// # Errors
 /// [`FolderError::Read`] where a copy could not be made, and [`FolderError::TooMany`] as soon as there are more
 /// files than `most`.
-pub fn measure(path: &Path, most: u64) -> Result<Size, FolderError> {
+pub fn measure(path: &Path, reach: Reach, most: u64) -> Result<Size, FolderError> {
+    let only = rustix::fs::stat(path)
+        .ok()
+        .and_then(|stat| reach.device(&stat));
     let stat = rustix::fs::stat(path).map_err(unread(path))?;
     let mut size = Size::default();
     let too_many = || FolderError::TooMany {
@@ -63,13 +84,18 @@ pub fn measure(path: &Path, most: u64) -> Result<Size, FolderError> {
     count(&stat)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         let folder = rustix::fs::open(path, FOLDER, Mode::empty()).map_err(unread(path))?;
-        walk(path, folder.as_fd(), 0, &mut |folder, path, name, stat| {
-            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                let (read, flags) = (Access::READ_OK, AtFlags::EACCESS);
-                rustix::fs::accessat(folder, name, read, flags).map_err(unread(path))?;
-            }
-            count(stat)
-        })?;
+        walk(
+            path,
+            folder.as_fd(),
+            (0, only),
+            &mut |folder, path, name, stat| {
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                    let (read, flags) = (Access::READ_OK, AtFlags::EACCESS);
+                    rustix::fs::accessat(folder, name, read, flags).map_err(unread(path))?;
+                }
+                count(stat)
+            },
+        )?;
     }
     Ok(size)
 }
@@ -78,11 +104,12 @@ pub fn measure(path: &Path, most: u64) -> Result<Size, FolderError> {
 /// path, its name and what it is.
 type Visit<'a> = dyn FnMut(BorrowedFd<'_>, &Path, &[u8], &Stat) -> Result<(), FolderError> + 'a;
 
-/// Visits all that is in a folder, in the order of names, parents first.
+/// Visits all that is in a folder, in the order of names, parents first; on one
+/// device only, where that is named beside the depth.
 fn walk(
     path: &Path,
     folder: BorrowedFd<'_>,
-    depth: usize,
+    (depth, only): (usize, Option<u64>),
     visit: &mut Visit<'_>,
 ) -> Result<(), FolderError> {
     let mut names = Vec::new();
@@ -102,17 +129,42 @@ fn walk(
             stat => stat.map_err(unread(&inner))?,
         };
         visit(folder, &inner, &name, &stat)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let entered = only.is_none_or(|device| device == stat.st_dev);
+        if entered && FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             if depth >= MAX_DEPTH {
                 return Err(unread(&inner)(Errno::NAMETOOLONG));
             }
             let flags = FOLDER | OFlags::NOFOLLOW;
             let below = rustix::fs::openat(folder, &*name, flags, Mode::empty());
             let below = below.map_err(unread(&inner))?;
-            walk(&inner, below.as_fd(), depth + 1, visit)?;
+            walk(&inner, below.as_fd(), (depth + 1, only), visit)?;
         }
     }
     Ok(())
+}
+
+/// Makes one EROFS file of a folder that is an image, in an empty file.
+///
+/// What is mounted in the folder is left out, and so are devices and sockets.
+///
+/// # Errors
+/// What cannot be read, that there are more than `most` files, or why it cannot be written.
+pub fn lay_image(file: File, folder: &Path, ids: Ids, most: u64) -> Result<File, FolderError> {
+    let mut lay = Lay::new(file, ids, most)?;
+    // They are of no effect in a job, but a program may look at them.
+    lay.set_ids = 0o6000;
+    let root = rustix::fs::open(folder, FOLDER, Mode::empty()).map_err(unread(folder))?;
+    let stat = rustix::fs::fstat(&root).map_err(unread(folder))?;
+    lay.tree(
+        b"",
+        folder,
+        root.as_fd(),
+        &stat,
+        Reach::OneFileSystem,
+        false,
+    )?;
+    let file = lay.builder.finish(IMAGE_UUID);
+    file.map_err(uncopied(folder))
 }
 
 /// One EROFS file of several folders, each under its number.
@@ -120,6 +172,8 @@ fn walk(
 pub struct Lay {
     builder: Builder,
     ids: Ids,
+    /// Which of the bits that make a program somebody else's stay.
+    set_ids: u32,
     copied: Vec<Copied>,
     left: u64,
     most: u64,
@@ -135,6 +189,7 @@ impl Lay {
         Ok(Self {
             builder,
             ids,
+            set_ids: 0,
             copied: Vec::new(),
             left: most,
             most,
@@ -154,24 +209,11 @@ impl Lay {
             source: source_error,
         })?;
         let stat = rustix::fs::stat(&real).map_err(unread(&real))?;
-        let mut seen = HashMap::new();
-        let mut stamps = BTreeMap::new();
-        let (root, single);
+        let (root, single, mut stamps);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             root = rustix::fs::open(&real, FOLDER, Mode::empty()).map_err(unread(&real))?;
             single = None;
-            self.folder(&number, &stat, &real)?;
-            stamps.insert(Vec::new(), Stamp::of(&stat));
-            walk(&real, root.as_fd(), 0, &mut |folder, path, name, stat| {
-                let below = path.strip_prefix(&real).unwrap_or(path);
-                let below = below.as_os_str().as_encoded_bytes();
-                let inside = [&number, b"/".as_slice(), below].concat();
-                let stamp = self.entry(folder, path, name, stat, inside, &mut seen)?;
-                if writable {
-                    stamps.extend(stamp.map(|stamp| (below.to_vec(), stamp)));
-                }
-                Ok(())
-            })?;
+            stamps = self.tree(&number, &real, root.as_fd(), &stat, Reach::All, writable)?;
         } else {
             let parent = real.parent().unwrap_or(Path::new("/"));
             let name = real.file_name().unwrap_or_default().as_encoded_bytes();
@@ -180,7 +222,9 @@ impl Lay {
             let around = rustix::fs::fstat(&root).map_err(unread(parent))?;
             self.folder(&number, &around, &real)?;
             let inside = [&number, b"/".as_slice(), FILE.as_bytes()].concat();
-            let stamp = self.entry(root.as_fd(), &real, name, &stat, inside, &mut seen)?;
+            let seen = &mut HashMap::new();
+            let stamp = self.entry(root.as_fd(), &real, name, &stat, inside, seen)?;
+            stamps = BTreeMap::new();
             stamps.extend(stamp.map(|stamp| (FILE.as_bytes().to_vec(), stamp)));
         }
         self.copied.push(Copied {
@@ -204,6 +248,34 @@ impl Lay {
         Ok((file, sum, self.copied))
     }
 
+    /// Adds a folder with all that is in it; gives what that was, where it is
+    /// `writable`.
+    fn tree(
+        &mut self,
+        name: &[u8],
+        real: &Path,
+        root: BorrowedFd<'_>,
+        stat: &Stat,
+        reach: Reach,
+        writable: bool,
+    ) -> Result<BTreeMap<Vec<u8>, Stamp>, FolderError> {
+        let mut seen = HashMap::new();
+        let mut stamps = BTreeMap::from([(Vec::new(), Stamp::of(stat))]);
+        self.folder(name, stat, real)?;
+        let from = (0, reach.device(stat));
+        walk(real, root, from, &mut |folder, path, own, stat| {
+            let below = path.strip_prefix(real).unwrap_or(path);
+            let below = below.as_os_str().as_encoded_bytes();
+            let inside = [name, b"/".as_slice(), below].concat();
+            let stamp = self.entry(folder, path, own, stat, inside, &mut seen)?;
+            if writable {
+                stamps.extend(stamp.map(|stamp| (below.to_vec(), stamp)));
+            }
+            Ok(())
+        })?;
+        Ok(stamps)
+    }
+
     /// The folder in which the others are.
     fn folder(&mut self, number: &[u8], stat: &Stat, path: &Path) -> Result<(), FolderError> {
         let entry = self.describe(stat, number.to_vec(), Kind::Folder);
@@ -212,7 +284,11 @@ impl Lay {
 
     fn describe(&self, stat: &Stat, path: Vec<u8>, kind: Kind) -> Entry {
         let (uid, gid) = self.ids.inside(stat.st_uid, stat.st_gid);
-        let set_id = if kind == Kind::Folder { 0 } else { 0o6000 };
+        let set_id = if kind == Kind::Folder {
+            0
+        } else {
+            0o6000 & !self.set_ids
+        };
         Entry {
             path,
             kind,

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Gid, Stat, Uid};
 use thiserror::Error;
 
-pub use lay::{Lay, Size, measure};
+pub use lay::{Lay, Reach, Size, lay_image, measure};
 pub use take::{Rules, Taken, take};
 
 use crate::layer::LayerError;

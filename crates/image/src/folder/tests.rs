@@ -381,9 +381,39 @@ fn what_is_in_a_folder_is_counted() {
         fs::create_dir(host.join("folder")).expect("made");
         write(host.join("folder/file"), &"x".repeat(10_000));
     });
-    let size = measure(&case.host(""), 10).expect("counted");
+    let size = measure(&case.host(""), Reach::All, 10).expect("counted");
     assert_eq!(size.files, 3);
     assert!((10_000..20_000).contains(&size.bytes), "{size:?}");
-    let error = measure(&case.host(""), 2).expect_err("too many");
+    let error = measure(&case.host(""), Reach::All, 2).expect_err("too many");
     assert!(matches!(error, FolderError::TooMany { most: 2, .. }));
+}
+
+#[test]
+fn a_folder_becomes_an_image_with_links_owners_and_modes_and_without_devices() {
+    hyperion_testkit::requires!("command:fsck.erofs", "root");
+    let dir = tempfile::tempdir().expect("a folder");
+    let host = dir.path().join("host");
+    fs::create_dir_all(host.join("bin")).expect("made");
+    write(host.join("bin/tool"), "a program");
+    fs::hard_link(host.join("bin/tool"), host.join("bin/second")).expect("linked");
+    let set_id = fs::Permissions::from_mode(0o4755);
+    fs::set_permissions(host.join("bin/tool"), set_id).expect("set");
+    symlink("bin/tool", host.join("link")).expect("linked");
+    let kind = FileType::CharacterDevice;
+    rustix::fs::mknodat(CWD, host.join("node"), kind, Mode::empty(), 0).expect("made");
+    std::os::unix::fs::chown(host.join("bin"), Some(7), Some(8)).expect("given");
+    let path = dir.path().join("image");
+    let file = fs::File::create_new(&path).expect("made");
+    lay_image(file, &host, Ids::Kept, 10).expect("copied");
+    let out = dir.path().join("out");
+    let extract = format!("--extract={}", out.display());
+    let mut fsck = std::process::Command::new("fsck.erofs");
+    let done = fsck.args([&extract, "--preserve"]).arg(&path).output();
+    let done = done.expect("fsck.erofs");
+    assert!(done.status.success(), "{done:?}");
+    assert!(!out.join("node").exists());
+    let there = |name: &str| fs::metadata(out.join(name)).expect("it is there");
+    assert_eq!((there("bin").uid(), there("bin").gid()), (7, 8));
+    assert_eq!(there("bin/second").permissions().mode() & 0o777, 0o755);
+    assert_eq!(fs::read(out.join("link")).expect("read"), b"a program");
 }

@@ -55,8 +55,10 @@ const CLOCK_TICK: Timespec = Timespec {
 pub(super) struct Start {
     /// QEMU's words, the program first.
     pub(super) words: Vec<String>,
-    /// The image as one file, the kernel and its first root.
-    pub(super) files: [PathBuf; 3],
+    /// The image as one file.
+    pub(super) image: OwnedFd,
+    /// The kernel and its first root.
+    pub(super) files: [PathBuf; 2],
     /// The host's processor for each of the machine's, where they are tied.
     pub(super) seats: Vec<u32>,
     /// The user and group that QEMU becomes, where this process may choose.
@@ -100,7 +102,7 @@ pub(super) fn run(neighbour: Wire, start: &Start) -> ! {
 /// Keeps the machine until it or the supervisor ends.
 fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     signals::die_with_parent()?;
-    let mut own = vec![neighbour.as_fd()];
+    let mut own = vec![neighbour.as_fd(), start.image.as_fd()];
     own.extend(start.port.iter().map(|port| port.as_fd()));
     process::close_all_but(&own)?;
     let (port, its_port) = pair()?;
@@ -108,7 +110,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let (monitor, its_monitor) = pair()?;
     let mut relay = Relay::new(Side::Host, neighbour, Wire::new(port));
     let read = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut files = vec![its_port, its_console];
+    let mut files = vec![its_port, its_console, start.image.try_clone()?];
     for path in &start.files {
         match rustix::fs::open(path, read, Mode::empty()) {
             Ok(file) => files.push(file),

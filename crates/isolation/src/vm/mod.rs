@@ -30,9 +30,11 @@ use hyperion_image::folder::FILE;
 use hyperion_model::{MountKind, Resources, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 pub use end::{MachineEnd, Said};
+pub use folders::host::copy_image;
 pub(crate) use guest::run as run_guest;
 pub use qemu::{Accelerator, Board, Disk, Folders, Machine};
 pub use seats::{Cell, HostNode, Seats, TieError, tie};
@@ -74,12 +76,22 @@ impl Boot {
 
 impl Isolation for VmIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
-        let RootSource::Erofs { file } = &spec.root.source else {
-            return Err(SandboxError::Setup {
-                step: "finding the image as one file".into(),
-                source: std::io::ErrorKind::InvalidInput.into(),
-            });
+        let image = match (&spec.root.source, &self.machine.image) {
+            (RootSource::Erofs { file }, _) | (RootSource::Layers { .. }, Some(file)) => file,
+            _ => {
+                return Err(SandboxError::Setup {
+                    step: "finding the image as one file".into(),
+                    source: std::io::ErrorKind::InvalidInput.into(),
+                });
+            }
         };
+        // Now: the name of one that has none is this process's own.
+        let read = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(image, read, Mode::empty());
+        let opened = opened.map_err(|e| SandboxError::Setup {
+            step: format!("opening {}", image.display()),
+            source: e.into(),
+        })?;
         let mut outside = spec.clone();
         outside.resources = outside_of(&spec.resources);
         let cgroup = make_cgroup(&Layout::detect(), &outside)?;
@@ -107,11 +119,8 @@ impl Isolation for VmIsolation {
         let start = host::Start {
             words: qemu::words(&self.machine, &seats.cells, beside),
             seats: seats.cpus,
-            files: [
-                file.clone(),
-                self.machine.kernel.clone(),
-                self.machine.initramfs.clone(),
-            ],
+            image: opened,
+            files: [self.machine.kernel.clone(), self.machine.initramfs.clone()],
             id,
             folders: self.machine.folders.clone(),
             holds: self.machine.memory.0.saturating_add(disk),

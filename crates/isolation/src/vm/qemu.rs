@@ -69,6 +69,8 @@ pub struct Machine {
     pub board: Board,
     /// The kernel: a bzImage, or an ELF file with a PVH entry.
     pub kernel: PathBuf,
+    /// The image as one file, where it is a folder of the host.
+    pub image: Option<PathBuf>,
     /// How folders of the host come in.
     pub folders: Folders,
     /// Its first root, with this program as `/init`.
@@ -410,6 +412,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             board: Board::Q35,
             kernel: "/kernel".into(),
+            image: None,
             folders: Folders::Copied { files: 1 },
             initramfs: "/root".into(),
             disk: None,

@@ -1,10 +1,12 @@
 //! How folders of the host come into the machine of a job.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use hyperion_image::folder::{FolderError, Size, measure};
-use hyperion_isolation::vm::Folders;
+use anyhow::Context as _;
+use hyperion_image::folder::{FolderError, Reach, Size, measure};
 use hyperion_isolation::vm::kernel::Kernel;
+use hyperion_isolation::vm::{Folders, copy_image};
 use hyperion_model::{Bytes, Class, JobSpec, Mount, MountKind};
 
 use super::words::{Args, FoldersBy};
@@ -56,39 +58,56 @@ pub(super) fn choose(args: &Args, kernel: &Kernel) -> anyhow::Result<Folders> {
     }
 }
 
-/// Says how folders come in where that is not as in a container, and how much is
-/// copied; refuses what is too much.
-pub(super) fn announce(ctx: &Context, job: &JobSpec, folders: &Folders) -> anyhow::Result<()> {
-    let Folders::Copied { files } = *folders else {
-        return Ok(());
+/// Says how folders, and an image that is one, come in where that is not as in a
+/// container, and how much is copied; refuses what is too much.
+pub(super) fn announce(
+    ctx: &Context,
+    job: &JobSpec,
+    folders: &Folders,
+    image: Option<&Path>,
+) -> anyhow::Result<()> {
+    let mut of_image = Size::default();
+    if let Some(folder) = image {
+        let size = measure(folder, Reach::OneFileSystem, MOST_FILES);
+        of_image = size.map_err(|e| refused_image(folder, &e))?;
+        say(folder, of_image, "");
+    }
+    let files = match *folders {
+        Folders::Copied { files } => files,
+        Folders::Virtiofs(_) => 0,
     };
     let mut all = Size::default();
-    for mount in job.container.mounts.iter() {
+    for mount in job.container.mounts.iter().filter(|_| files > 0) {
         let MountKind::Bind { source, .. } = &mount.kind else {
             continue;
         };
         let left = files.saturating_sub(all.files);
-        let size = measure(source, left).map_err(|e| refused(source, &e, files))?;
+        let size =
+            measure(source, Reach::All, left).map_err(|e| refused(source, &e, files, SMALLER))?;
         all.files += size.files;
         all.bytes += size.bytes;
         let back = match mount.read_only {
             true => "",
             false => ", and what changes is copied back at its end",
         };
-        let files = match size.files {
-            1 => "one file".to_owned(),
-            many => format!("{many} files"),
-        };
-        let (source, bytes) = (source.display(), Bytes(size.bytes));
-        eprintln!("note: {source} is copied into the machine ({files}, {bytes}){back}");
+        say(source, size, back);
     }
+    // Each machine works on folders of its own; the image is one file for all.
     let each = u64::from(job.nodes());
-    let bytes = Bytes(all.bytes.saturating_mul(each));
+    let smaller = match all.bytes {
+        0 => SMALLER_IMAGE,
+        _ => SMALLER,
+    };
+    let bytes = Bytes(
+        all.bytes
+            .saturating_mul(each)
+            .saturating_add(of_image.bytes),
+    );
     if bytes > MOST_BYTES {
         return Err(errors::advised(
             Class::User,
             format!("{bytes} are too much to be copied into a machine: at most {MOST_BYTES} are"),
-            SMALLER,
+            smaller,
         ));
     }
     let room = room(&ctx.root);
@@ -99,22 +118,44 @@ pub(super) fn announce(ctx: &Context, job: &JobSpec, folders: &Folders) -> anyho
                 "there is no room for a copy of {bytes}: {} has {room}",
                 ctx.root.display()
             ),
-            format!("make room, choose another disk with --root, or {SMALLER}"),
+            format!("make room, choose another disk with --root, or {smaller}"),
         ));
     }
     Ok(())
 }
 
-const SMALLER: &str = "name a smaller folder; as root with virtiofsd folders are shared instead";
+fn say(source: &Path, size: Size, back: &str) {
+    let files = match size.files {
+        1 => "one file".to_owned(),
+        many => format!("{many} files"),
+    };
+    let (source, bytes) = (source.display(), Bytes(size.bytes));
+    eprintln!("note: {source} is copied into the machine ({files}, {bytes}){back}");
+}
 
-fn refused(source: &Path, error: &FolderError, files: u64) -> anyhow::Error {
+/// Makes one file of an image that is a folder; it is gone with its last user.
+pub(super) fn lay_down(ctx: &Context, image: &Path) -> anyhow::Result<OwnedFd> {
+    std::fs::create_dir_all(&ctx.root)
+        .with_context(|| format!("cannot make {}", ctx.root.display()))?;
+    copy_image(image, &ctx.root, MOST_FILES).map_err(|e| refused_image(image, &e))
+}
+
+const SMALLER: &str = "name a smaller folder; as root with virtiofsd folders are shared instead";
+const SMALLER_IMAGE: &str =
+    "name a smaller folder: it is copied at each start, an image of the store is not";
+
+fn refused_image(folder: &Path, error: &FolderError) -> anyhow::Error {
+    refused(folder, error, MOST_FILES, SMALLER_IMAGE)
+}
+
+fn refused(source: &Path, error: &FolderError, files: u64, smaller: &str) -> anyhow::Error {
     let (what, hint) = match error {
         FolderError::TooMany { .. } => (
             format!(
                 "{} holds too much to be copied into a machine: at most {files} files are",
                 source.display()
             ),
-            SMALLER.to_owned(),
+            smaller.to_owned(),
         ),
         error => {
             let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));

@@ -32,14 +32,18 @@ pub(super) fn userns(level: Level, args: &Args, id: &JobId) -> UsernsMode {
 }
 
 /// Gives up ids of the job's own, and says so, where the file system of its
-/// image, or of what it writes below `root`, cannot map them.
-pub(super) fn where_mapped(wanted: UsernsMode, source: &RootSource, root: &Path) -> UsernsMode {
+/// containers' image, or of what it writes below `root`, cannot map them.
+pub(super) fn where_mapped(
+    wanted: UsernsMode,
+    source: Option<&RootSource>,
+    root: &Path,
+) -> UsernsMode {
     if !matches!(wanted, UsernsMode::Range { .. }) {
         return wanted;
     }
     let image = match source {
-        RootSource::Layers { layers } => layers.first().map(AsRef::as_ref),
-        RootSource::Erofs { .. } | RootSource::Host => None,
+        Some(RootSource::Layers { layers }) => layers.first().map(AsRef::as_ref),
+        Some(RootSource::Erofs { .. } | RootSource::Host) | None => None,
     };
     let there = root.ancestors().find(|p| p.exists());
     match [image, there]

@@ -24,13 +24,6 @@ pub(super) fn find(
             .canonicalize()
             .map_err(|e| errors::advised(Class::NotFound, e, "an image that begins with '/' or '.' is a folder or an EROFS file of this host"))
             .with_context(|| format!("there is no image at {name}"))?;
-        if path.is_dir() && level == Level::Vm {
-            return Err(errors::advised(
-                Class::Unsupported,
-                format!("a machine takes its image as a disk, and {name} is a folder"),
-                format!("make an image of it first: hyperion image import {name} NAME"),
-            ));
-        }
         let source = if path.is_dir() {
             RootSource::Layers { layers: vec![path] }
         } else {

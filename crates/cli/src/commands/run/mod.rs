@@ -9,6 +9,8 @@ mod job;
 mod vm;
 mod words;
 
+use std::os::fd::AsRawFd as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -56,7 +58,22 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut job = job::spec(&args, level, image.as_ref())?;
     host.check(&job)?;
     let machine = match level {
-        Level::Vm => Some(vm::machine(ctx, &args, &job, &host)?),
+        Level::Vm => {
+            let folder = match &source {
+                RootSource::Layers { layers } => layers.first(),
+                RootSource::Erofs { .. } | RootSource::Host => None,
+            };
+            let folder = folder.map(PathBuf::as_path);
+            let mut machine = vm::machine(ctx, &args, &job, &host, folder)?;
+            if let Some(folder) = folder {
+                let file = folders::lay_down(ctx, folder)?;
+                // The supervisor has it open under the same number.
+                let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+                machine.image = Some(name.into());
+                keep.push(file);
+            }
+            Some(machine)
+        }
         Level::Process | Level::Container => None,
     };
     let resources = job.resources.clone();
@@ -65,11 +82,13 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         job.resources.cpuset = None;
     }
     let record = image.and_then(|(_, record)| record);
+    // A machine's image is a file, whose owners are mapped nowhere.
+    let of_containers = job.has_containers().then_some(&source);
     let plan = NodePlan {
         sandbox: SandboxSpec {
             id: id.clone(),
             level,
-            userns: ids::where_mapped(userns, &source, &ctx.root),
+            userns: ids::where_mapped(userns, of_containers, &ctx.root),
             root: RootSpec {
                 source,
                 scratch: (job.has_containers() && !args.read_only).then_some(scratch),

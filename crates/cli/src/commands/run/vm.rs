@@ -50,14 +50,13 @@ pub(super) fn machine(
     args: &Args,
     job: &JobSpec,
     host: &HostSize,
+    image: Option<&Path>,
 ) -> anyhow::Result<Machine> {
     let counter = Reading::take();
     let qemu = find_qemu()?;
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
     let folders = folders::choose(args, &kernel)?;
-    if job.container.mounts.iter().any(folders::is_folder) {
-        folders::announce(ctx, job, &folders)?;
-    }
+    folders::announce(ctx, job, &folders, image)?;
     let nodes = job.nodes();
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     let initramfs = kernel.initramfs(&program)?;
@@ -90,6 +89,7 @@ pub(super) fn machine(
         board: Board::Q35,
         kernel: kernel.boot_image().to_owned(),
         initramfs,
+        image: None,
         folders,
         disk: disk(args, &kernel)?,
         memory,

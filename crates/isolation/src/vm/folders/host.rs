@@ -7,7 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hyperion_image::folder::{Copied, FILE, FolderError, Ids, Lay, Rules, Taken, take};
+use hyperion_image::folder::{Copied, FILE, FolderError, Ids, Lay, Rules, Taken, lay_image, take};
+use hyperion_image::layer::LayerError;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
@@ -101,6 +102,22 @@ pub(in crate::vm) fn copy(
         sum,
         copied,
     })
+}
+
+/// Makes one file without a name, for all machines of a job, of a folder that is
+/// their image. It lies on the disk of `place`.
+///
+/// # Errors
+/// What cannot be read, or why it cannot be written.
+pub fn copy_image(image: &Path, place: &Path, most: u64) -> Result<OwnedFd, FolderError> {
+    let file = nameless(place).map_err(|source| FolderError::Copy {
+        path: image.to_owned(),
+        source: LayerError::Make {
+            path: place.to_owned(),
+            source,
+        },
+    })?;
+    lay_image(file.into(), image, ids(), most).map(OwnedFd::from)
 }
 
 /// Who owns what outside: root keeps owners, a user is root inside.
