@@ -195,7 +195,7 @@ impl Wire {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let before = until(self.aboard.front());
         if before > 0 {
-            return rustix::net::send(&self.socket, &first[..before], flags);
+            return rustix::net::send(&self.socket, &first[..before], flags).map_err(gone);
         }
         let piece = &first[..until(self.aboard.get(1))];
         let (_, files) = &self.aboard[0];
@@ -203,7 +203,8 @@ impl Wire {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&files));
-        let sent = sendmsg(&self.socket, &[IoSlice::new(piece)], &mut control, flags)?;
+        let piece = [IoSlice::new(piece)];
+        let sent = sendmsg(&self.socket, &piece, &mut control, flags).map_err(gone)?;
         self.aboard.pop_front();
         Ok(sent)
     }
@@ -229,7 +230,7 @@ impl Wire {
                     fds = &[];
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(gone(e).into()),
             }
         }
         Ok(())
@@ -401,6 +402,15 @@ enum Filled {
     End,
 }
 
+/// An end that goes with something unread is told another way to whoever waits
+/// for room just then.
+fn gone(error: rustix::io::Errno) -> rustix::io::Errno {
+    match error {
+        rustix::io::Errno::CONNRESET => rustix::io::Errno::PIPE,
+        other => other,
+    }
+}
+
 fn message_frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut frame = vec![0, 0, 0, 0, b'J'];
     serde_json::to_writer(&mut frame, message)?;
@@ -453,6 +463,27 @@ mod tests {
         assert_eq!(rustix::io::read(&reader, &mut byte).expect("read"), 1);
         drop(a);
         assert_eq!(b.receive_frame().expect("the end"), None);
+    }
+
+    #[test]
+    fn who_waits_for_room_hears_that_the_other_end_is_gone_as_everybody_does() {
+        let (mut ours, theirs) = Wire::pair().expect("a pair");
+        let writer = std::thread::spawn(move || {
+            loop {
+                if let Err(error) = ours.send_data(1, &[0; 60_000]) {
+                    return error.kind();
+                }
+            }
+        });
+        // It waits when no more comes for a while.
+        let (mut before, mut waits) = (0, false);
+        while !waits {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let now = rustix::io::ioctl_fionread(&theirs).expect("a socket");
+            waits = now > 0 && now == std::mem::replace(&mut before, now);
+        }
+        drop(theirs);
+        assert_eq!(writer.join().expect("it ends"), io::ErrorKind::BrokenPipe);
     }
 
     #[test]

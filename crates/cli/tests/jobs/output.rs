@@ -80,7 +80,8 @@ fn more_input_than_a_command_reads_does_not_keep_the_key_from_being_heard() {
     };
     assert!(wait_until(LONG, at_rest));
     running.signal(Signal::INT);
-    assert_eq!(running.finish().code, 130);
+    let done = running.finish();
+    assert_eq!(done.code, 130, "{done:?}");
 }
 
 #[test]
