@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::folder::{FolderError, Ids, Lay, Rules, Taken, take};
-use crate::layer::erofs::Builder;
+use crate::layer::erofs::{Builder, Form};
 use crate::layer::tar::Tar;
 use crate::layer::{LayerError, LayerStream, Limits, unpack};
 pub use crate::registry::fuzz::{challenge, credentials, manifest};
@@ -57,7 +57,7 @@ pub fn erofs(layers: &[Vec<u8>]) -> Result<File, LayerError> {
     let output = rustix::fs::memfd_create("erofs", flags)
         .map(File::from)
         .map_err(|errno| LayerError::Read(errno.into()))?;
-    let mut builder = Builder::new(output, &LIMITS)?;
+    let mut builder = Builder::new(output, Form::Erofs, &LIMITS)?;
     for bytes in layers {
         builder.add(layer(bytes)?)?;
     }

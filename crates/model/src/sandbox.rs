@@ -23,7 +23,7 @@ pub enum RootSource {
         /// Absolute paths on the host.
         layers: Vec<PathBuf>,
     },
-    /// All layers merged in one EROFS file.
+    /// All layers merged in one EROFS file; ext4 for a machine whose kernel lacks that.
     Erofs {
         /// Absolute path on the host.
         file: PathBuf,

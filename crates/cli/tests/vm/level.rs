@@ -1,6 +1,7 @@
 //! Jobs in a virtual machine: the same words, the same answers.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyperion_testkit::{Done, guest_cache, requires, wait_for, wait_until};
@@ -248,6 +249,48 @@ fn folders_and_files_of_the_host_are_seen_and_written_as_asked() {
     let written = fs::read_to_string(folder.join("out")).expect("written");
     assert_eq!(written, "from inside\n");
     assert!(!folder.join("never").exists());
+}
+
+#[test]
+fn a_kernel_without_erofs_takes_its_image_as_ext4() {
+    requires!("guest");
+    let site = site(&["sh", "cat", "stat"]);
+    let kernels = site.root().join("kernels");
+    let kernel = fs::read_dir(&kernels).expect("readable").flatten();
+    let mut kernel = kernel
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir());
+    let kernel = kernel.next().expect("one");
+    let release = kernel.file_name().expect("a name").display().to_string();
+    let kept = site.path().join("kept");
+    fs::rename(kernel.join("modules"), &kept).expect("moved");
+    fs::remove_file(kept.join("erofs.ko")).expect("there");
+    for file in ["modules.builtin", "vmlinuz"] {
+        fs::rename(kernel.join(file), kept.join(file)).expect("moved");
+    }
+    site.run(&["vm", "kernel", "rm", &release]).ok();
+    let (image, modules) = (kept.join("vmlinuz"), kept.display().to_string());
+    let image = image.display().to_string();
+    let add = ["vm", "kernel", "add", &image, "--modules", &modules];
+    site.run(&[&add[..], &["--release", &release]].concat())
+        .ok();
+    let root = site.path().join("rootfs");
+    fs::hard_link(root.join("bin/cat"), root.join("bin/second")).expect("linked");
+    let closed = fs::Permissions::from_mode(0o750);
+    fs::set_permissions(root.join("bin/stat"), closed).expect("set");
+    let root = root.display().to_string();
+    site.run(&["image", "import", &root, "linked"]).ok();
+    let script = "[ /bin/cat -ef /bin/second ] && stat -c %h:%a /bin/cat /bin/stat; \
+                  echo new > /bin/stat; cat /bin/stat";
+    let vm = ["run", "--rm", "--isolation", "vm"];
+    let done = site.run(&[&vm[..], &["linked", "sh", "-c", script]].concat());
+    assert!(done.err.contains("has no EROFS"), "{done:?}");
+    assert_eq!(done.ok(), "2:755\n1:750\nnew");
+    // Copies of folders come in no other form.
+    let folder = format!("{modules}:/mnt");
+    let copied = ["--folders", "copy", "-v", &folder, "linked", "cat"];
+    site.run(&[&vm[..], &copied].concat())
+        .refused("has no erofs", "hyperion vm kernel install");
 }
 
 #[test]

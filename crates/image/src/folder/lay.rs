@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{Copied, FILE, FolderError, Ids, Stamp};
-use crate::layer::erofs::Builder;
+use crate::layer::erofs::{Builder, Form};
 use crate::layer::holes::pieces;
 use crate::layer::tar::{Entry, Kind};
 use crate::layer::{LayerError, Limits, MAX_DEPTH, to_path};
@@ -143,14 +143,20 @@ fn walk(
     Ok(())
 }
 
-/// Makes one EROFS file of a folder that is an image, in an empty file.
+/// Makes one file system of a folder that is an image, in an empty file.
 ///
 /// What is mounted in the folder is left out, and so are devices and sockets.
 ///
 /// # Errors
 /// What cannot be read, that there are more than `most` files, or why it cannot be written.
-pub fn lay_image(file: File, folder: &Path, ids: Ids, most: u64) -> Result<File, FolderError> {
-    let mut lay = Lay::new(file, ids, most)?;
+pub fn lay_image(
+    file: File,
+    form: Form,
+    folder: &Path,
+    ids: Ids,
+    most: u64,
+) -> Result<File, FolderError> {
+    let mut lay = Lay::begin(file, form, ids, most)?;
     // They are of no effect in a job, but a program may look at them.
     lay.set_ids = 0o6000;
     let root = rustix::fs::open(folder, FOLDER, Mode::empty()).map_err(unread(folder))?;
@@ -185,7 +191,12 @@ impl Lay {
     /// # Errors
     /// [`FolderError::Copy`] when it cannot be written.
     pub fn new(file: File, ids: Ids, most: u64) -> Result<Self, FolderError> {
-        let builder = Builder::new(file, &Limits::default()).map_err(uncopied(Path::new("")))?;
+        Self::begin(file, Form::Erofs, ids, most)
+    }
+
+    fn begin(file: File, form: Form, ids: Ids, most: u64) -> Result<Self, FolderError> {
+        let builder = Builder::new(file, form, &Limits::default());
+        let builder = builder.map_err(uncopied(Path::new("")))?;
         Ok(Self {
             builder,
             ids,

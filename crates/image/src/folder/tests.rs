@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::*;
+use crate::layer::erofs::Form;
 use crate::layer::holes::Checksum;
 use crate::layer::pack::pack_changes;
 use crate::layer::testing::Archive;
@@ -404,7 +405,7 @@ fn a_folder_becomes_an_image_with_links_owners_and_modes_and_without_devices() {
     std::os::unix::fs::chown(host.join("bin"), Some(7), Some(8)).expect("given");
     let path = dir.path().join("image");
     let file = fs::File::create_new(&path).expect("made");
-    lay_image(file, &host, Ids::Kept, 10).expect("copied");
+    lay_image(file, Form::Erofs, &host, Ids::Kept, 10).expect("copied");
     let out = dir.path().join("out");
     let extract = format!("--extract={}", out.display());
     let mut fsck = std::process::Command::new("fsck.erofs");

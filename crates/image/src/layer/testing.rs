@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ::tar::{EntryType, Header};
 
+use super::erofs::Form;
 use super::stream::LayerDigests;
 use super::unpack::{Owners, unpack};
 use super::{LayerError, LayerStream, Limits};
@@ -87,8 +88,13 @@ pub(crate) fn unpack_to(bytes: &[u8], folder: &Path) -> Result<LayerDigests, Lay
 
 /// Makes an EROFS file of layers.
 pub(crate) fn build(layers: &[Vec<u8>], file: File) -> Result<File, LayerError> {
+    build_as(layers, Form::Erofs, file)
+}
+
+/// Makes a file of layers.
+pub(crate) fn build_as(layers: &[Vec<u8>], form: Form, file: File) -> Result<File, LayerError> {
     let limits = Limits::default();
-    let mut builder = super::erofs::Builder::new(file, &limits)?;
+    let mut builder = super::erofs::Builder::new(file, form, &limits)?;
     for layer in layers {
         builder.add(stream(layer, &limits))?;
     }

@@ -6,7 +6,8 @@ use std::process::Command;
 use ::tar::EntryType;
 use proptest::prelude::*;
 
-use super::testing::{Archive, build, listing, stream, unpack_to};
+use super::erofs::Form;
+use super::testing::{Archive, build, build_as, listing, stream, unpack_to};
 use super::unpack::{Owners, unpack};
 use super::*;
 
@@ -645,4 +646,99 @@ fn overlayfs_shows_what_the_layers_say_together() {
             "{namespaces} {options}"
         );
     }
+}
+
+/// Refuses an ext4 file in which its own checker finds anything.
+fn check_ext4(path: &Path) {
+    let out = Command::new("e2fsck").arg("-fn").arg(path).output();
+    let out = out.expect("e2fsck");
+    assert!(out.status.success(), "{out:?}");
+}
+
+/// Asks the tool of ext4 for something.
+fn ask_ext4(path: &Path, question: &str) -> String {
+    let mut debugfs = Command::new("debugfs");
+    let out = debugfs.args(["-R", question]).arg(path).output();
+    let out = out.expect("debugfs");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn the_same_layers_become_an_ext4_that_its_own_checker_finds_whole() {
+    hyperion_testkit::requires!("command:e2fsck", "command:debugfs");
+    let many = (0..700).fold(Archive::new().folder("many/"), |archive, n| {
+        let name = format!("many/file-with-a-name-that-is-rather-long-{n}");
+        archive
+            .folder(&format!("many/folder-{n}/"))
+            .file(&name, b"x")
+    });
+    let lower = many
+        .file("big", &vec![1; 5_000_000])
+        .file("kept", b"2")
+        .symlink("short", "kept")
+        .symlink("long", &"t".repeat(99))
+        .hard_link("kept-too", "kept")
+        .add(EntryType::Fifo, "pipe", "", b"")
+        .pax(&[
+            ("SCHILY.xattr.user.note", b"hello"),
+            ("SCHILY.xattr.user.a", b""),
+            (
+                "SCHILY.xattr.security.capability",
+                &[1, 0, 0, 2, 0, 4, 0, 0],
+            ),
+            ("uid", b"70000"),
+            ("mtime", b"5000000000.25"),
+        ])
+        .file("noted", b"n");
+    let upper = Archive::new()
+        .file("big", &[b'2'; 20_000])
+        .file("empty", b"");
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("image");
+    let file = std::fs::File::create(&path).expect("made");
+    build_as(&[lower.bytes(), upper.bytes()], Form::Ext4, file).expect("built");
+    check_ext4(&path);
+    assert_eq!(ask_ext4(&path, "cat /big"), "2".repeat(20_000));
+    assert_eq!(ask_ext4(&path, "cat /kept-too"), "2");
+    assert!(ask_ext4(&path, "stat /kept").contains("Links: 2"));
+    assert!(ask_ext4(&path, "stat /long").contains("Size: 99"));
+    let noted = ask_ext4(&path, "stat /noted");
+    assert!(noted.contains("User: 70000"), "{noted}");
+    assert!(noted.contains("user.note (5) = \"hello\""), "{noted}");
+    assert!(
+        noted.contains("Jun 10 08:53:20 2128") || noted.contains("2128"),
+        "{noted}"
+    );
+    assert_eq!(
+        ask_ext4(&path, "ls -p /many")
+            .lines()
+            .filter(|l| l.starts_with('/'))
+            .count(),
+        1402
+    );
+}
+
+#[test]
+fn an_ext4_holds_files_that_are_larger_than_an_inode_can_say() {
+    hyperion_testkit::requires!("command:e2fsck", "command:debugfs");
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let host = dir.path().join("host");
+    std::fs::create_dir(&host).expect("made");
+    let sparse = std::fs::File::create(host.join("sparse")).expect("made");
+    sparse.set_len(700 << 20).expect("extended");
+    sparse.write_all_at(b"late", 600 << 20).expect("written");
+    let path = dir.path().join("image");
+    let file = std::fs::File::create_new(&path).expect("made");
+    let (form, ids) = (Form::Ext4, crate::folder::Ids::Kept);
+    crate::folder::lay_image(file, form, &host, ids, 10).expect("copied");
+    check_ext4(&path);
+    let block = ask_ext4(&path, "bmap /sparse 153600");
+    let block: u64 = block.trim().parse().expect("a number");
+    let mut found = [0; 4];
+    let file = std::fs::File::open(&path).expect("there");
+    file.read_exact_at(&mut found, block * 4096).expect("read");
+    assert_eq!(&found, b"late");
+    let taken = file.metadata().expect("there").blocks() * 512;
+    assert!(taken < 4 << 20, "{taken}");
 }

@@ -7,7 +7,7 @@
 //! records/HEX           what a job needs to know of an image, read from its manifest and
 //!                       config once; a shared flock on it is a lease on the image
 //! layers/HEX            an unpacked layer, named by its diff id; .HEX is half-unpacked
-//! erofs/HEX             an image in one file, named by its manifest
+//! erofs/HEX[.ext4]      an image in one file, named by its manifest
 //! tmp/                  locks, and small files on their way
 //! lock                  shared: something is being added; exclusive: something is removed
 //! ```

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::rootfs::{OWNED_BY_CALLER, remove_all};
+use super::rootfs::{AS_EXT4, OWNED_BY_CALLER, remove_all};
 use super::{Adding, ImageRecord, Store, StoreError, open_lock};
 use crate::digest::Digest;
 
@@ -136,7 +136,9 @@ impl Store {
             Digest::from_hex(hex).is_some_and(|digest| set.contains(&digest))
         };
         self.sweep("blobs/sha256", &mut pruned, |name| keeps(&live.blobs, name))?;
-        self.sweep("erofs", &mut pruned, |name| keeps(&live.images, name))?;
+        self.sweep("erofs", &mut pruned, |name| {
+            keeps(&live.images, name.strip_suffix(AS_EXT4).unwrap_or(name))
+        })?;
         self.sweep("layers", &mut pruned, |name| keeps(&live.diff_ids, name))?;
         self.sweep("partial", &mut pruned, |_| false)?;
         self.sweep("tmp", &mut pruned, |_| false)?;
@@ -204,6 +206,7 @@ impl Store {
 
     fn forget(&self, digest: &Digest, pruned: &mut Pruned) -> Result<(), StoreError> {
         pruned.file(&self.erofs_path(digest))?;
+        pruned.file(&self.ext4_path(digest))?;
         remove_all(&self.record_path(digest))?;
         pruned.images.push(*digest);
         Ok(())

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{ImageRecord, LayerRecord, Store, StoreError, flock, open_lock};
 use crate::digest::Digest;
-use crate::layer::erofs::Builder;
+use crate::layer::erofs::{Builder, Form};
 use crate::layer::stream::LayerDigests;
 use crate::layer::unpack::{self, Owners};
 use crate::layer::{LayerError, LayerStream, Limits};
@@ -49,6 +49,8 @@ pub enum RootForm {
     Folders,
     /// One EROFS file: root mounts it without a loop device, Linux 6.12 and later.
     OneFile,
+    /// One ext4 file, for machines whose kernel has no EROFS.
+    Ext4,
 }
 
 /// How root file systems are made on this host.
@@ -133,6 +135,9 @@ impl Store {
             RootForm::OneFile => RootSource::Erofs {
                 file: self.erofs_path(&image.digest),
             },
+            RootForm::Ext4 => RootSource::Erofs {
+                file: self.ext4_path(&image.digest),
+            },
         };
         Ok(Root { source, lease })
     }
@@ -142,6 +147,7 @@ impl Store {
         match policy.form {
             RootForm::Folders => folders(self, image, policy).all(|path| path.exists()),
             RootForm::OneFile => self.erofs_path(&image.digest).exists(),
+            RootForm::Ext4 => self.ext4_path(&image.digest).exists(),
         }
     }
 
@@ -169,7 +175,13 @@ impl Store {
             }
             RootForm::OneFile => {
                 let target = self.erofs_path(&image.digest);
-                self.once(&target, |file| self.build_erofs(image, file, policy))
+                let build = |file: &Path| self.build_file(image, Form::Erofs, file, policy);
+                self.once(&target, build)
+            }
+            RootForm::Ext4 => {
+                let target = self.ext4_path(&image.digest);
+                let build = |file: &Path| self.build_file(image, Form::Ext4, file, policy);
+                self.once(&target, build)
             }
         }
     }
@@ -250,9 +262,10 @@ impl Store {
             .map_err(failed(layer))
     }
 
-    fn build_erofs(
+    fn build_file(
         &self,
         image: &ImageRecord,
+        form: Form,
         file: &Path,
         policy: &RootPolicy,
     ) -> Result<(), RootfsError> {
@@ -265,7 +278,7 @@ impl Store {
                 other => io::Error::other(other),
             },
         };
-        let mut builder = Builder::new(output, &policy.limits).map_err(written)?;
+        let mut builder = Builder::new(output, form, &policy.limits).map_err(written)?;
         for layer in &image.layers {
             let blob = self.open_blob(&layer.blob.digest)?;
             LayerStream::new(blob, &policy.limits)
@@ -284,6 +297,10 @@ impl Store {
         self.dir.join("erofs").join(digest.hex())
     }
 
+    pub(super) fn ext4_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("erofs").join(digest.hex() + AS_EXT4)
+    }
+
     pub(super) fn folder_path(&self, layer: &LayerRecord, owners: Owners) -> PathBuf {
         let mut name = layer.diff_id.hex();
         if owners == Owners::Caller {
@@ -293,6 +310,9 @@ impl Store {
         self.dir.join("layers").join(name)
     }
 }
+
+/// Ends the names of files that hold ext4.
+pub(super) const AS_EXT4: &str = ".ext4";
 
 /// Ends the names of layers whose files all belong to the caller.
 pub(super) const OWNED_BY_CALLER: &str = "-mine";

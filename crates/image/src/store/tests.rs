@@ -63,7 +63,7 @@ fn files(store: &Store) -> Vec<String> {
 fn a_root_is_made_once_and_found_again() {
     let (_dir, store) = store();
     let record = image(&store, "x", &layers());
-    for form in [RootForm::Folders, RootForm::OneFile] {
+    for form in [RootForm::Folders, RootForm::OneFile, RootForm::Ext4] {
         let policy = policy(form);
         assert!(!store.is_prepared(&record, &policy));
         let first = store.rootfs(&record, &policy).expect("made");
@@ -116,7 +116,7 @@ fn a_layer_with_another_diff_id_is_refused_and_leaves_nothing() {
     let (_dir, store) = store();
     let mut record = image(&store, "x", &layers());
     record.layers[1].diff_id = crate::Digest::of(b"other");
-    for form in [RootForm::Folders, RootForm::OneFile] {
+    for form in [RootForm::Folders, RootForm::OneFile, RootForm::Ext4] {
         let before = files(&store).len();
         let result = store.rootfs(&record, &policy(form));
         assert!(matches!(
@@ -143,7 +143,7 @@ fn a_layer_that_the_disk_has_changed_is_refused() {
     let last = bytes.len() - 1;
     bytes.truncate(last);
     std::fs::write(&path, bytes).expect("written");
-    for form in [RootForm::Folders, RootForm::OneFile] {
+    for form in [RootForm::Folders, RootForm::OneFile, RootForm::Ext4] {
         assert!(store.rootfs(&record, &policy(form)).is_err());
         assert!(!store.is_prepared(&record, &policy(form)));
     }
@@ -182,6 +182,7 @@ fn removing_an_image_keeps_what_others_share() {
         store
             .rootfs(record, &policy(RootForm::OneFile))
             .expect("made");
+        store.rootfs(record, &policy(RootForm::Ext4)).expect("made");
     }
     store.tag("two:again", &two.digest).expect("tagged");
     assert!(
@@ -196,7 +197,10 @@ fn removing_an_image_keeps_what_others_share() {
         [two.digest]
     );
     assert!(store.is_prepared(&one, &policy(RootForm::Folders)));
+    store.prune().expect("pruned");
     assert!(store.is_prepared(&one, &policy(RootForm::OneFile)));
+    assert!(store.is_prepared(&one, &policy(RootForm::Ext4)));
+    assert!(!store.is_prepared(&two, &policy(RootForm::Ext4)));
     assert!(!store.is_prepared(&two, &policy(RootForm::Folders)));
     assert!(!store.has_blob(&two.layers[1].blob.digest));
     assert!(store.has_blob(&one.layers[0].blob.digest));

@@ -248,8 +248,15 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         fs::create_dir_all(folder).doing(&format!("making {folder}"))?;
     }
     let image = disk(ROOT)?;
+    let kind = match boot.ext4 {
+        true => "ext4",
+        false => "erofs",
+    };
+    if boot.ext4 {
+        load_on_demand(kind)?;
+    }
     let options = [("source", image.as_str()), ("ro", "")];
-    put("erofs", &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
+    put(kind, &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
     // What the job writes goes with the machine.
     let step = "mounting the writable layer";
     match boot.disk {

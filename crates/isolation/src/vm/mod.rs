@@ -27,6 +27,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use hyperion_image::folder::FILE;
+use hyperion_image::layer::erofs::Form;
 use hyperion_model::{MountKind, Resources, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
@@ -58,6 +59,8 @@ pub struct VmIsolation {
 struct Boot {
     /// The container to put up.
     spec: SandboxSpec,
+    /// Its image is ext4, in place of EROFS.
+    ext4: bool,
     /// The folders of the host that it sees.
     shares: Vec<Lent>,
     /// The SHA-256 of the disk with copies of folders, where there is one.
@@ -129,6 +132,7 @@ impl Isolation for VmIsolation {
             port: stage.port.clone(),
             boot: Boot {
                 spec: inside(spec),
+                ext4: self.machine.form == Form::Ext4,
                 shares: shares.iter().map(|share| share.lent).collect(),
                 copies: None,
                 disk: self.machine.disk.is_some(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyperion_image::layer::erofs::Form;
 use hyperion_model::Bytes;
 use hyperion_model::nodes::hardware_address;
 
@@ -71,6 +72,8 @@ pub struct Machine {
     pub kernel: PathBuf,
     /// The image as one file, where it is a folder of the host.
     pub image: Option<PathBuf>,
+    /// The file system of the image: EROFS, or one that the kernel has instead.
+    pub form: Form,
     /// How folders of the host come in.
     pub folders: Folders,
     /// Its first root, with this program as `/init`.
@@ -413,6 +416,7 @@ mod tests {
             board: Board::Q35,
             kernel: "/kernel".into(),
             image: None,
+            form: Form::Erofs,
             folders: Folders::Copied { files: 1 },
             initramfs: "/root".into(),
             disk: None,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::folder::{FolderError, Reach, Size, measure};
+use hyperion_image::layer::erofs::Form;
 use hyperion_isolation::vm::kernel::Kernel;
 use hyperion_isolation::vm::{Folders, copy_image};
 use hyperion_model::{Bytes, Class, JobSpec, Mount, MountKind};
@@ -134,10 +135,10 @@ fn say(source: &Path, size: Size, back: &str) {
 }
 
 /// Makes one file of an image that is a folder; it is gone with its last user.
-pub(super) fn lay_down(ctx: &Context, image: &Path) -> anyhow::Result<OwnedFd> {
+pub(super) fn lay_down(ctx: &Context, image: &Path, form: Form) -> anyhow::Result<OwnedFd> {
     std::fs::create_dir_all(&ctx.root)
         .with_context(|| format!("cannot make {}", ctx.root.display()))?;
-    copy_image(image, &ctx.root, MOST_FILES).map_err(|e| refused_image(image, &e))
+    copy_image(image, form, &ctx.root, MOST_FILES).map_err(|e| refused_image(image, &e))
 }
 
 const SMALLER: &str = "name a smaller folder; as root with virtiofsd folders are shared instead";

@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::Context as _;
-use hyperion_image::{ImageRecord, Owners, RootPolicy, Store, StoreError};
+use hyperion_image::layer::erofs::Form;
+use hyperion_image::{ImageRecord, Owners, RootForm, RootPolicy, Store, StoreError};
 use hyperion_model::{Class, Level, RootSource, UsernsMode};
 
 use crate::commands::pull;
@@ -18,6 +19,7 @@ pub(super) fn find(
     pull: &str,
     userns: &UsernsMode,
     level: Level,
+    form: Form,
 ) -> anyhow::Result<(Option<ImageRecord>, RootSource, Option<OwnedFd>)> {
     if name.starts_with('/') || name.starts_with("./") || name.starts_with("../") {
         let path = Path::new(name)
@@ -48,7 +50,10 @@ pub(super) fn find(
     };
     // A machine takes its image as a disk, which needs no right to mount.
     let as_file = level == Level::Vm || can_mount_files(store.dir());
-    let policy = RootPolicy::new(as_file, owners);
+    let mut policy = RootPolicy::new(as_file, owners);
+    if form == Form::Ext4 {
+        policy.form = RootForm::Ext4;
+    }
     if level != Level::Vm
         && matches!(userns, UsernsMode::Subordinate { .. })
         && !store.is_prepared(&record, &policy)

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use hyperion_image::layer::erofs::Form;
 use hyperion_isolation::Isolation;
 use hyperion_isolation::container::ContainerIsolation;
 use hyperion_isolation::nodes::NodesIsolation;
@@ -46,11 +47,20 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let scratch = jobs.place(&id).join("scratch");
     let userns = ids::userns(level, &args, &id);
     let mut keep = Vec::new();
+    let mut form = match level {
+        Level::Vm => vm::form(ctx, &args),
+        Level::Process | Level::Container => Form::Erofs,
+    };
     let (image, source) = match level {
         Level::Process => (None, RootSource::Host),
         Level::Container | Level::Vm => {
             let name = args.words.remove(0);
-            let (record, source, lease) = image::find(ctx, &name, &args.pull, &userns, level)?;
+            let (record, source, lease) =
+                image::find(ctx, &name, &args.pull, &userns, level, form)?;
+            if record.is_none() && matches!(source, RootSource::Erofs { .. }) {
+                // A file of the host's is what it is.
+                form = Form::Erofs;
+            }
             keep.extend(lease);
             (Some((name, record)), source)
         }
@@ -64,9 +74,9 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 RootSource::Erofs { .. } | RootSource::Host => None,
             };
             let folder = folder.map(PathBuf::as_path);
-            let mut machine = vm::machine(ctx, &args, &job, &host, folder)?;
+            let mut machine = vm::machine(ctx, &args, &job, &host, folder, form)?;
             if let Some(folder) = folder {
-                let file = folders::lay_down(ctx, folder)?;
+                let file = folders::lay_down(ctx, folder, form)?;
                 // The supervisor has it open under the same number.
                 let name = format!("/proc/self/fd/{}", file.as_raw_fd());
                 machine.image = Some(name.into());

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use hyperion_image::layer::erofs::Form;
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
 use hyperion_isolation::vm::{Accelerator, Board, Cell, Disk, Folders, Machine};
-use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec};
+use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec, Level};
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
 use hyperion_sys::host::Host;
@@ -51,6 +52,7 @@ pub(super) fn machine(
     job: &JobSpec,
     host: &HostSize,
     image: Option<&Path>,
+    form: Form,
 ) -> anyhow::Result<Machine> {
     let counter = Reading::take();
     let qemu = find_qemu()?;
@@ -90,6 +92,7 @@ pub(super) fn machine(
         kernel: kernel.boot_image().to_owned(),
         initramfs,
         image: None,
+        form,
         folders,
         disk: disk(args, &kernel)?,
         memory,
@@ -100,7 +103,13 @@ pub(super) fn machine(
         patience: accelerator.patience(),
     };
     machine.board = board(args.machine, &machine)?;
-    check_drivers(machine.board, &kernel, job, &machine.folders)?;
+    check_drivers(machine.board, &kernel, job, &machine.folders, machine.form)?;
+    if machine.form == Form::Ext4 {
+        eprintln!(
+            "note: the kernel {} has no EROFS, so the machine takes its image as ext4",
+            kernel.release
+        );
+    }
     Ok(machine)
 }
 
@@ -190,7 +199,20 @@ pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
 }
 
 /// What every machine of a job needs of its kernel.
-const DRIVERS: [&str; 4] = ["virtio_blk", "virtio_console", "erofs", "overlay"];
+const DRIVERS: [&str; 3] = ["virtio_blk", "virtio_console", "overlay"];
+
+/// Chooses the file system of the image: the one of its own, or ext4 where the
+/// kernel lacks that. A container beside machines shares their file, and takes EROFS.
+pub(super) fn form(ctx: &Context, args: &Args) -> Form {
+    let mut members = args.members.iter();
+    let beside = members.any(|member| member.level != Level::Vm);
+    match Kernels::new(&ctx.root).default_kernel() {
+        Ok(kernel) if !beside && !kernel.has_driver("erofs") && kernel.has_driver("ext4") => {
+            Form::Ext4
+        }
+        _ => Form::Erofs,
+    }
+}
 
 /// Refuses a kernel that would not come up, and says which would.
 fn check_drivers(
@@ -198,14 +220,18 @@ fn check_drivers(
     kernel: &Kernel,
     job: &JobSpec,
     folders: &Folders,
+    form: Form,
 ) -> anyhow::Result<()> {
     let mut mounts = job.container.mounts.iter();
-    let shares = mounts.any(folders::is_folder) && matches!(folders, Folders::Virtiofs(_));
+    let has_folders = mounts.any(folders::is_folder);
+    let shares = has_folders && matches!(folders, Folders::Virtiofs(_));
+    let erofs = form == Form::Erofs || (has_folders && !shares);
     let network = (!job.members.is_empty()).then_some(&"virtio_net");
     let needed = [board.driver()];
     let needed = needed
         .iter()
         .chain(&DRIVERS)
+        .chain(erofs.then_some(&"erofs"))
         .chain(shares.then_some(&"virtiofs"))
         .chain(network);
     let lacking: Vec<&str> = needed.copied().filter(|d| !kernel.has_driver(d)).collect();

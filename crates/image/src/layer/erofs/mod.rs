@@ -5,9 +5,12 @@
 //! on the way, nothing needs to be root, owners are kept whoever makes it, and
 //! no name of an archive is ever given to the kernel.
 //!
+//! Kernels without EROFS get the same as ext4 ([`Form::Ext4`]).
+//!
 //! The format is the kernel's `Documentation/filesystems/erofs.rst` and
 //! `fs/erofs/erofs_fs.h`: blocks of 4 KiB, not compressed, long inodes.
 
+mod ext4;
 mod tree;
 mod write;
 
@@ -30,9 +33,19 @@ const INLINE_TOTAL: u64 = 64 << 20;
 /// A number of blocks must fit into 32 bits.
 const MAX_BLOCKS: u64 = u32::MAX as u64;
 
-/// An EROFS file that is being made, a layer at a time.
+/// Which file system a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The read-only one that is made for this.
+    Erofs,
+    /// The one that every kernel has.
+    Ext4,
+}
+
+/// A file with a file system that is being made, a layer at a time.
 #[derive(Debug)]
 pub struct Builder {
+    form: Form,
     output: Output,
     tree: Tree,
     inline: u64,
@@ -92,15 +105,20 @@ impl Builder {
     ///
     /// # Errors
     /// [`LayerError::Make`] when it cannot be written.
-    pub fn new(file: File, limits: &Limits) -> Result<Self, LayerError> {
+    pub fn new(file: File, form: Form, limits: &Limits) -> Result<Self, LayerError> {
         let mut output = Output {
             file,
             at: 0,
             buffer: Vec::with_capacity(BUFFER),
         };
         // The first block is the superblock's.
-        output.skip(BLOCK).map_err(written)?;
+        let front = match form {
+            Form::Erofs => 1,
+            Form::Ext4 => ext4::FRONT,
+        };
+        output.skip(front * BLOCK).map_err(written)?;
         Ok(Self {
+            form,
             output,
             tree: Tree::new(),
             inline: 0,
@@ -253,7 +271,11 @@ impl Builder {
     pub fn finish(mut self, uuid: [u8; 16]) -> Result<File, LayerError> {
         self.give_back_dead_data().map_err(written)?;
         let mut output = self.output;
-        write::write(&self.tree, &mut output, uuid).map_err(written)?;
+        let write = match self.form {
+            Form::Erofs => write::write,
+            Form::Ext4 => ext4::write,
+        };
+        write(&self.tree, &mut output, uuid).map_err(written)?;
         Ok(output.file)
     }
 

@@ -28,6 +28,18 @@ pub(super) struct Node {
     cleared: u32,
 }
 
+impl Node {
+    /// The number by which folders say what it is, in both forms.
+    pub(super) fn kind(&self) -> u8 {
+        match self.content {
+            Content::File { .. } | Content::Small(_) => 1,
+            Content::Folder(_) => 2,
+            Content::Fifo => 5,
+            Content::Symlink(_) => 7,
+        }
+    }
+}
+
 /// What an inode says besides its content.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meta {

@@ -39,25 +39,17 @@ struct Place {
 /// A name in a folder and what it stands for.
 type Named<'a> = (&'a [u8], NodeId);
 
-struct Layouter<'a> {
-    tree: &'a Tree,
+pub(super) struct Layouter<'a> {
+    pub(super) tree: &'a Tree,
     places: Vec<Option<Place>>,
     /// Nodes that have a name, the parents before what is in them.
-    order: Vec<NodeId>,
-    parents: Vec<NodeId>,
+    pub(super) order: Vec<NodeId>,
+    pub(super) parents: Vec<NodeId>,
 }
 
 /// Writes all that is not the content of files, and the superblock.
 pub(super) fn write(tree: &Tree, output: &mut Output, uuid: [u8; 16]) -> io::Result<()> {
-    let mut layouter = Layouter {
-        tree,
-        places: std::iter::repeat_with(|| None)
-            .take(tree.nodes.len())
-            .collect(),
-        order: Vec::new(),
-        parents: vec![ROOT; tree.nodes.len()],
-    };
-    layouter.gather();
+    let mut layouter = Layouter::new(tree);
     output.align()?;
     let meta_block = output.at / BLOCK;
     let end = layouter.place(meta_block)?;
@@ -104,7 +96,20 @@ fn superblock(
     Ok(out)
 }
 
-impl Layouter<'_> {
+impl<'a> Layouter<'a> {
+    pub(super) fn new(tree: &'a Tree) -> Self {
+        let mut layouter = Self {
+            tree,
+            places: std::iter::repeat_with(|| None)
+                .take(tree.nodes.len())
+                .collect(),
+            order: Vec::new(),
+            parents: vec![ROOT; tree.nodes.len()],
+        };
+        layouter.gather();
+        layouter
+    }
+
     /// Finds all nodes that have a name. The root is the first: its number has 16 bits.
     fn gather(&mut self) {
         let mut seen = vec![false; self.tree.nodes.len()];
@@ -203,7 +208,9 @@ impl Layouter<'_> {
         Ok(())
     }
 
-    fn inode(&self, id: NodeId, node: &Node, place: &Place) -> Vec<u8> {
+    /// Gives what a node is with who may use it, and how many names it has.
+    pub(super) fn mode_and_links(&self, id: NodeId) -> (u32, u32) {
+        let node = &self.tree.nodes[id];
         let kind: u32 = match node.content {
             Content::File { .. } | Content::Small(_) => 0o100_000,
             Content::Folder(_) => 0o040_000,
@@ -213,11 +220,6 @@ impl Layouter<'_> {
         let mode = match node.content {
             Content::Symlink(_) => 0o777,
             _ => node.meta.mode,
-        };
-        let size = match node.content {
-            Content::File { size, .. } => size,
-            Content::Fifo => 0,
-            _ => self.data_size(id),
         };
         // A folder is named by itself and by each folder in it.
         let links = match &node.content {
@@ -229,6 +231,16 @@ impl Layouter<'_> {
             }
             _ => node.links,
         };
+        (kind | mode, links)
+    }
+
+    fn inode(&self, id: NodeId, node: &Node, place: &Place) -> Vec<u8> {
+        let (mode, links) = self.mode_and_links(id);
+        let size = match node.content {
+            Content::File { size, .. } => size,
+            Content::Fifo => 0,
+            _ => self.data_size(id),
+        };
         let xattr_count = match xattr_size(node) {
             0 => 0,
             size => ((size - XATTR_HEAD) / 4 + 1) as u16,
@@ -236,7 +248,7 @@ impl Layouter<'_> {
         let mut out = Vec::with_capacity(INODE as usize);
         out.extend((1 | (place.layout as u16) << 1).to_le_bytes());
         out.extend(xattr_count.to_le_bytes());
-        out.extend(((kind | mode) as u16).to_le_bytes());
+        out.extend((mode as u16).to_le_bytes());
         out.extend(0u16.to_le_bytes());
         out.extend(size.to_le_bytes());
         out.extend(place.block.to_le_bytes());
@@ -309,12 +321,7 @@ impl Layouter<'_> {
             for (name, child) in block {
                 out.extend(self.nid(*child)?.to_le_bytes());
                 out.extend((name_at as u16).to_le_bytes());
-                out.push(match self.tree.nodes[*child].content {
-                    Content::File { .. } | Content::Small(_) => 1,
-                    Content::Folder(_) => 2,
-                    Content::Fifo => 5,
-                    Content::Symlink(_) => 7,
-                });
+                out.push(self.tree.nodes[*child].kind());
                 out.push(0);
                 name_at += name.len();
             }
@@ -337,7 +344,7 @@ impl Layouter<'_> {
 }
 
 /// Splits an attribute's name into the number of its prefix and the rest.
-fn xattr_prefix(name: &[u8]) -> Option<(u8, &[u8])> {
+pub(super) fn xattr_prefix(name: &[u8]) -> Option<(u8, &[u8])> {
     let prefixes: [(u8, &[u8]); 2] = [(1, b"user."), (6, b"security.")];
     prefixes
         .iter()

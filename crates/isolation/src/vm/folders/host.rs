@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use hyperion_image::folder::{Copied, FILE, FolderError, Ids, Lay, Rules, Taken, lay_image, take};
 use hyperion_image::layer::LayerError;
+use hyperion_image::layer::erofs::Form;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
@@ -109,7 +110,12 @@ pub(in crate::vm) fn copy(
 ///
 /// # Errors
 /// What cannot be read, or why it cannot be written.
-pub fn copy_image(image: &Path, place: &Path, most: u64) -> Result<OwnedFd, FolderError> {
+pub fn copy_image(
+    image: &Path,
+    form: Form,
+    place: &Path,
+    most: u64,
+) -> Result<OwnedFd, FolderError> {
     let file = nameless(place).map_err(|source| FolderError::Copy {
         path: image.to_owned(),
         source: LayerError::Make {
@@ -117,7 +123,7 @@ pub fn copy_image(image: &Path, place: &Path, most: u64) -> Result<OwnedFd, Fold
             source,
         },
     })?;
-    lay_image(file.into(), image, ids(), most).map(OwnedFd::from)
+    lay_image(file.into(), form, image, ids(), most).map(OwnedFd::from)
 }
 
 /// Who owns what outside: root keeps owners, a user is root inside.
