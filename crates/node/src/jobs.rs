@@ -403,6 +403,11 @@ pub struct JobFolder {
 }
 
 impl JobFolder {
+    /// Gives the job's lock up: this process will do nothing more for it.
+    pub(crate) fn unlock(&mut self) {
+        self.lock = None;
+    }
+
     /// Gives the descriptor that holds the job's lock, where this process has it.
     pub(crate) fn lock(&self) -> Option<BorrowedFd<'_>> {
         self.lock.as_ref().map(AsFd::as_fd)

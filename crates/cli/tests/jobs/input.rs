@@ -302,8 +302,9 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
 fn a_job_goes_on_when_its_log_is_full() {
     requires!("root", "command:unshare", "command:mount");
     let site = Site::new();
-    let script =
-        "\"$0\" run --isolation process --name big sh -c 'head -c 2M /dev/zero; exit 4' | wc -c;
+    // Long enough to be written down as one that runs, for which there is no room either.
+    let script = "\"$0\" run --isolation process --name big \
+            sh -c 'head -c 1M /dev/zero; sleep 0.3; head -c 1M /dev/zero; exit 4' | wc -c;
         \"$0\" ps -a; rm $HYPERION_ROOT/jobs/*/log; \"$0\" rm big";
     let done = with_small_disk(&site, script);
     assert!(done.out.starts_with("2097152\n"), "{done:?}");

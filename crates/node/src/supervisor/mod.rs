@@ -328,13 +328,18 @@ impl Supervisor {
         };
         // Whoever hears the end may remove the image at once.
         self.launch.keep.clear();
-        if never_ran {
+        // Whoever looks after the end was told finds it written down, or nobody at work.
+        let first = never_ran || written.is_err();
+        if first {
             self.clean_up(remove);
+        }
+        if written.is_err() {
+            self.launch.folder.unlock();
         }
         let ended = Tell::Ended(Box::new(end));
         self.clients.tell_end(&ended);
         failpoint!("before-cleaning");
-        if !never_ran {
+        if !first {
             self.clean_up(remove);
         }
         // Nobody can connect any more; who did meanwhile finds no record of a job with --rm.
@@ -492,7 +497,6 @@ impl Supervisor {
         let Some(sandbox) = self.sandbox.as_ref().filter(|_| !self.recorded) else {
             return Ok(());
         };
-        self.recorded = true;
         let supervisor = rustix::process::getpid().as_raw_pid().unsigned_abs();
         let running = Running {
             started: Timestamp::now(),
@@ -500,7 +504,14 @@ impl Supervisor {
             sandboxes: sandbox.records(),
         };
         self.launch.folder.write("running.json", &running)?;
+        self.recorded = true;
         Ok(())
+    }
+
+    /// Writes down that it runs if that can be done now: a full disk ends nothing
+    /// that runs, and is tried again.
+    fn try_record_running(&mut self) {
+        let _ = self.record_running();
     }
 
     /// Waits for something to happen and deals with it.
@@ -552,7 +563,7 @@ impl Supervisor {
         self.serve_pmi(&ready[pmi])?;
         if ready[clients.clone()].iter().any(|r| !r.is_empty()) {
             // Whoever comes, or leaves a job that goes on, may ask for it next.
-            self.record_running()?;
+            self.try_record_running();
         }
         self.serve_clients()?;
         if !ready[1].is_empty() {
@@ -579,7 +590,7 @@ impl Supervisor {
         if self.memory.look(now, self.sandbox.as_deref()) {
             self.looked = self.settled;
             // A short job that somebody waits for is over before anybody could ask for it.
-            self.record_running()?;
+            self.try_record_running();
         }
         if self.limit_at.is_some_and(|at| now >= at) {
             self.time_is_up();
