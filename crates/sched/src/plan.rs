@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use crate::cluster::{Allocation, Cluster, Space};
 use crate::order::Order;
 use crate::place::{Failed, Placement, Tally, place};
 use crate::profile::Profile;
-use crate::queue::{Entry, JobNumber, Queue};
+use crate::queue::{Entry, JobNumber, Key, Queue};
 use crate::request::Request;
 use crate::time::Time;
 
@@ -76,7 +75,9 @@ pub struct Reservation {
 ///
 /// Nothing is oversubscribed. With [`Backfill::Easy`] the first job that cannot
 /// start is not delayed by one that comes after it, with
-/// [`Backfill::Conservative`] none is, as long as none runs over its time.
+/// [`Backfill::Conservative`] none is, as long as none runs over its time. A job
+/// that an empty cluster has no room for holds up what comes after it, except with
+/// [`Backfill::Conservative`]: whoever submits it is to be told before.
 pub fn plan(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
     match policy.backfill {
         Backfill::Conservative => conservative(policy, cluster, queue, now),
@@ -95,29 +96,7 @@ fn in_order(queue: &Queue, now: Time) -> Vec<usize> {
 }
 
 fn sort(places: &mut [usize], entries: &VecDeque<Entry>, order: Order, now: Time) {
-    places.sort_by_cached_key(|&place| {
-        let queued = &entries[place].queued;
-        Key(order.score(queued, now), queued.submitted, queued.job)
-    });
-}
-
-/// By score, then submission, then number.
-#[derive(PartialEq)]
-struct Key(f64, Time, JobNumber);
-
-impl Eq for Key {}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = self.0.total_cmp(&other.0);
-        by_score.then_with(|| (self.1, self.2).cmp(&(other.1, other.2)))
-    }
+    places.sort_by_cached_key(|&place| Key::of(&entries[place].queued, order, now));
 }
 
 fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {

@@ -34,19 +34,35 @@ pub struct Queue {
 /// A job that waits, with what is asked of it at each pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    pub(crate) score: f64,
+    key: Key,
     /// All cores that it asks for, in thousandths.
     pub(crate) cores: u64,
     pub(crate) queued: Queued,
 }
 
-impl Entry {
-    pub(crate) fn compare(&self, other: &Self) -> Ordering {
-        let (a, b) = (&self.queued, &other.queued);
-        let by_score = self.score.total_cmp(&other.score);
-        by_score
-            .then_with(|| a.submitted.cmp(&b.submitted))
-            .then_with(|| a.job.cmp(&b.job))
+/// A job's place in an order: by score, then submission, then number.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Key(f64, Time, JobNumber);
+
+impl Key {
+    pub(crate) fn of(queued: &Queued, order: Order, now: Time) -> Self {
+        let score = order.score(queued, now);
+        Self(score, queued.submitted, queued.job)
+    }
+}
+
+impl Eq for Key {}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_score = self.0.total_cmp(&other.0);
+        by_score.then_with(|| (self.1, self.2).cmp(&(other.1, other.2)))
     }
 }
 
@@ -77,25 +93,21 @@ impl Queue {
 
     /// Lets a job wait.
     pub fn insert(&mut self, queued: Queued) {
-        let score = match self.order.changes() {
-            true => 0.0,
-            false => self.order.score(&queued, queued.submitted),
+        // What changes with time is put in order when it is asked for.
+        let order = match self.order.changes() {
+            true => Order::Fifo,
+            false => self.order,
+        };
+        let key = Key::of(&queued, order, queued.submitted);
+        // Most come last.
+        let at = match self.entries.back().is_none_or(|last| last.key < key) {
+            true => self.entries.len(),
+            false => self.entries.partition_point(|before| before.key < key),
         };
         let entry = Entry {
-            score,
+            key,
             cores: queued.request.cores(),
             queued,
-        };
-        // Most come last.
-        let is_last = self
-            .entries
-            .back()
-            .is_none_or(|last| last.compare(&entry).is_lt());
-        let at = match is_last {
-            true => self.entries.len(),
-            false => self
-                .entries
-                .partition_point(|before| before.compare(&entry).is_lt()),
         };
         self.entries.insert(at, entry);
     }

@@ -35,6 +35,8 @@ pub enum Need {
     Guest,
     /// `disk-image`: Debian on a disk, that QEMU boots ([`disk_image`](crate::disk_image)).
     DiskImage,
+    /// `cpu:FLAG`: the processor says that it can do this.
+    Cpu(String),
     /// `traces`: real traces of jobs lie here ([`traces`](crate::traces)).
     Traces,
 }
@@ -79,6 +81,7 @@ impl Need {
             ("disk-image", "") => Self::DiskImage,
             ("traces", "") => Self::Traces,
             ("command", name) if !name.is_empty() => Self::Command(name.into()),
+            ("cpu", flag) if !flag.is_empty() => Self::Cpu(flag.into()),
             ("user", name) if !name.is_empty() => Self::User(name.into()),
             ("subuid", name) if !name.is_empty() => Self::Subuid(name.into()),
             ("filesystem", name) if !name.is_empty() => Self::Filesystem(name.into()),
@@ -110,6 +113,12 @@ impl Need {
             Self::DiskImage => must(crate::disk_image().exists(), || {
                 "no disk image in the cache; scripts/disk.sh makes it".into()
             }),
+            Self::Cpu(flag) => must(
+                read("/proc/cpuinfo")
+                    .split_whitespace()
+                    .any(|word| word == flag),
+                || format!("the processor does not say {flag}"),
+            ),
             Self::Traces => must(crate::traces().is_some(), || {
                 "no traces: HYPERION_TRACES names no folder with them and their expected.json"
                     .into()

@@ -80,6 +80,17 @@ pub enum Ids {
 const NOBODY: u32 = 65_534;
 
 impl Ids {
+    /// Gives what holds for this process: root keeps owners, a user is root inside.
+    pub fn of_this_process() -> Self {
+        match rustix::process::geteuid().as_raw() {
+            0 => Self::Kept,
+            uid => Self::Mapped {
+                uid,
+                gid: rustix::process::getegid().as_raw(),
+            },
+        }
+    }
+
     /// Gives the ids inside of what has these outside.
     fn inside(self, uid: u32, gid: u32) -> (u32, u32) {
         let known = |id, own| if id == own { 0 } else { NOBODY };

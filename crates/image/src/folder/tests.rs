@@ -35,7 +35,7 @@ impl Case {
 
     fn lay(&self, source: &Path, writable: bool) -> Vec<Copied> {
         let file = tempfile::tempfile().expect("a file");
-        let mut lay = Lay::new(file, ids(), 1000).expect("begun");
+        let mut lay = Lay::new(file, Ids::of_this_process(), 1000).expect("begun");
         lay.add(source, writable).expect("copied");
         let (file, sum, copied) = lay.finish().expect("finished");
         assert!(file.metadata().expect("it is there").len() > 0 && sum != [0; 32]);
@@ -79,19 +79,9 @@ impl Case {
     }
 }
 
-fn ids() -> Ids {
-    match rustix::process::geteuid().as_raw() {
-        0 => Ids::Kept,
-        uid => Ids::Mapped {
-            uid,
-            gid: rustix::process::getegid().as_raw(),
-        },
-    }
-}
-
 fn rules() -> Rules {
     Rules {
-        ids: ids(),
+        ids: Ids::of_this_process(),
         tag: "job".into(),
         entries: 100,
         bytes: 1 << 20,

@@ -222,8 +222,8 @@ fn serve(mut port: Wire) -> io::Result<()> {
 /// a little ahead of it is right: it goes back only by much.
 fn keep_time(now: Duration) {
     let here = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ahead = here.unwrap_or_default();
-    if ahead < now || ahead > now + AHEAD {
+    let here = here.unwrap_or_default();
+    if here < now || here > now + AHEAD {
         let now = Timespec {
             tv_sec: now.as_secs().cast_signed(),
             tv_nsec: now.subsec_nanos().into(),
@@ -249,12 +249,12 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
     }
     let image = disk(ROOT)?;
     let kind = match boot.ext4 {
-        true => "ext4",
+        true => {
+            load_on_demand("ext4")?;
+            "ext4"
+        }
         false => "erofs",
     };
-    if boot.ext4 {
-        load_on_demand(kind)?;
-    }
     let options = [("source", image.as_str()), ("ro", "")];
     put(kind, &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
     // What the job writes goes with the machine.

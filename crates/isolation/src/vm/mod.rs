@@ -7,8 +7,9 @@
 //!
 //! Inside the machine the same container stands that the host would put up,
 //! with the same init: so the same words mean the same, and only the wire
-//! between supervisor and init differs (`relay`). The image is one EROFS file
-//! that all machines of it share; what a job writes stays in the guest's memory.
+//! between supervisor and init differs (`relay`). The image is one file that all
+//! machines of it share; what a job writes is in the guest's memory or on a disk
+//! that goes with the machine.
 
 pub mod agent;
 mod end;
@@ -22,6 +23,7 @@ pub mod qemu;
 pub mod qmp;
 pub(crate) mod relay;
 mod seats;
+pub mod virtiofsd;
 
 use std::os::fd::AsFd;
 use std::path::Path;

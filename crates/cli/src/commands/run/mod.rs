@@ -20,6 +20,7 @@ use hyperion_isolation::Isolation;
 use hyperion_isolation::container::ContainerIsolation;
 use hyperion_isolation::nodes::NodesIsolation;
 use hyperion_isolation::process::ProcessIsolation;
+use hyperion_isolation::vm::kernel::Kernels;
 use hyperion_isolation::vm::{Machine, VmIsolation};
 use hyperion_model::report::Phase;
 use hyperion_model::{Class, JobId, JobSpec, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
@@ -47,9 +48,13 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let scratch = jobs.place(&id).join("scratch");
     let userns = ids::userns(level, &args, &id);
     let mut keep = Vec::new();
-    let mut form = match level {
-        Level::Vm => vm::form(ctx, &args),
-        Level::Process | Level::Container => Form::Erofs,
+    let kernel = match level {
+        Level::Vm => Some(Kernels::new(&ctx.root).default_kernel()?),
+        Level::Process | Level::Container => None,
+    };
+    let mut form = match &kernel {
+        Some(kernel) => vm::form(kernel, &args),
+        None => Form::Erofs,
     };
     let (image, source) = match level {
         Level::Process => (None, RootSource::Host),
@@ -67,14 +72,14 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     };
     let mut job = job::spec(&args, level, image.as_ref())?;
     host.check(&job)?;
-    let machine = match level {
-        Level::Vm => {
+    let machine = match &kernel {
+        Some(kernel) => {
             let folder = match &source {
                 RootSource::Layers { layers } => layers.first(),
                 RootSource::Erofs { .. } | RootSource::Host => None,
             };
             let folder = folder.map(PathBuf::as_path);
-            let mut machine = vm::machine(ctx, &args, &job, &host, folder, form)?;
+            let mut machine = vm::machine(ctx, &args, &job, &host, kernel, folder, form)?;
             if let Some(folder) = folder {
                 let file = folders::lay_down(ctx, folder, form)?;
                 // The supervisor has it open under the same number.
@@ -84,7 +89,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             }
             Some(machine)
         }
-        Level::Process | Level::Container => None,
+        None => None,
     };
     let resources = job.resources.clone();
     if level == Level::Vm {
@@ -209,19 +214,16 @@ fn refuse_fences_of_processes(args: &Args) -> anyhow::Result<()> {
             args.hugepages.is_some(),
             "--hugepages is for virtual machines: other programs ask for such pages themselves",
         ),
+        (
+            args.folders.is_some(),
+            "--folders is for virtual machines: other jobs see the host's folders themselves",
+        ),
     ];
     for (given, what) in of_machines {
         if given && args.level() != Level::Vm {
             let hint = "leave it out, or add --isolation vm";
             return Err(errors::advised(Class::User, what, hint));
         }
-    }
-    if args.folders.is_some() && args.level() != Level::Vm {
-        return Err(errors::advised(
-            Class::User,
-            "--folders is for virtual machines: other jobs see the host's folders themselves",
-            "leave it out, or add --isolation vm",
-        ));
     }
     let flags = args.of_containers();
     if args.level() != Level::Process || flags.is_empty() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::layer::erofs::Form;
-use hyperion_isolation::vm::kernel::{Kernel, Kernels};
+use hyperion_isolation::vm::kernel::Kernel;
 use hyperion_isolation::vm::{Accelerator, Board, Cell, Disk, Folders, Machine};
 use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec, Level};
 use hyperion_mpi::layout::NumaNode;
@@ -51,13 +51,13 @@ pub(super) fn machine(
     args: &Args,
     job: &JobSpec,
     host: &HostSize,
+    kernel: &Kernel,
     image: Option<&Path>,
     form: Form,
 ) -> anyhow::Result<Machine> {
     let counter = Reading::take();
     let qemu = find_qemu()?;
-    let kernel = Kernels::new(&ctx.root).default_kernel()?;
-    let folders = folders::choose(args, &kernel)?;
+    let folders = folders::choose(args, kernel)?;
     folders::announce(ctx, job, &folders, image)?;
     let nodes = job.nodes();
     let program = std::env::current_exe().context("cannot find the file of this program")?;
@@ -94,7 +94,7 @@ pub(super) fn machine(
         image: None,
         form,
         folders,
-        disk: disk(args, &kernel)?,
+        disk: disk(args, kernel)?,
         memory,
         processors,
         bound,
@@ -103,7 +103,7 @@ pub(super) fn machine(
         patience: accelerator.patience(),
     };
     machine.board = board(args.machine, &machine)?;
-    check_drivers(machine.board, &kernel, job, &machine.folders, machine.form)?;
+    check_drivers(machine.board, kernel, job, &machine.folders, machine.form)?;
     if machine.form == Form::Ext4 {
         eprintln!(
             "note: the kernel {} has no EROFS, so the machine takes its image as ext4",
@@ -203,14 +203,12 @@ const DRIVERS: [&str; 3] = ["virtio_blk", "virtio_console", "overlay"];
 
 /// Chooses the file system of the image: the one of its own, or ext4 where the
 /// kernel lacks that. A container beside machines shares their file, and takes EROFS.
-pub(super) fn form(ctx: &Context, args: &Args) -> Form {
+pub(super) fn form(kernel: &Kernel, args: &Args) -> Form {
     let mut members = args.members.iter();
     let beside = members.any(|member| member.level != Level::Vm);
-    match Kernels::new(&ctx.root).default_kernel() {
-        Ok(kernel) if !beside && !kernel.has_driver("erofs") && kernel.has_driver("ext4") => {
-            Form::Ext4
-        }
-        _ => Form::Erofs,
+    match !beside && !kernel.has_driver("erofs") && kernel.has_driver("ext4") {
+        true => Form::Ext4,
+        false => Form::Erofs,
     }
 }
 

@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hyperion_image::folder::{Copied, FILE, FolderError, Ids, Lay, Rules, Taken, lay_image, take};
 use hyperion_image::layer::LayerError;
 use hyperion_image::layer::erofs::Form;
-use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
+use hyperion_sys::mount;
 use rustix::event::Timespec;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -19,6 +18,7 @@ use super::Share;
 use crate::vm::host::{Said, TICK, execute, nameless};
 use crate::vm::qemu::share_tag;
 use crate::vm::relay::Relay;
+use crate::vm::virtiofsd;
 
 /// The most files that a guest may change.
 const MOST_CHANGES: u64 = 1_000_000;
@@ -29,10 +29,9 @@ const PIECE: u64 = 4 << 20;
 
 /// Starts the program that shares one folder; gives QEMU's way to it.
 ///
-/// The folder is taken through a mount of this process's own, so that what is to
-/// be read only cannot be written through it, whatever the guest becomes.
+/// The folder is taken through a mount of this process's own.
 pub(in crate::vm) fn lend(
-    virtiofsd: &Path,
+    program: &Path,
     stage: &Path,
     number: usize,
     share: &Share,
@@ -42,33 +41,16 @@ pub(in crate::vm) fn lend(
     }
     let point = stage.join(share_tag(number));
     std::fs::create_dir(&point)?;
-    let tree = mount::clone_tree(rustix::fs::CWD, &share.source, true)?;
+    let (its, ours) = virtiofsd::socket(&point)?;
     let target = match share.source.is_dir() {
         true => mount::open_dir(&point)?,
         // Nothing that lies beside the file is shared with it.
         false => File::create_new(point.join(FILE))?.into(),
     };
-    let read_only = if share.lent.read_only { READ_ONLY } else { 0 };
-    let change = Change {
-        set: read_only | NO_DEV | NO_SUID,
-        recursive: true,
-        ..Change::default()
-    };
-    mount::set_attributes(tree.as_fd(), &change)?;
-    mount::attach(tree.as_fd(), target.as_fd())?;
-    let path = stage.join(format!("{}.socket", share_tag(number)));
-    let listener = UnixListener::bind(&path)?;
-    let socket = UnixStream::connect(&path);
-    std::fs::remove_file(&path)?;
-    let words = [
-        virtiofsd.display().to_string(),
-        "--fd=3".into(),
-        "-o".into(),
-        format!("source={},sandbox=namespace,log_level=err", point.display()),
-    ];
+    virtiofsd::mount(&share.source, target.as_fd(), share.lent.read_only)?;
     let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    execute(&words, &quiet, &[listener.into()], None)?;
-    Ok(socket?.into())
+    execute(&virtiofsd::words(program, &point), &quiet, &[its], None)?;
+    Ok(ours)
 }
 
 /// Copies of folders that a machine works on.
@@ -89,7 +71,7 @@ pub(in crate::vm) fn copy(
 ) -> Result<Copies, (String, io::Error)> {
     let failed = |e: io::Error| ("making room for copies of folders".to_owned(), e);
     let file = nameless(stage).map_err(failed)?;
-    let mut lay = Lay::new(file.into(), ids(), most).map_err(told)?;
+    let mut lay = Lay::new(file.into(), Ids::of_this_process(), most).map_err(told)?;
     for share in shares {
         lay.add(&share.source, !share.lent.read_only)
             .map_err(told)?;
@@ -123,18 +105,7 @@ pub fn copy_image(
             source,
         },
     })?;
-    lay_image(file.into(), form, image, ids(), most).map(OwnedFd::from)
-}
-
-/// Who owns what outside: root keeps owners, a user is root inside.
-fn ids() -> Ids {
-    match rustix::process::geteuid().as_raw() {
-        0 => Ids::Kept,
-        uid => Ids::Mapped {
-            uid,
-            gid: rustix::process::getegid().as_raw(),
-        },
-    }
+    lay_image(file.into(), form, image, Ids::of_this_process(), most).map(OwnedFd::from)
 }
 
 /// Says what was being done, and which error of the kernel's ended it.
@@ -173,7 +144,7 @@ pub(in crate::vm) fn bring(
     most: u64,
 ) -> Taken {
     let rules = Rules {
-        ids: ids(),
+        ids: Ids::of_this_process(),
         tag,
         entries: MOST_CHANGES,
         bytes: most,
