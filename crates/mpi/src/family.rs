@@ -84,6 +84,13 @@ impl Mpi {
     pub fn major(&self) -> Option<u32> {
         self.version.as_ref()?.split('.').next()?.parse().ok()
     }
+
+    /// Gives the first two numbers of the version; of `4.2rc1` too.
+    pub fn series(&self) -> Option<(u32, u32)> {
+        let (_, rest) = self.version.as_ref()?.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some((self.major()?, minor.parse().ok()?))
+    }
 }
 
 impl fmt::Display for Mpi {

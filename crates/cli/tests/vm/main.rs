@@ -11,6 +11,7 @@ mod kernel;
 mod level;
 mod machines;
 mod nodes;
+mod outside;
 mod screen;
 mod seats;
 #[path = "../jobs/site.rs"]

@@ -34,6 +34,7 @@ pub(super) fn start(
     }
     if let Some(mpi) = &facts.mpi {
         describe(mpi, notes);
+        last_words(mpi, host, notes);
     }
     mpi4py(facts, ask, notes);
     match (ask.mpi, &facts.mpi) {
@@ -89,6 +90,26 @@ fn describe(mpi: &Mpi, notes: &mut Notes) {
         format!("{mpi} by {}{device}", mpi.pmi),
         format!("{} needs {}", mpi.needed_by, mpi.soname),
     );
+}
+
+/// Warns of an MPICH whose ranks wait for each other in `MPI_Finalize` while none
+/// hears what the other still has to say: over TCP, from UCX 1.12 on. MPICH's pull
+/// request 6596 has mended that.
+fn last_words(mpi: &Mpi, host: &HostFacts, notes: &mut Notes) {
+    let by_ucx = mpi
+        .device
+        .as_ref()
+        .is_some_and(|d| d.starts_with("ch4:ucx"));
+    let first = (3, 4);
+    let mended = (4, 2);
+    let concerned = mpi.series().is_some_and(|s| (first..mended).contains(&s));
+    if mpi.family == Family::Mpich && by_ucx && concerned && host.nodes.len() > 1 {
+        notes.warn(
+            "end",
+            "ranks on several nodes can hang in MPI_Finalize, by a fault of MPICH 3.4 to 4.1 over UCX",
+            "4.2 and Open MPI have it not; or let all ranks be quiet before: MPI_Barrier and a moment of sleep",
+        );
+    }
 }
 
 fn mpi4py(facts: &Facts, ask: &Parallel, notes: &mut Notes) {

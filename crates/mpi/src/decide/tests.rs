@@ -62,6 +62,31 @@ fn refusal(facts: &Facts, host: &HostFacts, ask: &Parallel) -> Refusal {
 }
 
 #[test]
+fn an_mpich_that_may_hang_at_its_end_is_named() {
+    let several = HostFacts {
+        nodes: vec![("a".into(), 1), ("b".into(), 1)],
+        ..host()
+    };
+    let warned = |version: &str, device: &str, host: &HostFacts| {
+        let mpi = Mpi {
+            version: Some(version.into()),
+            device: Some(device.into()),
+            ..mpi(Family::Mpich, Pmi::Pmi1)
+        };
+        let plan = decide(&facts(Some(mpi)), host, &ask(2)).expect("a plan");
+        plan.notes.iter().any(|note| note.warning)
+    };
+    for version in ["3.4.1", "4.0.2", "4.1"] {
+        assert!(warned(version, "ch4:ucx", &several), "{version}");
+        assert!(!warned(version, "ch4:ofi", &several), "{version}");
+        assert!(!warned(version, "ch4:ucx", &host()), "{version}");
+    }
+    for version in ["3.3.2", "4.2.0", "4.2rc1", "5.0.0", "master"] {
+        assert!(!warned(version, "ch4:ucx", &several), "{version}");
+    }
+}
+
+#[test]
 fn mpich_is_served_by_hyperion() {
     let plan = decide(
         &facts(Some(mpi(Family::Mpich, Pmi::Pmi1))),

@@ -14,6 +14,7 @@
 mod answers;
 mod clients;
 mod collect;
+mod ending;
 mod pmi;
 mod preflight;
 mod ranks;
@@ -35,7 +36,7 @@ use hyperion_mpi::decide::Refusal;
 use hyperion_mpi::layout::{LayoutError, NumaNode, layout};
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
-use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
+use hyperion_sys::signals::{self, SIGTERM, SignalFd};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -583,74 +584,6 @@ impl Supervisor {
             tv_sec: left.as_secs().cast_signed(),
             tv_nsec: i64::from(left.subsec_nanos()),
         })
-    }
-
-    fn check_times(&mut self) -> Result<(), Problem> {
-        let now = Instant::now();
-        if self.memory.look(now, self.sandbox.as_deref()) {
-            self.looked = self.settled;
-            // A short job that somebody waits for is over before anybody could ask for it.
-            self.try_record_running();
-        }
-        if self.limit_at.is_some_and(|at| now >= at) {
-            self.time_is_up();
-            self.stop(FAILURE_GRACE)?;
-        }
-        if self.collecting {
-            self.given_up |= self.kill_at.is_some_and(|at| now >= at);
-            return Ok(());
-        }
-        if self.kill_at.is_some_and(|at| now >= at) {
-            // Again, as long as any runs: the init may have been kept from passing it on.
-            self.kill_at = Some(now + FAILURE_GRACE);
-            self.ended_by = SIGKILL as u8;
-            self.signal_ranks(SIGKILL)?;
-            self.look_for_life(LIFE)?;
-        }
-        Ok(())
-    }
-
-    /// Writes down that the time limit was reached.
-    fn time_is_up(&mut self) {
-        self.limit_at = None;
-        self.timed_out = self.failure.is_none();
-        let limit = self.launch.plan.job.time_limit.unwrap_or_default();
-        let limit = hyperion_model::units::format_duration(limit);
-        let failure = Failure {
-            hint: Some("give it more with --time".into()),
-            ..self.failure_of_job(&format!("the job reached its time limit of {limit}"))
-        };
-        self.failure.get_or_insert(failure);
-    }
-
-    /// Says that the job failed and not one of its ranks.
-    fn failure_of_job(&self, what: &str) -> Failure {
-        Failure {
-            task: self.task,
-            rank: None,
-            what: what.to_owned(),
-            causes: Vec::new(),
-            hint: None,
-            last_lines: Vec::new(),
-        }
-    }
-
-    /// Asks the ranks to end, and sees to it that they do.
-    fn stop(&mut self, grace: Duration) -> Result<(), Problem> {
-        self.last = true;
-        if self.collecting {
-            self.kill_in(grace);
-            return Ok(());
-        }
-        self.signal_ranks(SIGTERM)?;
-        self.kill_in(grace);
-        Ok(())
-    }
-
-    /// Kills the ranks after a while, or earlier where that was decided before.
-    fn kill_in(&mut self, grace: Duration) {
-        let at = Instant::now() + grace;
-        self.kill_at = Some(self.kill_at.map_or(at, |old| old.min(at)));
     }
 
     fn serve_sandbox(&mut self) -> Result<(), Problem> {
