@@ -133,3 +133,118 @@ fn a_machine_runs_where_its_definition_says() {
     }
     wait_gone(qemu);
 }
+
+#[test]
+fn flags_say_where_a_machine_runs_and_what_its_memory_is_made_of() {
+    requires!("command:qemu-img", "command:qemu-system-x86_64", "cores:2");
+    let site = Site::new();
+    let [first, second] = two();
+    let both = format!("{first},{second}");
+    let pins = [format!("0={second}"), format!("1={first}")];
+    let words = [
+        "create",
+        "placed",
+        "--memory",
+        "64MiB",
+        "--vcpus",
+        "2",
+        "--cpuset",
+        &both,
+        "--pin",
+        &pins[0],
+        "--pin",
+        &pins[1],
+        "--numa",
+        "2",
+        "--numatune",
+        "0",
+        "--start",
+    ];
+    vm(&site, &words).ok();
+    let shown = show(&site, "placed");
+    let vcpus = &shown["definition"]["vcpus"];
+    assert_eq!(vcpus["pinning"]["0"], second.to_string(), "{vcpus}");
+    assert_eq!(vcpus["numa"][1]["cpus"], "1", "{vcpus}");
+    let qemu = pid(&shown["running"]["qemu"]);
+    let threads = tied(qemu);
+    for cpu in [first, second] {
+        let seated = threads.iter().filter(|list| **list == cpu.to_string());
+        assert_eq!(seated.count(), 1, "{cpu}: {threads:?}");
+    }
+    let xml = vm(&site, &["export", "placed"]).ok();
+    for said in [
+        format!("<vcpupin vcpu='0' cpuset='{second}'/>"),
+        "<memory mode='strict' nodeset='0'/>".to_owned(),
+        "<cell id='1' cpus='1' memory='32' unit='MiB'/>".to_owned(),
+    ] {
+        assert!(xml.contains(&said), "{said}: {xml}");
+    }
+    // Changed, for its next start, and the parts of its guest's nodes with it.
+    vm(&site, &["edit", "placed", "--pin", &format!("0={first}")]).ok();
+    vm(&site, &["resize", "placed", "--memory", "80MiB"]).ok();
+    vm(&site, &["stop", "-t", "0s", "placed"]).ok();
+    vm(&site, &["start", "placed"]).ok();
+    let shown = show(&site, "placed");
+    assert_eq!(shown["definition"]["vcpus"]["numa"][0]["memory"], 40 << 20);
+    let threads = tied(pid(&shown["running"]["qemu"]));
+    let seated = threads.iter().filter(|list| **list == first.to_string());
+    assert_eq!(seated.count(), 2, "{threads:?}");
+    vm(&site, &["stop", "-t", "0s", "placed"]).ok();
+    let words = ["edit", "placed", "--bind", "none", "--hugepages=512MiB"];
+    let refused = vm(&site, &words).expect_code(125);
+    assert!(
+        refused.err.contains("not made of whole pages"),
+        "{refused:?}"
+    );
+    let words = ["edit", "placed", "--bind", "none", "--hugepages=4MiB"];
+    vm(&site, &words).ok();
+    let vcpus = show(&site, "placed")["definition"]["vcpus"].take();
+    assert_eq!(vcpus["pinning"], serde_json::json!({}));
+    assert_eq!(vcpus["numa"], serde_json::json!([]));
+    vm(&site, &["start", "placed"]).refused("no huge pages of 4MiB", "--hugepages");
+    vm(&site, &["edit", "placed", "--hugepages=none"]).ok();
+    vm(&site, &["start", "placed"]).ok();
+
+    // The next machine is tied to what is left.
+    let words = ["create", "own", "--memory", "64MiB", "--bind", "core"];
+    let pinned = |name: &str| show(&site, name)["definition"]["vcpus"]["pinning"]["0"].take();
+    vm(&site, &words).ok();
+    vm(
+        &site,
+        &["create", "next", "--memory", "64MiB", "--bind", "core"],
+    )
+    .ok();
+    assert_ne!(pinned("own"), pinned("next"));
+    vm(&site, &["create", "far", "--cpuset", "9999"]).refused("this host has", "choose");
+    vm(&site, &["create", "far", "--numatune", "77"]).refused("NUMA node 77", "these nodes");
+    vm(&site, &["create", "far", "--numa", "2"]).refused("1 processors", "each needs one");
+    for name in ["placed", "own", "next"] {
+        vm(&site, &["delete", "--force", name]).ok();
+    }
+}
+
+#[test]
+fn a_machine_that_is_bound_sees_the_nodes_of_its_host() {
+    requires!(
+        "root",
+        "command:unshare",
+        "command:qemu-system-x86_64",
+        "cores:2"
+    );
+    let site = Site::new();
+    let cpus = two();
+    let create = ["vm", "create", "wide", "--memory", "64MiB", "--vcpus", "2"];
+    let words = [&create[..], &["--bind", "numa"]].concat();
+    finish(on_two_nodes(&site, cpus, &words)).ok();
+    vm(&site, &["start", "wide"]).ok();
+    let shown = show(&site, "wide");
+    let definition = &shown["definition"]["vcpus"];
+    assert_eq!(definition["numa"][0]["from"], 0, "{definition}");
+    assert_eq!(definition["numa"][1]["cpus"], "1", "{definition}");
+    assert_eq!(definition["topology"]["sockets"], 2, "{definition}");
+    let threads = tied(pid(&shown["running"]["qemu"]));
+    for cpu in cpus {
+        assert!(threads.contains(&cpu.to_string()), "{cpu}: {threads:?}");
+    }
+    vm(&site, &["delete", "--force", "wide"]).ok();
+}

@@ -33,6 +33,7 @@ pub fn write(spec: &MachineSpec) -> String {
     root = root.and(backing_of_memory(spec));
     root = root.and([vcpu(spec)]);
     root = root.and(pinning(spec));
+    root = root.and(origin_of_memory(spec));
     root = root.and([os(spec), features(spec)]);
     root = root.and(cpu(spec));
     root = root.and([clock(spec)]);
@@ -100,6 +101,19 @@ fn pinning(spec: &MachineSpec) -> Option<Element> {
         })
         .collect();
     (!pins.is_empty()).then(|| Element::new("cputune").and(pins))
+}
+
+fn origin_of_memory(spec: &MachineSpec) -> Option<Element> {
+    let strict = |name: &str| Element::new(name).with("mode", "strict");
+    let all = spec.memory.from;
+    let all = all.map(|node| strict("memory").with("nodeset", node));
+    let cells = spec.vcpus.numa.iter().enumerate();
+    let parts = cells.filter_map(|(id, cell)| {
+        let part = Element::new("memnode").with("cellid", id);
+        Some(part.with("mode", "strict").with("nodeset", cell.from?))
+    });
+    let parts: Vec<_> = all.into_iter().chain(parts).collect();
+    (!parts.is_empty()).then(|| Element::new("numatune").and(parts))
 }
 
 fn os(spec: &MachineSpec) -> Element {

@@ -132,9 +132,11 @@ impl<'a> Dice<'a> {
         }
         if self.yes() {
             let whole = spec.memory.max.unwrap_or(spec.memory.size).0;
+            let from = self.maybe(|dice| dice.roll(4) as u32);
             let cell = |cpus: String, memory| NumaCell {
                 cpus: cpus.parse().expect("set"),
                 memory: Bytes(memory),
+                from,
             };
             if total > 1 {
                 vcpus.numa = vec![
@@ -156,6 +158,7 @@ impl<'a> Dice<'a> {
         if spec.cpu.model != CpuModel::Default && self.yes() {
             spec.cpu.features = [("avx2".into(), true), ("vmx".into(), false)].into();
         }
+        spec.memory.from = self.maybe(|dice| dice.roll(4) as u32);
         let huge = spec.memory.size.0.is_multiple_of(2 << 20);
         spec.memory.hugepages = match self.roll(3) {
             0 => None,

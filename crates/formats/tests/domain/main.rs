@@ -332,6 +332,25 @@ fn units_of_memory_are_what_they_say() {
 }
 
 #[test]
+fn memory_comes_from_one_node_of_the_host_or_from_where_it_has_it() {
+    let of = |nodes: &str| {
+        let parsed = strict(&with(
+            "<vcpu>1</vcpu>",
+            &format!("<vcpu>1</vcpu><numatune>{nodes}</numatune>"),
+        ));
+        (parsed.spec.memory.from, notes(&parsed))
+    };
+    let one = of("<memory mode='strict' nodeset='3'/>");
+    assert_eq!(one, (Some(3), String::new()));
+    let (from, notes) = of("<memory mode='interleave' nodeset='0-1'/>");
+    assert_eq!(from, None);
+    assert!(notes.contains("one node of the host alone"), "{notes}");
+    let lost = "<numatune><memnode cellid='7' nodeset='0'/></numatune>";
+    let told = mistakes(&with("<vcpu>1</vcpu>", &format!("<vcpu>1</vcpu>{lost}")));
+    assert!(told.contains("names no <cell>"), "{told}");
+}
+
+#[test]
 fn mistakes_are_told_one_by_one_with_what_helps() {
     let vcpu = "<vcpu>1</vcpu>";
     let target = "<target dev='sda' bus='sata'/>";

@@ -312,7 +312,9 @@ fn processor(
     if let Some(max) = spec.vcpus.max {
         smp += &format!(",maxcpus={max}");
     }
-    if let Some(topology) = spec.vcpus.topology {
+    // No kernel takes one socket for two NUMA nodes.
+    let apart = || (spec.vcpus.numa.len() > 1).then(|| spec.vcpus.each_a_socket());
+    if let Some(topology) = spec.vcpus.topology.or_else(apart) {
         smp += &format!(
             ",sockets={},cores={},threads={}",
             topology.sockets, topology.cores, topology.threads
@@ -363,17 +365,25 @@ fn memory(words: &mut Words, spec: &MachineSpec) {
         .iter()
         .any(|share| share.kind == ShareKind::Virtiofs);
     let kind = if shared { kind + ",share=on" } else { kind };
+    let from = |node: Option<u32>| {
+        let from = node.or(spec.memory.from);
+        from.map_or_else(String::new, |node| {
+            format!(",host-nodes={node},policy=bind")
+        })
+    };
     if spec.vcpus.numa.is_empty() {
-        if spec.memory.hugepages.is_some() || shared {
+        if spec.memory.hugepages.is_some() || spec.memory.from.is_some() || shared {
             let size = mib(spec.memory.size);
-            words.say("-object", format!("{kind},id=ram,size={size}"));
+            let from = from(None);
+            words.say("-object", format!("{kind},id=ram,size={size}{from}"));
             words.say("-machine", "memory-backend=ram".into());
         }
         return;
     }
     for (i, cell) in spec.vcpus.numa.iter().enumerate() {
         let size = mib(cell.memory);
-        words.say("-object", format!("{kind},id=ram{i},size={size}"));
+        let from = from(cell.from);
+        words.say("-object", format!("{kind},id=ram{i},size={size}{from}"));
         // By their numbers: in which socket they are is said elsewhere.
         let cpus = cell.cpus.0.iter().map(|cpu| format!(",cpus={cpu}"));
         let cpus: String = cpus.collect();

@@ -88,7 +88,7 @@ impl Seats {
     /// Puts one of several machines of the same size on a host's processors, one
     /// beside the other, and again from the first where there are not enough.
     /// Memory is shared out in whole `pages`, as processors are.
-    pub(super) fn new(
+    pub fn new(
         host: &[HostNode],
         number: u32,
         processors: u32,

@@ -123,6 +123,9 @@ pub struct Memory {
     /// The host backs it with huge pages.
     #[serde(default)]
     pub hugepages: Option<HugePages>,
+    /// The host's NUMA node that all of it comes from; none: as the host has it.
+    #[serde(default)]
+    pub from: Option<u32>,
 }
 
 /// Which huge pages.
@@ -158,6 +161,22 @@ pub struct Vcpus {
     pub numa: Vec<NumaCell>,
 }
 
+impl Vcpus {
+    /// Gives how many there can be while the machine runs.
+    pub fn most(&self) -> u32 {
+        self.max.unwrap_or(self.count)
+    }
+
+    /// Gives the topology of processors that share nothing.
+    pub fn each_a_socket(&self) -> Topology {
+        Topology {
+            sockets: self.most(),
+            cores: 1,
+            threads: 1,
+        }
+    }
+}
+
 /// Sockets × cores × threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -178,6 +197,9 @@ pub struct NumaCell {
     pub cpus: CpuSet,
     /// How much of its memory.
     pub memory: Bytes,
+    /// The host's NUMA node that it comes from; none: as all of the machine's.
+    #[serde(default)]
+    pub from: Option<u32>,
 }
 
 /// What the processors show to the guest.
@@ -385,6 +407,7 @@ impl MachineSpec {
                 size: memory,
                 max: None,
                 hugepages: None,
+                from: None,
             },
             vcpus: Vcpus {
                 count: vcpus,

@@ -61,6 +61,7 @@ fn processors_are_counted() {
     let cell = |cpus: &str, mib| NumaCell {
         cpus: cpus.parse().expect("set"),
         memory: Bytes::mib(mib),
+        from: None,
     };
     let mut spec = whole();
     spec.vcpus.numa = vec![cell("0", 256), cell("1", 256)];

@@ -15,14 +15,14 @@ const LEAST_MEMORY: Bytes = Bytes(4 << 20);
 const MOST_RANKS: u32 = 65_536;
 
 /// What this host has.
-pub(super) struct HostSize {
+pub(in crate::commands) struct HostSize {
     /// The processors that this process may use.
     allowed: CpuSet,
     memory: Bytes,
 }
 
 impl HostSize {
-    pub(super) fn read() -> Self {
+    pub(in crate::commands) fn read() -> Self {
         let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
         let last = rustix::thread::CpuSet::MAX_CPU as u32;
         let allowed = CpuSet((0..last).filter(|&cpu| set.is_set(cpu as usize)).collect());
@@ -35,13 +35,18 @@ impl HostSize {
         self.memory
     }
 
+    /// Gives the processors that this process may use.
+    pub(in crate::commands) fn allowed(&self) -> &CpuSet {
+        &self.allowed
+    }
+
     /// Counts the processors that this process may use.
     pub(super) fn processors(&self) -> u32 {
         self.allowed.len() as u32
     }
 
     /// Gives the processors that a job may use, with the memory that is near them.
-    pub(super) fn nodes(&self, asked: Option<&CpuSet>) -> Vec<HostNode> {
+    pub(in crate::commands) fn nodes(&self, asked: Option<&CpuSet>) -> Vec<HostNode> {
         let topology = host::topology(&Host::at("/"));
         let nodes = topology.nodes.into_iter().map(|node| {
             let may = |cpu: &u32| {

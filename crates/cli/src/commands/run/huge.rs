@@ -11,7 +11,7 @@ const USUAL: Bytes = Bytes(2 << 20);
 /// Finds the pool that the memory of some machines is to come from, by the size of
 /// its pages (none: the usual one); gives that size. Memory that was asked for must
 /// be a whole number of pages.
-pub(super) fn pages(
+pub(in crate::commands) fn pages(
     pools: &[HugePages],
     size: Bytes,
     memory: Bytes,
@@ -50,7 +50,7 @@ pub(super) fn pages(
         return refuse(
             Class::Unsupported,
             format!(
-                "the job needs {needed} huge pages of {size}, and {} are free",
+                "{needed} huge pages of {size} are needed, and {} are free",
                 pool.free
             ),
             match size == USUAL {
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(ask(0, 256, 1), "2MiB");
         let two = ask(0, 256, 2);
         assert!(
-            two.contains("needs 256 huge pages of 2MiB, and 128 are free"),
+            two.contains("256 huge pages of 2MiB are needed, and 128 are free"),
             "{two}"
         );
         assert!(two.contains("sysctl vm.nr_hugepages=328"), "{two}");

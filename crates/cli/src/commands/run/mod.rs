@@ -32,6 +32,8 @@ use crate::errors;
 use crate::session::{self, Session};
 
 pub(super) use folders::find_virtiofsd;
+pub(super) use host::HostSize;
+pub(super) use huge::pages as huge_pages;
 pub(super) use ids::own_ids;
 pub(super) use vm::{accelerator, find_qemu};
 pub(crate) use words::Args;

@@ -17,13 +17,27 @@ use serde_json::json;
 
 use super::create::{read_domain, write_seed};
 use super::external;
-use super::machines::{LIMIT, One};
+use super::machines::LIMIT;
+use super::seats::{SeatArgs, share_out};
 use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::{errors, output};
 
 /// How long saving and loading all of a machine may take.
 const SAVING: Duration = Duration::from_secs(600);
+
+// Words of `hyperion vm edit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    hyperion vm edit web\n  \
+    hyperion vm edit web --bind core --hugepages\n  \
+    hyperion vm edit web --bind none --hugepages=none")]
+pub(crate) struct EditArgs {
+    /// Machine, as `hyperion vm ls --all` lists it
+    name: String,
+    #[command(flatten)]
+    seats: SeatArgs,
+}
 
 // Words of `hyperion vm resize`.
 #[derive(Debug, Args)]
@@ -85,9 +99,16 @@ pub(crate) struct RestoreArgs {
 /// What helps against mistakes in an edited definition.
 const AGAIN: &str = "the same `hyperion vm edit` goes on with your text";
 
-pub(super) fn edit(args: &One, ctx: &Context) -> anyhow::Result<()> {
+pub(super) fn edit(args: &EditArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let before = machine.spec()?;
+    if args.seats.any() {
+        let mut spec = before;
+        args.seats.apply(&mut spec, ctx)?;
+        spec.validate()?;
+        machine.define(&spec)?;
+        return changed(&machine);
+    }
     let path = machine.path.join("edited.xml");
     // There already: the text of one that could not be taken.
     if !path.exists() {
@@ -109,10 +130,14 @@ pub(super) fn edit(args: &One, ctx: &Context) -> anyhow::Result<()> {
     machine.define(&spec)?;
     write_seed(&machine, &spec)?;
     std::fs::remove_file(&path)?;
+    changed(&machine)
+}
+
+fn changed(machine: &MachineFolder) -> anyhow::Result<()> {
     if machine.is_locked() {
         eprintln!("the change holds from the machine's next start on");
     }
-    output::line(&args.name)
+    output::line(&machine.name)
 }
 
 /// Keeps what domain XML has no words for.
@@ -200,6 +225,11 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
     if let Some(vcpus) = args.vcpus {
         spec.vcpus.count = vcpus;
         spec.vcpus.topology = None;
+        spec.vcpus.pinning.retain(|number, _| *number < vcpus);
+    }
+    if !spec.vcpus.numa.is_empty() && (args.memory.is_some() || args.vcpus.is_some()) {
+        let nodes = spec.vcpus.numa.len() as u32;
+        share_out(&mut spec, nodes)?;
     }
     spec.validate()?;
     for (target, size) in &args.disk {

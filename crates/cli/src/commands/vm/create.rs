@@ -17,6 +17,7 @@ use hyperion_node::machines::{MachineFolder, Machines};
 
 use super::layers;
 use super::machines::power_on;
+use super::seats::SeatArgs;
 use super::unfinished::Unfinished;
 use crate::context::Context;
 use crate::{errors, output};
@@ -131,6 +132,8 @@ pub(super) struct GuestArgs {
     /// else by 9p; repeatable
     #[arg(long, value_name = "FOLDER:TAG", help_heading = "Disks")]
     share: Vec<String>,
+    #[command(flatten)]
+    seats: SeatArgs,
     /// A screen, for viewers of VNC on a socket of this user's
     #[arg(long, help_heading = "System")]
     vnc: bool,
@@ -167,7 +170,7 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
             ..Boot::default()
         };
     }
-    guest(&args.guest, &mut spec)?;
+    guest(&args.guest, &mut spec, ctx)?;
     let allowed = layers::allowed(&args.backing)?;
     if let Some(image) = &args.image {
         let image = existing(image)?;
@@ -203,7 +206,8 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
 }
 
 /// Carries over what is said of the guest.
-pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec) -> anyhow::Result<()> {
+pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec, ctx: &Context) -> anyhow::Result<()> {
+    args.seats.apply(spec, ctx)?;
     if args.os_variant.is_some() {
         spec.os_variant.clone_from(&args.os_variant);
     }

@@ -101,7 +101,7 @@ pub(super) fn import(args: &ImportArgs, ctx: &Context) -> anyhow::Result<()> {
         Some(bus) => connect(&mut spec, contents, bus),
         None => contents,
     };
-    guest(&args.guest, &mut spec)?;
+    guest(&args.guest, &mut spec, ctx)?;
     let fill = |machine: &MachineFolder, spec: &mut MachineSpec| {
         let _busy = Busy::new(ctx, "copying the disks");
         let mut contents = contents.iter();

@@ -235,6 +235,7 @@ pub(super) fn power_on(
     }
     super::layers::written_alone(spec, ctx)?;
     shared(spec)?;
+    super::seats::check(spec)?;
     let (beside, networks) = networks(spec).into_iter().unzip();
     let (command, accelerator) = command(&machine, spec, Files::Open, beside, ctx)?;
     hyperion_node::machines::start(Start {

@@ -12,6 +12,7 @@ mod import;
 mod kernel;
 mod layers;
 mod machines;
+mod seats;
 mod ssh;
 mod unfinished;
 mod vnc;
@@ -67,8 +68,8 @@ pub(crate) enum VmCommand {
     Vnc(vnc::VncArgs),
     /// Write a picture of the screen of a machine
     Screenshot(machines::ScreenshotArgs),
-    /// Change the definition of a machine as domain XML, in an editor
-    Edit(machines::One),
+    /// Change the definition of a machine: as domain XML, in an editor, or where it lies, by flags
+    Edit(Box<change::EditArgs>),
     /// Make a machine like another, which shares what its disks hold until now
     Clone(clone::CloneArgs),
     /// Give a machine another size

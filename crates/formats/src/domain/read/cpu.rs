@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hyperion_model::MachineSpec;
 use hyperion_model::machine::{Cpu, CpuModel, NumaCell, Topology, Vcpus};
 
 use super::super::Remedy;
@@ -85,6 +86,40 @@ impl Reading {
             "memorytune",
         ];
         self.leftovers(tune, &foreign);
+    }
+
+    /// Where memory comes from; read when the guest's nodes are known.
+    pub(super) fn numatune(&mut self, root: &mut Element, spec: &mut MachineSpec) {
+        let Some(mut tune) = root.take("numatune") else {
+            return;
+        };
+        if let Some(all) = tune.take("memory") {
+            self.stands("memory.from", all.place);
+            spec.memory.from = self.node(all);
+        }
+        for mut part in tune.take_all(|child| child.name == "memnode") {
+            let cell = self.number(&mut part, "cellid");
+            match cell.and_then(|at| spec.vcpus.numa.get_mut(at as usize)) {
+                Some(cell) => cell.from = self.node(part),
+                None => self.left_out(part.place, "<memnode> names no <cell> of <numa>"),
+            }
+        }
+        self.leftovers(tune, &[]);
+    }
+
+    /// Reads the one node of the host that memory comes from.
+    fn node(&mut self, mut element: Element) -> Option<u32> {
+        let (name, place) = (element.name.clone(), element.place);
+        let mode = element.take_attribute("mode");
+        let nodes = element.take_attribute("nodeset");
+        self.leftovers(element, &["@placement"]);
+        let strict = mode.is_none_or(|mode| mode.value == "strict");
+        let node = nodes.and_then(|nodes| number(&nodes.value));
+        if node.is_none() || !strict {
+            let what = "is carried over with mode='strict' and one node of the host alone";
+            self.note(place, format!("<{name}> of <numatune> {what}"));
+        }
+        node.filter(|_| strict)
     }
 
     pub(super) fn cpu(&mut self, root: &mut Element, vcpus: &mut Vcpus) -> Cpu {
@@ -302,7 +337,11 @@ impl Reading {
             self.note(cell.place, "cells of <numa> are numbered as they stand");
         }
         match (cpus, memory) {
-            (Some(cpus), Some(memory)) => vcpus.numa.push(NumaCell { cpus, memory }),
+            (Some(cpus), Some(memory)) => vcpus.numa.push(NumaCell {
+                cpus,
+                memory,
+                from: None,
+            }),
             _ => {
                 let ask = "write cpus='0-1' memory='512' unit='MiB'";
                 self.wrong(

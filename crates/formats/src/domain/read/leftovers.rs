@@ -18,6 +18,8 @@ const ELEMENTS: &[&str] = &[
     "vcpu",
     "cputune",
     "vcpupin",
+    "numatune",
+    "memnode",
     "os",
     "type",
     "loader",

@@ -58,7 +58,6 @@ const FOREIGN: &[&str] = &[
     "iothreadids",
     "defaultiothread",
     "memtune",
-    "numatune",
     "blkiotune",
     "resource",
     "sysinfo",
@@ -163,6 +162,7 @@ impl Reading {
         self.os(root, &mut spec);
         self.features(root, &mut spec);
         spec.cpu = self.cpu(root, &mut spec.vcpus);
+        self.numatune(root, &mut spec);
         self.clock(root, &mut spec);
         self.ends(root);
         let devices = self.device_list(root, start);
@@ -290,6 +290,7 @@ impl Reading {
             size,
             max: Some(whole).filter(|whole| *whole > size),
             hugepages: None,
+            from: None,
         })
     }
 
