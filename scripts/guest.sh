@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what the tests boot as another Linux host: Debian's kernel (its package
-# too), the modules that it needs for a disk, for containers and for machines of
+# too, and that of the kernel with all drivers, for 9p), the modules that it needs for a disk, for containers and for machines of
 # its own, a user space of busybox and newuidmap, and one of Debian with systemd,
 # as one EROFS file. All from Debian's packages; nothing is installed.
 #
@@ -22,16 +22,18 @@ versions_of() {
   apt-cache show --no-all-versions "$@" |
     awk '$1 == "Package:" { name = $2 } $1 == "Version:" { printf " %s=%s", name, $2 }'
 }
-kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
+newest() { apt-cache depends "$1" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1; }
+kernel=$(newest linux-image-cloud-amd64)
+generic=$(newest linux-image-amd64)
 modules='virtio_pci virtio_blk overlay erofs kvm_amd'
 # What makes a host of it: a service manager, one for each user, and logins.
 systemd=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,uidmap
-if [ -z "$kernel" ]; then
+if [ -z "$kernel" ] || [ -z "$generic" ]; then
   say 'error: apt knows no kernel; as root run: apt-get update' >&2
   exit 1
 fi
 # shellcheck disable=SC2086
-versions="recipe=$(sha256sum <"$0" | cut -c-16)$(versions_of "$kernel" busybox-static ${systemd//,/ })"
+versions="recipe=$(sha256sum <"$0" | cut -c-16)$(versions_of "$kernel" "$generic" busybox-static ${systemd//,/ })"
 if [ "$(cat "$cache/versions" 2>/dev/null)" = "$versions" ] && [ -e "$cache/systemd.erofs" ]; then
   say "there already: $versions"
   exit 0
@@ -44,9 +46,10 @@ work=$(mktemp -d "$cache.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 mkdir new new/modules
-apt-get download -q -q -o APT::Sandbox::User=root "$kernel"
-dpkg-deb -x ./*.deb kernel
-mv ./*.deb new/kernel.deb
+apt-get download -q -q -o APT::Sandbox::User=root "$kernel" "$generic"
+mv "$kernel"_*.deb new/kernel.deb
+mv "$generic"_*.deb new/generic.deb
+dpkg-deb -x new/kernel.deb kernel
 release=${kernel#linux-image-}
 mv "kernel/boot/vmlinuz-$release" new/vmlinuz
 

@@ -48,17 +48,28 @@ pub fn write_maps(pid: Pid, mode: &UsernsMode) -> Result<(), UsernsError> {
             write_map(pid, "uid_map", &[(0, *base, *size)])?;
             write_map(pid, "gid_map", &[(0, *base, *size)])
         }
-        UsernsMode::Single => {
-            write_map(pid, "uid_map", &[(0, uid, 1)])?;
-            // An unprivileged map of groups is allowed only once setgroups(2) is off.
-            write_file(pid, "setgroups", "deny")?;
-            write_map(pid, "gid_map", &[(0, gid, 1)])
-        }
+        UsernsMode::Single => write_single(pid, uid, gid),
         UsernsMode::Subordinate { uids, gids } => {
             run_helper("newuidmap", pid, &[(0, uid, 1), (1, uids.0, uids.1)])?;
             run_helper("newgidmap", pid, &[(0, gid, 1), (1, gids.0, gids.1)])
         }
     }
+}
+
+/// Makes this process, which was cloned with `CLONE_NEWUSER`, root of its namespace,
+/// in which nobody else has a name. `uid` and `gid` are those that it had.
+///
+/// # Errors
+/// [`UsernsError`].
+pub fn map_itself(uid: u32, gid: u32) -> Result<(), UsernsError> {
+    write_single(rustix::process::getpid(), uid, gid)
+}
+
+fn write_single(pid: Pid, uid: u32, gid: u32) -> Result<(), UsernsError> {
+    write_map(pid, "uid_map", &[(0, uid, 1)])?;
+    // An unprivileged map of groups is allowed only once setgroups(2) is off.
+    write_file(pid, "setgroups", "deny")?;
+    write_map(pid, "gid_map", &[(0, gid, 1)])
 }
 
 fn write_map(pid: Pid, file: &str, extents: &[Extent]) -> Result<(), UsernsError> {

@@ -171,7 +171,10 @@ fn plain(stage: &Stage, kernel: &Path, its: &[String]) -> Result<(Vec<String>, b
     };
     let initrd = stage.dir.join("first.cpio");
     let init = stage.compiled("first")?;
-    fs::write(&initrd, hyperion_testkit::first_root(&fs::read(init)?))?;
+    fs::write(
+        &initrd,
+        hyperion_testkit::first_root(&[("init", &fs::read(init)?)]),
+    )?;
     let mut words = vec![its.first().context("no words")?.clone()];
     words.extend(["-nodefaults", "-no-user-config", "-display", "none"].map(str::to_owned));
     words.extend(["-machine", "q35", "-serial", "stdio"].map(str::to_owned));

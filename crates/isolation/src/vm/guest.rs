@@ -186,6 +186,7 @@ pub(super) fn virtio_port(name: &str) -> io::Result<PathBuf> {
 fn serve(mut port: Wire) -> io::Result<()> {
     let boot: Boot = port.receive()?;
     let brings_out = boot.brings_out();
+    let shares = boot.shares.clone();
     let neighbour = match put_up(boot) {
         Ok(wire) => wire,
         Err(failure) => {
@@ -205,6 +206,7 @@ fn serve(mut port: Wire) -> io::Result<()> {
             keep_time(now);
         }
     }
+    folders::settle(&shares);
     relay.other.queue(&Word::Over)?;
     flush(&mut relay.other)?;
     if brings_out && let Err(e) = folders::send_changes() {

@@ -14,9 +14,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyperion_model::report::Exit;
+use hyperion_sys::caps::CapSet;
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::signals;
+use hyperion_sys::userns::{self, UsernsError};
 use rustix::event::Timespec;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -67,6 +69,9 @@ pub(super) struct Start {
     pub(super) shares: Vec<Share>,
     /// How they come in.
     pub(super) folders: Folders,
+    /// The user and group whose this process is, where it has namespaces of its own
+    /// for QEMU to share folders from.
+    pub(super) owner: Option<(u32, u32)>,
     /// What the machine can hold of what it writes, in bytes.
     pub(super) holds: u64,
     /// How long the machine may give no sign of life.
@@ -121,15 +126,30 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     if let Some(port) = &start.port {
         files.push(port.try_clone()?);
     }
-    if let Folders::Virtiofs(program) = &start.folders {
-        for (i, share) in start.shares.iter().enumerate() {
-            match folders::lend(program, &start.stage, i, share) {
-                Ok(socket) => files.push(socket),
-                Err(e) => {
-                    let step = format!("sharing {} with the machine", share.source.display());
-                    return relay.fail(step, &e);
-                }
+    if let Some((uid, gid)) = start.owner
+        && let Err(e) = own_namespace(uid, gid)
+    {
+        return relay.fail("making the namespace of QEMU".into(), &e);
+    }
+    for (i, share) in start.shares.iter().enumerate() {
+        let lent = match &start.folders {
+            Folders::Virtiofs(program) => folders::lend(program, &start.stage, i, share).map(Some),
+            Folders::Ninep => folders::show(&start.stage, i, share).map(|_| None),
+            Folders::Copied { .. } => Ok(None),
+        };
+        match lent {
+            Ok(socket) => files.extend(socket),
+            Err(e) => {
+                let step = format!("sharing {} with the machine", share.source.display());
+                return relay.fail(step, &e);
             }
+        }
+    }
+    if start.owner.is_some() {
+        // Nobody needs the powers of that namespace any more, QEMU the least.
+        let none = CapSet::default();
+        if let Err(e) = none.limit_bounding().and_then(|()| none.apply()) {
+            return relay.fail("giving up the powers of QEMU's namespace".into(), &e);
         }
     }
     if let Some(disk) = &start.disk {
@@ -247,6 +267,15 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         }
     };
     relay.finish(&Reply::Gone { why })
+}
+
+/// Becomes root of a namespace without anybody else: QEMU then gives the guest its
+/// user's files as root's, and those of others as nobody's, as a container has them.
+fn own_namespace(uid: u32, gid: u32) -> io::Result<()> {
+    userns::map_itself(uid, gid).map_err(|e| match e {
+        UsernsError::Map { source, .. } => source,
+        other => io::Error::other(other),
+    })
 }
 
 /// What a machine came to.

@@ -34,6 +34,7 @@ use hyperion_model::{MountKind, Resources, RootSource, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
 pub use end::{MachineEnd, Said};
@@ -106,20 +107,32 @@ impl Isolation for VmIsolation {
         };
         let shares = folders::shares(spec, &self.machine.folders);
         let copies = matches!(self.machine.folders, Folders::Copied { .. });
+        let ninep: Vec<_> = match self.machine.folders {
+            Folders::Ninep => shares.iter().enumerate(),
+            Folders::Virtiofs(_) | Folders::Copied { .. } => [].iter().enumerate(),
+        }
+        .map(|(i, share)| (folders::host::point(&stage.folder, i), share.lent.read_only))
+        .collect();
         let collects = shares.iter().any(|share| share.lent.is_brought_out());
         let node = spec.node.as_ref().map(|place| place.number);
         let seats = self.machine.seats(node.unwrap_or(0));
         let beside = Beside {
             node,
-            shares: if copies { 0 } else { shares.len() },
+            shares: match self.machine.folders {
+                Folders::Virtiofs(_) => shares.len(),
+                Folders::Ninep | Folders::Copied { .. } => 0,
+            },
+            ninep: &ninep,
             copies: copies && !shares.is_empty(),
             changes: collects,
         };
         // Its mounts are for the programs that share them.
-        let namespaces = match beside.shares {
-            0 => 0,
-            _ => process::namespace::MOUNT,
+        let namespaces = match (beside.shares, ninep.is_empty()) {
+            (0, true) => 0,
+            (_, true) => process::namespace::MOUNT,
+            (_, false) => process::namespace::MOUNT | process::namespace::USER,
         };
+        let owner = (!ninep.is_empty()).then(|| (geteuid().as_raw(), getegid().as_raw()));
         let disk = self.machine.disk.as_ref().map_or(0, |disk| disk.size.0);
         let start = host::Start {
             words: qemu::words(&self.machine, &seats.cells, beside),
@@ -128,6 +141,7 @@ impl Isolation for VmIsolation {
             files: [self.machine.kernel.clone(), self.machine.initramfs.clone()],
             id,
             folders: self.machine.folders.clone(),
+            owner,
             holds: self.machine.memory.0.saturating_add(disk),
             patience: self.machine.patience,
             stage: stage.folder.clone(),

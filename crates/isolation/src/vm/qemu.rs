@@ -111,6 +111,9 @@ impl Machine {
 pub enum Folders {
     /// This program, virtiofsd, shares them.
     Virtiofs(PathBuf),
+    /// QEMU shares them itself, by 9p, with the rights of the user whose it is. Not
+    /// for root: its QEMU is nobody, and reaches no folder.
+    Ninep,
     /// They are copied.
     Copied {
         /// Files in all of them together at most.
@@ -192,11 +195,14 @@ pub(super) const CHANGES: &str = "hyperion-changes";
 /// What a machine has beside what all have, of what comes open, in the order of the
 /// descriptors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Beside {
+pub(super) struct Beside<'a> {
     /// It is this one of several nodes.
     pub(super) node: Option<u32>,
-    /// How many folders are shared with it.
+    /// How many folders programs beside it share with it.
     pub(super) shares: usize,
+    /// The folders that QEMU shares itself: where each lies, and whether it is only
+    /// to be read.
+    pub(super) ninep: &'a [(PathBuf, bool)],
     /// Copies of folders, and a way out for what is changed in them.
     pub(super) copies: bool,
     pub(super) changes: bool,
@@ -211,7 +217,7 @@ pub(super) fn share_tag(number: usize) -> String {
 /// open: all machines of the image share it and none writes to it. Folders of
 /// the host come from a program beside, which has its hands in the guest's memory.
 /// A machine that is one of several nodes has a network card.
-pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<String> {
+pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Vec<String> {
     let Beside { node, shares, .. } = beside;
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "kvm",
@@ -273,6 +279,20 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside) -> Vec<St
             "-device",
             format!("{},chardev={tag},tag={tag}", device("vhost-user-fs")),
         );
+    }
+    for (i, (folder, read_only)) in beside.ninep.iter().enumerate() {
+        let tag = share_tag(i);
+        let path = folder.display().to_string().replace(',', ",,");
+        let only = if *read_only { ",readonly=on" } else { "" };
+        // Links are the guest's to follow, and owners the namespace's to map. Below
+        // one folder may lie several file systems, with numbers of their own.
+        let local = "security_model=none,multidevs=remap";
+        say(
+            "-fsdev",
+            format!("local,id={tag},path={path},{local}{only}"),
+        );
+        let server = device("virtio-9p");
+        say("-device", format!("{server},fsdev={tag},mount_tag={tag}"));
     }
     // Open already: whom QEMU becomes may not be able to walk the way to them.
     say("-kernel", format!("/proc/self/fd/{KERNEL_FD}"));

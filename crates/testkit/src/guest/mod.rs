@@ -169,11 +169,14 @@ impl Guest {
     }
 }
 
-/// Gives a first root with this program as `/init`, and nothing else.
+/// Gives a first root with these programs, by their path in it, and nothing else.
+/// The kernel takes several one after the other, and of a file the last.
 #[must_use]
-pub fn first_root(init: &[u8]) -> Vec<u8> {
+pub fn first_root(programs: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = Archive::default();
-    archive.file("init", 0o755, init);
+    for (path, program) in programs {
+        archive.file(path, 0o755, program);
+    }
     archive.finish()
 }
 
@@ -197,7 +200,8 @@ impl Drop for Qemu {
 const SYSTEMD: &str = "systemd.erofs";
 
 /// Where `scripts/guest.sh` leaves what a guest is made of: `kernel.deb` (the
-/// package), `vmlinuz` and `modules` of it, `busybox`, `root.tar`, `systemd.erofs`.
+/// package), `vmlinuz` and `modules` of it, `generic.deb` (a kernel with 9p),
+/// `busybox`, `root.tar`, `systemd.erofs`.
 #[must_use]
 pub fn cache() -> PathBuf {
     all_caches().join("guest")
@@ -228,7 +232,7 @@ pub(crate) fn check() -> Result<(), String> {
     for command in ["qemu-system-x86_64", "mkfs.ext4"] {
         crate::need::check_command(command)?;
     }
-    if ["versions", "kernel.deb", SYSTEMD]
+    if ["versions", "kernel.deb", "generic.deb", SYSTEMD]
         .iter()
         .all(|name| cache().join(name).exists())
     {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use hyperion_image::folder::{FolderError, Reach, Size, measure};
@@ -37,26 +38,88 @@ pub(crate) fn find_virtiofsd() -> Option<PathBuf> {
 }
 
 /// Chooses how folders come in: shared where that can be done, else copied.
-pub(super) fn choose(args: &Args, kernel: &Kernel) -> anyhow::Result<Folders> {
+pub(super) fn choose(
+    args: &Args,
+    job: &JobSpec,
+    kernel: &Kernel,
+    qemu: &Path,
+) -> anyhow::Result<Folders> {
     let copied = Folders::Copied { files: MOST_FILES };
-    let program = find_virtiofsd();
     let root = rustix::process::geteuid().is_root();
-    match (args.folders, program) {
-        (Some(FoldersBy::Copy), _) => Ok(copied),
-        (Some(FoldersBy::Virtiofs), Some(program)) if root => Ok(Folders::Virtiofs(program)),
-        (None, Some(program)) if root && kernel.has_driver("virtiofs") => {
-            Ok(Folders::Virtiofs(program))
-        }
-        (None, _) => Ok(copied),
-        (Some(FoldersBy::Virtiofs), program) => {
-            let hint = match (program, root) {
-                (None, _) => "apt install virtiofsd (Debian 12: qemu-system-common has it)",
-                (Some(_), _) => "as root, or leave out --folders: they are copied then",
-            };
-            let what = "folders of this host cannot be shared with a machine by virtiofs";
-            Err(errors::advised(Class::Unsupported, what, hint))
-        }
+    match args.folders {
+        Some(FoldersBy::Copy) => Ok(copied),
+        Some(FoldersBy::Virtiofs) => match find_virtiofsd() {
+            Some(program) if root => Ok(Folders::Virtiofs(program)),
+            program => {
+                let hint = match program {
+                    None => "apt install virtiofsd (Debian 12: qemu-system-common has it)",
+                    Some(_) => {
+                        "as root, or leave out --folders: they are shared by 9p or copied then"
+                    }
+                };
+                let what = "folders of this host cannot be shared with a machine by virtiofs";
+                Err(errors::advised(Class::Unsupported, what, hint))
+            }
+        },
+        Some(FoldersBy::Ninep) => match without_ninep(kernel, qemu) {
+            None => Ok(Folders::Ninep),
+            Some((what, hint)) => Err(errors::advised(Class::Unsupported, what, hint)),
+        },
+        // What no folder needs is not asked of this host.
+        None if !job.container.mounts.iter().any(is_folder) => Ok(copied),
+        None => Ok(match find_virtiofsd() {
+            Some(program) if root && kernel.has_driver("virtiofs") => Folders::Virtiofs(program),
+            _ if kernel.lists_drivers() && without_ninep(kernel, qemu).is_none() => Folders::Ninep,
+            _ => copied,
+        }),
     }
+}
+
+/// What of a kernel speaks 9p.
+pub(super) const NINEP: [&str; 2] = ["9p", "9pnet_virtio"];
+
+/// Says what keeps QEMU from sharing folders by 9p here, and what helps.
+fn without_ninep(kernel: &Kernel, qemu: &Path) -> Option<(String, &'static str)> {
+    if rustix::process::geteuid().is_root() {
+        // It would have to be root to reach the folders, and what takes it over then too.
+        return Some((
+            "as root folders are not shared with a machine by 9p: QEMU is nobody then, and \
+             reaches none"
+                .to_owned(),
+            "--folders virtiofs or --folders copy",
+        ));
+    }
+    if let Some(lacking) = NINEP.into_iter().find(|name| !kernel.has_driver(name)) {
+        return Some((
+            format!("the kernel {} has no {lacking}", kernel.release),
+            "hyperion vm kernel install --flavour amd64 brings one that has it; or leave out \
+             --folders: they are copied then",
+        ));
+    }
+    if let Err(error) = hyperion_sys::host::trial::user_namespace() {
+        return Some((
+            format!("folders cannot be shared by 9p without a user namespace: {error}"),
+            "`hyperion doctor` says how users may have one; or leave out --folders: they are \
+             copied then",
+        ));
+    }
+    if !knows_ninep(qemu) {
+        return Some((
+            format!("{} was built without 9p", qemu.display()),
+            "take your distribution's QEMU, or leave out --folders: they are copied then",
+        ));
+    }
+    None
+}
+
+/// Asks QEMU whether it has the device; it tells its properties on standard output.
+fn knows_ninep(qemu: &Path) -> bool {
+    let asked = Command::new(qemu)
+        .args(["-nodefaults", "-device", "virtio-9p-pci,help"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    asked.is_ok_and(|said| said.status.success() && !said.stdout.is_empty())
 }
 
 /// Says how folders, and an image that is one, come in where that is not as in a
@@ -75,7 +138,7 @@ pub(super) fn announce(
     }
     let files = match *folders {
         Folders::Copied { files } => files,
-        Folders::Virtiofs(_) => 0,
+        Folders::Virtiofs(_) | Folders::Ninep => 0,
     };
     let mut all = Size::default();
     for mount in job.container.mounts.iter().filter(|_| files > 0) {

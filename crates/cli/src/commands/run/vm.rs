@@ -57,7 +57,7 @@ pub(super) fn machine(
 ) -> anyhow::Result<Machine> {
     let counter = Reading::take();
     let qemu = find_qemu()?;
-    let folders = folders::choose(args, kernel)?;
+    let folders = folders::choose(args, job, kernel, &qemu)?;
     folders::announce(ctx, job, &folders, image)?;
     let nodes = job.nodes();
     let program = std::env::current_exe().context("cannot find the file of this program")?;
@@ -223,7 +223,8 @@ fn check_drivers(
     let mut mounts = job.container.mounts.iter();
     let has_folders = mounts.any(folders::is_folder);
     let shares = has_folders && matches!(folders, Folders::Virtiofs(_));
-    let erofs = form == Form::Erofs || (has_folders && !shares);
+    let copies = has_folders && matches!(folders, Folders::Copied { .. });
+    let erofs = form == Form::Erofs || copies;
     let network = (!job.members.is_empty()).then_some(&"virtio_net");
     let needed = [board.driver()];
     let needed = needed

@@ -26,6 +26,9 @@ pub(crate) enum Isolate {
 pub(crate) enum FoldersBy {
     /// Shared by virtiofsd: needs root
     Virtiofs,
+    /// Shared by QEMU itself: for users, with a kernel that knows 9p
+    #[value(name = "9p")]
+    Ninep,
     /// Copied in, and what changed back out at the end
     Copy,
 }

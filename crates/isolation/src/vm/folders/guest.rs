@@ -16,6 +16,17 @@ use crate::vm::qemu::{CHANGES, COPIES, share_tag};
 
 /// After so many bytes the host is told that the guest lives.
 const SIGN_OF_LIFE: usize = 64 << 20;
+/// What of the kernel speaks 9p.
+const NINEP: [&str; 2] = ["9pnet_virtio", "9p"];
+/// Nothing is kept but what a program maps to write: other nodes and the host see
+/// each change at once. So much goes in a message that the kernel still finds room
+/// for it in one piece.
+const NINEP_OPTIONS: [(&str, &str); 4] = [
+    ("trans", "virtio"),
+    ("version", "9p2000.L"),
+    ("cache", "mmap"),
+    ("msize", "131072"),
+];
 /// Where the copies are mounted.
 const AT: &str = "/copies";
 
@@ -36,11 +47,30 @@ pub(in crate::vm) fn mount(lent: &[Lent], sum: Option<[u8; 32]>) -> Result<(), F
                 load_on_demand("virtiofs")?;
                 put("virtiofs", &[("source", &tag)], attributes, &point)
             }
+            Way::Ninep => {
+                for module in NINEP {
+                    load_on_demand(module)?;
+                }
+                let options = [&[("source", tag.as_str())], &NINEP_OPTIONS[..]].concat();
+                put("9p", &options, attributes, &point)
+            }
             Way::Copied(part) => copy(part, lent.read_only, &point),
         }
         .doing(&step)?;
     }
     Ok(())
+}
+
+/// Sends the host what programs wrote through a map and is still here only.
+pub(in crate::vm) fn settle(lent: &[Lent]) {
+    for (number, lent) in lent.iter().enumerate() {
+        if lent.way == Way::Ninep
+            && let Ok(folder) = mount::open_dir(&share_point(number))
+        {
+            // An error was told to whoever asked for it, by msync(2).
+            let _ = rustix::fs::syncfs(folder);
+        }
+    }
 }
 
 /// Mounts the disk with the copies, when it is what the host has made.

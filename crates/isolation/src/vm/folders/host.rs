@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hyperion_image::folder::{Copied, FILE, FolderError, Ids, Lay, Rules, Taken, lay_image, take};
@@ -36,21 +36,32 @@ pub(in crate::vm) fn lend(
     number: usize,
     share: &Share,
 ) -> io::Result<OwnedFd> {
+    let point = show(stage, number, share)?;
+    let (its, ours) = virtiofsd::socket(stage)?;
+    let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    execute(&virtiofsd::words(program, &point), &quiet, &[its], None)?;
+    Ok(ours)
+}
+
+/// Gives where QEMU finds a folder that it shares itself.
+pub(in crate::vm) fn point(stage: &Path, number: usize) -> PathBuf {
+    stage.join(share_tag(number))
+}
+
+/// Mounts a folder where nobody but this process and those that it starts sees it.
+pub(in crate::vm) fn show(stage: &Path, number: usize, share: &Share) -> io::Result<PathBuf> {
     if number == 0 {
         mount::isolate_propagation(false)?;
     }
-    let point = stage.join(share_tag(number));
+    let point = point(stage, number);
     std::fs::create_dir(&point)?;
-    let (its, ours) = virtiofsd::socket(&point)?;
     let target = match share.source.is_dir() {
         true => mount::open_dir(&point)?,
         // Nothing that lies beside the file is shared with it.
         false => File::create_new(point.join(FILE))?.into(),
     };
     virtiofsd::mount(&share.source, target.as_fd(), share.lent.read_only)?;
-    let quiet = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    execute(&virtiofsd::words(program, &point), &quiet, &[its], None)?;
-    Ok(ours)
+    Ok(point)
 }
 
 /// Copies of folders that a machine works on.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! folder ── virtiofsd ═ QEMU ┊ virtiofs ─────────────▶ job
+//! folder ── QEMU, as its user ┊ 9p ──────────────────▶ job
 //! folder ─▶ EROFS file, SHA-256 ─▶ QEMU ┊ disk ─▶ overlay ◀─▶ job
 //!    ▲──────── take ◀──── archive, checksums ◀─────────┘ at its end
 //! ```
@@ -22,6 +23,8 @@ use super::qemu::{Folders, share_tag};
 pub(super) enum Way {
     /// By virtiofs, under the tag of its number.
     Virtiofs,
+    /// By 9p, likewise.
+    Ninep,
     /// As this part of the disk with the copies.
     Copied(usize),
 }
@@ -63,6 +66,7 @@ pub(super) fn shares(spec: &SandboxSpec, folders: &Folders) -> Vec<Share> {
         .map(|(source, read_only)| {
             let way = match folders {
                 Folders::Virtiofs(_) => Way::Virtiofs,
+                Folders::Ninep => Way::Ninep,
                 Folders::Copied { .. } => {
                     copies += 1;
                     Way::Copied(copies - 1)

@@ -348,6 +348,13 @@ impl Kernel {
         module || part.unwrap_or_else(|| !self.modules.folder.exists())
     }
 
+    /// Says whether it came with a list of its drivers, so that
+    /// [`Kernel::has_driver`] knows and does not believe.
+    #[must_use]
+    pub fn lists_drivers(&self) -> bool {
+        self.folder.join(BUILTIN).exists() || self.modules.folder.exists()
+    }
+
     /// Gives the bytes that it takes on disk, what was made for it included.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
