@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::Accelerator;
+use super::qemu::EMULATED;
 
 /// What of a definition QEMU cannot be told here.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -291,14 +292,15 @@ fn processor(
     words.say("-machine", board.to_owned());
     let (accel, default) = match accelerator {
         Accelerator::Kvm => ("kvm", "host"),
-        Accelerator::Tcg => ("tcg,thread=multi", "max"),
+        Accelerator::Tcg => ("tcg,thread=multi", EMULATED),
     };
     words.say("-accel", accel.to_owned());
     let mut cpu = match (&spec.cpu.model, accelerator) {
         (CpuModel::Named(name), _) => escaped(name),
         // By emulation there is no processor of the host's to show.
         (CpuModel::Default | CpuModel::Host | CpuModel::HostModel, _) => default.to_owned(),
-        (CpuModel::Maximum, _) => "max".to_owned(),
+        (CpuModel::Maximum, Accelerator::Tcg) => EMULATED.to_owned(),
+        (CpuModel::Maximum, Accelerator::Kvm) => "max".to_owned(),
     };
     for (feature, on) in &spec.cpu.features {
         cpu += &format!(",{}={}", escaped(feature), if *on { "on" } else { "off" });

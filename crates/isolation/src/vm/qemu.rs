@@ -166,6 +166,15 @@ const KERNEL_WORDS: [&str; 5] = [
     "cryptomgr.notests",
 ];
 
+/// What it is told where it is emulated: there is no processor that guesses ahead,
+/// and what is made safe against that is many instructions more; and to clear what
+/// is filled right after is as slow as to fill it.
+const EMULATED_WORDS: &str = "mitigations=off init_on_alloc=0";
+
+/// The processor of an emulated machine: all that QEMU knows, but for the word that
+/// copying byte by byte is fast. It is the slowest way there.
+pub(super) const EMULATED: &str = "max,erms=off,fsrm=off";
+
 /// Tells the kernel how fast the processor's counter runs, which it would measure
 /// in vain while the host is busy. An emulated one is the host's, and QEMU sees to
 /// it that it never goes back: then it is the clock, and no other is as cheap.
@@ -225,7 +234,7 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Ve
     };
     let processor = match machine.accelerator {
         Accelerator::Kvm => "host",
-        Accelerator::Tcg => "max",
+        Accelerator::Tcg => EMULATED,
     };
     let mut words: Vec<String> = [
         "-name",
@@ -297,7 +306,10 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Ve
     // Open already: whom QEMU becomes may not be able to walk the way to them.
     say("-kernel", format!("/proc/self/fd/{KERNEL_FD}"));
     say("-initrd", format!("/proc/self/fd/{INITRAMFS_FD}"));
-    let kernel = format!("{} {}", KERNEL_WORDS.join(" "), clock(machine));
+    let mut kernel = format!("{} {}", KERNEL_WORDS.join(" "), clock(machine));
+    if machine.accelerator == Accelerator::Tcg {
+        kernel += &format!(" {EMULATED_WORDS}");
+    }
     say("-append", kernel);
     say("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     say("-serial", "chardev:console".into());

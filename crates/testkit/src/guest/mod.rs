@@ -109,7 +109,7 @@ impl Guest {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none"])
-            .args(["-machine", "q35,accel=tcg", "-cpu", "max"])
+            .args(["-machine", "q35,accel=tcg", "-cpu", "max,erms=off,fsrm=off"])
             .args(["-smp", &self.processors.to_string()])
             .args(["-m", "1G", "-no-reboot", "-kernel"])
             .arg(cache.join("vmlinuz"))

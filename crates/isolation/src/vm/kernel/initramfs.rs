@@ -1,8 +1,8 @@
 //! The first root of a virtual machine: the init and the kernel's modules.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -49,7 +49,9 @@ pub(super) const ON_DEMAND: &[&str] = &[
 ];
 
 /// Changes when the same program and modules are put together in another way.
-const FORM: &str = "1";
+const FORM: &str = "3";
+/// How long the header of a program is.
+const HEADER: usize = 64;
 /// What finished files begin with.
 pub(super) const PREFIX: &str = "initramfs-";
 /// What unfinished files begin with.
@@ -163,13 +165,56 @@ fn make(path: &Path, program: &File, size: u64, modules: &Modules) -> Result<(),
             list.len() as u64,
             list.as_bytes(),
         )?;
-        archive.file("init", 0o755, size, program)?;
+        let (head, size) = without_names(program, size)?;
+        archive.file("init", 0o755, size, head.as_slice().chain(program))?;
         archive.finish()?.flush()?;
         file.as_file().sync_data()
     };
     write().map_err(cannot())?;
     file.persist(path).map_err(|e| cannot()(e.error))?;
     Ok(())
+}
+
+/// Reads the header of a program as it stands before what the kernel loads of it,
+/// and tells where that ends; the file is then read on after the header. Behind it
+/// are the names of functions: a fifth of the file, which an emulated kernel takes
+/// its time to unpack.
+fn without_names(mut program: &File, size: u64) -> io::Result<(Vec<u8>, u64)> {
+    /// Where the header says where the program's parts are listed, and how many of
+    /// which size (elf(5)).
+    const PARTS: usize = 0x20;
+    const PART_SIZE: usize = 0x36;
+    const PARTS_COUNT: usize = 0x38;
+    /// Where it says the same of the sections, which only debuggers and linkers read.
+    const SECTIONS: usize = 0x28;
+    const SECTION_COUNT: usize = 0x3c;
+
+    let mut header = [0; HEADER];
+    if size < HEADER as u64 {
+        return Ok((Vec::new(), size));
+    }
+    program.read_exact(&mut header)?;
+    let short = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let long = |from: &[u8; HEADER], at: usize| {
+        from[at..]
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
+    let (parts, part_size) = (long(&header, PARTS), short(PART_SIZE));
+    let mut end = 0;
+    for number in 0..short(PARTS_COUNT) {
+        // A part begins with its kind and rights; at 8 is where it lies, at 32 its size.
+        let mut part = [0; HEADER];
+        let length = HEADER.min(part_size as usize);
+        program.read_exact_at(&mut part[..length], parts + number * part_size)?;
+        end = end.max(long(&part, 8).saturating_add(long(&part, 32)));
+    }
+    if end < HEADER as u64 || end > size {
+        return Ok((header.into(), size));
+    }
+    header[SECTIONS..SECTIONS + 8].fill(0);
+    header[SECTION_COUNT..].fill(0);
+    Ok((header.into(), end))
 }
 
 /// Names what a module needs, in the order in which it is loaded, itself last.
@@ -180,8 +225,24 @@ fn needed(modules: &Modules, name: &str) -> Result<Vec<String>, KernelError> {
 }
 
 fn put(archive: &mut Archive<impl io::Write>, path: &str, module: &Module) -> io::Result<()> {
-    let bytes = module.bytes.as_slice();
+    let bytes = unsigned(&module.bytes);
     archive.file(path, 0o644, bytes.len() as u64, bytes)
+}
+
+/// Gives a module without the signature behind it (the kernel's
+/// Documentation/admin-guide/module-signing.rst). An emulated kernel takes milliseconds
+/// to prove each, against nobody: who could change a module here could change the kernel.
+fn unsigned(module: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b"~Module signature appended~\n";
+    // What lies before the mark: kinds in eight bytes, then how long the signature is.
+    const INFO: usize = 12;
+    let cut = || {
+        let signed = module.strip_suffix(MARK)?;
+        let (length, before) = (signed.last_chunk()?, signed.len().checked_sub(INFO)?);
+        let end = before.checked_sub(u32::from_be_bytes(*length) as usize)?;
+        signed.get(..end)
+    };
+    cut().unwrap_or(module)
 }
 
 /// Removes what older programs left, and what was never finished.
@@ -202,6 +263,24 @@ fn remove_others(folder: &Path, kept: &str) {
         if of_it && entry.metadata().is_ok_and(|metadata| old(&metadata)) {
             // Another may have been quicker.
             let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_loses_its_signature_and_nothing_else() {
+        let mark = b"~Module signature appended~\n";
+        let signed = |length: u32| {
+            let info = [&[0, 0, 2, 0, 0, 0, 0, 0][..], &length.to_be_bytes()].concat();
+            [&b"module"[..], b"signature", &info, mark].concat()
+        };
+        assert_eq!(unsigned(&signed(9)), b"module");
+        for whole in [&b"module"[..], mark, &signed(16), &signed(u32::MAX)] {
+            assert_eq!(unsigned(whole), whole);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Kernels as a whole, made up.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
@@ -158,6 +160,26 @@ fn a_kernel_is_added_and_its_first_root_holds_what_a_boot_needs() {
         all["modules/more/dep"].1,
         b"virtio_net: failover.ko virtio_net.ko\n"
     );
+}
+
+#[test]
+fn the_init_of_a_first_root_runs_without_what_only_debuggers_read() {
+    let (dir, kernels) = store();
+    let (image, folder) = host(dir.path());
+    let kernel = kernels.add(&image, Some(&folder), None).expect("added");
+    let program = std::env::current_exe().expect("this program");
+    let made = kernel.initramfs(&program).expect("made");
+    let (_, mut all) = cpio(&fs::read(&made).expect("read"));
+    let (mode, init) = all.remove("init").expect("the init");
+    let whole = fs::metadata(&program).expect("its size").len();
+    assert!((init.len() as u64) < whole, "{} of {whole}", init.len());
+
+    let alone = dir.path().join("init");
+    fs::write(&alone, init).expect("written");
+    fs::set_permissions(&alone, fs::Permissions::from_mode(mode & 0o777)).expect("executable");
+    let ran = Command::new(alone).arg("--list").output().expect("it runs");
+    let listed = String::from_utf8_lossy(&ran.stdout);
+    assert!(listed.contains("the_init_of_a_first_root_runs"), "{listed}");
 }
 
 #[test]
