@@ -14,8 +14,18 @@ use crate::machines::{folder, vm};
 use crate::site::{LONG, Site};
 
 /// A machine that runs, whose channel is free to be answered by others.
-fn machine(site: &Site, name: &str) -> std::path::PathBuf {
-    vm(site, &["create", name, "--memory", "16MiB", "--start"]).ok();
+pub(crate) fn machine(site: &Site, name: &str) -> std::path::PathBuf {
+    vm(
+        site,
+        &["create", name, "--memory", "16MiB", "--disk", "64MiB"],
+    )
+    .ok();
+    vm(site, &["start", name]).ok();
+    channel(site, name)
+}
+
+/// Takes the channel of a machine that runs from QEMU.
+pub(crate) fn channel(site: &Site, name: &str) -> std::path::PathBuf {
     let channel = folder(site, name).join("run/agent");
     fs::remove_file(&channel).expect("a socket of QEMU's");
     channel
@@ -131,7 +141,10 @@ fn programs_run_and_files_go_both_ways_by_qemus_own_agent() {
 }
 
 /// Answers every client by what `answer` makes of each command.
-fn answering(channel: &std::path::Path, answer: impl Fn(&str, &Value) -> String + Send + 'static) {
+pub(crate) fn answering(
+    channel: &std::path::Path,
+    answer: impl Fn(&str, &Value) -> String + Send + 'static,
+) {
     let listener = UnixListener::bind(channel).expect("a socket");
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {

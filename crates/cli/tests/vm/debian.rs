@@ -97,12 +97,22 @@ fn a_debian_disk_boots_and_lets_in_whom_cloud_init_was_told() {
     assert_eq!(folders, "1");
     let disk = show(&site, "debian")["disks"][0].take();
     assert!(disk["content"]["bytes"].as_u64() < disk["below"][0]["bytes"].as_u64());
+    // Its file systems stand still for a moment, and go on.
+    let taken = patiently(&["snapshot", "debian", "then", "--external"]);
+    assert!(taken.err.contains("frozen for a moment"), "{taken:?}");
+    assert_eq!(taken.ok(), "then");
+    let twin = patiently(&["clone", "debian", "twin"]);
+    assert!(twin.err.contains("frozen for a moment"), "{twin:?}");
+    exec(&["sh", "-c", "echo on > /root/on && sync"]).ok();
     // It hears the button, and is gone by itself.
     patiently(&["stop", "-t", "5m", "debian"]).ok();
     assert_eq!(
         show(&site, "debian")["end"]["why"],
         "the guest switched itself off"
     );
-    vm(&site, &["delete", "debian"]).ok();
+    for name in ["debian", "twin"] {
+        crate::clones::check(&crate::clones::top(&site, name));
+        vm(&site, &["delete", name]).ok();
+    }
     assert!(fs::metadata(disk_image()).is_ok(), "the image stays");
 }

@@ -314,7 +314,7 @@ fn a_machine_is_cloned_resized_saved_restored_and_edited() {
     assert_eq!(show(&site, "two")["definition"]["memory"]["size"], 80 << 20);
 
     vm(&site, &["start", "one"]).ok();
-    vm(&site, &["clone", "one", "three"]).refused("is running", "hyperion vm stop one");
+    vm(&site, &["clone", "one", "three"]).refused("holds snapshots itself", "shut off");
     vm(&site, &["snapshot", "one", "running"]).ok();
     vm(&site, &["snapshot", "one", "running"]).refused("already", "--delete");
     vm(&site, &["restore", "one", "running"]).ok();

@@ -9,6 +9,7 @@ mod hostile;
 mod import;
 mod kernel;
 mod level;
+mod live;
 mod machines;
 mod nodes;
 mod outside;

@@ -10,6 +10,7 @@
 //! compared with what was asked, and what it calls text is only bytes.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -295,6 +296,23 @@ impl Agent {
         closed.map(drop)
     }
 
+    /// Has the guest write out what it holds back, and write nothing more to its
+    /// disks; gives how many file systems that is.
+    ///
+    /// # Errors
+    /// [`AgentError`]; they may be frozen, unless it is [`AgentError::Refused`].
+    pub fn freeze(&mut self) -> Result<u32, AgentError> {
+        self.ask("guest-fsfreeze-freeze", json!({}), SHORT)
+    }
+
+    /// Lets it write again; gives how many file systems were frozen.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn thaw(&mut self) -> Result<u32, AgentError> {
+        self.ask("guest-fsfreeze-thaw", json!({}), SHORT)
+    }
+
     fn ask<T: DeserializeOwned>(
         &mut self,
         command: &'static str,
@@ -380,6 +398,12 @@ impl Agent {
             K::BrokenPipe | K::ConnectionReset | K::UnexpectedEof => AgentError::Closed,
             _ => AgentError::Io(error),
         }
+    }
+}
+
+impl AsFd for Agent {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -1,16 +1,19 @@
 //! The command line of QEMU for a machine that stays: pure.
 
+mod disks;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hyperion_model::machine::{
-    Backing, Board, BootDevice, Bus, Cache, Clock, Console, CpuModel, Disk, DiskDevice, DiskFormat,
-    DiskSource, Firmware, Graphics, HugePages, HyperV, InterfaceKind, MachineSpec, NicModel,
-    Protocol, Share, ShareKind, Video, VncListen,
+    Board, BootDevice, Clock, Console, CpuModel, Firmware, Graphics, HugePages, HyperV,
+    InterfaceKind, MachineSpec, NicModel, Protocol, Share, ShareKind, Video, VncListen,
 };
 use hyperion_model::{Bytes, Cores, Resources};
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
+
+pub use disks::{layer, node, target_of};
 
 use super::Accelerator;
 use super::qemu::EMULATED;
@@ -159,7 +162,7 @@ pub fn command_line(
     firmware(&mut words, spec, places)?;
     monitors(&mut words, places);
     console(&mut words, spec, places);
-    disks(&mut words, spec, places)?;
+    disks::all(&mut words, spec, places)?;
     network(&mut words, spec, places);
     screen(&mut words, spec, places);
     extras(&mut words, spec, places)?;
@@ -466,136 +469,6 @@ fn boot_index(spec: &MachineSpec, device: &BootDevice, number: usize) -> Option<
         true => matches!(device, BootDevice::Disk(_)).then_some(number + 1),
         false => order.iter().position(|d| d == device).map(|at| at + 1),
     }
-}
-
-fn disks(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), Unsupported> {
-    let has = |bus: Bus| spec.disks.iter().any(|disk| disk.bus == bus);
-    if has(Bus::Scsi) {
-        words.say("-device", "virtio-scsi-pci,id=scsi0".into());
-    }
-    let pc = spec.board == Some(Board::Pc);
-    if has(Bus::Sata) && pc {
-        words.say("-device", "ich9-ahci,id=ahci".into());
-    }
-    let mut on_bus = [0usize; 4];
-    for (number, disk) in spec.disks.iter().enumerate() {
-        let node = format!("disk-{}", disk.target);
-        if let Some(source) = &disk.source {
-            let content = content(words, disk, source, &node)?;
-            words.say("-blockdev", content.to_string());
-        } else if disk.device == DiskDevice::Disk {
-            return unsupported(format!("disk {} without a source", disk.target));
-        }
-        let place = &mut on_bus[disk.bus as usize];
-        let at = *place;
-        *place += 1;
-        let cdrom = disk.device == DiskDevice::Cdrom;
-        let mut device = match disk.bus {
-            Bus::Virtio => "virtio-blk-pci".to_owned(),
-            Bus::Scsi if cdrom => "scsi-cd,bus=scsi0.0".into(),
-            Bus::Scsi => "scsi-hd,bus=scsi0.0".into(),
-            Bus::Sata | Bus::Ide => {
-                let kind = if cdrom { "ide-cd" } else { "ide-hd" };
-                match (disk.bus, pc) {
-                    (Bus::Sata, true) => format!("{kind},bus=ahci.{at}"),
-                    (_, true) => format!("{kind},bus=ide.{},unit={}", at / 2, at % 2),
-                    (_, false) => format!("{kind},bus=ide.{at}"),
-                }
-            }
-        };
-        if disk.source.is_some() {
-            device += &format!(",drive={node}");
-        }
-        device += &format!(",id=dev-{}", disk.target);
-        if disk.device == DiskDevice::Disk && !disk.read_only {
-            // A full disk of the host, or one that fails, stops the guest before
-            // it has lost anything; it goes on when it is told to.
-            device += ",werror=stop";
-        }
-        if let Some(serial) = &disk.serial {
-            device += &format!(",serial={}", escaped(serial));
-        }
-        let boot = BootDevice::Disk(disk.target.clone());
-        if let Some(index) = boot_index(spec, &boot, number) {
-            device += &format!(",bootindex={index}");
-        }
-        words.say("-device", device);
-    }
-    if let Some(seed) = &places.seed {
-        let file = words.file(seed, false);
-        let node = json!({
-            "driver": "raw", "node-name": "seed", "read-only": true,
-            "file": {"driver": "file", "filename": file, "read-only": true},
-        });
-        words.say("-blockdev", node.to_string());
-        words.say("-device", "virtio-blk-pci,drive=seed".into());
-    }
-    Ok(())
-}
-
-/// Describes the content of a disk, in JSON: no name in it has a meaning of its own.
-fn content(
-    words: &mut Words,
-    disk: &Disk,
-    source: &DiskSource,
-    node: &str,
-) -> Result<Value, Unsupported> {
-    let read_only = disk.read_only || disk.device == DiskDevice::Cdrom;
-    let file = storage(words, source, read_only)?;
-    let discard = match disk.discard {
-        Some(discard) => discard.to_string(),
-        None => "unmap".into(),
-    };
-    let mut top = json!({
-        "driver": disk.format.to_string(), "node-name": node,
-        "read-only": read_only, "discard": discard, "file": file,
-    });
-    if let Some(cache) = disk.cache {
-        let direct = matches!(cache, Cache::None | Cache::Directsync);
-        let careless = cache == Cache::Unsafe;
-        top["cache"] = json!({"direct": direct, "no-flush": careless});
-    }
-    if disk.format == DiskFormat::Qcow2 {
-        top["backing"] = backing(words, &disk.backing)?;
-    }
-    Ok(top)
-}
-
-/// Describes what lies below a disk. What the definition does not name is not
-/// opened: the header of an image may name any file of the host.
-fn backing(words: &mut Words, below: &[Backing]) -> Result<Value, Unsupported> {
-    let Some((nearest, rest)) = below.split_first() else {
-        return Ok(Value::Null);
-    };
-    let file = storage(words, &nearest.source, true)?;
-    let mut node = json!({
-        "driver": nearest.format.to_string(), "read-only": true, "file": file,
-    });
-    if nearest.format == DiskFormat::Qcow2 {
-        node["backing"] = backing(words, rest)?;
-    }
-    Ok(node)
-}
-
-fn storage(words: &mut Words, source: &DiskSource, read_only: bool) -> Result<Value, Unsupported> {
-    Ok(match source {
-        DiskSource::File(file) => {
-            let file = words.file(file, !read_only);
-            json!({"driver": "file", "filename": file, "read-only": read_only})
-        }
-        DiskSource::Block(device) => {
-            let file = words.file(device, !read_only);
-            json!({"driver": "host_device", "filename": file, "read-only": read_only})
-        }
-        DiskSource::Web(address) => {
-            let url = address.to_string();
-            let driver = url.split(':').next().unwrap_or("http").to_owned();
-            json!({"driver": driver, "url": url, "read-only": true})
-        }
-        DiskSource::Volume { pool, .. } => {
-            return unsupported(format!("storage pool (`{pool}`)"));
-        }
-    })
 }
 
 fn network(words: &mut Words, spec: &MachineSpec, places: &Places) {

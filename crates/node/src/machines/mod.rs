@@ -29,6 +29,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyperion_isolation::vm::machine::target_of;
 use hyperion_isolation::vm::qmp::{BlockDevice, IoStatus, Qmp, QmpError, RunState};
 use hyperion_model::Name;
 use hyperion_model::machine::MachineSpec;
@@ -165,7 +166,7 @@ fn stalls(disks: Vec<BlockDevice>) -> Vec<Stall> {
             IoStatus::Failed => false,
         };
         let node = disk.inserted?.node;
-        let target = node.strip_prefix("disk-")?.to_owned();
+        let target = target_of(&node)?.to_owned();
         Some(Stall { target, full })
     };
     disks.into_iter().filter_map(stall).collect()
@@ -445,6 +446,19 @@ impl MachineFolder {
         let socket = UnixStream::connect(self.run().join("monitor"))
             .map_err(|_| MachineError::NotRunning(self.name.clone()))?;
         Qmp::connect(socket, limit).map_err(|source| self.refused(source))
+    }
+
+    /// Tells whether the QEMU that runs has a file open.
+    pub fn has_open(&self, file: &Path) -> bool {
+        let (Some(running), Ok(wanted)) = (self.running(), fs::metadata(file)) else {
+            return false;
+        };
+        let files = fs::read_dir(format!("/proc/{}/fd", running.qemu));
+        let mut files = files.into_iter().flatten().flatten();
+        files.any(|file| {
+            let found = fs::metadata(file.path());
+            found.is_ok_and(|found| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino()))
+        })
     }
 
     /// Says that QEMU's monitor refused something.

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hyperion_formats::domain::{self, Mode};
 use hyperion_image::disk;
-use hyperion_isolation::vm::qmp::Snapshot;
+use hyperion_isolation::vm::qmp::{Qmp, Snapshot};
 use hyperion_model::machine::{Disk, DiskDevice, DiskFormat, DiskSource};
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineError, MachineFolder, Machines};
@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::create::{read_domain, write_seed};
 use super::external;
+use super::live::{self, Alone, Content, alone};
 use super::machines::LIMIT;
 use super::seats::{SeatArgs, share_out};
 use crate::args::OutputFormat;
@@ -82,7 +83,8 @@ pub(crate) struct SnapshotArgs {
     #[arg(long, requires = "snapshot")]
     delete: bool,
     /// Keep it in files beside the disks, without memory, for disks that hold none: the machine goes
-    /// on in a layer above them. It must be shut off
+    /// on in a layer above them. Of one that runs they are frozen together, with its guest's file
+    /// systems where an agent in it answers, else as after a power cut
     #[arg(long, requires = "snapshot", conflicts_with = "delete")]
     external: bool,
 }
@@ -251,10 +253,14 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
             ));
         }
         match machine.is_locked() {
-            true => machine
-                .monitor(LIMIT)?
-                .resize_disk(&format!("disk-{target}"), size.0)
-                .map_err(|e| machine.refused(e))?,
+            true => {
+                let mut monitor = machine.monitor(LIMIT)?;
+                let nodes = live::nodes(&machine, &spec, &mut monitor)?;
+                let node = nodes.iter().find(|(of, _)| of == target);
+                let node = node.map_or(target, |(_, node)| node);
+                let resized = monitor.resize_disk(node, size.0);
+                resized.map_err(|e| machine.refused(e))?;
+            }
             false => disk::resize(file, &disk.format.to_string(), *size)?,
         }
     }
@@ -300,11 +306,15 @@ fn disks_of_snapshots(spec: &MachineSpec) -> anyhow::Result<Vec<&Disk>> {
 }
 
 /// All of a machine in its disks: its memory too when it runs.
-fn whole(spec: &MachineSpec, tag: &Name) -> anyhow::Result<Snapshot> {
-    let devices: Vec<String> = disks_of_snapshots(spec)?
-        .iter()
-        .map(|disk| format!("disk-{}", disk.target))
-        .collect();
+fn whole(
+    machine: &MachineFolder,
+    spec: &MachineSpec,
+    monitor: &mut Qmp,
+    tag: &Name,
+) -> anyhow::Result<Snapshot> {
+    disks_of_snapshots(spec)?;
+    let nodes = live::nodes(machine, spec, monitor)?.into_iter();
+    let devices: Vec<String> = nodes.map(|(_, node)| node).collect();
     Ok(Snapshot {
         tag: tag.to_string(),
         vmstate: devices.first().cloned().unwrap_or_default(),
@@ -322,7 +332,7 @@ pub(super) fn snapshot(args: &SnapshotArgs, ctx: &Context) -> anyhow::Result<()>
         .iter()
         .any(|kept| kept.name == *tag);
     if args.delete && beside {
-        let _lock = machine.lock()?;
+        let _alone = alone(&machine)?;
         external::forget(&machine, &spec, tag)?;
         return output::line(tag);
     }
@@ -343,8 +353,10 @@ pub(super) fn snapshot(args: &SnapshotArgs, ctx: &Context) -> anyhow::Result<()>
         _ => {}
     }
     if args.external {
-        let _lock = machine.lock()?;
-        external::take(&machine, &spec, tag)?;
+        match alone(&machine)? {
+            Alone::ShutOff(_lock) => external::take(&machine, &spec, tag)?,
+            Alone::Running(mut monitor) => external::take_live(&machine, &mut monitor, tag)?,
+        }
         return output::line(tag);
     }
     match machine.lock() {
@@ -355,8 +367,8 @@ pub(super) fn snapshot(args: &SnapshotArgs, ctx: &Context) -> anyhow::Result<()>
             }
         }
         Err(MachineError::Running(_)) => {
-            let snapshot = whole(&spec, tag)?;
             let mut monitor = machine.monitor(LIMIT)?;
+            let snapshot = whole(&machine, &spec, &mut monitor, tag)?;
             let done = match args.delete {
                 true => monitor.forget(&snapshot, SAVING),
                 false => monitor.save(&snapshot, SAVING),
@@ -388,8 +400,8 @@ pub(super) fn restore(args: &RestoreArgs, ctx: &Context) -> anyhow::Result<()> {
             }
         }
         Err(MachineError::Running(_)) => {
-            let snapshot = whole(&spec, tag)?;
             let mut monitor = machine.monitor(LIMIT)?;
+            let snapshot = whole(&machine, &spec, &mut monitor, tag)?;
             let told = |e| machine.refused(e);
             monitor.stop().map_err(told)?;
             monitor.load(&snapshot, SAVING).map_err(told)?;
@@ -424,6 +436,7 @@ struct Listed {
     name: String,
     kind: &'static str,
     memory: u64,
+    content: &'static str,
     taken: i64,
 }
 
@@ -439,19 +452,24 @@ fn list(machine: &MachineFolder, spec: &MachineSpec, ctx: &Context) -> anyhow::R
         name: s.name,
         kind: "internal",
         memory: s.vm_state_size,
+        content: match s.vm_state_size {
+            0 => Content::ShutOff.word(),
+            _ => "with memory",
+        },
         taken: s.date_sec,
     });
     let beside = beside.into_iter().map(|kept| Listed {
         name: kept.name.to_string(),
         kind: "external",
         memory: 0,
+        content: kept.content.word(),
         taken: kept.taken,
     });
     let all: Vec<Listed> = inside.chain(beside).collect();
     match ctx.output {
         OutputFormat::Quiet => all.iter().try_for_each(|s| output::line(&s.name)),
         OutputFormat::Json => {
-            let row = |s: &Listed| json!({"name": s.name, "kind": s.kind, "memory_bytes": s.memory, "taken": s.taken});
+            let row = |s: &Listed| json!({"name": s.name, "kind": s.kind, "memory_bytes": s.memory, "content": s.content, "taken": s.taken});
             output::json(&all.iter().map(row).collect::<Vec<_>>())
         }
         OutputFormat::Human => {
@@ -465,11 +483,12 @@ fn list(machine: &MachineFolder, spec: &MachineSpec, ctx: &Context) -> anyhow::R
                     s.name.clone(),
                     s.kind.to_owned(),
                     memory,
+                    s.content.to_owned(),
                     taken.map_or_else(|_| "?".into(), |t| t.to_string()),
                 ]
             };
             output::table(
-                &["SNAPSHOT", "KIND", "MEMORY", "TAKEN"],
+                &["SNAPSHOT", "KIND", "MEMORY", "CONTENT", "TAKEN"],
                 all.iter().map(row),
             )
         }

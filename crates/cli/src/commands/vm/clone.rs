@@ -17,6 +17,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use clap::Args;
 use hyperion_image::disk::{self, Source};
+use hyperion_isolation::vm::qmp::Qmp;
 use hyperion_model::machine::{Backing, Disk, DiskFormat, DiskSource, Firmware};
 use hyperion_model::{Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
@@ -25,6 +26,7 @@ use hyperion_sys::failpoint;
 use super::change::{file_of, is_written};
 use super::create::{fresh_uuid, write_seed};
 use super::layers;
+use super::live::{self, Alone, MOST_LAYERS, alone};
 use super::unfinished::Unfinished;
 use crate::commands::image::Busy;
 use crate::context::Context;
@@ -33,8 +35,6 @@ use crate::{errors, output};
 /// A disk that takes up to this much, in bytes, is copied: that is quicker than to
 /// lay one on it, and leaves no layer.
 const SMALL: u64 = 1 << 20;
-/// The most layers below a disk: each is one more to look through.
-const MOST_LAYERS: usize = 32;
 
 // Words of `hyperion vm clone`.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ const MOST_LAYERS: usize = 32;
     hyperion vm clone web web2\n  \
     hyperion vm clone web archive --full")]
 pub(crate) struct CloneArgs {
-    /// Machine, shut off
+    /// Machine; of one that runs the disks are frozen together, as by a snapshot
     name: String,
     /// Name of the new one
     new: Name,
@@ -54,15 +54,19 @@ pub(crate) struct CloneArgs {
 pub(super) fn clone(args: &CloneArgs, ctx: &Context) -> anyhow::Result<()> {
     let machines = Machines::new(&ctx.root);
     let old = machines.find(&args.name)?;
-    // Held until all is there: nobody may start it in between.
-    let _lock = old.lock()?;
-    let mut before = old.spec()?;
-    own_alone(&old, &before)?;
+    // Held until all is there: nobody may start it in between, or clone it too.
+    let mut alone = alone(&old)?;
+    let mut spec = old.spec()?;
+    own_alone(&old, &spec)?;
     let new = machines.create(&args.new)?;
     let lock = new.lock()?;
-    let unfinished = Unfinished::new(&new.path)?;
-    let made = freeze(&old, &mut before, args.full)
-        .and_then(|shared| make(&old, &new, before, &shared, ctx));
+    let held = Unfinished::hold()?;
+    let shared = match &mut alone {
+        Alone::ShutOff(_) => freeze(&old, &mut spec, args.full).map(|shared| (spec, shared)),
+        Alone::Running(monitor) => running(&old, monitor, args.full),
+    };
+    let unfinished = held.over(&new.path)?;
+    let made = shared.and_then(|(spec, shared)| make(&old, &new, spec, &shared, ctx));
     drop(unfinished);
     drop(lock);
     if let Err(error) = made {
@@ -97,7 +101,7 @@ fn own_alone(old: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<()> {
 
 /// Puts an empty layer above each disk that holds much. Gives those whose layers
 /// are shared from now on: all others are copied whole.
-fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Result<Vec<String>> {
+fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Result<Vec<Shared>> {
     let mut shared = Vec::new();
     let mut changed = false;
     for at in 0..spec.disks.len() {
@@ -107,7 +111,10 @@ fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Re
             continue;
         }
         let file = file_of(disk)?.to_owned();
-        shared.push(disk.target.clone());
+        shared.push(Shared {
+            target: disk.target.clone(),
+            empty: false,
+        });
         // A snapshot is found in the file that holds it, and in no layer above.
         if taken(&file)? <= SMALL || !disk::info(&file)?.snapshots.is_empty() {
             continue;
@@ -123,12 +130,47 @@ fn freeze(old: &MachineFolder, spec: &mut MachineSpec, full: bool) -> anyhow::Re
     Ok(shared)
 }
 
+/// Freezes the disks of a machine that runs. Gives what its clone is to be like, which
+/// lies on what is frozen and not on what is written to since.
+fn running(
+    old: &MachineFolder,
+    monitor: &mut Qmp,
+    full: bool,
+) -> anyhow::Result<(MachineSpec, Vec<Shared>)> {
+    let frozen = live::freeze(old, monitor)?;
+    failpoint!("disks-frozen");
+    let mut spec = frozen.spec;
+    let mut shared = Vec::new();
+    for then in frozen.disks {
+        match full {
+            true => {
+                let disks = spec.disks.iter_mut();
+                disks
+                    .filter(|disk| disk.target == then.target)
+                    .for_each(|disk| *disk = then.clone());
+            }
+            false => shared.push(Shared {
+                target: then.target,
+                empty: true,
+            }),
+        }
+    }
+    Ok((spec, shared))
+}
+
+/// A disk whose layers are shared.
+struct Shared {
+    target: String,
+    /// The clone begins with an empty layer of its own: the other one's is written to.
+    empty: bool,
+}
+
 /// Makes the clone of a machine whose disks are frozen.
 fn make(
     old: &MachineFolder,
     new: &MachineFolder,
     mut spec: MachineSpec,
-    shared: &[String],
+    shared: &[Shared],
     ctx: &Context,
 ) -> anyhow::Result<()> {
     spec.name = new.name.clone();
@@ -150,11 +192,18 @@ fn make(
         };
         let copy = to.join(name);
         let _busy = Busy::new(ctx, "copying the disks");
-        if shared.contains(&disk.target) {
-            link_layers(disk, &from, &to)?;
-            copy_file(&file, &copy)?;
-        } else {
-            copy_whole(disk, &file, &copy)?;
+        match shared.iter().find(|shared| shared.target == disk.target) {
+            Some(shared) => {
+                link_layers(disk, &from, &to)?;
+                match disk.backing.first() {
+                    Some(Backing {
+                        source: DiskSource::File(below),
+                        format,
+                    }) if shared.empty => layers::overlay(&copy, below, *format)?,
+                    _ => copy_file(&file, &copy)?,
+                }
+            }
+            None => copy_whole(disk, &file, &copy)?,
         }
         disk.source = Some(DiskSource::File(copy));
     }

@@ -7,15 +7,16 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use hyperion_image::disk;
+use hyperion_isolation::vm::qmp::Qmp;
 use hyperion_model::machine::Disk;
 use hyperion_model::{Class, MachineSpec, Name};
 use hyperion_node::machines::MachineFolder;
 use hyperion_sys::failpoint;
 use serde::{Deserialize, Serialize};
 
-use super::change::{file_of, is_written};
+use super::change::is_written;
 use super::layers;
+use super::live::{self, Content};
 use crate::errors;
 
 /// A snapshot: the disks as they were, of which nothing is written any more.
@@ -27,6 +28,9 @@ pub(super) struct Kept {
     pub(super) taken: i64,
     /// The disks.
     pub(super) disks: Vec<Disk>,
+    /// What they hold.
+    #[serde(default)]
+    pub(super) content: Content,
 }
 
 fn record(machine: &MachineFolder) -> PathBuf {
@@ -64,19 +68,7 @@ pub(super) fn take(machine: &MachineFolder, spec: &MachineSpec, tag: &Name) -> a
         if !is_written(disk) {
             continue;
         }
-        if !disk::info(file_of(disk)?)?.snapshots.is_empty() {
-            return Err(errors::advised(
-                Class::Conflict,
-                format!(
-                    "{} holds snapshots itself, which a layer above would hide",
-                    disk.target
-                ),
-                format!(
-                    "take this one in it, too: hyperion vm snapshot {} {tag}",
-                    spec.name
-                ),
-            ));
-        }
+        layers::holds_none(&spec, disk)?;
         before.push(disk.clone());
         layers::raise(machine, &mut spec, at)?;
     }
@@ -90,11 +82,32 @@ pub(super) fn take(machine: &MachineFolder, spec: &MachineSpec, tag: &Name) -> a
     // First this: what is recorded is never written to.
     machine.define(&spec)?;
     failpoint!("snapshot-frozen");
+    note(machine, tag, before, Content::ShutOff)
+}
+
+/// Takes one of a machine that runs.
+pub(super) fn take_live(
+    machine: &MachineFolder,
+    monitor: &mut Qmp,
+    tag: &Name,
+) -> anyhow::Result<()> {
+    let frozen = live::freeze(machine, monitor)?;
+    failpoint!("snapshot-frozen");
+    note(machine, tag, frozen.disks, frozen.content)
+}
+
+fn note(
+    machine: &MachineFolder,
+    tag: &Name,
+    disks: Vec<Disk>,
+    content: Content,
+) -> anyhow::Result<()> {
     let mut kept = all(machine)?;
     kept.push(Kept {
         name: tag.clone(),
         taken: jiff::Timestamp::now().as_second(),
-        disks: before,
+        disks,
+        content,
     });
     write(machine, &kept)
 }
@@ -138,7 +151,8 @@ fn sweep(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<()> {
     used.extend(kept.iter().flat_map(|kept| layers::files(&kept.disks)));
     let files = fs::read_dir(machine.disks())?.flatten().map(|e| e.path());
     for file in files.filter(|file| file.extension().is_some_and(|e| e == "qcow2")) {
-        if !used.contains(&file) {
+        // One that runs may write to another than it is to have at its next start.
+        if !used.contains(&file) && !machine.has_open(&file) {
             fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
         }
     }

@@ -77,29 +77,62 @@ pub(super) fn raise(
     spec: &mut MachineSpec,
     at: usize,
 ) -> anyhow::Result<()> {
+    let frozen = lay(machine, spec, at)?;
+    failpoint!("layer-made");
+    seal(machine, &frozen)
+}
+
+/// Makes an empty layer above a disk; gives the file that was written to until now.
+pub(super) fn lay(
+    machine: &MachineFolder,
+    spec: &mut MachineSpec,
+    at: usize,
+) -> anyhow::Result<PathBuf> {
     let disk = &spec.disks[at];
     let file = file_of(disk)?.to_owned();
     let layer = free_name(machine, spec, &disk.target)?;
     overlay(&layer, &file, disk.format)?;
-    failpoint!("layer-made");
-    if file.starts_with(machine.disks()) {
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o400))
-            .with_context(|| format!("cannot make {} read-only", file.display()))?;
-    }
     let disk = &mut spec.disks[at];
     let frozen = Backing {
-        source: DiskSource::File(file),
+        source: DiskSource::File(file.clone()),
         format: disk.format,
     };
     disk.backing.insert(0, frozen);
     disk.source = Some(DiskSource::File(layer));
     disk.format = DiskFormat::Qcow2;
-    Ok(())
+    Ok(file)
+}
+
+/// Lets nobody write to a file of the machine's own any more.
+pub(super) fn seal(machine: &MachineFolder, file: &Path) -> anyhow::Result<()> {
+    if !file.starts_with(machine.disks()) {
+        return Ok(());
+    }
+    fs::set_permissions(file, fs::Permissions::from_mode(0o400))
+        .with_context(|| format!("cannot make {} read-only", file.display()))
+}
+
+/// Refuses a disk that holds snapshots itself: from a layer above they are not seen.
+pub(super) fn holds_none(spec: &MachineSpec, disk: &Disk) -> anyhow::Result<()> {
+    if disk::info(file_of(disk)?)?.snapshots.is_empty() {
+        return Ok(());
+    }
+    Err(errors::advised(
+        Class::Conflict,
+        format!(
+            "{} holds snapshots itself, which a layer above would hide",
+            disk.target
+        ),
+        format!(
+            "take this one in it, too: hyperion vm snapshot {} NAME; a clone is made once it is shut off",
+            spec.name
+        ),
+    ))
 }
 
 /// Makes an empty layer above a file, to the host's disk: what was below it is
 /// known by this name alone.
-fn overlay(layer: &Path, below: &Path, format: DiskFormat) -> anyhow::Result<()> {
+pub(super) fn overlay(layer: &Path, below: &Path, format: DiskFormat) -> anyhow::Result<()> {
     let _ = fs::remove_file(layer);
     // By its name alone where both lie together, so that it is found from each
     // folder that it is linked into.

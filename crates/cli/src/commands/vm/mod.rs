@@ -11,6 +11,7 @@ mod external;
 mod import;
 mod kernel;
 mod layers;
+mod live;
 mod machines;
 mod seats;
 mod ssh;

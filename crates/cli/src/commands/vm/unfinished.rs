@@ -28,11 +28,32 @@ impl Unfinished {
     /// # Errors
     /// The kernel's.
     pub(super) fn new(folder: &Path) -> io::Result<Self> {
-        let arrived = SignalFd::new(&ENDS)?;
+        Self::hold()?.over(folder)
+    }
+
+    /// Lets what would end this command wait until a folder is looked after.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn hold() -> io::Result<Held> {
+        Ok(Held(SignalFd::new(&ENDS)?))
+    }
+}
+
+/// What would end this command waits.
+pub(super) struct Held(SignalFd);
+
+impl Held {
+    /// Looks after a folder.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn over(self, folder: &Path) -> io::Result<Unfinished> {
+        let arrived = self.0;
         let (heard, goes_on) = pipe_with(PipeFlags::CLOEXEC)?;
         let folder = folder.to_owned();
         let waits = std::thread::spawn(move || wait(&arrived, &heard, folder));
-        Ok(Self {
+        Ok(Unfinished {
             goes_on: Some(goes_on),
             waits: Some(waits),
         })

@@ -1,6 +1,7 @@
 //! The commands that are used, with types. Everything else goes by
 //! [`Qmp::execute`].
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -279,19 +280,55 @@ impl Qmp {
         self.order("block_resize", json!({"node-name": node, "size": size}))
     }
 
-    /// Makes an external snapshot: from now on the disk is written to a new
-    /// qcow2 file whose backing file is the one of before.
+    /// Hands QEMU an open file; gives the set that it has it in, `/dev/fdset/N`.
     ///
     /// # Errors
     /// [`QmpError`].
-    pub fn snapshot_disk(&mut self, node: &str, file: &Path, new: &str) -> Result<(), QmpError> {
-        let arguments = json!({
-            "node-name": node,
-            "snapshot-file": file,
-            "snapshot-node-name": new,
-            "format": "qcow2",
-        });
-        self.order("blockdev-snapshot-sync", arguments)
+    pub fn lend(&mut self, file: BorrowedFd<'_>) -> Result<u32, QmpError> {
+        #[derive(Deserialize)]
+        struct Added {
+            #[serde(rename = "fdset-id")]
+            set: u32,
+        }
+        self.lent = Some(file.try_clone_to_owned().map_err(QmpError::Io)?);
+        let added: Result<Added, _> = self.execute("add-fd", ());
+        self.lent = None;
+        Ok(added?.set)
+    }
+
+    /// Lets QEMU close what it was handed, once nothing uses it.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn take_back(&mut self, set: u32) -> Result<(), QmpError> {
+        self.order("remove-fd", json!({"fdset-id": set}))
+    }
+
+    /// Adds a node to the graph of disks.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn add_node(&mut self, node: &Value) -> Result<(), QmpError> {
+        self.order("blockdev-add", node)
+    }
+
+    /// Takes a node that nothing uses out of it.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn remove_node(&mut self, node: &str) -> Result<(), QmpError> {
+        self.order("blockdev-del", json!({"node-name": node}))
+    }
+
+    /// Lays the second node of each pair above the first: from this moment the guest
+    /// writes to those, in all of them or in none.
+    ///
+    /// # Errors
+    /// [`QmpError`]; nothing is changed where it is [`QmpError::Refused`].
+    pub fn raise(&mut self, pairs: &[(String, String)]) -> Result<(), QmpError> {
+        let raise = |(below, above): &(String, String)| json!({"type": "blockdev-snapshot", "data": {"node": below, "overlay": above}});
+        let actions: Vec<Value> = pairs.iter().map(raise).collect();
+        self.order("transaction", json!({"actions": actions}))
     }
 
     /// Saves all of a machine into its disks; it stands still meanwhile.

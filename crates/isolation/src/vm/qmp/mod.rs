@@ -14,13 +14,14 @@ mod codec;
 mod commands;
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -117,6 +118,8 @@ pub struct Qmp {
     /// The number of the last command.
     last: u64,
     broken: bool,
+    /// A file that goes along with the next command.
+    lent: Option<OwnedFd>,
 }
 
 impl Qmp {
@@ -135,6 +138,7 @@ impl Qmp {
             limit,
             last: 0,
             broken: false,
+            lent: None,
         };
         let until = Instant::now() + limit;
         qmp.version = loop {
@@ -295,8 +299,11 @@ impl Qmp {
         let ready = fds[0].revents();
         if ready.contains(PollFlags::OUT) {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match rustix::net::send(&self.socket, unsent, flags) {
-                Ok(sent) => *unsent = &unsent[sent..],
+            match send(&self.socket, unsent, self.lent.as_ref(), flags) {
+                Ok(sent) => {
+                    *unsent = &unsent[sent..];
+                    self.lent = None;
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 // What it said before it went is still to be read.
                 Err(Errno::PIPE | Errno::CONNRESET) => *unsent = &[],
@@ -324,6 +331,23 @@ impl AsFd for Qmp {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Sends what there is room for, and a file with it.
+fn send(
+    socket: &OwnedFd,
+    bytes: &[u8],
+    file: Option<&OwnedFd>,
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    let Some(file) = file else {
+        return rustix::net::send(socket, bytes, flags);
+    };
+    let file = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&file));
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
 }
 
 fn late(command: &str, limit: Duration) -> QmpError {

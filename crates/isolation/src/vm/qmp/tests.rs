@@ -6,10 +6,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
+use hyperion_model::Bytes;
+use hyperion_model::machine::{Bus, Disk, DiskFormat};
 use hyperion_testkit::{TestDir, requires, wait_for};
 use serde_json::json;
 
 use super::*;
+use crate::vm::machine;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(50);
@@ -359,9 +362,28 @@ fn disks_snapshots_and_the_screen_of_a_real_qemu_are_had() {
     assert!(jobs.is_empty(), "{jobs:?}");
 
     qmp.resize_disk("disk", 32 << 20).expect("resized");
+    // A layer above it, in a file that QEMU could not find by itself.
     let overlay = dir.join("overlay.qcow2");
-    qmp.snapshot_disk("disk", &overlay, "top")
-        .expect("a snapshot");
-    assert!(overlay.exists());
+    hyperion_image::disk::create(&overlay, Some(Bytes(32 << 20)), None).expect("made");
+    let mut file = std::fs::File::options();
+    let file = file.read(true).write(true).open(&overlay).expect("there");
+    let set = qmp.lend(file.as_fd()).expect("handed over");
+    let disk = Disk::new("vda", Bus::Virtio);
+    let layer = Disk {
+        format: DiskFormat::Qcow2,
+        ..disk
+    };
+    qmp.add_node(&machine::layer(&layer, "disk-vda.1", set))
+        .expect("added");
+    let pairs = [("disk".to_owned(), "disk-vda.1".to_owned())];
+    qmp.raise(&pairs).expect("raised");
+    let nodes = qmp.blocks().expect("disks");
+    let node = nodes[0]
+        .inserted
+        .as_ref()
+        .map(|content| content.node.as_str());
+    assert_eq!(node, Some("disk-vda.1"));
+    assert_eq!(machine::target_of("disk-vda.1"), Some("vda"));
+    assert!(matches!(qmp.raise(&pairs), Err(QmpError::Refused { .. })));
     qmp.quit().expect("it ends");
 }
