@@ -231,6 +231,53 @@ fn what_a_job_changes_in_a_copy_is_brought_back_unless_it_changed_here_too() {
 }
 
 #[test]
+fn preflight_says_how_each_folder_comes_into_a_machine_and_what_does_not_fit() {
+    requires!("guest");
+    let site = site(&["true"]);
+    let folder = site.path().join("work");
+    fs::create_dir(&folder).expect("made");
+    fs::write(folder.join("file"), vec![1; 300_000]).expect("written");
+    let shown = format!("{}:/work", folder.display());
+    let safe = format!("{}:/safe:ro", folder.display());
+    let first = ["run", "--isolation", "vm", "--preflight", "only"];
+    let copied = ["--folders", "copy", "-v", &shown, "-v", &safe];
+    let words = [&first[..], &copied, &["tools", "true"]].concat();
+    let told = site.run(&words).expect_code(0).err;
+    let folder = folder.display();
+    let line = |start: &str| told.lines().find(|line| line.starts_with(start));
+    let work = line(&format!(
+        "  folder     {folder} at /work is copied: 2 files, "
+    ));
+    let back = ", and what changes is copied back at its end  [--folders copy]";
+    assert!(work.is_some_and(|line| line.ends_with(back)), "{told}");
+    let safe = line(&format!(
+        "  folder     {folder} at /safe is copied: 2 files, "
+    ));
+    assert!(
+        safe.is_some_and(|line| line.contains(", to be read only  [")),
+        "{told}"
+    );
+    assert!(
+        line("  room ").is_some_and(|line| line.contains("are free in ")),
+        "{told}"
+    );
+    assert!(!told.contains("note: "), "nothing is told twice: {told}");
+    // What cannot be copied is told with all that can.
+    let words = [
+        &first[..],
+        &copied,
+        &["-v", "/proc:/proc2", "tools", "true"],
+    ]
+    .concat();
+    let refused = site.run(&words).expect_code(125).err;
+    assert!(
+        refused.contains("! folder     /proc at /proc2: "),
+        "{refused}"
+    );
+    assert!(refused.contains("at /work is copied"), "{refused}");
+}
+
+#[test]
 fn whoever_stops_a_job_while_its_files_come_out_has_whole_files_only() {
     requires!("guest");
     let site = site(&["sh", "head"]);

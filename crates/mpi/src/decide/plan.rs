@@ -19,6 +19,17 @@ pub struct Note {
     pub warning: bool,
 }
 
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.warning { "!" } else { " " };
+        write!(f, "{mark} {:<10} {}", self.topic, self.what)?;
+        match self.evidence.as_str() {
+            "" => Ok(()),
+            evidence => write!(f, "  [{evidence}]"),
+        }
+    }
+}
+
 /// What will be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LaunchPlan {
@@ -34,15 +45,7 @@ pub struct LaunchPlan {
 impl LaunchPlan {
     /// Gives the plan as lines of text for a person.
     pub fn lines(&self) -> Vec<String> {
-        let line = |note: &Note| {
-            let mark = if note.warning { "!" } else { " " };
-            let mut line = format!("{mark} {:<10} {}", note.topic, note.what);
-            if !note.evidence.is_empty() {
-                line.push_str(&format!("  [{}]", note.evidence));
-            }
-            line
-        };
-        self.notes.iter().map(line).collect()
+        self.notes.iter().map(Note::to_string).collect()
     }
 }
 

@@ -32,7 +32,7 @@ use hyperion_isolation::wire::Wire;
 use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage, Taken};
 use hyperion_model::report::{Exit, Phase};
 use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
-use hyperion_mpi::decide::Refusal;
+use hyperion_mpi::decide::{Note, Refusal};
 use hyperion_mpi::layout::{LayoutError, NumaNode, layout};
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
@@ -91,6 +91,8 @@ pub struct Launch {
     pub attach: Option<(bool, Option<Size>)>,
     /// What must stay open as long as the job lives: the lease of its image.
     pub keep: Vec<OwnedFd>,
+    /// What was decided before, for those who ask how it will go.
+    pub notes: Vec<Note>,
 }
 
 /// What a supervisor must know of its host.

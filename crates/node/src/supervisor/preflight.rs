@@ -123,7 +123,8 @@ impl Supervisor {
             inside.failed.map_or(Ok(facts), Err)
         })?;
         let parallel = &self.launch.plan.job.parallel;
-        let plan = decide::decide(&facts, &host, parallel)?;
+        let mut plan = decide::decide(&facts, &host, parallel)?;
+        plan.notes.extend(self.launch.notes.iter().cloned());
         if parallel.preflight != Preflight::Quiet {
             self.clients.note(plan.to_string().trim_end());
         } else {

@@ -202,6 +202,7 @@ impl Job {
                 },
                 attach: Some((false, None)),
                 keep: Vec::new(),
+                notes: Vec::new(),
             };
             supervise(launch, theirs)
         });

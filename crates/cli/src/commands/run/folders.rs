@@ -9,7 +9,8 @@ use hyperion_image::folder::{FolderError, Reach, Size, measure};
 use hyperion_image::layer::erofs::Form;
 use hyperion_isolation::vm::kernel::Kernel;
 use hyperion_isolation::vm::{Folders, copy_image};
-use hyperion_model::{Bytes, Class, JobSpec, Mount, MountKind};
+use hyperion_model::{Bytes, Class, JobSpec, Mount, MountKind, Preflight};
+use hyperion_mpi::decide::Note;
 
 use super::words::{Args, FoldersBy};
 use crate::context::Context;
@@ -37,19 +38,29 @@ pub(crate) fn find_virtiofsd() -> Option<PathBuf> {
     known.find(|file| file.is_file())
 }
 
+/// How folders come in, and why so.
+pub(super) struct Choice {
+    pub(super) folders: Folders,
+    why: String,
+}
+
 /// Chooses how folders come in: shared where that can be done, else copied.
 pub(super) fn choose(
     args: &Args,
     job: &JobSpec,
     kernel: &Kernel,
     qemu: &Path,
-) -> anyhow::Result<Folders> {
+) -> anyhow::Result<Choice> {
+    let chosen = |folders, why: &str| {
+        let why = why.to_owned();
+        Ok(Choice { folders, why })
+    };
     let copied = Folders::Copied { files: MOST_FILES };
     let root = rustix::process::geteuid().is_root();
     match args.folders {
-        Some(FoldersBy::Copy) => Ok(copied),
+        Some(FoldersBy::Copy) => chosen(copied, "--folders copy"),
         Some(FoldersBy::Virtiofs) => match find_virtiofsd() {
-            Some(program) if root => Ok(Folders::Virtiofs(program)),
+            Some(program) if root => chosen(Folders::Virtiofs(program), "--folders virtiofs"),
             program => {
                 let hint = match program {
                     None => "apt install virtiofsd (Debian 12: qemu-system-common has it)",
@@ -62,16 +73,31 @@ pub(super) fn choose(
             }
         },
         Some(FoldersBy::Ninep) => match without_ninep(kernel, qemu) {
-            None => Ok(Folders::Ninep),
+            None => chosen(Folders::Ninep, "--folders 9p"),
             Some((what, hint)) => Err(errors::advised(Class::Unsupported, what, hint)),
         },
         // What no folder needs is not asked of this host.
-        None if !job.container.mounts.iter().any(is_folder) => Ok(copied),
-        None => Ok(match find_virtiofsd() {
-            Some(program) if root && kernel.has_driver("virtiofs") => Folders::Virtiofs(program),
-            _ if kernel.lists_drivers() && without_ninep(kernel, qemu).is_none() => Folders::Ninep,
-            _ => copied,
-        }),
+        None if !job.container.mounts.iter().any(is_folder) => chosen(copied, ""),
+        None => {
+            let release = &kernel.release;
+            let without = match find_virtiofsd() {
+                Some(program) if root && kernel.has_driver("virtiofs") => {
+                    let why = format!("as root, by {}", program.display());
+                    return chosen(Folders::Virtiofs(program), &why);
+                }
+                None if root => "this host has no virtiofsd".to_owned(),
+                Some(_) if root => format!("the kernel {release} has no virtiofs"),
+                _ => match without_ninep(kernel, qemu) {
+                    None if kernel.lists_drivers() => {
+                        let why = format!("as a user, and the kernel {release} has 9p");
+                        return chosen(Folders::Ninep, &why);
+                    }
+                    None => format!("nobody knows whether the kernel {release} has 9p"),
+                    Some((why, _)) => why,
+                },
+            };
+            chosen(copied, &without)
+        }
     }
 }
 
@@ -123,38 +149,121 @@ fn knows_ninep(qemu: &Path) -> bool {
 }
 
 /// Says how folders, and an image that is one, come in where that is not as in a
-/// container, and how much is copied; refuses what is too much.
+/// container, and how much is copied; refuses what is too much. Gives it as notes where
+/// somebody asks how the job will go.
 pub(super) fn announce(
     ctx: &Context,
     job: &JobSpec,
-    folders: &Folders,
+    choice: &Choice,
     image: Option<&Path>,
+) -> anyhow::Result<Vec<Note>> {
+    let mut seen = Seen {
+        asked: job.parallel.preflight != Preflight::Quiet,
+        notes: Vec::new(),
+    };
+    let fits = look(ctx, job, choice, image, &mut seen);
+    if fits.is_err() {
+        // The job, which would tell them, does not come to it.
+        seen.notes.iter().for_each(|note| eprintln!("{note}"));
+    }
+    fits.map(|()| seen.notes)
+}
+
+/// What is told of folders.
+struct Seen {
+    /// Somebody asks how the job will go.
+    asked: bool,
+    notes: Vec<Note>,
+}
+
+impl Seen {
+    fn note(&mut self, topic: &'static str, what: String, why: &str, warning: bool) {
+        self.notes.push(Note {
+            topic,
+            what,
+            evidence: why.to_owned(),
+            warning,
+        });
+    }
+
+    /// Tells of a copy.
+    fn copied(&mut self, source: &Path, size: Size, back: &str) {
+        let source = source.display();
+        if !self.asked {
+            let size = counted(size);
+            eprintln!("note: {source} is copied into the machine ({size}){back}");
+        }
+    }
+}
+
+fn look(
+    ctx: &Context,
+    job: &JobSpec,
+    choice: &Choice,
+    image: Option<&Path>,
+    seen: &mut Seen,
 ) -> anyhow::Result<()> {
     let mut of_image = Size::default();
     if let Some(folder) = image {
         let size = measure(folder, Reach::OneFileSystem, MOST_FILES);
         of_image = size.map_err(|e| refused_image(folder, &e))?;
-        say(folder, of_image, "");
+        seen.copied(folder, of_image, "");
+        if seen.asked {
+            let what = format!("{} is copied: {}", folder.display(), counted(of_image));
+            seen.note("image", what, "a folder is no image of the store", false);
+        }
     }
-    let files = match *folders {
-        Folders::Copied { files } => files,
-        Folders::Virtiofs(_) | Folders::Ninep => 0,
-    };
     let mut all = Size::default();
-    for mount in job.container.mounts.iter().filter(|_| files > 0) {
+    let mut first = None;
+    for mount in &job.container.mounts {
         let MountKind::Bind { source, .. } = &mount.kind else {
             continue;
         };
+        let place = format!("{} at {}", source.display(), mount.target.display());
+        let Folders::Copied { files } = choice.folders else {
+            let how = match (&choice.folders, mount.read_only) {
+                (Folders::Virtiofs(_), false) => "is shared by virtiofs",
+                (Folders::Virtiofs(_), true) => "is shared by virtiofs, to be read only",
+                (_, false) => "is shared by 9p",
+                (_, true) => "is shared by 9p, to be read only",
+            };
+            if seen.asked {
+                seen.note("folder", format!("{place} {how}"), &choice.why, false);
+            }
+            continue;
+        };
         let left = files.saturating_sub(all.files);
-        let size =
-            measure(source, Reach::All, left).map_err(|e| refused(source, &e, files, SMALLER))?;
+        let size = match measure(source, Reach::All, left) {
+            Ok(size) => size,
+            Err(error) => {
+                let error = refused(source, &error, files, SMALLER);
+                if !seen.asked {
+                    return Err(error);
+                }
+                seen.note("folder", format!("{place}: {error}"), &choice.why, true);
+                first.get_or_insert(error);
+                continue;
+            }
+        };
         all.files += size.files;
         all.bytes += size.bytes;
         let back = match mount.read_only {
             true => "",
             false => ", and what changes is copied back at its end",
         };
-        say(source, size, back);
+        seen.copied(source, size, back);
+        if seen.asked {
+            let back = if mount.read_only {
+                ", to be read only"
+            } else {
+                back
+            };
+            let what = format!("{place} is copied: {}{back}", counted(size));
+            seen.note("folder", what, &choice.why, false);
+        }
+    }
+    if let Some(error) = first {
+        return Err(error);
     }
     // Each machine works on folders of its own; the image is one file for all.
     let each = u64::from(job.nodes());
@@ -167,6 +276,21 @@ pub(super) fn announce(
             .saturating_mul(each)
             .saturating_add(of_image.bytes),
     );
+    let room = room(&ctx.root);
+    if seen.asked && all.files > 0 {
+        let machines = match each {
+            1 => String::new(),
+            each => format!(" for {each} machines"),
+        };
+        let what = format!(
+            "{} of files are copied{machines}, and {room} are free in {}",
+            bytes,
+            ctx.root.display()
+        );
+        let most = format!("at most {MOST_FILES} files and {MOST_BYTES} are copied");
+        let too_much = bytes > MOST_BYTES || bytes > room;
+        seen.note("room", what, &most, too_much);
+    }
     if bytes > MOST_BYTES {
         return Err(errors::advised(
             Class::User,
@@ -174,7 +298,6 @@ pub(super) fn announce(
             smaller,
         ));
     }
-    let room = room(&ctx.root);
     if bytes > room {
         return Err(errors::advised(
             Class::Unavailable,
@@ -188,13 +311,12 @@ pub(super) fn announce(
     Ok(())
 }
 
-fn say(source: &Path, size: Size, back: &str) {
+fn counted(size: Size) -> String {
     let files = match size.files {
         1 => "one file".to_owned(),
         many => format!("{many} files"),
     };
-    let (source, bytes) = (source.display(), Bytes(size.bytes));
-    eprintln!("note: {source} is copied into the machine ({files}, {bytes}){back}");
+    format!("{files}, {}", Bytes(size.bytes))
 }
 
 /// Makes one file of an image that is a folder; it is gone with its last user.

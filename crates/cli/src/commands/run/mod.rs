@@ -74,6 +74,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     };
     let mut job = job::spec(&args, level, image.as_ref())?;
     host.check(&job)?;
+    let mut notes = Vec::new();
     let machine = match &kernel {
         Some(kernel) => {
             let folder = match &source {
@@ -81,7 +82,8 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 RootSource::Erofs { .. } | RootSource::Host => None,
             };
             let folder = folder.map(PathBuf::as_path);
-            let mut machine = vm::machine(ctx, &args, &job, &host, kernel, folder, form)?;
+            let mut machine;
+            (machine, notes) = vm::machine(ctx, &args, &job, &host, kernel, folder, form)?;
             if let Some(folder) = folder {
                 let file = folders::lay_down(ctx, folder, form)?;
                 // The supervisor has it open under the same number.
@@ -141,6 +143,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         host: facts,
         attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| args.tty))),
         keep,
+        notes,
     };
     let id = launch.plan.id.clone();
     let client = start(launch).context("cannot start the supervisor")?;

@@ -7,6 +7,7 @@ use hyperion_image::layer::erofs::Form;
 use hyperion_isolation::vm::kernel::Kernel;
 use hyperion_isolation::vm::{Accelerator, Board, Cell, Disk, Folders, Machine};
 use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec, Level};
+use hyperion_mpi::decide::Note;
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
 use hyperion_sys::host::Host;
@@ -45,7 +46,7 @@ fn refuse_too_little(memory: Bytes, initramfs: &Path) -> anyhow::Result<()> {
     ))
 }
 
-/// Chooses what the machine is made of.
+/// Chooses what the machine is made of; gives notes about it for those who ask.
 pub(super) fn machine(
     ctx: &Context,
     args: &Args,
@@ -54,11 +55,11 @@ pub(super) fn machine(
     kernel: &Kernel,
     image: Option<&Path>,
     form: Form,
-) -> anyhow::Result<Machine> {
+) -> anyhow::Result<(Machine, Vec<Note>)> {
     let counter = Reading::take();
     let qemu = find_qemu()?;
-    let folders = folders::choose(args, job, kernel, &qemu)?;
-    folders::announce(ctx, job, &folders, image)?;
+    let choice = folders::choose(args, job, kernel, &qemu)?;
+    let notes = folders::announce(ctx, job, &choice, image)?;
     let nodes = job.nodes();
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     let initramfs = kernel.initramfs(&program)?;
@@ -93,7 +94,7 @@ pub(super) fn machine(
         initramfs,
         image: None,
         form,
-        folders,
+        folders: choice.folders,
         disk: disk(args, kernel)?,
         memory,
         processors,
@@ -110,7 +111,7 @@ pub(super) fn machine(
             kernel.release
         );
     }
-    Ok(machine)
+    Ok((machine, notes))
 }
 
 /// Chooses what the machine is built on; refuses what that one does not have.
