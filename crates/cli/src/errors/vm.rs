@@ -117,6 +117,10 @@ fn of_machine(error: &MachineError) -> Option<Told> {
             "another machine has the disk open, and one may write to it at a time: stop that one"
                 .into(),
         ),
+        E::Start { source, .. } if source.0.contains("Image is corrupt") => (
+            Class::Unavailable,
+            "copy the file, then let `qemu-img check -r all FILE` mend what it can".into(),
+        ),
         E::Start { source, .. } if source.0.contains("Unknown driver 'http") => (
             Class::Unsupported,
             "QEMU reads what is behind HTTP with a module of its own: apt install qemu-block-extra; or bring the file, and name that".into(),

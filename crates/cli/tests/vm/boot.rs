@@ -39,8 +39,18 @@ pub(crate) fn speaking_disc(words: &str) -> Vec<u8> {
     disc
 }
 
-/// Writes to its own disk from the second MiB to this one, and says that it is done.
+/// Writes to its own disk from the second MiB to this one, and says that it is done,
+/// or that it failed.
 pub(crate) fn writing(mib: u32) -> Vec<u8> {
+    going_through(0x43, mib)
+}
+
+/// Reads likewise.
+pub(crate) fn reading(mib: u32) -> Vec<u8> {
+    going_through(0x42, mib)
+}
+
+fn going_through(function: u8, mib: u32) -> Vec<u8> {
     const ORIGIN: u16 = 0x7c00;
     let [packet, block] = [63, 63 + 8].map(|at: u16| (ORIGIN + at).to_le_bytes());
     let [done, failed] = [79, 84].map(|at: u16| (ORIGIN + at).to_le_bytes());
@@ -49,7 +59,7 @@ pub(crate) fn writing(mib: u32) -> Vec<u8> {
         &[0x31, 0xc0][..],                     // xor ax, ax
         &[0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0], // mov ds, es, ss
         &[0xbc, 0x00, 0x7c, 0xfc],             // mov sp, 0x7c00; cld
-        &[0xb8, 0x00, 0x43],                   // next: mov ax, 0x4300 (extended write)
+        &[0xb8, 0x00, function],               // next: mov ax, function (extended read or write)
         &[0xb2, 0x80],                         // mov dl, 0x80
         &[0xbe],
         &packet,       // mov si, packet

@@ -91,11 +91,15 @@ fn qemu_shares_folders_with_the_machines_of_a_user_and_holds_no_power() {
 }
 
 #[test]
-fn a_machine_that_stays_mounts_a_users_folders_by_9p() {
+fn a_machine_that_stays_mounts_a_users_folders_by_9p_and_its_panic_is_told() {
     requires!("guest", "user:nobody");
     let site = Site::of_user();
     let kernel = with_ninep(&site);
     let busybox = fs::read(guest_cache().join("busybox")).expect("in the cache");
+    let modules = site.root().join("kernels");
+    let modules = modules.join(&kernel.release).join("modules");
+    let module = |name: &str| fs::read(modules.join(name)).expect("Debian has it");
+    let [first, second] = [module("pvpanic.ko"), module("pvpanic_mmio.ko")];
     let script = b"#!/bin/busybox sh
 b=/bin/busybox
 $b mkdir -p /proc /sys /site /safe
@@ -109,11 +113,16 @@ $b mount -t 9p -o trans=virtio,version=9p2000.L site /site && $b cat /site/here
 $b mount -t 9p -o trans=virtio,version=9p2000.L safe /safe && $b cat /safe/here
 echo back > /site/there
 echo back > /safe/never
-$b poweroff -f
+$b insmod /1.ko && $b insmod /2.ko && echo c > /proc/sysrq-trigger
 ";
     let made = kernel.initramfs(&guest_cache().join("busybox"));
     let mut initrd = fs::read(made.expect("made")).expect("read");
-    initrd.extend(first_root(&[("init", script), ("bin/busybox", &busybox)]));
+    initrd.extend(first_root(&[
+        ("init", script),
+        ("bin/busybox", &busybox),
+        ("1.ko", &first),
+        ("2.ko", &second),
+    ]));
     let first = site.path().join("initrd");
     fs::write(&first, initrd).expect("written");
     let shared = site.path().join("site");
@@ -131,7 +140,7 @@ $b poweroff -f
         "--initrd",
         &first.display().to_string(),
         "--append",
-        "console=ttyS0 quiet panic=-1",
+        "console=ttyS0 quiet",
         "--share",
         &format!("{shared}:site"),
         "--share",
@@ -149,6 +158,11 @@ $b poweroff -f
     let there = fs::read_to_string(site.path().join("site/there"));
     assert_eq!(there.expect("written by the guest"), "back\n");
     assert!(!site.path().join("site/never").exists());
+    // It would stand there for ever.
+    let seen = show(&site, "shows-by-9p");
+    assert_eq!(seen["state"], "crashed");
+    let why = "the guest's kernel panicked: sysrq triggered crash";
+    assert_eq!(seen["end"]["why"], why, "{said}");
     vm(&site, &["delete", "shows-by-9p"]).ok();
 }
 

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use hyperion_testkit::{Done, requires, wait_until};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
@@ -118,6 +120,126 @@ fn a_full_disk_pauses_a_machine_which_goes_on_when_there_is_room() {
     assert_eq!(show()["state"], "running");
     vm(&["delete", "--force", "brimful"]).ok();
     apart.does("qemu-img", &["check", "-q", &file]).ok();
+}
+
+/// Makes a table of a qcow2 image point to where no content can be, for the second MiB.
+fn damage(image: &Path) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(image);
+    let file = file.expect("it is there");
+    let number = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).expect("an image");
+        u64::from_be_bytes(bytes) & 0x00ff_ffff_ffff_fe00
+    };
+    // The header names the first table, that the second, and that each 64 KiB.
+    let entry = number(number(40)) + 16 * 8;
+    let odd = (number(entry) | 1 << 63) + 512;
+    file.write_all_at(&odd.to_be_bytes(), entry)
+        .expect("written");
+}
+
+#[test]
+fn a_damaged_disk_is_told_whatever_its_guest_makes_of_it() {
+    requires!("command:qemu-img", "command:qemu-system-x86_64");
+    let site = Site::new();
+    let start = |name: &str, mut disk: Vec<u8>| {
+        let raw = site.path().join("disk.img");
+        disk.resize(2 << 20, 1);
+        fs::write(&raw, disk).expect("a file");
+        let image = site.path().join(format!("{name}.qcow2"));
+        let (from, to) = (raw.display().to_string(), image.display().to_string());
+        let mut convert = std::process::Command::new("qemu-img");
+        convert.args(["convert", "-f", "raw", "-O", "qcow2", &from, &to]);
+        crate::site::finish(convert).ok();
+        damage(&image);
+        let words = ["create", name, "--memory", "32MiB", "--disk", &to];
+        vm(&site, &[&words[..], &["--start"]].concat()).ok();
+        let is_told = || show(&site, name)["faults"].as_array().map_or(0, Vec::len) == 2;
+        assert!(wait_until(LONG, is_told), "{}", show(&site, name));
+        (show(&site, name), format!("{to} is damaged: "))
+    };
+    let kinds = |seen: &Value| [0, 1].map(|n| seen["faults"][n]["kind"].clone());
+    // One that reads is told of an error and goes on.
+    let (seen, told) = start("unread", crate::boot::reading(2));
+    assert_eq!(seen["state"], "running");
+    assert_eq!(kinds(&seen), ["damaged", "read"], "{seen}");
+    assert_eq!(seen["faults"][1]["target"], "vda");
+    let why = seen["why"].as_str().expect("a reason");
+    assert!(why.contains(&told), "{why}");
+    assert!(why.contains("its guest was told of an error"), "{why}");
+    vm(&site, &["ls"]).says(&format!("unread: {told}"));
+    vm(&site, &["stop", "-t", "0s", "unread"]).ok();
+    assert!(show(&site, "unread")["why"].is_null());
+    vm(&site, &["start", "unread"]).refused("Image is corrupt", "qemu-img check -r all");
+    // One that writes stands still.
+    let (seen, told) = start("unwritten", crate::boot::writing(2));
+    assert_eq!(kinds(&seen), ["damaged", "write"], "{seen}");
+    let is_paused = || show(&site, "unwritten")["state"] == "paused";
+    assert!(wait_until(LONG, is_paused));
+    vm(&site, &["resume", "unwritten"]).refused(&told, "qemu-img check");
+    assert!(is_paused());
+    for name in ["unread", "unwritten"] {
+        vm(&site, &["delete", "--force", name]).ok();
+    }
+}
+
+#[test]
+fn a_job_whose_disk_the_host_cannot_write_ends_and_says_why() {
+    requires!("guest", "root", "command:unshare", "command:nsenter");
+    const MIB: u64 = 1 << 20;
+    let site = crate::level::site(&["sh", "dd", "sync", "sleep"]);
+    let apart = Apart::new();
+    // The jobs lie on a small disk, with somebody else's file.
+    let (small, jobs) = (site.path().join("small"), site.root().join("jobs"));
+    for folder in [&small, &jobs] {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    let (small, jobs) = (small.display().to_string(), jobs.display().to_string());
+    apart.mount(&["-t", "tmpfs", "-o", "size=64M,mode=711", "none", &small]);
+    let (folder, other) = (format!("{small}/jobs"), format!("{small}/full"));
+    apart.does("mkdir", &["-m", "711", &folder]).ok();
+    apart.mount(&["--bind", &folder, &jobs]);
+    let script = "echo up; while ! [ -e /go ]; do sleep 0.1; done; \
+                  dd if=/dev/zero of=/big bs=1M count=24; sync; echo not here; sleep 600";
+    let words = ["run", "-d", "--isolation", "vm", "--disk", "32MiB", "tools"];
+    let words = [&words[..], &["sh", "-c", script]].concat();
+    let hyperion = |words: &[&str]| apart.run(site.command(words));
+    let job = hyperion(&words).ok();
+    let log = || hyperion(&["logs", &job]).out;
+    assert!(wait_until(LONG * 2, || log() == "up\n"), "{}", log());
+    // The room that the disk has taken is given to somebody else.
+    let inspect = || -> Value {
+        let told = hyperion(&["inspect", &job]).ok();
+        serde_json::from_str::<Value>(&told).expect("JSON")[0].take()
+    };
+    let init = inspect()["running"]["sandboxes"][0]["init"].as_i64();
+    let init = init.and_then(|n| rustix::process::Pid::from_raw(n as i32));
+    let qemu = crate::level::child_of(init.expect("its keeper")).as_raw_pid();
+    let open = fs::read_dir(format!("/proc/{qemu}/fd")).expect("it runs");
+    let is_disk = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() == 32 * MIB)
+    };
+    let disk = open.flatten().map(|entry| entry.path()).find(is_disk);
+    let disk = fs::OpenOptions::new()
+        .write(true)
+        .open(disk.expect("a disk"));
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let half = 16 * MIB;
+    fallocate(disk.expect("opened"), flags, half, half).expect("punched");
+    let (fill, all) = (format!("of={other}"), ["if=/dev/zero", "bs=64k"]);
+    apart.does("dd", &[&fill, all[0], all[1]]).expect_code(1);
+    hyperion(&["exec", &job, "sh", "-c", "echo > /go"]).ok();
+    hyperion(&["wait", &job]).expect_code(125);
+    let failure = inspect()["end"]["failure"].to_string();
+    let why = "this host could not write the disk for what the job writes of the virtual \
+               machine: No space left on device";
+    assert!(failure.contains(why), "{failure}");
+    assert!(
+        failure.contains("make room where the jobs lie"),
+        "{failure}"
+    );
+    assert!(!log().contains("not here"));
+    hyperion(&["rm", &job]).ok();
 }
 
 #[test]

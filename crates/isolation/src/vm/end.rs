@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::qemu;
 use super::qmp::RunState;
 
 /// Why a machine ended before its supervisor asked for it, or never came up.
@@ -61,6 +62,19 @@ pub enum MachineEnd {
         /// How it stands.
         state: RunState,
     },
+    /// A disk that it has of this host failed, or has no room: the guest was told of an
+    /// error, but not all that it has written through its own memory is anybody's then.
+    #[error("this host could not {} {disk} of the virtual machine: {why}", if *write { "write" } else { "read" })]
+    Disk {
+        /// Which disk.
+        disk: DiskUse,
+        /// It was written to.
+        write: bool,
+        /// There was no room.
+        full: bool,
+        /// Why, in QEMU's words.
+        why: String,
+    },
     /// Its processors cannot be tied to those of the host.
     #[error("the processors of the virtual machine cannot be tied to this host's: {why}")]
     Unbound {
@@ -88,6 +102,36 @@ pub enum MachineEnd {
         /// How long it was waited for.
         limit: Duration,
     },
+}
+
+/// What a disk of a job's machine is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskUse {
+    /// The image.
+    #[error("the image")]
+    Image,
+    /// What the job writes.
+    #[error("the disk for what the job writes")]
+    Scratch,
+    /// Copies of folders.
+    #[error("the copies of folders")]
+    Copies,
+    /// One that QEMU should not know of.
+    #[error("a disk")]
+    Unknown,
+}
+
+impl DiskUse {
+    /// Finds it by the name that QEMU was given for it.
+    pub(super) fn of_node(name: &str) -> Self {
+        match name {
+            qemu::ROOT => Self::Image,
+            qemu::DISK => Self::Scratch,
+            qemu::COPIES => Self::Copies,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// The last lines of what came from a machine's console: of the guest's kernel
@@ -128,8 +172,9 @@ fn told<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     lines.take(LINES).collect()
 }
 
-/// Gives a line without what a terminal would obey: a guest wrote it.
-fn plain(line: &str) -> String {
+/// Gives a line without what a terminal would obey, and not too much of it: a guest
+/// wrote it, or may have.
+pub fn plain(line: &str) -> String {
     let mut kept = String::new();
     let mut rest = line.chars();
     while let Some(c) = rest.next() {

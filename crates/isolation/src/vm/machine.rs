@@ -566,6 +566,10 @@ fn extras(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), 
             "virtserialport,chardev=agent,name=org.qemu.guest_agent.0".into(),
         );
     }
+    if spec.board != Some(Board::Microvm) && spec.hyperv == HyperV::default() {
+        // By which a kernel says that it panicked. Windows has no driver for it.
+        words.say("-device", "pvpanic".into());
+    }
     if let Some(watchdog) = spec.watchdog {
         words.say("-device", watchdog.model.to_string());
         words.say("-action", format!("watchdog={}", watchdog.action));

@@ -37,7 +37,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
-pub use end::{MachineEnd, Said};
+pub use end::{DiskUse, MachineEnd, Said, plain};
 pub use folders::host::copy_image;
 pub(crate) use guest::run as run_guest;
 pub use qemu::{Accelerator, Board, Disk, Folders, Machine};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use hyperion_model::CpuSet;
 use rustix::process::Pid;
 
-use super::MachineEnd;
-use super::qmp::{Qmp, QmpError};
+use super::end::plain;
+use super::qmp::{Event, Qmp, QmpError};
 use super::seats::{self, TieError};
+use super::{DiskUse, MachineEnd};
 
 /// How long QEMU may take to answer once it has spoken.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -106,6 +107,7 @@ impl Monitor {
                     // may then wait for itself.
                     return Err(QmpError::Closed);
                 }
+                "BLOCK_IO_ERROR" => return Ok(Some(failed_disk(&event))),
                 // Nobody stops it but QEMU itself, and nothing would let it go on.
                 "STOP" => {
                     let status = qmp.status()?;
@@ -118,6 +120,18 @@ impl Monitor {
             }
         }
         Ok(None)
+    }
+}
+
+/// Says which disk failed, and how.
+fn failed_disk(event: &Event) -> MachineEnd {
+    let word = |key: &str| event.data[key].as_str().unwrap_or_default();
+    let reason = word("reason");
+    MachineEnd::Disk {
+        disk: DiskUse::of_node(word("node-name")),
+        write: word("operation") == "write",
+        full: event.is_of_full_disk(),
+        why: plain(reason),
     }
 }
 
@@ -189,6 +203,28 @@ mod tests {
         assert_eq!(end(&mut machine), Some(MachineEnd::Stands { state }));
         let short = [stop, r#"{"running":true,"status":"running"}"#];
         assert_eq!(end(&mut monitor(&[], Box::leak(Box::new(short)))), None);
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_told_with_its_use_and_the_reason() {
+        let full = r#"event "BLOCK_IO_ERROR","data":{"device":"","node-name":"disk","operation":"write","action":"report","reason":"No space left on device"}"#;
+        let lost = r#"event "BLOCK_IO_ERROR","data":{"device":"","node-name":"root","operation":"read","action":"report","reason":"Input/output error\u001b[2J"}"#;
+        for (said, told) in [
+            (
+                full,
+                "this host could not write the disk for what the job writes of the virtual \
+                 machine: No space left on device",
+            ),
+            (
+                lost,
+                "this host could not read the image of the virtual machine: Input/output error",
+            ),
+        ] {
+            let end = end(&mut monitor(&[], Box::leak(Box::new([said])))).expect("an end");
+            assert_eq!(end.to_string(), told);
+            let is_full = matches!(end, MachineEnd::Disk { full: true, .. });
+            assert_eq!(is_full, said == full);
+        }
     }
 
     #[test]

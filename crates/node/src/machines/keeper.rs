@@ -3,14 +3,14 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
-use hyperion_isolation::vm::qmp::{Event, Qmp, QmpError};
+use hyperion_isolation::vm::qmp::{Event, Qmp};
 use hyperion_isolation::vm::{self, TieError};
 use hyperion_model::Resources;
 use hyperion_model::machine::Vcpus;
@@ -24,6 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 use serde::Serialize;
 
+use super::faults::{self, Faults};
 use super::share::{self, Lent};
 use super::{MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed, passt};
 use crate::jobs::private_file;
@@ -36,6 +37,12 @@ const STILL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(200);
 /// What the programs say that share folders.
 const SHARES_LOG: &str = "shares.log";
+/// What its console has said, since the first start.
+const CONSOLE: &str = "run/console.log";
+/// How much of the end of that is looked at, in bytes.
+const CONSOLE_END: u64 = 64 << 10;
+/// What a kernel begins with when it panics.
+const PANIC: &str = "Kernel panic - not syncing: ";
 /// How much of what QEMU said is told.
 const TOLD: usize = 2000;
 
@@ -66,7 +73,9 @@ pub struct Start {
 pub fn start(mut start: Start) -> Result<(), MachineError> {
     let folder = start.folder.clone();
     let lock = folder.lock()?;
-    let _ = fs::remove_file(folder.path.join("end.json"));
+    for name in ["end.json", faults::FILE] {
+        let _ = fs::remove_file(folder.path.join(name));
+    }
     folder.remove_left_group();
     let io = |e: io::Error| failed("start", &folder.path)(e);
     let taps = start.command.files.iter().filter_map(|what| match what {
@@ -196,10 +205,12 @@ fn keep(
         group: group.clone(),
         boot: super::boot(),
     };
+    // What an earlier start has said there is not of this one.
+    let console = fs::symlink_metadata(path.join(CONSOLE)).map_or(0, |log| log.len());
     write(path, "running.json", &running)?;
     said.write_all(b"runs")?;
     drop(said);
-    let reason = listen(&mut monitor);
+    let reason = listen(&mut monitor, path, console);
     let helped = !leaves(qemu, STILL)?;
     let ended = process::wait_for(qemu)?;
     let (crashed, why) = match (reason, ended.exit) {
@@ -284,22 +295,46 @@ fn group(start: &Start) -> Cgroup {
 
 /// Waits until QEMU says that it goes, or says nothing more; gives what it said
 /// of the reason: whether the guest crashed, and why.
-fn listen(monitor: &mut Qmp) -> Option<(bool, String)> {
+fn listen(monitor: &mut Qmp, folder: &Path, console: u64) -> Option<(bool, String)> {
     let mut reason = None;
+    let mut faults = Faults::default();
     loop {
-        match monitor.next_event(Duration::from_secs(3600)) {
+        let limit = faults.write(folder, Duration::from_secs(3600));
+        match monitor.next_event(limit) {
             Ok(Some(event)) => {
+                faults.hear(&event, Timestamp::now());
                 reason = why(&event).or(reason);
                 if event.name == "SHUTDOWN" {
-                    return reason;
+                    break;
                 }
             }
             Ok(None) => {}
             // It has closed its end; nothing else is worth to be told.
-            Err(QmpError::Closed | QmpError::Malformed(_)) => return reason,
-            Err(_) => return reason,
+            Err(_) => break,
         }
     }
+    faults.write_now(folder);
+    reason.map(
+        |(crashed, why)| match panicked(folder, console).filter(|_| crashed) {
+            Some(said) => (crashed, format!("{why}: {said}")),
+            None => (crashed, why),
+        },
+    )
+}
+
+/// Finds what a kernel said on its console when it panicked.
+fn panicked(folder: &Path, begin: u64) -> Option<String> {
+    // It lies where QEMU may write, which its guest may have taken over.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut log = File::from(rustix::fs::open(folder.join(CONSOLE), flags, Mode::empty()).ok()?);
+    let from = log.metadata().ok()?.len().saturating_sub(CONSOLE_END);
+    log.seek(SeekFrom::Start(from.max(begin))).ok()?;
+    let mut end = Vec::new();
+    log.take(CONSOLE_END).read_to_end(&mut end).ok()?;
+    let end = String::from_utf8_lossy(&end);
+    let (_, said) = end.rsplit_once(PANIC)?;
+    let line = said.lines().next().unwrap_or_default();
+    Some(vm::plain(line)).filter(|line| !line.is_empty())
 }
 
 /// Waits until QEMU, which is on its way out, has ended, and helps where it never
@@ -337,7 +372,7 @@ fn why(event: &Event) -> Option<(bool, String)> {
     }
 }
 
-fn write(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+pub(super) fn write(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     let json = serde_json::to_vec(value)?;
     private_file(&folder.join(name))?.write_all(&json)
 }

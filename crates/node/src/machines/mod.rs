@@ -6,6 +6,7 @@
 //!                 run/           QEMU's: sockets (monitor, vnc, console, agent) and console.log
 //!                 lock           held by its keeper while it runs
 //!                 running.json   the processes
+//!                 faults.json    what went wrong with its disks since it was started
 //!                 end.json       how it ended the last time
 //!                 qemu.log       what QEMU said of itself
 //! ```
@@ -16,6 +17,7 @@
 //!     └──── end.json ────┘
 //! ```
 
+mod faults;
 mod keeper;
 mod passt;
 mod share;
@@ -41,6 +43,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use faults::{Fault, FaultKind};
 pub use keeper::{Start, start};
 pub use passt::passt;
 pub use ticket::{Gate, Ticket, TicketError};
@@ -391,6 +394,12 @@ impl MachineFolder {
     pub fn end(&self) -> Option<MachineEnd> {
         let bytes = fs::read(self.path.join("end.json")).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Reads what went wrong with its disks since it was started.
+    pub fn faults(&self) -> Vec<Fault> {
+        let bytes = fs::read(self.path.join(faults::FILE)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
     /// Says why nobody wrote down how it ended, where nobody did.

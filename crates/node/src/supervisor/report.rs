@@ -233,6 +233,13 @@ fn hint_of_machine(end: &MachineEnd) -> Option<String> {
         MachineEnd::Stands { .. } => {
             "QEMU or KVM of this host failed: `dmesg` and `hyperion doctor kvm` may say more"
         }
+        MachineEnd::Disk { full: true, .. } => {
+            "make room where the jobs lie, or choose another disk with --root, and run it again: \
+             what it wrote last is lost"
+        }
+        MachineEnd::Disk { .. } => {
+            "a disk of this host fails: `dmesg` says more; what the job wrote last may be lost"
+        }
         MachineEnd::Unbound { .. } => "leave out --bind, or name other processors with --cpuset",
         MachineEnd::InitEnded => {
             "something inside killed it, or too little memory did: give more with --memory"

@@ -15,7 +15,7 @@ use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
 use hyperion_model::machine::{DiskSource, Firmware, InterfaceKind, ShareKind};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{
-    MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
+    Fault, FaultKind, MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -149,7 +149,8 @@ pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
             };
             output::table(&["Id", "Name", "State"], rows.iter().map(row))?;
             for row in &rows {
-                if let Some(why) = stalled(&row.machine, &row.standing) {
+                let why = stalled(&row.machine, &row.standing);
+                if let Some(why) = why.or_else(|| failing(&row.machine)) {
                     output::talk("note", why);
                 }
             }
@@ -160,17 +161,19 @@ pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
 
 /// Says why a machine waits for its disks, and what helps.
 fn stalled(machine: &MachineFolder, standing: &Standing) -> Option<String> {
-    let stall = standing.stalls.first()?;
-    let Stall { target, full } = stall;
-    let spec = machine.spec().ok();
-    let place = match spec
-        .as_ref()
-        .and_then(|spec| spec.disk(target)?.source.clone())
-    {
-        Some(DiskSource::File(file) | DiskSource::Block(file)) => file.display().to_string(),
-        _ => format!("disk {target}"),
-    };
     let name = &machine.name;
+    // QEMU knows of no content any more then.
+    if standing.state == MachineState::Paused
+        && let Some(fault) = damage(machine)
+    {
+        return Some(format!(
+            "{name} stands still: {}. switch it off (hyperion vm stop -t 0s {name}), then look \
+             at the file (qemu-img check)",
+            told(machine, &fault)
+        ));
+    }
+    let Stall { target, full } = standing.stalls.first()?;
+    let place = place(machine, target);
     let (why, help) = match full {
         true => ("there is no room for", "make room there"),
         false => ("the host cannot write", "mend its disk (`dmesg` says more)"),
@@ -180,16 +183,62 @@ fn stalled(machine: &MachineFolder, standing: &Standing) -> Option<String> {
     ))
 }
 
+/// Names the file of a disk, or the disk.
+fn place(machine: &MachineFolder, target: &str) -> String {
+    let spec = machine.spec().ok();
+    let disk = spec.as_ref().and_then(|spec| spec.disk(target));
+    match disk.and_then(|disk| disk.source.clone()) {
+        Some(DiskSource::File(file) | DiskSource::Block(file)) => file.display().to_string(),
+        _ => format!("disk {target}"),
+    }
+}
+
+/// Finds out whether the file of a disk is no image any more.
+fn damage(machine: &MachineFolder) -> Option<Fault> {
+    let mut faults = machine.faults().into_iter();
+    faults.find(|fault| fault.kind == FaultKind::Damaged)
+}
+
+/// Says what went wrong with a disk.
+fn told(machine: &MachineFolder, fault: &Fault) -> String {
+    let (place, why) = (place(machine, &fault.target), &fault.why);
+    match fault.kind {
+        FaultKind::Damaged => format!("{place} is damaged: {why}"),
+        FaultKind::Read => format!("the host could not read {place}: {why}"),
+        FaultKind::Write => format!("the host could not write {place}: {why}"),
+    }
+}
+
+/// Says which disk of a machine that runs has failed: its guest was told of an error,
+/// and may keep it to itself. A machine that waited has lost nothing.
+fn failing(machine: &MachineFolder) -> Option<String> {
+    machine.running()?;
+    let all = machine.faults();
+    let worst = |kind| all.iter().find(|fault| fault.kind == kind);
+    let fault = worst(FaultKind::Damaged).or_else(|| worst(FaultKind::Read))?;
+    let times = match fault.times {
+        1 => "at".to_owned(),
+        many => format!("{many} times, last"),
+    };
+    let (name, last) = (&machine.name, fault.last);
+    Some(format!(
+        "{name}: {} ({times} {last:.0}); its guest was told of an error",
+        told(machine, fault)
+    ))
+}
+
 pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let machines = Machines::new(&ctx.root);
     let machine = machines.find(&args.name)?;
     let standing = machine.standing();
     let spec = machine.spec()?;
     let disks = super::layers::told(&machines, &spec)?;
-    let why = stalled(&machine, &standing).or_else(|| machine.lost().map(str::to_owned));
+    let why = stalled(&machine, &standing)
+        .or_else(|| failing(&machine))
+        .or_else(|| machine.lost().map(str::to_owned));
     output::json(&json!({
         "definition": spec, "disks": disks, "state": standing.state.word(),
-        "stalls": standing.stalls, "why": why,
+        "stalls": standing.stalls, "faults": machine.faults(), "why": why,
         "running": machine.running(), "end": machine.end(), "folder": machine.path,
     }))
 }
@@ -199,7 +248,12 @@ const STALLS_AGAIN: Duration = Duration::from_millis(700);
 
 pub(super) fn resume(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
-    let waited = !machine.standing().stalls.is_empty();
+    let standing = machine.standing();
+    let waited = !standing.stalls.is_empty();
+    if !waited && let Some(why) = stalled(&machine, &standing) {
+        // Its guest would be told of errors, and lose what it has not written yet.
+        return Err(refused(&why));
+    }
     let mut monitor = machine.monitor(LIMIT)?;
     monitor.cont().map_err(|e| machine.refused(e))?;
     drop(monitor);
@@ -207,11 +261,16 @@ pub(super) fn resume(args: &One, ctx: &Context) -> anyhow::Result<()> {
     while waited && since.elapsed() < STALLS_AGAIN {
         std::thread::sleep(Duration::from_millis(50));
         if let Some(why) = stalled(&machine, &machine.standing()) {
-            let (what, help) = why.split_once(". ").unwrap_or((&why, ""));
-            return Err(errors::advised(Class::Unavailable, what, help));
+            return Err(refused(&why));
         }
     }
     output::line(&args.name)
+}
+
+/// Says why a machine cannot go on, and what helps.
+fn refused(why: &str) -> anyhow::Error {
+    let (what, help) = why.split_once(". ").unwrap_or((why, ""));
+    errors::advised(Class::Unavailable, what, help)
 }
 
 pub(super) fn start(args: &StartArgs, ctx: &Context) -> anyhow::Result<()> {

@@ -10,7 +10,14 @@ use super::{Reading, shown};
 use crate::xml::{Element, Place};
 
 /// What every machine gets as it needs it.
-const IMPLIED: &[&str] = &["emulator", "controller", "input", "memballoon", "hub"];
+const IMPLIED: &[&str] = &[
+    "emulator",
+    "controller",
+    "input",
+    "memballoon",
+    "hub",
+    "panic",
+];
 
 /// The most devices: more than any board has places for.
 const MOST_DEVICES: usize = 1024;
@@ -24,7 +31,6 @@ const FOREIGN: &[&str] = &[
     "redirfilter",
     "smartcard",
     "tpm",
-    "panic",
     "shmem",
     "memory",
     "iommu",

@@ -79,6 +79,15 @@ pub struct Event {
     pub time: Timestamp,
 }
 
+impl Event {
+    /// Tells whether a failed access to a disk (`BLOCK_IO_ERROR`) found no room on the
+    /// host. The word for it is left out where the guest was told of an error.
+    #[must_use]
+    pub fn is_of_full_disk(&self) -> bool {
+        self.data["nospace"] == true || self.data["reason"] == "No space left on device"
+    }
+}
+
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
