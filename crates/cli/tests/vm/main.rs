@@ -1,6 +1,7 @@
 //! Virtual machines from the outside.
 
 mod agent;
+mod autostart;
 mod boot;
 mod clones;
 mod debian;

@@ -14,6 +14,15 @@ pub(super) struct Archive {
 impl Archive {
     /// Adds a file, and the folders above it where they are not there yet.
     pub(super) fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
+        self.below(path, 0o100_000 | mode, content);
+    }
+
+    /// Adds a symbolic link, likewise.
+    pub(super) fn link(&mut self, path: &str, target: &str) {
+        self.below(path, 0o120_777, target.as_bytes());
+    }
+
+    fn below(&mut self, path: &str, mode: u32, content: &[u8]) {
         let above: Vec<_> = Path::new(path).ancestors().skip(1).collect();
         for folder in above.into_iter().rev() {
             let folder = folder.display().to_string();
@@ -21,7 +30,7 @@ impl Archive {
                 self.entry(&folder, 0o040_755, &[]);
             }
         }
-        self.entry(path, 0o100_000 | mode, content);
+        self.entry(path, mode, content);
     }
 
     /// Gives the whole archive.

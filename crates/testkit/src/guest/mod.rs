@@ -79,6 +79,46 @@ impl Guest {
         self
     }
 
+    /// Puts a symbolic link there.
+    #[must_use]
+    pub fn link(mut self, path: &str, target: &str) -> Self {
+        let path = format!("put/{}", path.trim_start_matches('/'));
+        self.archive.link(&path, target);
+        self
+    }
+
+    /// Puts a program of this host there, at the path that it has here, with the
+    /// libraries that it needs; the C library is the guest's own.
+    ///
+    /// # Panics
+    /// If one of them cannot be read, or `ldd` tells nothing of them.
+    #[must_use]
+    pub fn program(mut self, program: &str) -> Self {
+        let read = |path: &str| fs::read(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let told = Command::new("ldd").arg(program).output();
+        let told = told.expect("ldd starts").stdout;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        let own = ["libc", "libm", "libpthread", "libdl", "librt", "libresolv"];
+        // "	libz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x…)"
+        for line in told.lines() {
+            let mut words = line.split_whitespace();
+            let (Some(name), Some("=>"), Some(path)) = (words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let stem = name.split_once(".so").map_or(name, |(stem, _)| stem);
+            if !own.contains(&stem) {
+                // Where the others are links to.
+                let place = match path.starts_with("/usr/") {
+                    true => path.to_owned(),
+                    false => format!("/usr{path}"),
+                };
+                self = self.file(&place, 0o755, &read(path));
+            }
+        }
+        self.file(program, 0o755, &read(program))
+    }
+
     /// Boots the guest, runs one of its files as root and powers off. Gives
     /// what that program wrote, line by line; the kernel's
     /// own words are not among them.

@@ -136,8 +136,6 @@ fn unit(this: &Path, root: &Path, of_host: bool) -> anyhow::Result<String> {
          RemainAfterExit=yes\n\
          ExecStart={this} --root {root} vm start --autostart\n\
          ExecStop={this} --root {root} vm stop --all --time 90s\n\
-         # Each machine has groups of its own below this one.\n\
-         Delegate=yes\n\
          TimeoutStartSec=10min\n\
          TimeoutStopSec=10min\n\n\
          [Install]\n\
