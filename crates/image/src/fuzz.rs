@@ -87,7 +87,7 @@ pub fn changes(folder: &Path, bytes: &[u8]) -> Result<Taken, FolderError> {
     })?;
     let (uid, gid) = (1, 1);
     let ids = Ids::Mapped { uid, gid };
-    let mut lay = Lay::new(output.into(), ids, 1000)?;
+    let mut lay = Lay::new(output.into(), Form::Erofs, ids, 1000)?;
     lay.add(folder, true)?;
     let (_, _, mut copied) = lay.finish()?;
     let rules = Rules {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyperion_testkit::{Done, guest_cache, requires, wait_for, wait_until};
@@ -280,17 +281,40 @@ fn a_kernel_without_erofs_takes_its_image_as_ext4() {
     fs::set_permissions(root.join("bin/stat"), closed).expect("set");
     let root = root.display().to_string();
     site.run(&["image", "import", &root, "linked"]).ok();
+    // Copies of folders come and go as well.
+    let work = site.path().join("work");
+    fs::create_dir_all(work.join("deep")).expect("made");
+    fs::write(work.join("deep/in"), "from the host\n").expect("written");
+    let (all, one) = (
+        format!("{}:/mnt", work.display()),
+        format!("{}:/etc/one:ro", work.join("deep/in").display()),
+    );
     let script = "[ /bin/cat -ef /bin/second ] && stat -c %h:%a /bin/cat /bin/stat; \
-                  echo new > /bin/stat; cat /bin/stat";
+                  echo new > /bin/stat; cat /bin/stat /mnt/deep/in /etc/one; \
+                  echo out > /mnt/deep/out; echo changed > /mnt/deep/in";
     let vm = ["run", "--rm", "--isolation", "vm"];
-    let done = site.run(&[&vm[..], &["linked", "sh", "-c", script]].concat());
+    let copied = ["--folders", "copy", "-v", &all, "-v", &one];
+    let done = site.run(&[&vm[..], &copied, &["linked", "sh", "-c", script]].concat());
     assert!(done.err.contains("has no EROFS"), "{done:?}");
-    assert_eq!(done.ok(), "2:755\n1:750\nnew");
-    // Copies of folders come in no other form.
-    let folder = format!("{modules}:/mnt");
-    let copied = ["--folders", "copy", "-v", &folder, "linked", "cat"];
-    site.run(&[&vm[..], &copied].concat())
-        .refused("has no erofs", "hyperion vm kernel install");
+    let host = "from the host";
+    assert_eq!(done.ok(), format!("2:755\n1:750\nnew\n{host}\n{host}"));
+    let read = |name: &str| fs::read_to_string(work.join("deep").join(name));
+    assert_eq!(read("out").expect("brought back"), "out\n");
+    assert_eq!(read("in").expect("it is there"), "changed\n");
+    if rustix::process::geteuid().is_root() && Path::new("/dev/net/tun").exists() {
+        // A container beside it has the same image in its own form.
+        let members = [
+            "--member",
+            "vm:1",
+            "--member",
+            "container:1",
+            "--mpi",
+            "none",
+        ];
+        let words = ["linked", "stat", "-c", "%h:%a", "/bin/cat"];
+        let done = site.run(&[&["run", "--rm"], &members[..], &words].concat());
+        assert_eq!(done.ok(), "2:755\n2:755");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The way in: folders of the host as one EROFS file.
+//! The way in: folders of the host as one file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -156,7 +156,7 @@ pub fn lay_image(
     ids: Ids,
     most: u64,
 ) -> Result<File, FolderError> {
-    let mut lay = Lay::begin(file, form, ids, most)?;
+    let mut lay = Lay::new(file, form, ids, most)?;
     // They are of no effect in a job, but a program may look at them.
     lay.set_ids = 0o6000;
     let root = rustix::fs::open(folder, FOLDER, Mode::empty()).map_err(unread(folder))?;
@@ -173,7 +173,7 @@ pub fn lay_image(
     file.map_err(uncopied(folder))
 }
 
-/// One EROFS file of several folders, each under its number.
+/// One file system of several folders, each under its number.
 #[derive(Debug)]
 pub struct Lay {
     builder: Builder,
@@ -190,11 +190,7 @@ impl Lay {
     ///
     /// # Errors
     /// [`FolderError::Copy`] when it cannot be written.
-    pub fn new(file: File, ids: Ids, most: u64) -> Result<Self, FolderError> {
-        Self::begin(file, Form::Erofs, ids, most)
-    }
-
-    fn begin(file: File, form: Form, ids: Ids, most: u64) -> Result<Self, FolderError> {
+    pub fn new(file: File, form: Form, ids: Ids, most: u64) -> Result<Self, FolderError> {
         let builder = Builder::new(file, form, &Limits::default());
         let builder = builder.map_err(uncopied(Path::new("")))?;
         Ok(Self {

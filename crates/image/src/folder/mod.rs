@@ -1,6 +1,6 @@
 //! Folders of this host that a virtual machine works on in a copy of its own.
 //!
-//! On the way in ([`Lay`]) they become one EROFS file; on the way out ([`take`])
+//! On the way in ([`Lay`]) they become one file, EROFS or ext4; on the way out ([`take`])
 //! what changed comes as an archive, and is put in place file by file. What comes
 //! out is a guest's word and taken as hostile: nothing leaves the folder, no link
 //! is followed, no device node or set-id bit is made, and what has changed on this

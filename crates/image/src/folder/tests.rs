@@ -34,11 +34,14 @@ impl Case {
     }
 
     fn lay(&self, source: &Path, writable: bool) -> Vec<Copied> {
-        let file = tempfile::tempfile().expect("a file");
-        let mut lay = Lay::new(file, Ids::of_this_process(), 1000).expect("begun");
-        lay.add(source, writable).expect("copied");
-        let (file, sum, copied) = lay.finish().expect("finished");
-        assert!(file.metadata().expect("it is there").len() > 0 && sum != [0; 32]);
+        let [_, copied] = [Form::Ext4, Form::Erofs].map(|form| {
+            let file = tempfile::tempfile().expect("a file");
+            let mut lay = Lay::new(file, form, Ids::of_this_process(), 1000).expect("begun");
+            lay.add(source, writable).expect("copied");
+            let (file, sum, copied) = lay.finish().expect("finished");
+            assert!(file.metadata().expect("it is there").len() > 0 && sum != [0; 32]);
+            copied
+        });
         copied
     }
 

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hyperion_image::layer::erofs::Form;
 use hyperion_model::{RootSource, nodes};
 use hyperion_sys::mount::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -159,6 +160,19 @@ pub(super) fn put(
     mount::attach(made.as_fd(), mount::open_dir(at.as_ref())?.as_fd())
 }
 
+/// Mounts a disk that the host has made, which nobody writes to.
+pub(super) fn put_file(form: Form, disk: &str, at: &str, step: &str) -> Result<(), Failure> {
+    let kind = match form {
+        Form::Erofs => "erofs",
+        Form::Ext4 => {
+            load_on_demand("ext4")?;
+            "ext4"
+        }
+    };
+    let options = [("source", disk), ("ro", "")];
+    put(kind, &options, READ_ONLY | NO_DEV, at).doing(step)
+}
+
 fn open_port() -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let device = virtio_port(PORT)?;
@@ -250,15 +264,7 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         fs::create_dir_all(folder).doing(&format!("making {folder}"))?;
     }
     let image = disk(ROOT)?;
-    let kind = match boot.ext4 {
-        true => {
-            load_on_demand("ext4")?;
-            "ext4"
-        }
-        false => "erofs",
-    };
-    let options = [("source", image.as_str()), ("ro", "")];
-    put(kind, &options, READ_ONLY | NO_DEV, IMAGE).doing("mounting the image")?;
+    put_file(boot.form, &image, IMAGE, "mounting the image")?;
     // What the job writes goes with the machine.
     let step = "mounting the writable layer";
     match boot.disk {
@@ -277,7 +283,7 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         fs::create_dir(&scratch).doing("making the writable layer")?;
         spec.root.scratch = Some(scratch);
     }
-    folders::mount(&boot.shares, boot.copies)?;
+    folders::mount(&boot.shares, boot.form, boot.copies)?;
     if let Some(place) = &spec.node {
         load_on_demand("virtio_net")?;
         hyperion_sys::net::join(nodes::INTERFACE, place.address(), nodes::PREFIX)

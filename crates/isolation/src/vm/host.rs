@@ -162,7 +162,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let mut copies = None;
     let mut changes = None;
     if let (Folders::Copied { files: most }, true) = (&start.folders, !start.shares.is_empty()) {
-        let made = match folders::copy(&start.shares, &start.stage, *most) {
+        let made = match folders::copy(&start.shares, &start.stage, boot.form, *most) {
             Ok(made) => made,
             Err((step, e)) => return relay.fail(step, &e),
         };

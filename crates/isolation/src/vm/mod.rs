@@ -62,8 +62,8 @@ pub struct VmIsolation {
 struct Boot {
     /// The container to put up.
     spec: SandboxSpec,
-    /// Its image is ext4, in place of EROFS.
-    ext4: bool,
+    /// The file system of its image and of copies of folders.
+    form: Form,
     /// The folders of the host that it sees.
     shares: Vec<Lent>,
     /// The SHA-256 of the disk with copies of folders, where there is one.
@@ -83,7 +83,7 @@ impl Boot {
 impl Isolation for VmIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
         let image = match (&spec.root.source, &self.machine.image) {
-            (RootSource::Erofs { file }, _) | (RootSource::Layers { .. }, Some(file)) => file,
+            (_, Some(file)) | (RootSource::Erofs { file }, None) => file,
             _ => {
                 return Err(SandboxError::Setup {
                     step: "finding the image as one file".into(),
@@ -148,7 +148,7 @@ impl Isolation for VmIsolation {
             port: stage.port.clone(),
             boot: Boot {
                 spec: inside(spec),
-                ext4: self.machine.form == Form::Ext4,
+                form: self.machine.form,
                 shares: shares.iter().map(|share| share.lent).collect(),
                 copies: None,
                 disk: self.machine.disk.is_some(),

@@ -70,7 +70,8 @@ pub struct Machine {
     pub board: Board,
     /// The kernel: a bzImage, or an ELF file with a PVH entry.
     pub kernel: PathBuf,
-    /// The image as one file, where it is a folder of the host.
+    /// The image as one file, where it is a folder of the host, or containers beside it
+    /// have it as another.
     pub image: Option<PathBuf>,
     /// The file system of the image: EROFS, or one that the kernel has instead.
     pub form: Form,

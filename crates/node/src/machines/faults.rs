@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hyperion_isolation::vm::machine::target_of;
 use hyperion_isolation::vm::plain;
 use hyperion_isolation::vm::qmp::Event;
 use jiff::Timestamp;
@@ -65,7 +66,7 @@ impl Faults {
             _ => return,
         };
         let node = plain(word("node-name"));
-        let target = node.strip_prefix("disk-").unwrap_or(&node);
+        let target = target_of(&node).unwrap_or(&node);
         let same = |fault: &Fault| fault.target == target && fault.kind == kind;
         let number = match self.list.iter().position(same) {
             Some(number) => number,

@@ -1,7 +1,7 @@
 //! The image of a job, and the root file system that it becomes.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::layer::erofs::Form;
@@ -43,11 +43,7 @@ pub(super) fn find(
         }
         (_, found) => found?,
     };
-    let owners = if *userns == UsernsMode::Single {
-        Owners::Caller
-    } else {
-        Owners::Keep
-    };
+    let owners = owners(userns);
     // A machine takes its image as a disk, which needs no right to mount.
     let as_file = level == Level::Vm || can_mount_files(store.dir());
     let mut policy = RootPolicy::new(as_file, owners);
@@ -70,6 +66,31 @@ pub(super) fn find(
     }
     let root = store.rootfs(&record, &policy)?;
     Ok((Some(record), root.source, Some(root.lease.into())))
+}
+
+/// Gives an image of the store as an ext4 file, for machines whose kernel lacks EROFS.
+pub(super) fn as_ext4(
+    ctx: &Context,
+    record: &ImageRecord,
+    userns: &UsernsMode,
+) -> anyhow::Result<(PathBuf, OwnedFd)> {
+    let mut policy = RootPolicy::new(true, owners(userns));
+    policy.form = RootForm::Ext4;
+    let root = Store::open(&ctx.images())?.rootfs(record, &policy)?;
+    match root.source {
+        RootSource::Erofs { file } => Ok((file, root.lease.into())),
+        RootSource::Layers { .. } | RootSource::Host => {
+            anyhow::bail!("an image as one file is one file")
+        }
+    }
+}
+
+/// Says who owns what an image is unpacked to.
+fn owners(userns: &UsernsMode) -> Owners {
+    match userns {
+        UsernsMode::Single => Owners::Caller,
+        _ => Owners::Keep,
+    }
 }
 
 /// Tells whether this process can mount an EROFS file of a store without a loop device.

@@ -55,15 +55,19 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Level::Process | Level::Container => None,
     };
     let mut form = match &kernel {
-        Some(kernel) => vm::form(kernel, &args),
+        Some(kernel) => vm::form(kernel),
         None => Form::Erofs,
     };
+    let mut members = args.members.iter();
+    let containers = members.any(|member| member.level != Level::Vm);
     let (image, source) = match level {
         Level::Process => (None, RootSource::Host),
         Level::Container | Level::Vm => {
             let name = args.words.remove(0);
+            // Containers beside machines mount the file of their image on this host.
+            let first = if containers { Form::Erofs } else { form };
             let (record, source, lease) =
-                image::find(ctx, &name, &args.pull, &userns, level, form)?;
+                image::find(ctx, &name, &args.pull, &userns, level, first)?;
             if record.is_none() && matches!(source, RootSource::Erofs { .. }) {
                 // A file of the host's is what it is.
                 form = Form::Erofs;
@@ -90,6 +94,10 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 let name = format!("/proc/self/fd/{}", file.as_raw_fd());
                 machine.image = Some(name.into());
                 keep.push(file);
+            } else if let (true, Form::Ext4, Some((_, Some(record)))) = (containers, form, &image) {
+                let (file, lease) = image::as_ext4(ctx, record, &userns)?;
+                machine.image = Some(file);
+                keep.push(lease);
             }
             Some(machine)
         }

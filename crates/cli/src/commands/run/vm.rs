@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use hyperion_image::layer::erofs::Form;
 use hyperion_isolation::vm::kernel::Kernel;
 use hyperion_isolation::vm::{Accelerator, Board, Cell, Disk, Folders, Machine};
-use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec, Level};
+use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec};
 use hyperion_mpi::decide::Note;
 use hyperion_mpi::layout::NumaNode;
 use hyperion_node::supervisor::HostFacts;
@@ -203,11 +203,9 @@ pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
 const DRIVERS: [&str; 3] = ["virtio_blk", "virtio_console", "overlay"];
 
 /// Chooses the file system of the image: the one of its own, or ext4 where the
-/// kernel lacks that. A container beside machines shares their file, and takes EROFS.
-pub(super) fn form(kernel: &Kernel, args: &Args) -> Form {
-    let mut members = args.members.iter();
-    let beside = members.any(|member| member.level != Level::Vm);
-    match !beside && !kernel.has_driver("erofs") && kernel.has_driver("ext4") {
+/// kernel lacks that.
+pub(super) fn form(kernel: &Kernel) -> Form {
+    match !kernel.has_driver("erofs") && kernel.has_driver("ext4") {
         true => Form::Ext4,
         false => Form::Erofs,
     }
@@ -224,8 +222,7 @@ fn check_drivers(
     let mut mounts = job.container.mounts.iter();
     let has_folders = mounts.any(folders::is_folder);
     let shares = has_folders && matches!(folders, Folders::Virtiofs(_));
-    let copies = has_folders && matches!(folders, Folders::Copied { .. });
-    let erofs = form == Form::Erofs || copies;
+    let erofs = form == Form::Erofs;
     let network = (!job.members.is_empty()).then_some(&"virtio_net");
     let needed = [board.driver()];
     let needed = needed

@@ -19,6 +19,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use self::tree::{Content, Tree};
 use super::stream::{LayerDigests, LayerStream};
 use super::tar::{Entry, Kind, Tar};
@@ -34,7 +36,8 @@ const INLINE_TOTAL: u64 = 64 << 20;
 const MAX_BLOCKS: u64 = u32::MAX as u64;
 
 /// Which file system a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// The read-only one that is made for this.
     Erofs,

@@ -6,12 +6,15 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use hyperion_image::layer::erofs::Form;
 use hyperion_image::layer::pack::{PackError, pack_changes};
-use hyperion_sys::mount::{self, NO_DEV, NO_SUID, READ_ONLY};
+use hyperion_sys::mount::{self, NO_DEV, NO_SUID};
 use sha2::{Digest as _, Sha256};
 
 use super::{Lent, Way, share_point};
-use crate::vm::guest::{Doing as _, Failure, STAGE, disk, load_on_demand, put, virtio_port};
+use crate::vm::guest::{
+    Doing as _, Failure, STAGE, disk, load_on_demand, put, put_file, virtio_port,
+};
 use crate::vm::qemu::{CHANGES, COPIES, share_tag};
 
 /// After so many bytes the host is told that the guest lives.
@@ -32,9 +35,13 @@ const AT: &str = "/copies";
 
 /// Puts the folders where the job's sandbox finds them. `sum` is what the disk with
 /// the copies must be.
-pub(in crate::vm) fn mount(lent: &[Lent], sum: Option<[u8; 32]>) -> Result<(), Failure> {
+pub(in crate::vm) fn mount(
+    lent: &[Lent],
+    form: Form,
+    sum: Option<[u8; 32]>,
+) -> Result<(), Failure> {
     if let Some(sum) = sum {
-        copies(sum)?;
+        copies(form, sum)?;
     }
     for (number, lent) in lent.iter().enumerate() {
         let point = share_point(number);
@@ -74,7 +81,7 @@ pub(in crate::vm) fn settle(lent: &[Lent]) {
 }
 
 /// Mounts the disk with the copies, when it is what the host has made.
-fn copies(sum: [u8; 32]) -> Result<(), Failure> {
+fn copies(form: Form, sum: [u8; 32]) -> Result<(), Failure> {
     let source = disk(COPIES)?;
     let found = checksum(Path::new(&source)).doing("reading the copies of folders")?;
     if found != sum {
@@ -83,8 +90,7 @@ fn copies(sum: [u8; 32]) -> Result<(), Failure> {
     }
     let step = "mounting the copies of folders";
     fs::create_dir_all(AT).doing(step)?;
-    let options = [("source", source.as_str()), ("ro", "")];
-    put("erofs", &options, READ_ONLY | NO_DEV, AT).doing(step)
+    put_file(form, &source, AT, step)
 }
 
 /// Shows a copy: itself, or with a layer above it that keeps what is changed.

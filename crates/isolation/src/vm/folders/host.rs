@@ -78,11 +78,12 @@ pub(in crate::vm) struct Copies {
 pub(in crate::vm) fn copy(
     shares: &[Share],
     stage: &Path,
+    form: Form,
     most: u64,
 ) -> Result<Copies, (String, io::Error)> {
     let failed = |e: io::Error| ("making room for copies of folders".to_owned(), e);
     let file = nameless(stage).map_err(failed)?;
-    let mut lay = Lay::new(file.into(), Ids::of_this_process(), most).map_err(told)?;
+    let mut lay = Lay::new(file.into(), form, Ids::of_this_process(), most).map_err(told)?;
     for share in shares {
         lay.add(&share.source, !share.lent.read_only)
             .map_err(told)?;

@@ -3,7 +3,7 @@
 //! ```text
 //! folder ── virtiofsd ═ QEMU ┊ virtiofs ─────────────▶ job
 //! folder ── QEMU, as its user ┊ 9p ──────────────────▶ job
-//! folder ─▶ EROFS file, SHA-256 ─▶ QEMU ┊ disk ─▶ overlay ◀─▶ job
+//! folder ─▶ one file, SHA-256 ─▶ QEMU ┊ disk ─▶ overlay ◀─▶ job
 //!    ▲──────── take ◀──── archive, checksums ◀─────────┘ at its end
 //! ```
 
