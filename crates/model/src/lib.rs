@@ -8,6 +8,7 @@
 
 pub mod class;
 pub mod ids;
+pub mod indices;
 pub mod job;
 pub mod machine;
 pub mod metrics;
@@ -18,11 +19,13 @@ pub mod probe;
 pub mod report;
 pub mod resources;
 pub mod sandbox;
+pub mod submission;
 pub mod units;
 pub mod usage;
 
 pub use class::Class;
 pub use ids::{JobId, Name, Rank};
+pub use indices::{Array, Indices};
 pub use job::{JobSpec, Level, MpiChoice, Parallel, Preflight};
 pub use machine::MachineSpec;
 pub use mount::{Mount, MountKind, Propagation};
@@ -32,5 +35,6 @@ pub use probe::{Check, Verdict};
 pub use report::RunReport;
 pub use resources::{Binding, CpuSet, Resources, Rlimit, TaskSet};
 pub use sandbox::{ProcessSpec, RootSource, RootSpec, SandboxSpec, UserSpec, UsernsMode};
+pub use submission::{Dialect, Submission};
 pub use units::{Bytes, Cores};
 pub use usage::Usage;
