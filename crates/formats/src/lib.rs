@@ -1,5 +1,5 @@
 //! Foreign words in and out: definitions of machines that were written for
-//! other programs, and what a guest reads when it first boots.
+//! other programs, the job scripts of batch systems, and what a guest reads when it first boots.
 //!
 //! **Architecture invariant:** this crate is pure. Text comes in and goes out;
 //! it opens no file and asks nobody, least of all because a document says so.
@@ -7,6 +7,7 @@
 pub mod diff;
 pub mod domain;
 pub mod iso;
+pub mod jobs;
 pub mod ova;
 pub mod seed;
 pub mod xml;

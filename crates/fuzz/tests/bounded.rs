@@ -80,4 +80,5 @@ targets! {
     no_domain_harms_the_reader_of_machines: "domain_xml",
     no_descriptor_harms_the_reader_of_appliances: "ovf",
     no_archive_harms_the_reader_of_appliances: "ova",
+    no_script_harms_the_reader_of_jobs: "job_script",
 }

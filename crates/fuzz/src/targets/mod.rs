@@ -7,6 +7,7 @@ mod kernels;
 mod layers;
 mod machines;
 mod programs;
+mod scripts;
 mod words;
 
 use crate::Target;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     machines::DOMAIN_XML,
     machines::OVF,
     machines::OVA,
+    scripts::JOB_SCRIPT,
 ];
 
 /// Texts as seeds.

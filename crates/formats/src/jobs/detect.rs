@@ -1,0 +1,124 @@
+//! Whose directives a script has.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use hyperion_model::submission::Dialect;
+
+use super::words::{self, Found};
+
+/// What a script's directives say of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detection {
+    /// The dialect to read it in; none when it has no directives.
+    pub dialect: Option<Dialect>,
+    /// Why, in one sentence.
+    pub why: String,
+    /// How many directives it has of each dialect.
+    pub counts: BTreeMap<Dialect, usize>,
+}
+
+/// Finds whose script it is: of those whose directives it has, the one with
+/// the most; where two have as many, the one that comes first.
+pub fn detect(script: &[u8]) -> Detection {
+    let all = counted(script);
+    let mut best: Option<(usize, u32, Dialect)> = None;
+    for &(dialect, count, first) in &all {
+        let earlier = |(most, line, _)| (count, Reverse(first)) > (most, Reverse(line));
+        if best.is_none_or(earlier) {
+            best = Some((count, first, dialect));
+        }
+    }
+    let counts: BTreeMap<_, _> = all
+        .iter()
+        .map(|(dialect, count, _)| (*dialect, *count))
+        .collect();
+    let why = match (best, counts.len()) {
+        (None, _) => "it has no directives".to_owned(),
+        (Some((_, line, dialect)), 1) => {
+            format!(
+                "its directives are those of {}, from line {line} on",
+                name(dialect)
+            )
+        }
+        (Some((count, _, dialect)), _) => {
+            let others: Vec<_> = counts
+                .keys()
+                .filter(|d| **d != dialect)
+                .map(|d| name(*d))
+                .collect();
+            format!(
+                "it has {} of {}, and others of {}",
+                directives(count),
+                name(dialect),
+                others.join(", ")
+            )
+        }
+    };
+    Detection {
+        dialect: best.map(|(_, _, dialect)| dialect),
+        why,
+        counts,
+    }
+}
+
+/// Counts the directives of each dialect, and gives the line of the first.
+pub(super) fn counted(script: &[u8]) -> Vec<(Dialect, usize, u32)> {
+    let script = script.strip_prefix(b"\xef\xbb\xbf").unwrap_or(script);
+    let of = |dialect: Dialect| {
+        let mut lines = words::directives(dialect, script, None).filter_map(|found| match found {
+            Found::Directive(directive) => directive.line(),
+            Found::Ignored { .. } | Found::Unreadable { .. } => None,
+        });
+        let first = lines.next()?;
+        Some((dialect, lines.count() + 1, first))
+    };
+    let all = [Dialect::Slurm, Dialect::Pbs, Dialect::Lsf, Dialect::Sge];
+    all.into_iter().filter_map(of).collect()
+}
+
+fn directives(count: usize) -> String {
+    match count {
+        1 => "1 directive".to_owned(),
+        _ => format!("{count} directives"),
+    }
+}
+
+/// What people call a dialect.
+pub(super) fn name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Slurm => "Slurm",
+        Dialect::Pbs => "PBS",
+        Dialect::Lsf => "LSF",
+        Dialect::Sge => "Grid Engine",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_of_those_whose_directives_it_has() {
+        let of = |script: &str| detect(script.as_bytes()).dialect;
+        assert_eq!(of("#!/bin/sh\n#SBATCH -n 4\ntrue\n"), Some(Dialect::Slurm));
+        assert_eq!(of("#!/bin/sh\n#PBS -l nodes=1\ntrue\n"), Some(Dialect::Pbs));
+        assert_eq!(of("#!/bin/sh\ntrue\n#BSUB -n 4\n"), Some(Dialect::Lsf));
+        assert_eq!(of("#!/bin/sh\n#$ -cwd\n"), Some(Dialect::Sge));
+        assert_eq!(
+            of("#!/bin/sh\n#$HOME/bin/x\n##PBS -l a\n#SBATCH_X\n"),
+            Some(Dialect::Slurm)
+        );
+        assert_eq!(of("#!/bin/sh\n# SBATCH -n 4\ntrue\n#SBATCH -n 4\n"), None);
+    }
+
+    #[test]
+    fn of_several_the_one_with_the_most_directives_is_taken() {
+        let script = b"#!/bin/sh\n#PBS -N x\n#SBATCH -n 4\n#SBATCH -t 5\ntrue\n";
+        let found = detect(script);
+        assert_eq!(found.dialect, Some(Dialect::Slurm));
+        assert_eq!(found.why, "it has 2 directives of Slurm, and others of PBS");
+        let found = detect(b"#PBS -N x\n#SBATCH -n 4\n");
+        assert_eq!(found.dialect, Some(Dialect::Pbs));
+    }
+}

@@ -1,0 +1,4 @@
+#!/bin/bash
+#BSUB -J mailed
+#BSUB -W 10
+./run

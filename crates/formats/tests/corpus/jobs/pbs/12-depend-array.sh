@@ -1,0 +1,3 @@
+#!/bin/bash
+#PBS -W depend=afterokarray:77[].server,block=true
+./merge

@@ -1,0 +1,3 @@
+#PBS -l nodes=1
+#PBS -l walltime=100
+hostname

@@ -1,0 +1,5 @@
+#!/bin/bash
+#PBS -I
+#PBS -u root
+#PBS -T prologue
+./run

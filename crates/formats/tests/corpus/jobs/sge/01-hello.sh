@@ -1,0 +1,6 @@
+#!/bin/bash
+#$ -N hello
+#$ -cwd
+#$ -j y
+#$ -l h_rt=00:05:00
+echo hello

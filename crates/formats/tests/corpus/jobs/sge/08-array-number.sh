@@ -1,0 +1,3 @@
+#!/bin/bash
+#$ -t 20
+./task

@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -t 1-10
+#$ -hold_jid_ad first
+./second

@@ -1,0 +1,4 @@
+#!/bin/sh
+#$ -N first
+echo one
+#$ -l h_rt=60

@@ -1,0 +1,7 @@
+#!/bin/bash
+#$HOME/bin/old
+#$(date)
+#$ -cwd
+##$ -j y
+# $ -V
+echo

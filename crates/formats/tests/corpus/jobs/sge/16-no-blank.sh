@@ -1,0 +1,5 @@
+#!/bin/bash
+#$-cwd
+#$ -j y # both in one
+#$
+echo

@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -soft -l arch=lx-amd64
+#$ -hard -l os=linux,scratch
+./run

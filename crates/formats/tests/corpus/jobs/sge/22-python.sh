@@ -1,0 +1,4 @@
+#!/usr/bin/env python
+#$ -S /usr/bin/python
+#$ -cwd
+print("hello")

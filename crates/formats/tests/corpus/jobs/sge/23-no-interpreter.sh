@@ -1,0 +1,3 @@
+#$ -cwd
+#$ -N plain
+hostname

@@ -1,0 +1,5 @@
+#!/bin/bash
+#$ -u someone
+#$ -inherit
+#$ -@ options
+./run

@@ -1,0 +1,9 @@
+#!/bin/bash -l
+#SBATCH --nodes=2-4
+#SBATCH --ntasks=8
+#SBATCH --cpus-per-task=4
+#SBATCH --mem-per-cpu=2000
+#SBATCH --hint=nomultithread
+#SBATCH --distribution=block:cyclic
+#SBATCH --constraint="skylake|cascadelake"
+srun ./hybrid.x

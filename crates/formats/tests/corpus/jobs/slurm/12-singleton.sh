@@ -1,0 +1,6 @@
+#!/bin/bash
+#SBATCH --job-name=nightly
+#SBATCH --dependency=singleton
+#SBATCH --begin=tomorrow
+#SBATCH --requeue
+./nightly

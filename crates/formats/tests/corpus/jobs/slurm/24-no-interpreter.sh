@@ -1,0 +1,2 @@
+#SBATCH --ntasks=4
+echo hello

@@ -1,0 +1,4 @@
+#!/bin/bash
+#SBATCH -n 2
+#SBATCH --comment=café
+./a.out
