@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use hyperion_model::Bytes;
 use hyperion_model::submission::{
-    Arrangement, Folder, MailEvent, NodeCount, Open, Per, Resource, Sharing, Warning, WarningTo,
+    Arrangement, Folder, MailEvent, NodeCount, Open, Part, Per, Resource, Sharing, Warning,
+    WarningTo,
 };
 
 use super::amounts::{count, size};
-use super::draft::Draft;
+use super::draft::{Draft, Stage};
 use super::options::{Arg, Does, Grammar, Style, Takes, Wrong, apply, opt};
 use super::signals::signal;
 use super::tell::shown;
@@ -555,6 +556,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("SBATCH_POWER", "--power"),
     ("SBATCH_PROFILE", "--profile"),
     ("SBATCH_QOS", "--qos"),
+    ("SBATCH_REQ_SWITCH", "--switches"),
     ("SBATCH_REQUEUE", "--requeue"),
     ("SBATCH_RESERVATION", "--reservation"),
     ("SBATCH_SIGNAL", "--signal"),
@@ -594,23 +596,36 @@ pub(super) fn variables(draft: &mut Draft, variables: &[(String, String)]) {
     draft.part = 0;
 }
 
+/// The options of memory, and what each counts by.
+const MEMORY: [(&str, Per); 3] = [
+    ("--mem", Per::Node),
+    ("--mem-per-cpu", Per::Cpu),
+    ("--mem-per-gpu", Per::Gpu),
+];
+
 /// Checks what no single option shows.
 pub(super) fn finish(draft: &mut Draft) {
-    for part in 0..draft.job.parts.len() {
-        let of = &draft.job.parts[part];
-        if of.memory.len() + usize::from(of.all_memory) <= 1 {
-            continue;
+    let given: Vec<_> = MEMORY
+        .iter()
+        .filter_map(|(name, per)| Some((draft.given.get(name)?.clone(), *per)))
+        .collect();
+    // As sbatch has it: a variable gives way, and of all others there is one.
+    let by_variable = |stage: Stage| stage == Stage::Variables;
+    let by_option = given.iter().any(|((stage, _), _)| !by_variable(*stage));
+    for part in &mut draft.job.parts {
+        for ((stage, _), per) in &given {
+            if by_option && by_variable(*stage) {
+                part.memory.remove(per);
+                part.all_memory &= *per != Per::Node;
+            }
         }
-        // As sbatch has it, wherever each was given.
-        let given = ["--mem", "--mem-per-cpu", "--mem-per-gpu"].into_iter();
-        let last = given
-            .filter_map(|name| draft.given.get(name))
-            .max_by_key(|(stage, span)| (*stage, span.clone()));
-        if let Some((_, span)) = last.cloned() {
-            let what = "--mem, --mem-per-cpu and --mem-per-gpu exclude each other".to_owned();
-            draft
-                .told
-                .mistake(span, what, Some("keep one of them".to_owned()));
-        }
+    }
+    let several = |part: &Part| part.memory.len() + usize::from(part.all_memory) > 1;
+    if draft.job.parts.iter().any(several)
+        && let Some(((_, span), _)) = given.into_iter().max_by_key(|(given, _)| given.clone())
+    {
+        let what = "--mem, --mem-per-cpu and --mem-per-gpu exclude each other".to_owned();
+        let hint = "keep one of them".to_owned();
+        draft.told.mistake(span, what, Some(hint));
     }
 }

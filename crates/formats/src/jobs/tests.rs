@@ -79,6 +79,16 @@ fn slurms_variables_stand_between_script_and_command_line() {
     assert_eq!(read.time_limit, minutes(7));
     assert_eq!(read.parts[0].queues, ["cmd"]);
     assert_eq!(read.name.as_deref(), Some("scr"));
+    // Of memory, a variable gives way to an option of another name.
+    let memory = [variable("SBATCH_MEM_PER_NODE", "4G")];
+    let source = Source {
+        script: Some(b"#!/bin/sh\n#SBATCH --mem-per-cpu=1G\n"),
+        words: &[],
+        variables: &memory,
+    };
+    let read = super::read(Dialect::Slurm, &source).expect("a job");
+    let part = &read.submission.parts[0];
+    assert_eq!(part.memory, [(Per::Cpu, Bytes(1 << 30))].into());
     let bad = [variable("SBATCH_TIMELIMIT", "soon")];
     let source = Source {
         script: Some(script),
