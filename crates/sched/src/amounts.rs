@@ -1,3 +1,4 @@
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// The kind that every node has first: processor, in thousandths of a core.
@@ -7,7 +8,7 @@ pub const MEMORY: usize = 1;
 
 /// How much of each kind of resource, by the kind's number, in fixed point:
 /// sums are exact. A kind that is not there is zero.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Amounts(SmallVec<[u64; 4]>);
 
 impl Amounts {

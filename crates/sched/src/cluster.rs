@@ -1,3 +1,4 @@
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
@@ -7,7 +8,7 @@ use crate::queue::JobNumber;
 use crate::time::Time;
 
 /// The number of a node: its place in the list that the cluster was made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeNumber(pub u32);
 
 impl NodeNumber {
@@ -26,7 +27,7 @@ pub struct Node {
 }
 
 /// What a job has on one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// The node.
     pub node: NodeNumber,

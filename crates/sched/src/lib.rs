@@ -27,7 +27,7 @@ pub use amounts::{Amounts, CORES, MEMORY};
 pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
 pub use order::Order;
 pub use place::Placement;
-pub use plan::{Backfill, Plan, Policy, Reservation, Start, plan};
+pub use plan::{Backfill, Plan, Policy, Reservation, Start, first_start, plan};
 pub use queue::{JobNumber, Queue, Queued};
 pub use request::{Arrangement, Chunk, Request};
 pub use time::Time;

@@ -85,6 +85,22 @@ pub fn plan(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan
     }
 }
 
+/// Says when the first job that waits starts at the latest, and where, as long as
+/// none runs over its time: for whoever asks. `None` when nothing waits, or when an
+/// empty cluster has no room for it.
+pub fn first_start(
+    policy: Policy,
+    cluster: &Cluster,
+    queue: &Queue,
+    now: Time,
+) -> Option<Reservation> {
+    let first = *in_order(queue, now).first()?;
+    let mut plan = Plan::default();
+    let entry = &queue.entries()[first];
+    shadow(policy, cluster, cluster.space(), &mut plan, entry, now)?;
+    plan.reservations.pop()
+}
+
 /// Gives the places of all entries by the queue's order.
 fn in_order(queue: &Queue, now: Time) -> Vec<usize> {
     let entries = queue.entries();

@@ -1,7 +1,8 @@
 use crate::amounts::{Amounts, CORES};
+use serde::{Deserialize, Serialize};
 
 /// What a job asks of the cluster, all of it or nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// What must lie on one node each.
     pub chunks: Vec<Chunk>,
@@ -13,7 +14,7 @@ pub struct Request {
 
 /// A piece of a job that lies on one node whole: a task with its cores, or all
 /// that a job has there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// How many of them.
     pub count: u64,
@@ -22,7 +23,7 @@ pub struct Chunk {
 }
 
 /// How the chunks of a job are arranged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arrangement {
     /// As it comes: several on one node, or one on each.
     #[default]

@@ -1,8 +1,11 @@
+use serde::{Deserialize, Serialize};
 use std::ops::Add;
 use std::time::Duration;
 
 /// A moment, in microseconds since a beginning that the caller chooses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(pub u64);
 
 impl Time {

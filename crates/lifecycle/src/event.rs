@@ -1,0 +1,83 @@
+use hyperion_model::submission::Submission;
+use hyperion_sched::Time;
+use thiserror::Error;
+
+use crate::ask::AskError;
+use crate::state::{End, State, TaskId};
+
+/// Who asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// The user's number.
+    pub user: u32,
+    /// May touch what is others'.
+    pub operator: bool,
+}
+
+/// What happens to jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody submits a job.
+    Submit {
+        /// Who.
+        who: Who,
+        /// What.
+        submission: Box<Submission>,
+        /// It does not start before: what the submission says, by a clock.
+        begin: Option<Time>,
+    },
+    /// Somebody keeps a job from starting.
+    Hold(Who, u64),
+    /// Somebody lets it start again.
+    Release(Who, u64),
+    /// Somebody does not want a job any more, or one task of it.
+    Cancel(Who, u64, Option<u32>),
+    /// Somebody wants a task that runs to wait again.
+    Requeue(Who, TaskId),
+    /// Somebody lets a task stand still.
+    Suspend(Who, TaskId),
+    /// Somebody lets it go on.
+    Resume(Who, TaskId),
+    /// A supervisor tells that the ranks of a task run.
+    Up(TaskId),
+    /// A supervisor tells that a task has ended, or that nobody can tell.
+    Over(TaskId, End),
+    /// A job that has ended is not to be kept any more.
+    Forget(u64),
+    /// Time passes.
+    Tick,
+}
+
+/// Why something is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    Unknown(u64),
+    /// The job has no such task.
+    #[error("job {} has no task {}", .0.job, .0.index)]
+    NoTask(TaskId),
+    /// It belongs to another.
+    #[error("job {0} belongs to another user")]
+    NotYours(u64),
+    /// An operator holds it.
+    #[error("job {0} is held by an operator")]
+    HeldByOperator(u64),
+    /// It is not in a state for that.
+    #[error("job {job} is {state}")]
+    Not {
+        /// The job.
+        job: u64,
+        /// How far it is.
+        state: State,
+    },
+    /// It cannot be asked for.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// It waits for what is not there.
+    #[error("the job depends on job {0}, which is not known")]
+    DependsOnUnknown(u64),
+    /// No node has so much, also when nothing runs.
+    #[error("the job asks for more than the nodes have")]
+    NeverFits,
+}

@@ -1,0 +1,126 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use hyperion_sched::Time;
+
+use crate::record::Submitted;
+use crate::state::{End, Holder, State, Why};
+
+/// A job, with all of its tasks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What was asked.
+    pub asked: Submitted,
+    /// When.
+    pub submitted: Time,
+    /// Who keeps it from starting.
+    pub held: Option<Holder>,
+    /// Its time to begin has come.
+    pub(crate) due: bool,
+    /// When it is looked at anew, though nothing happens.
+    pub(crate) looked_at: Option<Time>,
+    /// Indices that wait, and that the scheduler does not see.
+    pub(crate) waiting: BTreeSet<u32>,
+    /// Indices that the scheduler may start.
+    pub(crate) queued: BTreeSet<u32>,
+    /// Those that have started once, or ended.
+    pub(crate) tasks: BTreeMap<u32, Task>,
+    /// How many have nodes.
+    pub(crate) active: u32,
+    /// How many have ended.
+    pub(crate) ended: u32,
+    /// How many of them ended well.
+    pub(crate) succeeded: u32,
+}
+
+/// What is known of a task that has started, or ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// How far it is.
+    pub state: State,
+    /// How often it was started.
+    pub starts: u32,
+    /// When it was started last.
+    pub started: Option<Time>,
+    /// When it is told to end.
+    pub until: Time,
+    /// When it is sent the signal that it asked for.
+    pub warned_at: Option<Time>,
+    /// When it was told to stand still.
+    pub suspended: Option<Time>,
+    /// Why it was told to end.
+    pub told: Option<Why>,
+    /// When it ended.
+    pub ended: Option<Time>,
+    /// How.
+    pub end: Option<End>,
+}
+
+impl Job {
+    pub(crate) fn new(asked: Submitted, at: Time) -> Self {
+        let waiting = match &asked.submission.array {
+            Some(array) => array.indices.iter().collect(),
+            None => BTreeSet::from([0]),
+        };
+        Self {
+            held: asked.submission.hold.then_some(Holder::User),
+            looked_at: None,
+            due: asked.begin.is_none_or(|begin| begin <= at),
+            submitted: at,
+            asked,
+            waiting,
+            queued: BTreeSet::new(),
+            tasks: BTreeMap::new(),
+            active: 0,
+            ended: 0,
+            succeeded: 0,
+        }
+    }
+
+    /// Gives what is known of a task that has started once, or ended.
+    pub fn task(&self, index: u32) -> Option<&Task> {
+        self.tasks.get(&index)
+    }
+
+    /// Gives the tasks that have started once, or ended, by index.
+    pub fn tasks(&self) -> &BTreeMap<u32, Task> {
+        &self.tasks
+    }
+
+    /// Gives the indices that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.waiting.union(&self.queued).copied()
+    }
+
+    /// Tells how far a task is; `None` where the job has no such task.
+    pub fn state(&self, index: u32) -> Option<State> {
+        if self.waits(index) {
+            return Some(match self.held {
+                Some(_) => State::Held,
+                None => State::Pending,
+            });
+        }
+        self.tasks.get(&index).map(|task| task.state)
+    }
+
+    /// Tells whether nothing happens to it any more.
+    pub fn is_over(&self) -> bool {
+        self.active == 0 && self.waiting.is_empty() && self.queued.is_empty()
+    }
+
+    pub(crate) fn waits(&self, index: u32) -> bool {
+        self.waiting.contains(&index) || self.queued.contains(&index)
+    }
+
+    /// Counts all of its tasks.
+    pub(crate) fn size(&self) -> u32 {
+        self.waiting.len() as u32 + self.queued.len() as u32 + self.active + self.ended
+    }
+
+    /// Tells whether what ended for no fault of its own is started again. Slurm and
+    /// PBS do that unless told otherwise, LSF and Grid Engine only when told to.
+    pub(crate) fn may_start_again(&self) -> bool {
+        use hyperion_model::submission::Dialect;
+        let usual = matches!(self.asked.submission.dialect, Dialect::Slurm | Dialect::Pbs);
+        self.asked.submission.requeue.unwrap_or(usual)
+    }
+}

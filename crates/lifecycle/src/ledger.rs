@@ -1,0 +1,459 @@
+//! What is known, and how records change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hyperion_model::submission::{Condition, Dialect};
+use hyperion_sched::{
+    Allocation, Cluster, Order, Policy, Queue, Queued, Reservation, Running, Time, first_start,
+};
+
+use crate::alarm::{Alarm, Alarms};
+use crate::ask::Site;
+use crate::condition::{Asker, Verdict, holds, is_by_index, named};
+use crate::job::{Job, Task};
+use crate::record::{Change, Record, Submitted};
+use crate::state::{End, Reason, State, TaskId, Why};
+
+/// All jobs, by number.
+pub(crate) type Jobs = BTreeMap<u64, Job>;
+
+/// How many tasks of one array the scheduler sees at a time: an array of a million
+/// is a million entries in its queue otherwise.
+const WINDOW: usize = 1024;
+
+/// All that is known of a site's jobs.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pub(crate) site: Site,
+    pub(crate) policy: Policy,
+    pub(crate) jobs: Jobs,
+    pub(crate) next: u64,
+    pub(crate) cluster: Cluster,
+    pub(crate) queue: Queue,
+    pub(crate) alarms: Alarms,
+    /// Which jobs wait for one.
+    pub(crate) waiters: BTreeMap<u64, BTreeSet<u64>>,
+    /// Those that wait for others by name.
+    watchers: BTreeSet<u64>,
+    /// Those that wait for what will never be, and are not to wait for it.
+    pub(crate) hopeless: BTreeSet<u64>,
+    /// What is kept for jobs that wait, as it was planned last.
+    pub(crate) reservations: Vec<Reservation>,
+    /// When it is to be planned anew.
+    pub(crate) wake_at: Option<Time>,
+}
+
+impl Ledger {
+    /// Opens a ledger in which nothing is written.
+    pub fn new(site: Site, order: Order, policy: Policy) -> Self {
+        Self {
+            cluster: Cluster::new(site.nodes.clone()),
+            site,
+            policy,
+            jobs: Jobs::new(),
+            next: 1,
+            queue: Queue::new(order),
+            alarms: Alarms::new(),
+            waiters: BTreeMap::new(),
+            watchers: BTreeSet::new(),
+            hopeless: BTreeSet::new(),
+            reservations: Vec::new(),
+            wake_at: None,
+        }
+    }
+
+    /// Gives the jobs, by number.
+    pub fn jobs(&self) -> &BTreeMap<u64, Job> {
+        &self.jobs
+    }
+
+    /// Gives what a task has.
+    pub fn allocation(&self, task: TaskId) -> Option<&Running> {
+        self.cluster.running().get(&task.number())
+    }
+
+    /// Gives the nodes and what runs on them.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Tells when something happens though nobody does anything.
+    pub fn wake_at(&self) -> Option<Time> {
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        alarm.into_iter().chain(self.wake_at).min()
+    }
+
+    /// Tells how far a task is.
+    pub fn state(&self, task: TaskId) -> Option<State> {
+        self.jobs.get(&task.job)?.state(task.index)
+    }
+
+    /// Tells why a task waits; `None` where it does not.
+    pub fn reason(&self, task: TaskId, now: Time) -> Option<Reason> {
+        let job = self.jobs.get(&task.job)?;
+        if !job.waits(task.index) {
+            return None;
+        }
+        if let Some(by) = job.held {
+            return Some(Reason::Held(by));
+        }
+        if let (false, Some(begin)) = (job.due, job.asked.begin) {
+            return Some(Reason::Begins(begin));
+        }
+        let index = task.index;
+        let asker = Asker { job, index, now };
+        let condition = job.asked.submission.after.as_ref();
+        match condition.map_or(Verdict::Yes, |c| holds(&self.jobs, c, asker)) {
+            Verdict::Wait(_) => return Some(Reason::Depends),
+            Verdict::Never => return Some(Reason::DependsInVain),
+            Verdict::Yes => {}
+        }
+        if !job.queued.contains(&index) {
+            return Some(Reason::AtOnce);
+        }
+        let number = task.number();
+        let planned = self.reservations.iter().find(|kept| kept.job == number);
+        let first = || first_start(self.policy, &self.cluster, &self.queue, now);
+        let kept = planned.cloned().or_else(first);
+        let its = kept.filter(|kept| kept.job == number);
+        Some(its.map_or(Reason::Turn, |kept| Reason::Resources(kept.at)))
+    }
+
+    /// Changes what a record says.
+    ///
+    /// # Panics
+    /// When it is no record of this ledger's: one that takes what is not free.
+    pub fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        match &record.change {
+            Change::Submitted(asked) => self.submitted(asked, at),
+            Change::Due { job } => {
+                self.look_at(*job, None);
+                if let Some(its) = self.jobs.get_mut(job) {
+                    its.due = true;
+                }
+                self.offer(*job, at);
+            }
+            Change::Held { job, by } => {
+                if let Some(its) = self.jobs.get_mut(job) {
+                    its.held = Some(*by);
+                    for index in std::mem::take(&mut its.queued) {
+                        its.waiting.insert(index);
+                        self.queue.remove(TaskId { job: *job, index }.number());
+                    }
+                }
+            }
+            Change::Released { job } => {
+                if let Some(its) = self.jobs.get_mut(job) {
+                    its.held = None;
+                }
+                self.offer(*job, at);
+            }
+            Change::Started {
+                task,
+                allocation,
+                until,
+            } => self.started(*task, allocation, *until, at),
+            Change::Up { task } => {
+                if let Some(its) = self.task_mut(*task) {
+                    its.state = State::Running;
+                }
+            }
+            Change::Suspended { task } => {
+                self.forget_alarms(*task);
+                if let Some(its) = self.task_mut(*task) {
+                    its.state = State::Suspended;
+                    its.suspended = Some(at);
+                }
+            }
+            Change::Resumed { task } => self.resumed(*task, at),
+            Change::Warned { task } => {
+                self.alarms
+                    .retain(|(_, alarm)| *alarm != Alarm::Warn(*task));
+            }
+            Change::Stopping { task, why } => {
+                self.forget_alarms(*task);
+                if let Some(its) = self.task_mut(*task) {
+                    its.state = State::Completing;
+                    its.told = Some(*why);
+                }
+            }
+            Change::Ended { task, end, again } => self.ended(*task, *end, *again, at),
+            Change::Dropped { job, index } => self.dropped(*job, *index, at),
+            Change::Forgotten { job } => self.forgotten(*job),
+        }
+    }
+
+    fn submitted(&mut self, asked: &Submitted, at: Time) {
+        let job = asked.job;
+        self.next = self.next.max(job + 1);
+        if let Some(condition) = &asked.submission.after {
+            let (numbers, by_name) = named(condition);
+            for on in numbers {
+                self.waiters.entry(on).or_default().insert(job);
+            }
+            if by_name {
+                self.watchers.insert(job);
+            }
+        }
+        let its = Job::new(asked.clone(), at);
+        let begin = asked.begin.filter(|_| !its.due);
+        self.jobs.insert(job, its);
+        self.look_at(job, begin);
+        self.offer(job, at);
+    }
+
+    fn started(&mut self, task: TaskId, allocation: &Allocation, until: Time, at: Time) {
+        let number = task.number();
+        self.queue.remove(number);
+        self.cluster.start(number, allocation.clone(), until);
+        let Some(job) = self.jobs.get_mut(&task.job) else {
+            return;
+        };
+        job.queued.remove(&task.index);
+        job.waiting.remove(&task.index);
+        job.active += 1;
+        let starts = job.tasks.get(&task.index).map_or(0, |task| task.starts);
+        let its = Task {
+            state: State::Configuring,
+            starts: starts + 1,
+            started: Some(at),
+            until,
+            warned_at: None,
+            suspended: None,
+            told: None,
+            ended: None,
+            end: None,
+        };
+        job.tasks.insert(task.index, its);
+        self.set_alarms(task, until, at);
+        self.offer(task.job, at);
+        self.look_again(task.job, at);
+    }
+
+    fn set_alarms(&mut self, task: TaskId, until: Time, at: Time) {
+        if until == Time::NEVER {
+            return;
+        }
+        self.alarms.insert((until, Alarm::Limit(task)));
+        let job = self.jobs.get(&task.job);
+        let warning = job.and_then(|job| job.asked.submission.warning);
+        if let (Some(warning), Some(its)) = (warning, self.task_mut(task)) {
+            let before = u64::try_from(warning.before.as_micros()).unwrap_or(u64::MAX);
+            let moment = Time(until.0.saturating_sub(before)).max(at);
+            its.warned_at = Some(moment);
+            self.alarms.insert((moment, Alarm::Warn(task)));
+        }
+    }
+
+    fn forget_alarms(&mut self, task: TaskId) {
+        let Some(its) = self.task_mut(task) else {
+            return;
+        };
+        let (until, warned_at) = (its.until, its.warned_at.take());
+        self.alarms.remove(&(until, Alarm::Limit(task)));
+        if let Some(warned_at) = warned_at {
+            self.alarms.remove(&(warned_at, Alarm::Warn(task)));
+        }
+    }
+
+    /// Has a job looked at anew at a moment, or not at all.
+    fn look_at(&mut self, job: u64, at: Option<Time>) {
+        let Some(its) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        let before = std::mem::replace(&mut its.looked_at, at);
+        if let Some(before) = before {
+            self.alarms.remove(&(before, Alarm::Due(job)));
+        }
+        if let Some(at) = at {
+            self.alarms.insert((at, Alarm::Due(job)));
+        }
+    }
+
+    fn resumed(&mut self, task: TaskId, at: Time) {
+        let Some(its) = self.task_mut(task) else {
+            return;
+        };
+        its.state = State::Running;
+        // The time for which it stood still does not count.
+        let still = its
+            .suspended
+            .take()
+            .map_or(Default::default(), |since| at.since(since));
+        its.until = its.until + still;
+        let until = its.until;
+        let number = task.number();
+        if let Some(running) = self.cluster.running().get(&number).cloned() {
+            self.cluster.end(number);
+            self.cluster.start(number, running.allocation, until);
+        }
+        self.set_alarms(task, until, at);
+    }
+
+    fn ended(&mut self, task: TaskId, end: End, again: bool, at: Time) {
+        self.cluster.end(task.number());
+        self.forget_alarms(task);
+        let Some(job) = self.jobs.get_mut(&task.job) else {
+            return;
+        };
+        let Some(its) = job.tasks.get_mut(&task.index) else {
+            return;
+        };
+        job.active -= 1;
+        its.end = Some(end);
+        its.ended = Some(at);
+        its.state = end.state(its.told);
+        if again {
+            job.waiting.insert(task.index);
+        } else {
+            job.ended += 1;
+            job.succeeded += u32::from(its.state == State::Completed);
+        }
+        self.offer(task.job, at);
+        self.look_again(task.job, at);
+    }
+
+    fn dropped(&mut self, job: u64, index: Option<u32>, at: Time) {
+        let Some(its) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        let all: Vec<u32> = match index {
+            Some(index) => vec![index],
+            None => its.waiting().collect(),
+        };
+        for index in all {
+            its.waiting.remove(&index);
+            if its.queued.remove(&index) {
+                self.queue.remove(TaskId { job, index }.number());
+            }
+            let task = its.tasks.entry(index).or_insert(Task {
+                state: State::Cancelled,
+                starts: 0,
+                started: None,
+                until: at,
+                warned_at: None,
+                suspended: None,
+                told: None,
+                ended: None,
+                end: None,
+            });
+            (task.state, task.told, task.ended) =
+                (State::Cancelled, Some(Why::Cancelled), Some(at));
+            its.ended += 1;
+        }
+        if its.is_over() {
+            self.hopeless.remove(&job);
+        }
+        self.offer(job, at);
+        self.look_again(job, at);
+    }
+
+    fn forgotten(&mut self, job: u64) {
+        if let Some(condition) = self
+            .jobs
+            .remove(&job)
+            .and_then(|its| its.asked.submission.after)
+        {
+            self.waits_no_more(job, &condition);
+        }
+    }
+
+    /// Nobody has to tell a job any more what happens to others.
+    fn waits_no_more(&mut self, job: u64, condition: &Condition) {
+        for on in named(condition).0 {
+            if let Some(waiters) = self.waiters.get_mut(&on) {
+                waiters.remove(&job);
+                if waiters.is_empty() {
+                    self.waiters.remove(&on);
+                }
+            }
+        }
+        self.watchers.remove(&job);
+    }
+
+    fn task_mut(&mut self, task: TaskId) -> Option<&mut Task> {
+        self.jobs.get_mut(&task.job)?.tasks.get_mut(&task.index)
+    }
+
+    /// Looks at those that wait for a job, to which something has happened.
+    fn look_again(&mut self, job: u64, at: Time) {
+        let waiters = self.waiters.get(&job).into_iter().flatten();
+        let all: BTreeSet<u64> = waiters.chain(&self.watchers).copied().collect();
+        for waiter in all {
+            if waiter != job {
+                self.offer(waiter, at);
+            }
+        }
+    }
+
+    /// Lets the scheduler see tasks of a job, as many as it should.
+    fn offer(&mut self, number: u64, at: Time) {
+        let Some(job) = self.jobs.get(&number) else {
+            return;
+        };
+        if job.is_over() {
+            if let Some(condition) = job.asked.submission.after.clone() {
+                self.waits_no_more(number, &condition);
+            }
+            self.look_at(number, None);
+            return;
+        }
+        if job.held.is_some() || !job.due {
+            return;
+        }
+        let array = job.asked.submission.array.as_ref();
+        let at_once = array.and_then(|array| array.at_once);
+        let at_once = at_once.map_or(usize::MAX, |at_once| at_once.max(1) as usize);
+        let room = at_once.saturating_sub(job.active as usize).min(WINDOW);
+        let room = room.saturating_sub(job.queued.len());
+        let (mut offered, mut when) = (Vec::new(), None);
+        let mut hopeless = false;
+        let condition = job.asked.submission.after.as_ref();
+        for &index in &job.waiting {
+            if offered.len() == room {
+                break;
+            }
+            let asker = Asker {
+                job,
+                index,
+                now: at,
+            };
+            match condition.map_or(Verdict::Yes, |c| holds(&self.jobs, c, asker)) {
+                Verdict::Yes => {
+                    offered.push(index);
+                    continue;
+                }
+                Verdict::Wait(then) => when = then,
+                Verdict::Never => hopeless = true,
+            }
+            // For the others it is the same.
+            if !condition.is_some_and(is_by_index) {
+                break;
+            }
+        }
+        // PBS does not keep what can never start; the others wait for somebody to see it.
+        if hopeless && job.asked.submission.dialect == Dialect::Pbs {
+            self.hopeless.insert(number);
+        }
+        self.look_at(number, when);
+        let Some(job) = self.jobs.get_mut(&number) else {
+            return;
+        };
+        for index in offered {
+            job.waiting.remove(&index);
+            job.queued.insert(index);
+            let task = TaskId { job: number, index };
+            self.queue.insert(queued(task, &job.asked, job.submitted));
+        }
+    }
+}
+
+pub(crate) fn queued(task: TaskId, asked: &Submitted, submitted: Time) -> Queued {
+    Queued {
+        job: task.number(),
+        submitted,
+        limit: asked.limit,
+        request: asked.request.clone(),
+    }
+}

@@ -1,0 +1,32 @@
+//! The life of a job in a queue: from its submission to its end, as a state machine.
+//!
+//! ```text
+//! Event ─▶ step(now, event) ─▶ Records ─┬─▶ journal, written before anything is done
+//!  ▲                                    ├─▶ Ledger, changed by apply(record)
+//!  │                                    └─▶ what is to be done: start, signal, stop
+//!  └────────────── supervisors, users, clock ◀──────────┘
+//! ```
+//!
+//! [`Ledger::step`] says what an event means, as [`Record`]s; [`Ledger::apply`] is the
+//! only way in which a ledger changes. So a ledger that applies all records of a
+//! journal is the ledger that wrote them.
+//!
+//! **Architecture invariant:** this crate is pure. It has no clock, file or
+//! randomness: what time it is comes in, and the same events give the same records.
+
+mod alarm;
+mod ask;
+mod condition;
+mod event;
+mod job;
+mod ledger;
+mod record;
+mod state;
+mod step;
+
+pub use ask::{AskError, Site};
+pub use event::{Event, Refusal, Who};
+pub use job::{Job, Task};
+pub use ledger::Ledger;
+pub use record::{Change, Record, Submitted};
+pub use state::{End, Holder, Reason, State, TaskId, Why};

@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use hyperion_model::submission::Submission;
+use hyperion_sched::{Allocation, Request, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::state::{End, Holder, TaskId, Why};
+
+/// What has changed, and when: a line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When.
+    pub at: Time,
+    /// What.
+    pub change: Change,
+}
+
+/// What has changed. Whoever writes records down carries out what they say, once
+/// they are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// A job waits.
+    Submitted(Box<Submitted>),
+    /// Its time to begin has come.
+    Due {
+        /// The job.
+        job: u64,
+    },
+    /// A job is kept from starting.
+    Held {
+        /// The job.
+        job: u64,
+        /// By whom.
+        by: Holder,
+    },
+    /// A job may start again.
+    Released {
+        /// The job.
+        job: u64,
+    },
+    /// Nodes are taken for a task: **start it.**
+    Started {
+        /// The task.
+        task: TaskId,
+        /// What it has.
+        allocation: Allocation,
+        /// When it is told to end.
+        until: Time,
+    },
+    /// A task runs.
+    Up {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task stands still: **stop its processes.**
+    Suspended {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task goes on: **let its processes go on.**
+    Resumed {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task comes near its limit: **send it the signal it asked for.**
+    Warned {
+        /// The task.
+        task: TaskId,
+    },
+    /// A task is to end: **end it.**
+    Stopping {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        why: Why,
+    },
+    /// A task has ended; its nodes are free.
+    Ended {
+        /// The task.
+        task: TaskId,
+        /// How.
+        end: End,
+        /// It waits again.
+        again: bool,
+    },
+    /// What waits of a job is not wanted any more: one task or all.
+    Dropped {
+        /// The job.
+        job: u64,
+        /// The index; all when absent.
+        index: Option<u32>,
+    },
+    /// A job that has ended is forgotten.
+    Forgotten {
+        /// The job.
+        job: u64,
+    },
+}
+
+/// A job as it was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// Its number.
+    pub job: u64,
+    /// Whose it is.
+    pub user: u32,
+    /// What was asked.
+    pub submission: Submission,
+    /// What each of its tasks takes.
+    pub request: Request,
+    /// How long each of its tasks may run.
+    pub limit: Duration,
+    /// It does not start before.
+    pub begin: Option<Time>,
+}

@@ -1,0 +1,277 @@
+//! What events mean: who may do what, and what follows.
+
+use hyperion_model::submission::Submission;
+use hyperion_sched::{Cluster, Order, Policy, Queue, Time, plan};
+
+use crate::alarm::Alarm;
+use crate::condition::named;
+use crate::event::{Event, Refusal, Who};
+use crate::job::Job;
+use crate::ledger::{Ledger, queued};
+use crate::record::{Change, Record, Submitted};
+use crate::state::{End, Holder, State, TaskId, Why};
+
+impl Ledger {
+    /// Says what an event changes, and changes it.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing has changed.
+    pub fn step(&mut self, now: Time, event: Event) -> Result<Vec<Record>, Refusal> {
+        let mut pen = Pen::new(self, now);
+        match event {
+            Event::Submit {
+                who,
+                submission,
+                begin,
+            } => {
+                let asked = pen.ledger.taken(who, *submission, begin)?;
+                pen.write(Change::Submitted(Box::new(asked)));
+            }
+            Event::Hold(who, job) => {
+                let its = pen.ledger.owned(who, job)?;
+                if its.waiting().next().is_none() {
+                    return Err(its.refused());
+                }
+                let by = match who.operator && its.asked.user != who.user {
+                    true => Holder::Operator,
+                    false => Holder::User,
+                };
+                if its.held < Some(by) {
+                    pen.write(Change::Held { job, by });
+                }
+            }
+            Event::Release(who, job) => {
+                let its = pen.ledger.owned(who, job)?;
+                match its.held {
+                    Some(Holder::Operator) if !who.operator => {
+                        return Err(Refusal::HeldByOperator(job));
+                    }
+                    Some(_) => pen.write(Change::Released { job }),
+                    None if its.is_over() => return Err(its.refused()),
+                    None => {}
+                }
+            }
+            Event::Cancel(who, job, index) => pen.cancel(who, job, index)?,
+            Event::Requeue(who, task) => {
+                let can = |state: State| state.is_active() && state != State::Completing;
+                pen.ledger.running(who, task, can)?;
+                pen.stop(task, Why::Requeued);
+            }
+            Event::Suspend(who, task) => {
+                pen.ledger.running(who, task, |s| s == State::Running)?;
+                pen.write(Change::Suspended { task });
+            }
+            Event::Resume(who, task) => {
+                pen.ledger.running(who, task, |s| s == State::Suspended)?;
+                pen.write(Change::Resumed { task });
+            }
+            Event::Up(task) => {
+                if pen.ledger.state(task) == Some(State::Configuring) {
+                    pen.write(Change::Up { task });
+                }
+            }
+            Event::Over(task, end) => pen.over(task, end),
+            Event::Forget(job) => {
+                let waited_for = pen.ledger.waiters.contains_key(&job);
+                let over = pen.ledger.jobs.get(&job).is_some_and(Job::is_over);
+                if over && !waited_for {
+                    pen.write(Change::Forgotten { job });
+                }
+            }
+            Event::Tick => pen.tick(),
+        }
+        Ok(pen.done())
+    }
+
+    /// Starts what can start now, by the policy.
+    pub fn schedule(&mut self, now: Time) -> Vec<Record> {
+        let mut pen = Pen::new(self, now);
+        loop {
+            let plan = plan(
+                pen.ledger.policy,
+                &pen.ledger.cluster,
+                &pen.ledger.queue,
+                now,
+            );
+            pen.ledger.reservations = plan.reservations;
+            pen.ledger.wake_at = plan.wake_at;
+            if plan.starts.is_empty() {
+                return pen.done();
+            }
+            // More tasks of an array may be seen then.
+            for start in plan.starts {
+                pen.write(Change::Started {
+                    task: TaskId::of(start.job),
+                    allocation: start.allocation,
+                    until: start.until,
+                });
+            }
+        }
+    }
+
+    /// Takes what a submission asks.
+    fn taken(
+        &self,
+        who: Who,
+        submission: Submission,
+        begin: Option<Time>,
+    ) -> Result<Submitted, Refusal> {
+        if let Some(condition) = &submission.after {
+            let (numbers, _) = named(condition);
+            if let Some(&unknown) = numbers.iter().find(|on| !self.jobs.contains_key(on)) {
+                return Err(Refusal::DependsOnUnknown(unknown));
+            }
+        }
+        let request = self.site.request(&submission)?;
+        let limit = self.site.limit(&submission);
+        let asked = Submitted {
+            job: self.next,
+            user: who.user,
+            submission,
+            request,
+            limit,
+            begin,
+        };
+        let mut alone = Queue::new(Order::Fifo);
+        let task = TaskId {
+            job: asked.job,
+            index: 0,
+        };
+        alone.insert(queued(task, &asked, Time(0)));
+        let empty = Cluster::new(self.site.nodes.clone());
+        match plan(Policy::default(), &empty, &alone, Time(0))
+            .starts
+            .len()
+        {
+            0 => Err(Refusal::NeverFits),
+            _ => Ok(asked),
+        }
+    }
+
+    /// Gives a job that somebody may touch.
+    fn owned(&self, who: Who, job: u64) -> Result<&Job, Refusal> {
+        let its = self.jobs.get(&job).ok_or(Refusal::Unknown(job))?;
+        match who.operator || its.asked.user == who.user {
+            true => Ok(its),
+            false => Err(Refusal::NotYours(job)),
+        }
+    }
+
+    /// Looks whether somebody may touch a task, and whether it is in a state for that.
+    fn running(&self, who: Who, task: TaskId, fits: impl Fn(State) -> bool) -> Result<(), Refusal> {
+        let state = self.owned(who, task.job)?.state(task.index);
+        match state.ok_or(Refusal::NoTask(task))? {
+            state if fits(state) => Ok(()),
+            state => Err(Refusal::Not {
+                job: task.job,
+                state,
+            }),
+        }
+    }
+}
+
+impl Job {
+    fn refused(&self) -> Refusal {
+        let last = self.tasks.last_key_value();
+        Refusal::Not {
+            job: self.asked.job,
+            state: last.map_or(State::Pending, |(_, task)| task.state),
+        }
+    }
+}
+
+/// Writes records into a ledger, at one moment.
+struct Pen<'a> {
+    ledger: &'a mut Ledger,
+    now: Time,
+    records: Vec<Record>,
+}
+
+impl<'a> Pen<'a> {
+    fn new(ledger: &'a mut Ledger, now: Time) -> Self {
+        Self {
+            ledger,
+            now,
+            records: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, change: Change) {
+        let at = self.now;
+        let record = Record { at, change };
+        self.ledger.apply(&record);
+        self.records.push(record);
+    }
+
+    fn done(mut self) -> Vec<Record> {
+        while let Some(job) = self.ledger.hopeless.pop_first() {
+            self.write(Change::Dropped { job, index: None });
+        }
+        self.records
+    }
+
+    fn cancel(&mut self, who: Who, job: u64, index: Option<u32>) -> Result<(), Refusal> {
+        let its = self.ledger.owned(who, job)?;
+        let wanted = |at: u32| index.is_none_or(|index| index == at);
+        if let Some(index) = index
+            && its.state(index).is_none()
+        {
+            return Err(Refusal::NoTask(TaskId { job, index }));
+        }
+        let waits = its.waiting().any(wanted);
+        let active = its.tasks.iter().filter(|(at, task)| {
+            wanted(**at) && task.state.is_active() && task.told != Some(Why::Cancelled)
+        });
+        let active: Vec<u32> = active.map(|(at, _)| *at).collect();
+        if !waits && active.is_empty() && its.active == 0 {
+            return Err(its.refused());
+        }
+        if waits {
+            self.write(Change::Dropped { job, index });
+        }
+        for index in active {
+            self.stop(TaskId { job, index }, Why::Cancelled);
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, task: TaskId, why: Why) {
+        self.write(Change::Stopping { task, why });
+    }
+
+    fn over(&mut self, task: TaskId, end: End) {
+        let Some(job) = self.ledger.jobs.get(&task.job) else {
+            return;
+        };
+        let Some(its) = job
+            .tasks
+            .get(&task.index)
+            .filter(|its| its.state.is_active())
+        else {
+            return;
+        };
+        let again = match (its.told, end) {
+            (Some(Why::Requeued), _) => true,
+            (Some(Why::Cancelled | Why::TimeLimit), _) => false,
+            (Some(Why::Preempted), _) | (None, End::Lost) => job.may_start_again(),
+            (None, _) => false,
+        };
+        self.write(Change::Ended { task, end, again });
+    }
+
+    /// Lets happen what time has brought.
+    fn tick(&mut self) {
+        while let Some(&(at, alarm)) = self.ledger.alarms.first() {
+            if at > self.now {
+                return;
+            }
+            match alarm {
+                Alarm::Due(job) => self.write(Change::Due { job }),
+                Alarm::Warn(task) => self.write(Change::Warned { task }),
+                Alarm::Limit(task) => self.stop(task, Why::TimeLimit),
+            }
+            // What was written has taken it away; it never rings twice.
+            self.ledger.alarms.remove(&(at, alarm));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A ledger with a clock, and the journal that it wrote.
+
+use std::time::Duration;
+
+use hyperion_lifecycle::{Change, Event, Ledger, Record, Refusal, Site, State, TaskId, Who};
+use hyperion_model::indices::Array;
+use hyperion_model::submission::{Command, Dialect, Per, Submission};
+use hyperion_sched::{Amounts, Backfill, Node, Order, Placement, Policy, Time};
+
+pub(crate) const USER: Who = Who {
+    user: 1000,
+    operator: false,
+};
+
+pub(crate) struct Case {
+    pub(crate) ledger: Ledger,
+    pub(crate) now: Time,
+    pub(crate) begin: Option<Time>,
+    pub(crate) journal: Vec<Record>,
+}
+
+pub(crate) fn ledger(nodes: u32, cores: u64) -> Ledger {
+    let node = |number: u32| Node {
+        name: format!("n{number}"),
+        capacity: Amounts::new([cores * 1000, 64 << 30]),
+    };
+    let site = Site {
+        nodes: (0..nodes).map(node).collect(),
+        kinds: Vec::new(),
+        usual_limit: Some(Duration::from_secs(3600)),
+    };
+    let policy = Policy {
+        backfill: Backfill::Easy { scan: Order::Fifo },
+        placement: Placement::First,
+    };
+    Ledger::new(site, Order::Fifo, policy)
+}
+
+pub(crate) fn array(text: &str) -> Array {
+    text.parse().expect("an array")
+}
+
+impl Case {
+    /// One node of so many cores.
+    pub(crate) fn new(cores: u64) -> Self {
+        Self {
+            ledger: ledger(1, cores),
+            now: Time(0),
+            begin: None,
+            journal: Vec::new(),
+        }
+    }
+
+    pub(crate) fn at(&mut self, seconds: u64) -> &mut Self {
+        self.now = Time::seconds(seconds);
+        self
+    }
+
+    pub(crate) fn try_submit(
+        &mut self,
+        tasks: u32,
+        with: impl FnOnce(&mut Submission),
+    ) -> Result<u64, Refusal> {
+        let command = Command::Program(vec!["true".into()]);
+        let mut submission = Submission::new(Dialect::Slurm, command);
+        submission.parts[0].tasks.insert(Per::Job, tasks);
+        with(&mut submission);
+        let submit = Event::Submit {
+            who: USER,
+            submission: Box::new(submission),
+            begin: self.begin,
+        };
+        self.try_tell(submit)?;
+        let last = self.ledger.jobs().last_key_value();
+        Ok(*last.expect("a job").0)
+    }
+
+    pub(crate) fn submit(&mut self, tasks: u32, with: impl FnOnce(&mut Submission)) -> u64 {
+        self.try_submit(tasks, with).expect("taken")
+    }
+
+    pub(crate) fn try_tell(&mut self, event: Event) -> Result<Vec<Change>, Refusal> {
+        let records = self.ledger.step(self.now, event)?;
+        Ok(self.keep(records))
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) -> Vec<Change> {
+        self.try_tell(event).expect("done")
+    }
+
+    /// Starts what can start, and tells what that is.
+    pub(crate) fn started(&mut self) -> Vec<TaskId> {
+        let records = self.ledger.schedule(self.now);
+        let changes = self.keep(records).into_iter();
+        let tasks = changes.map(|change| match change {
+            Change::Started { task, .. } => task,
+            other => panic!("not a start: {other:?}"),
+        });
+        tasks.collect()
+    }
+
+    pub(crate) fn state(&self, job: u64, index: u32) -> State {
+        let state = self.ledger.state(TaskId { job, index });
+        state.expect("such a task")
+    }
+
+    fn keep(&mut self, records: Vec<Record>) -> Vec<Change> {
+        self.journal.extend(records.iter().cloned());
+        records.into_iter().map(|record| record.change).collect()
+    }
+}

@@ -1,0 +1,5 @@
+//! The life of jobs, as a user sees it, and what holds whatever happens.
+
+mod case;
+mod rules;
+mod stories;

@@ -1,0 +1,211 @@
+//! What holds whatever happens, in whatever order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::case::{Case, USER, ledger};
+use hyperion_lifecycle::{Change, End, Event, Ledger, Reason, Record, TaskId, Who};
+use hyperion_model::report::Exit;
+use hyperion_model::submission::{Condition, Event as Happened, JobRef, JobWord, TimeLimit};
+use proptest::prelude::*;
+
+/// Something that may happen; numbers are taken modulo what there is.
+#[derive(Debug, Clone)]
+enum Act {
+    Submit {
+        cores: u32,
+        array: Option<(u32, Option<u32>)>,
+        after: Option<(u64, u8)>,
+        seconds: u64,
+        hold: bool,
+    },
+    Hold(u64),
+    Release(u64),
+    Cancel(u64, Option<u32>),
+    Requeue(usize),
+    Suspend(usize),
+    Resume(usize),
+    Up(usize),
+    Over(usize, u8),
+    Pass(u64),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let array = prop::option::of((1u32..6, prop::option::of(1u32..4)));
+    let after = prop::option::of((any::<u64>(), any::<u8>()));
+    let submit = (1u32..5, array, after, 1u64..100, prop::bool::weighted(0.1));
+    prop_oneof![
+        4 => submit.prop_map(|(cores, array, after, seconds, hold)| {
+            Act::Submit { cores, array, after, seconds, hold }
+        }),
+        1 => any::<u64>().prop_map(Act::Hold),
+        1 => any::<u64>().prop_map(Act::Release),
+        1 => (any::<u64>(), prop::option::of(0u32..6)).prop_map(|(j, i)| Act::Cancel(j, i)),
+        1 => any::<usize>().prop_map(Act::Requeue),
+        1 => any::<usize>().prop_map(Act::Suspend),
+        1 => any::<usize>().prop_map(Act::Resume),
+        4 => any::<usize>().prop_map(Act::Up),
+        8 => (any::<usize>(), any::<u8>()).prop_map(|(t, e)| Act::Over(t, e)),
+        3 => (0u64..50).prop_map(Act::Pass),
+    ]
+}
+
+fn end(kind: u8) -> End {
+    match kind % 5 {
+        0..=2 => End::Exit(Exit::Code(kind % 3)),
+        3 => End::Lost,
+        _ => End::OutOfMemory,
+    }
+}
+
+fn active(ledger: &Ledger) -> Vec<TaskId> {
+    let running = ledger.cluster().running().keys();
+    running.map(|number| TaskId::of(*number)).collect()
+}
+
+fn perform(case: &mut Case, act: &Act) {
+    let jobs: Vec<u64> = case.ledger.jobs().keys().copied().collect();
+    let job = |number: u64| jobs.get(number as usize % jobs.len().max(1)).copied();
+    let tasks = active(&case.ledger);
+    let task = |number: usize| tasks.get(number % tasks.len().max(1)).copied();
+    let operator = Who {
+        user: 0,
+        operator: true,
+    };
+    let event = match act.clone() {
+        Act::Submit {
+            cores,
+            array,
+            after,
+            seconds,
+            hold,
+        } => {
+            let on = after.and_then(|(on, kind)| Some((job(on)?, kind)));
+            let submitted = case.try_submit(cores, |asked| {
+                asked.time_limit = Some(TimeLimit::Span(Duration::from_secs(seconds)));
+                asked.hold = hold;
+                asked.array = array.map(|(count, at_once)| {
+                    let mut array = crate::case::array(&format!("0-{}", count - 1));
+                    array.at_once = at_once;
+                    array
+                });
+                asked.after = on.map(|(on, kind)| {
+                    let event = match kind % 4 {
+                        0 => Happened::Ended,
+                        1 => Happened::Succeeded,
+                        2 => Happened::Failed,
+                        _ => Happened::SameEnded,
+                    };
+                    let job = JobWord::Number(on);
+                    Condition::Job(JobRef { job, tasks: None }, event)
+                });
+            });
+            submitted.expect("it fits");
+            None
+        }
+        Act::Hold(number) => job(number).map(|job| Event::Hold(operator, job)),
+        Act::Release(number) => job(number).map(|job| Event::Release(operator, job)),
+        Act::Cancel(number, index) => job(number).map(|job| Event::Cancel(USER, job, index)),
+        Act::Requeue(number) => task(number).map(|task| Event::Requeue(USER, task)),
+        Act::Suspend(number) => task(number).map(|task| Event::Suspend(USER, task)),
+        Act::Resume(number) => task(number).map(|task| Event::Resume(USER, task)),
+        Act::Up(number) => task(number).map(Event::Up),
+        Act::Over(number, kind) => task(number).map(|task| Event::Over(task, end(kind))),
+        Act::Pass(seconds) => {
+            case.now = case.now + Duration::from_secs(seconds);
+            Some(Event::Tick)
+        }
+    };
+    if let Some(event) = event {
+        // A refusal changes nothing, which the replay shows.
+        let _ = case.try_tell(event);
+    }
+    case.started();
+}
+
+/// What the ledger says of itself, without what was planned last.
+fn told(ledger: &Ledger) -> String {
+    let text = format!("{ledger:#?}");
+    let end = text.find("    reservations: ").unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_given_twice_or_forgotten(acts in prop::collection::vec(act(), 1..80)) {
+        let mut case = Case::new(4);
+        for act in &acts {
+            perform(&mut case, act);
+            // Cores: `Cluster::start` panics where one is given twice; here, that what
+            // runs is what has nodes.
+            let running: BTreeSet<TaskId> = active(&case.ledger).into_iter().collect();
+            let mut said = BTreeSet::new();
+            for (&job, its) in case.ledger.jobs() {
+                let at_once = its.asked.submission.array.as_ref().and_then(|array| array.at_once);
+                let active = its.tasks().iter().filter(|(_, task)| task.state.is_active());
+                let active: Vec<u32> = active.map(|(index, _)| *index).collect();
+                prop_assert!(active.len() <= at_once.unwrap_or(u32::MAX) as usize);
+                said.extend(active.iter().map(|&index| TaskId { job, index }));
+                // Each task is in one state, and none is gone.
+                let size = its.asked.submission.array.as_ref().map_or(1, |a| a.indices.count());
+                let ended = its.tasks().iter().filter(|(index, task)| {
+                    task.state.is_end() && !its.waiting().any(|w| w == **index)
+                });
+                let all = its.waiting().count() + active.len() + ended.count();
+                prop_assert_eq!(all as u64, size);
+            }
+            prop_assert_eq!(running, said);
+        }
+        // A journal that is read gives the ledger that wrote it, also through JSON.
+        let mut replayed = ledger(1, 4);
+        for record in &case.journal {
+            let line = serde_json::to_string(record).expect("a line");
+            let read: Record = serde_json::from_str(&line).expect("a record");
+            prop_assert_eq!(&read, record);
+            replayed.apply(&read);
+        }
+        prop_assert_eq!(told(&replayed), told(&case.ledger));
+        // The same acts give the same journal.
+        let mut again = Case::new(4);
+        acts.iter().for_each(|act| perform(&mut again, act));
+        prop_assert_eq!(&again.journal, &case.journal);
+    }
+
+    #[test]
+    fn each_task_that_nobody_holds_back_comes_to_an_end(acts in prop::collection::vec(act(), 1..60)) {
+        let mut case = Case::new(4);
+        acts.iter().for_each(|act| perform(&mut case, act));
+        let operator = Who { user: 0, operator: true };
+        let jobs: Vec<u64> = case.ledger.jobs().keys().copied().collect();
+        for job in jobs {
+            let _ = case.try_tell(Event::Release(operator, job));
+        }
+        let mut starts: BTreeMap<TaskId, u32> = BTreeMap::new();
+        for _ in 0..2000 {
+            case.started();
+            let running = active(&case.ledger);
+            let Some(&task) = running.first() else { break };
+            *starts.entry(task).or_default() += 1;
+            case.tell(Event::Over(task, End::Exit(Exit::Code(0))));
+        }
+        for (&job, its) in case.ledger.jobs() {
+            for index in its.waiting() {
+                let why = case.ledger.reason(TaskId { job, index }, case.now);
+                // In vain, or for one that waits in vain.
+                let in_vain = matches!(why, Some(Reason::DependsInVain | Reason::Depends));
+                prop_assert!(in_vain, "{job}[{index}] waits: {why:?}");
+            }
+        }
+        prop_assert_eq!(active(&case.ledger), []);
+        // What was told to end and waits again was started again; nothing else was.
+        let told_again = case.journal.iter().filter(|record| {
+            matches!(record.change, Change::Ended { again: true, .. })
+        });
+        let again = told_again.count();
+        let more: u32 = case.ledger.jobs().values().flat_map(|job| job.tasks().values())
+            .map(|task| task.starts.saturating_sub(1)).sum();
+        prop_assert!(more as usize <= again, "{more} of {again}");
+    }
+}

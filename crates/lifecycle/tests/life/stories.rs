@@ -1,0 +1,337 @@
+//! What becomes of jobs: told as a user would see it.
+
+use std::time::Duration;
+
+use crate::case::{Case, USER, array};
+use hyperion_lifecycle::{Change, End, Event, Holder, Reason, Refusal, State, TaskId, Who, Why};
+use hyperion_model::report::Exit;
+use hyperion_model::submission::{
+    Condition, Dialect, Event as Happened, JobRef, JobWord, Submission, TimeLimit, Warning,
+    WarningTo,
+};
+use hyperion_sched::Time;
+
+const DONE: End = End::Exit(Exit::Code(0));
+const WRONG: End = End::Exit(Exit::Code(3));
+
+fn after(job: u64, event: Happened) -> Condition {
+    let job = JobWord::Number(job);
+    Condition::Job(JobRef { job, tasks: None }, event)
+}
+
+fn task(job: u64, index: u32) -> TaskId {
+    TaskId { job, index }
+}
+
+#[test]
+fn a_job_waits_runs_and_ends() {
+    let mut case = Case::new(2);
+    let job = case.submit(2, |_| {});
+    let second = case.submit(1, |_| {});
+    assert_eq!(case.started(), [task(job, 0)]);
+    assert_eq!(case.state(job, 0), State::Configuring);
+    assert_eq!(
+        case.ledger.reason(task(second, 0), case.now),
+        Some(Reason::Resources(Time::seconds(3600)))
+    );
+    case.tell(Event::Up(task(job, 0)));
+    assert_eq!(case.state(job, 0), State::Running);
+    case.at(5).tell(Event::Over(task(job, 0), DONE));
+    assert_eq!(case.state(job, 0), State::Completed);
+    let its = case.ledger.jobs()[&job].task(0).expect("it ran");
+    assert_eq!(
+        (its.started, its.ended),
+        (Some(Time(0)), Some(Time::seconds(5)))
+    );
+    assert_eq!(case.started(), [task(second, 0)]);
+    case.tell(Event::Over(task(second, 0), WRONG));
+    assert_eq!(case.state(second, 0), State::Failed);
+    // What is told twice, or of what is not there, changes nothing.
+    for event in [
+        Event::Over(task(second, 0), DONE),
+        Event::Up(task(second, 0)),
+        Event::Over(task(9, 0), DONE),
+        Event::Over(task(job, 7), DONE),
+    ] {
+        assert_eq!(case.tell(event), []);
+    }
+}
+
+#[test]
+fn an_array_runs_as_many_at_once_as_it_may() {
+    let mut case = Case::new(8);
+    let job = case.submit(1, |asked| {
+        asked.array = Some(array("1-5%2"));
+    });
+    assert_eq!(case.started(), [task(job, 1), task(job, 2)]);
+    assert_eq!(case.started(), []);
+    assert_eq!(
+        case.ledger.reason(task(job, 3), case.now),
+        Some(Reason::AtOnce)
+    );
+    case.tell(Event::Over(task(job, 2), DONE));
+    assert_eq!(case.started(), [task(job, 3)]);
+    // One that waits, one that runs.
+    case.tell(Event::Cancel(USER, job, Some(5)));
+    case.tell(Event::Cancel(USER, job, Some(1)));
+    assert_eq!(case.state(job, 5), State::Cancelled);
+    assert_eq!(case.state(job, 1), State::Completing);
+    case.tell(Event::Over(task(job, 1), End::Exit(Exit::Signal(15))));
+    assert_eq!(case.state(job, 1), State::Cancelled);
+    assert_eq!(case.started(), [task(job, 4)]);
+    case.tell(Event::Over(task(job, 3), DONE));
+    case.tell(Event::Over(task(job, 4), DONE));
+    assert!(case.ledger.jobs()[&job].is_over());
+}
+
+#[test]
+fn an_array_of_a_hundred_thousand_is_not_in_the_queue_all_at_once() {
+    let mut case = Case::new(2);
+    let job = case.submit(1, |asked| asked.array = Some(array("0-99999")));
+    assert_eq!(case.started(), [task(job, 0), task(job, 1)]);
+    case.tell(Event::Over(task(job, 0), DONE));
+    assert_eq!(case.started(), [task(job, 2)]);
+    case.tell(Event::Cancel(USER, job, None));
+    assert_eq!(case.state(job, 99_999), State::Cancelled);
+}
+
+#[test]
+fn dependencies_hold_back_and_let_go() {
+    for (event, end, expected) in [
+        (Happened::Succeeded, DONE, None),
+        (Happened::Succeeded, WRONG, Some(Reason::DependsInVain)),
+        (Happened::Failed, WRONG, None),
+        (Happened::Failed, DONE, Some(Reason::DependsInVain)),
+        (Happened::Ended, WRONG, None),
+    ] {
+        let mut case = Case::new(4);
+        let first = case.submit(1, |_| {});
+        let second = case.submit(1, |asked| asked.after = Some(after(first, event)));
+        assert_eq!(case.started(), [task(first, 0)], "{event:?}");
+        assert_eq!(
+            case.ledger.reason(task(second, 0), case.now),
+            Some(Reason::Depends)
+        );
+        case.tell(Event::Over(task(first, 0), end));
+        let started = case.started();
+        match expected {
+            None => assert_eq!(started, [task(second, 0)], "{event:?} {end:?}"),
+            Some(_) => assert_eq!(case.ledger.reason(task(second, 0), case.now), expected),
+        }
+    }
+    // PBS removes what can never start, and what waits for that.
+    let mut case = Case::new(4);
+    let first = case.submit(1, |_| {});
+    let pbs = |on| {
+        move |asked: &mut Submission| {
+            asked.dialect = Dialect::Pbs;
+            asked.after = Some(after(on, Happened::Succeeded));
+        }
+    };
+    let second = case.submit(1, pbs(first));
+    let third = case.submit(1, pbs(second));
+    case.started();
+    case.tell(Event::Over(task(first, 0), WRONG));
+    assert_eq!(case.state(second, 0), State::Cancelled);
+    assert_eq!(case.state(third, 0), State::Cancelled);
+    let unknown = case.try_submit(1, |asked| asked.after = Some(after(99, Happened::Ended)));
+    assert_eq!(unknown, Err(Refusal::DependsOnUnknown(99)));
+}
+
+#[test]
+fn a_task_waits_for_its_like_and_a_job_for_a_time_after_a_start() {
+    let mut case = Case::new(8);
+    let first = case.submit(1, |asked| asked.array = Some(array("1-2")));
+    let second = case.submit(1, |asked| {
+        asked.array = Some(array("1-2"));
+        asked.after = Some(after(first, Happened::SameSucceeded));
+    });
+    let third = case.submit(1, |asked| {
+        let minutes = Duration::from_secs(120);
+        asked.after = Some(after(first, Happened::Started(minutes)));
+    });
+    assert_eq!(case.started(), [task(first, 1), task(first, 2)]);
+    case.at(1).tell(Event::Over(task(first, 2), DONE));
+    assert_eq!(case.started(), [task(second, 2)]);
+    assert_eq!(case.ledger.wake_at(), Some(Time::seconds(120)));
+    case.at(120).tell(Event::Tick);
+    assert_eq!(case.started(), [task(third, 0)]);
+    case.tell(Event::Over(task(first, 1), WRONG));
+    assert_eq!(
+        case.ledger.reason(task(second, 1), case.now),
+        Some(Reason::DependsInVain)
+    );
+}
+
+#[test]
+fn of_jobs_of_one_name_one_runs_at_a_time_if_they_ask_for_that() {
+    let mut case = Case::new(8);
+    let named = |asked: &mut Submission| {
+        asked.name = Some("nightly".into());
+        asked.after = Some(Condition::Singleton);
+    };
+    let first = case.submit(1, named);
+    let second = case.submit(1, named);
+    assert_eq!(case.started(), [task(first, 0)]);
+    case.tell(Event::Over(task(first, 0), WRONG));
+    assert_eq!(case.started(), [task(second, 0)]);
+}
+
+#[test]
+fn held_jobs_wait_for_who_may_release_them() {
+    let operator = Who {
+        user: 0,
+        operator: true,
+    };
+    let mut case = Case::new(4);
+    let job = case.submit(1, |asked| asked.hold = true);
+    assert_eq!(case.started(), []);
+    assert_eq!(case.state(job, 0), State::Held);
+    case.tell(Event::Release(USER, job));
+    case.tell(Event::Hold(operator, job));
+    assert_eq!(case.started(), []);
+    assert_eq!(
+        case.ledger.reason(task(job, 0), case.now),
+        Some(Reason::Held(Holder::Operator))
+    );
+    let refused = case.try_tell(Event::Release(USER, job));
+    assert_eq!(refused, Err(Refusal::HeldByOperator(job)));
+    case.tell(Event::Release(operator, job));
+    assert_eq!(case.started(), [task(job, 0)]);
+    let stranger = Who {
+        user: 7,
+        operator: false,
+    };
+    for event in [
+        Event::Cancel(stranger, job, None),
+        Event::Hold(stranger, job),
+        Event::Suspend(stranger, task(job, 0)),
+        Event::Requeue(stranger, task(job, 0)),
+    ] {
+        assert_eq!(case.try_tell(event), Err(Refusal::NotYours(job)));
+    }
+    assert_eq!(
+        case.try_tell(Event::Cancel(USER, 99, None)),
+        Err(Refusal::Unknown(99))
+    );
+}
+
+#[test]
+fn a_job_is_warned_and_ended_at_its_limit() {
+    let mut case = Case::new(4);
+    let job = case.submit(1, |asked| {
+        asked.time_limit = Some(TimeLimit::Span(Duration::from_secs(100)));
+        asked.warning = Some(Warning {
+            signal: 10,
+            before: Duration::from_secs(30),
+            to: WarningTo::Steps,
+        });
+    });
+    let its = task(job, 0);
+    assert_eq!(case.started(), [its]);
+    case.tell(Event::Up(its));
+    assert_eq!(case.ledger.wake_at(), Some(Time::seconds(70)));
+    assert_eq!(
+        case.at(70).tell(Event::Tick),
+        [Change::Warned { task: its }]
+    );
+    // While it stands still its time does, too.
+    case.at(80).tell(Event::Suspend(USER, its));
+    assert_eq!(case.at(500).tell(Event::Tick), []);
+    case.tell(Event::Resume(USER, its));
+    case.at(519).tell(Event::Tick);
+    assert_eq!(case.state(job, 0), State::Running);
+    case.at(520).tell(Event::Tick);
+    assert_eq!(case.state(job, 0), State::Completing);
+    case.tell(Event::Over(its, End::Exit(Exit::Signal(9))));
+    assert_eq!(case.state(job, 0), State::TimedOut);
+    assert_eq!(case.ledger.wake_at(), None);
+}
+
+#[test]
+fn a_job_does_not_begin_before_its_time() {
+    let mut case = Case::new(4);
+    case.begin = Some(Time::seconds(60));
+    let job = case.submit(1, |_| {});
+    assert_eq!(case.started(), []);
+    assert_eq!(
+        case.ledger.reason(task(job, 0), case.now),
+        Some(Reason::Begins(Time::seconds(60)))
+    );
+    assert_eq!(case.ledger.wake_at(), case.begin);
+    case.at(60).tell(Event::Tick);
+    assert_eq!(case.started(), [task(job, 0)]);
+}
+
+#[test]
+fn what_ends_for_no_fault_of_its_own_waits_again_if_it_may() {
+    for (dialect, requeue, again) in [
+        (Dialect::Slurm, None, true),
+        (Dialect::Slurm, Some(false), false),
+        (Dialect::Lsf, None, false),
+        (Dialect::Lsf, Some(true), true),
+    ] {
+        let mut case = Case::new(4);
+        let job = case.submit(1, |asked| {
+            (asked.dialect, asked.requeue) = (dialect, requeue)
+        });
+        let its = task(job, 0);
+        case.started();
+        case.tell(Event::Over(its, End::Lost));
+        match again {
+            true => assert_eq!(case.started(), [its]),
+            false => assert_eq!(case.state(job, 0), State::NodeFailed),
+        }
+        let starts = case.ledger.jobs()[&job].task(0).map(|task| task.starts);
+        assert_eq!(starts, Some(1 + u32::from(again)));
+    }
+    // Somebody may ask for it.
+    let mut case = Case::new(4);
+    let job = case.submit(1, |_| {});
+    let its = task(job, 0);
+    case.started();
+    let why = Why::Requeued;
+    assert_eq!(
+        case.tell(Event::Requeue(USER, its)),
+        [Change::Stopping { task: its, why }]
+    );
+    case.tell(Event::Over(its, End::Exit(Exit::Signal(15))));
+    assert_eq!(case.state(job, 0), State::Pending);
+    assert_eq!(case.started(), [its]);
+    // But not once it is not wanted any more.
+    case.tell(Event::Cancel(USER, job, None));
+    case.tell(Event::Over(its, End::Lost));
+    assert_eq!(case.state(job, 0), State::Cancelled);
+}
+
+#[test]
+fn what_no_node_ever_has_is_refused() {
+    let mut case = Case::new(4);
+    assert_eq!(case.try_submit(5, |_| {}), Err(Refusal::NeverFits));
+    let refused = case.try_submit(1, |asked| {
+        asked.parts[0].licences.insert("solver".into(), 1);
+    });
+    assert!(matches!(refused, Err(Refusal::Ask(_))), "{refused:?}");
+}
+
+#[test]
+fn what_has_ended_is_forgotten_when_nobody_waits_for_it() {
+    let mut case = Case::new(1);
+    let first = case.submit(1, |_| {});
+    let second = case.submit(1, |asked| asked.after = Some(after(first, Happened::Ended)));
+    case.started();
+    assert_eq!(case.tell(Event::Forget(first)), []);
+    case.tell(Event::Over(task(first, 0), DONE));
+    case.tell(Event::Forget(first));
+    assert!(
+        case.ledger.jobs().contains_key(&first),
+        "the second waits for it"
+    );
+    assert_eq!(case.started(), [task(second, 0)]);
+    case.tell(Event::Over(task(second, 0), DONE));
+    case.tell(Event::Forget(first));
+    case.tell(Event::Forget(second));
+    assert!(case.ledger.jobs().is_empty());
+    // Numbers are not given twice.
+    assert!(case.submit(1, |_| {}) > second);
+}
