@@ -80,7 +80,7 @@ fn a_debian_disk_boots_and_lets_in_whom_cloud_init_was_told() {
         let script = "sudo mount -t virtiofs data /mnt && sudo mount -t virtiofs fixed /srv &&
             cat /mnt/here && echo back | sudo tee /mnt/there && cat /srv/here && sudo touch /srv/there";
         let told = ssh(&[script]);
-        assert_eq!(told.out, "from the hostback\nfrom the host");
+        assert_eq!(told.out, "from the hostback\nfrom the host", "{told:?}");
         assert!(told.err.contains("Read-only file system"), "{told:?}");
         let there = fs::read_to_string(data.join("there"));
         assert_eq!(there.expect("written by the guest"), "back\n");
