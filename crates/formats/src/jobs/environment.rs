@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use hyperion_model::nodes::Seat;
 use hyperion_model::submission::{Dialect, Part, Per, Submission, TimeLimit};
 
 use super::hosts::compress;
@@ -45,17 +46,6 @@ pub struct NodeShare {
     pub tasks: u32,
     /// The numbers of the GPUs there.
     pub gpus: Vec<u32>,
-}
-
-/// One process of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seat {
-    /// Its number in the job.
-    pub rank: u32,
-    /// Its number on its node.
-    pub local: u32,
-    /// The number of its node in the job.
-    pub node: u32,
 }
 
 /// The variables of one system in the making.
@@ -100,20 +90,25 @@ pub fn variables(job: &Submission, given: &Allocation<'_>) -> BTreeMap<String, S
 }
 
 /// Gives the variables that one process expects beside those of its job.
-pub fn rank_variables(dialect: Dialect, seat: Seat, host: &str) -> BTreeMap<String, String> {
+pub fn rank_variables(
+    dialect: Dialect,
+    rank: u32,
+    seat: Seat,
+    host: &str,
+) -> BTreeMap<String, String> {
     let mut out = Variables(BTreeMap::new());
     match dialect {
         Dialect::Slurm => {
-            out.set("SLURM_PROCID", seat.rank);
-            out.set("SLURM_LOCALID", seat.local);
+            out.set("SLURM_PROCID", rank);
+            out.set("SLURM_LOCALID", seat.local_rank);
             out.set("SLURM_NODEID", seat.node);
             out.set("SLURMD_NODENAME", host);
         }
         Dialect::Pbs => {
-            out.set("PBS_TASKNUM", seat.rank + 1);
+            out.set("PBS_TASKNUM", rank + 1);
             out.set_all(&["PBS_NODENUM", "PBS_VNODENUM"], seat.node);
         }
-        Dialect::Lsf => out.set("LSF_PM_TASKID", seat.rank + 1),
+        Dialect::Lsf => out.set("LSF_PM_TASKID", rank + 1),
         Dialect::Sge => {}
     }
     out.0
@@ -260,13 +255,14 @@ fn slurm(out: &mut Variables, job: &Submission, given: &Allocation<'_>) {
 
 /// The script itself is the first process of its job.
 fn rank_of_script(out: &mut Variables, dialect: Dialect, given: &Allocation<'_>) {
+    let first = given.nodes.first();
     let seat = Seat {
-        rank: 0,
-        local: 0,
         node: 0,
+        local_rank: 0,
+        local_size: first.map_or(1, |node| node.tasks),
     };
-    let host = given.nodes.first().map_or("", |node| node.host.as_str());
-    out.0.extend(rank_variables(dialect, seat, host));
+    let host = first.map_or("", |node| node.host.as_str());
+    out.0.extend(rank_variables(dialect, 0, seat, host));
 }
 
 fn pbs(out: &mut Variables, job: &Submission, given: &Allocation<'_>) {

@@ -35,7 +35,7 @@ use thiserror::Error;
 use crate::xml::Place;
 
 pub use detect::{Detection, detect};
-pub use environment::{Allocation, NodeShare, Seat, host_file, rank_variables, variables};
+pub use environment::{Allocation, NodeShare, host_file, rank_variables, variables};
 pub use pattern::{Facts, Paths, expand, paths};
 pub use table::table;
 pub use tell::{Kind, tell};

@@ -117,7 +117,14 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
     ("-l gpu=, gpus=, ngpus=, cuda=", "GPUs of each task"),
     ("-l excl=, exclusive=", "nodes alone"),
     ("-l arch=, os=", "features of nodes"),
-    ("-l NAME=N", "any other counted resource, of each task"),
+    (
+        "-l tmpfs=, tmp_free=, scratch=",
+        "room for temporary files on each node",
+    ),
+    (
+        "-l NAME=N",
+        "any other counted resource, of each task; a size counts bytes",
+    ),
     ("-l NAME, NAME=TRUE, NAME=VALUE", "features of nodes"),
 ];
 
@@ -200,7 +207,7 @@ fn environment(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     part.most_tasks = Some(most).filter(|most| *most > least);
     // What an environment does is known to its site alone; a few names are used everywhere.
     let name = arg.text.to_ascii_lowercase();
-    let mut words = name.split(|c: char| !c.is_ascii_alphabetic());
+    let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphabetic()).collect();
     let on_one = [
         "smp",
         "openmp",
@@ -212,7 +219,7 @@ fn environment(draft: &mut Draft, arg: &Arg<'_>) -> Read {
         "pthreads",
         "thread",
     ];
-    if words.any(|word| on_one.contains(&word)) {
+    if words.iter().any(|word| on_one.contains(word)) && !words.contains(&"mpi") {
         part.arrangement = hyperion_model::submission::Arrangement::Together;
     } else {
         let what = format!(
@@ -370,9 +377,7 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         "qname" | "q" => draft.part().queues = value.split('|').map(str::to_owned).collect(),
         "gpu" | "gpus" | "ngpus" | "cuda" | "gpu_card" => {
             let gpus = u64::from(number()?);
-            let resources = &mut draft.part().resources;
-            resources.retain(|known| known.family != "gpu");
-            resources.push(device("gpu", None, gpus, Per::Task));
+            set_resource(draft.part(), device("gpu", None, gpus, Per::Task));
         }
         "excl" | "exclusive" => {
             let alone =
@@ -387,9 +392,14 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         _ => match (value, count(value, 0)) {
             ("" | "TRUE" | "true" | "T", _) => feature(draft.part(), name)?,
             (_, Ok(number)) => {
-                let resources = &mut draft.part().resources;
-                resources.retain(|known| known.family != name);
-                resources.push(device(name, None, u64::from(number), Per::Task));
+                set_resource(
+                    draft.part(),
+                    device(name, None, u64::from(number), Per::Task),
+                );
+            }
+            (_, Err(_)) if is_scratch(name) => draft.part().scratch = Some(bytes()?),
+            (_, Err(_)) if let Ok(size) = memory(value) => {
+                set_resource(draft.part(), device(name, None, size.0, Per::Task));
             }
             (_, Err(_)) => {
                 let both = format!("{name}={}", unquoted(value));

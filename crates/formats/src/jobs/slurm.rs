@@ -358,7 +358,9 @@ fn mail_type(draft: &mut Draft, arg: &Arg<'_>) -> Read {
         };
         on.extend(events);
     }
-    no_mail(draft, arg);
+    if !on.is_empty() {
+        no_mail(draft, arg);
+    }
     Ok(())
 }
 

@@ -48,6 +48,29 @@ pub(super) fn device(family: &str, kind: Option<String>, count: u64, per: Per) -
     }
 }
 
+/// Puts a resource in the place of others of its family.
+pub(super) fn set_resource(part: &mut Part, resource: Resource) {
+    part.resources
+        .retain(|known| known.family != resource.family);
+    part.resources.push(resource);
+}
+
+/// Tells whether a resource is room for temporary files by its name.
+pub(super) fn is_scratch(name: &str) -> bool {
+    [
+        "scratch",
+        "tmpfs",
+        "tmp",
+        "tmpspace",
+        "tmp_free",
+        "scratch_free",
+        "scratch_local",
+        "ddisk",
+        "lscratch",
+    ]
+    .contains(&name)
+}
+
 /// Tells that nobody gets mail.
 pub(super) fn no_mail(draft: &mut Draft, arg: &Arg<'_>) {
     let told = "no mail is sent".to_owned();

@@ -410,9 +410,10 @@ fn gpu(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     for what in told {
         draft.told.note(arg.span(None), what, None);
     }
-    let resources = &mut draft.part().resources;
-    resources.retain(|known| known.family != "gpu");
-    resources.push(device("gpu", kind.or(vendor), u64::from(number), per));
+    set_resource(
+        draft.part(),
+        device("gpu", kind.or(vendor), u64::from(number), per),
+    );
     Ok(())
 }
 

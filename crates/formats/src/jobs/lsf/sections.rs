@@ -12,7 +12,7 @@ use crate::jobs::values::*;
 pub(in crate::jobs) const SECTIONS: &[(&str, &str)] = &[
     (
         "-R \"select[…]\"",
-        "features of nodes, as written; `type==any` and `type==local` are nothing, `mem>` and `ncpus>=` are features",
+        "features of nodes, as written; `type==any` and `type==local` are nothing; note: `mem>` and other loads",
     ),
     ("-R \"order[…]\", \"same[…]\", \"cu[…]\"", "note"),
     (
@@ -80,7 +80,7 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
         let (name, behind) = rest.split_at(end);
         let Some(inside) = behind.strip_prefix('[').filter(|_| !name.is_empty()) else {
             // What stands without a section is `select`.
-            return selection(rest, part);
+            return selection(rest, part, notes);
         };
         let mut deep = 1;
         let close = inside.char_indices().find(|(_, character)| {
@@ -100,7 +100,7 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
             None => wrong.at(text, inside),
         };
         match name {
-            "select" => selection(inside, part).map_err(place)?,
+            "select" => selection(inside, part, notes).map_err(place)?,
             "rusage" => usage(inside, part, notes).map_err(place)?,
             "span" => span(inside, part).map_err(place)?,
             "affinity" => affinity(inside, part, notes).map_err(place)?,
@@ -118,12 +118,22 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
     Ok(())
 }
 
-fn selection(text: &str, part: &mut Part) -> Read {
+/// What hosts tell of their load. It changes, and is no property of a host.
+const LOADS: [&str; 12] = [
+    "mem", "swp", "tmp", "ut", "r15s", "r1m", "r15m", "pg", "ls", "it", "io", "status",
+];
+
+fn selection(text: &str, part: &mut Part, notes: &mut Vec<String>) -> Read {
     for term in text.split("&&") {
         let term = term.trim();
         let plain: String = term.chars().filter(|c| !c.is_whitespace()).collect();
         match plain.trim_matches(['(', ')']) {
             "" | "type==any" | "type==local" | "defined(any)" => {}
+            plain if LOADS.contains(&plain.split(['<', '>', '=', '!']).next().unwrap_or(plain)) => {
+                notes.push(format!(
+                    "select[{term}]: the load of hosts is not looked at"
+                ));
+            }
             _ => feature(part, term)?,
         }
     }
@@ -163,15 +173,11 @@ fn usage(text: &str, part: &mut Part, notes: &mut Vec<String>) -> Read {
             }
             "ngpus_physical" | "ngpus" | "ngpus_excl_p" | "ngpus_shared" => {
                 let gpus = u64::from(count(value, 0).map_err(|wrong| wrong.at(text, value))?);
-                part.resources.retain(|known| known.family != "gpu");
-                part.resources
-                    .push(device("gpu", None, gpus, per.unwrap_or(Per::Node)));
+                set_resource(part, device("gpu", None, gpus, per.unwrap_or(Per::Node)));
             }
             _ => {
                 let number = u64::from(count(value, 0).map_err(|wrong| wrong.at(text, value))?);
-                part.resources.retain(|known| known.family != name);
-                part.resources
-                    .push(device(name, None, number, per.unwrap_or(Per::Job)));
+                set_resource(part, device(name, None, number, per.unwrap_or(Per::Job)));
             }
         }
     }

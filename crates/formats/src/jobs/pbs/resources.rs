@@ -49,7 +49,10 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
         "who else is on its nodes",
     ),
     ("-l qos=, advres=", "quality of service; reservation"),
-    ("-l NAME=N", "any other counted resource, in all"),
+    (
+        "-l NAME=N",
+        "any other counted resource, in all; a size counts bytes, and scratch= and the like are room for temporary files",
+    ),
     (
         "-W depend=",
         "condition on other jobs; error: before… and on",
@@ -125,11 +128,7 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         "file" => set_limit(draft, "fsize", bytes(value)?.0),
         "ngpus" | "gpus" => {
             let gpus = u64::from(number(value)?);
-            draft.part().resources.retain(|known| known.family != "gpu");
-            draft
-                .part()
-                .resources
-                .push(device("gpu", None, gpus, Per::Job));
+            set_resource(draft.part(), device("gpu", None, gpus, Per::Job));
         }
         "cput" | "pcput" => {
             clock(value)?;
@@ -155,17 +154,22 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
             }
         }
         "host" | "vnode" => draft.part().hosts = vec![value.to_owned()],
+        // Moab's: what nodes have stands behind it.
+        "feature" => draft.features.extend(value.split(':').map(str::to_owned)),
         "" => return Err(Wrong::new("a resource is missing")),
         _ if value.is_empty() => draft.features.push(name.to_owned()),
         _ => match count(value, 0) {
             Ok(number) => {
-                draft.part().resources.retain(|known| known.family != name);
-                draft
-                    .part()
-                    .resources
-                    .push(device(name, None, u64::from(number), Per::Job));
+                set_resource(
+                    draft.part(),
+                    device(name, None, u64::from(number), Per::Job),
+                );
             }
-            Err(_) => draft.features.push(format!("{name}={value}")),
+            Err(_) => match pbs_size(value) {
+                Ok(size) if is_scratch(name) => draft.part().scratch = Some(size),
+                Ok(size) => set_resource(draft.part(), device(name, None, size.0, Per::Job)),
+                Err(_) => draft.features.push(format!("{name}={value}")),
+            },
         },
     }
     Ok(())
@@ -280,7 +284,11 @@ fn chunk(part: &mut Part, arg: &Arg<'_>, field: &str) -> Read {
             Ok(number) => part
                 .resources
                 .push(device(name, None, u64::from(number), Per::Chunk)),
-            Err(_) => feature(part, field)?,
+            Err(_) => match pbs_size(value) {
+                Ok(size) if is_scratch(name) => part.scratch = Some(size),
+                Ok(size) => part.resources.push(device(name, None, size.0, Per::Chunk)),
+                Err(_) => feature(part, field)?,
+            },
         },
     }
     Ok(())

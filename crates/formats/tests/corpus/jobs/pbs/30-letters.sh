@@ -1,0 +1,4 @@
+#!/bin/sh
+#PBS -Vj oe -lwalltime=1:00
+#PBS -hn
+./run
