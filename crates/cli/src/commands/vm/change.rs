@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hyperion_formats::domain::{self, Mode};
 use hyperion_image::disk;
+use hyperion_isolation::vm::machine::node;
 use hyperion_isolation::vm::qmp::{Qmp, Snapshot};
 use hyperion_model::machine::{Disk, DiskDevice, DiskFormat, DiskSource};
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
@@ -256,9 +257,9 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
             true => {
                 let mut monitor = machine.monitor(LIMIT)?;
                 let nodes = live::nodes(&machine, &spec, &mut monitor)?;
-                let node = nodes.iter().find(|(of, _)| of == target);
-                let node = node.map_or(target, |(_, node)| node);
-                let resized = monitor.resize_disk(node, size.0);
+                let found = nodes.into_iter().find(|(of, _)| of == target);
+                let node = found.map_or_else(|| node(target), |(_, node)| node);
+                let resized = monitor.resize_disk(&node, size.0);
                 resized.map_err(|e| machine.refused(e))?;
             }
             false => disk::resize(file, &disk.format.to_string(), *size)?,

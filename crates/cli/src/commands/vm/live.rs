@@ -19,7 +19,7 @@ use anyhow::Context as _;
 use hyperion_isolation::vm::agent::{Agent, AgentError};
 use hyperion_isolation::vm::machine::{layer, target_of};
 use hyperion_isolation::vm::qmp::{Qmp, QmpError};
-use hyperion_model::machine::Disk;
+use hyperion_model::machine::{Disk, DiskSource};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{MachineError, MachineFolder};
 use hyperion_sys::failpoint;
@@ -106,8 +106,12 @@ fn written(
     for (at, disk) in disks {
         let of = |node: &&String| target_of(node) == Some(disk.target.as_str());
         let node = nodes.iter().find(of);
-        let file = file_of(disk)?;
-        match node.filter(|_| machine.has_open(file)) {
+        // What is no file cannot be put in another's place under the same name.
+        let (same, place) = match &disk.source {
+            Some(DiskSource::File(file)) => (machine.has_open(file), file.display().to_string()),
+            _ => (true, "its content".to_owned()),
+        };
+        match node.filter(|_| same) {
             Some(node) => all.push(Written {
                 at,
                 node: node.clone(),
@@ -116,8 +120,7 @@ fn written(
                 return Err(errors::advised(
                     Class::Conflict,
                     format!(
-                        "the machine runs without {}, the disk {} of its definition, which was changed since it was started",
-                        file.display(),
+                        "the machine runs without {place}, the disk {} of its definition, which was changed since it was started",
                         disk.target
                     ),
                     format!(
@@ -131,7 +134,8 @@ fn written(
     Ok(all)
 }
 
-/// Gives the node that QEMU writes to for one disk, or those of all that are written.
+/// Gives the targets of all disks that are written to, each with the node that QEMU
+/// writes to now.
 pub(super) fn nodes(
     machine: &MachineFolder,
     spec: &MachineSpec,
