@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, Order, Policy, Queue, Queued, Reservation, Running, Time, first_start,
+    Allocation, Cluster, Order, Policy, Queue, Queued, Reservation, Running, Standing, Time,
+    first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
@@ -455,5 +456,10 @@ pub(crate) fn queued(task: TaskId, asked: &Submitted, submitted: Time) -> Queued
         submitted,
         limit: asked.limit,
         request: asked.request.clone(),
+        standing: Standing {
+            nice: asked.submission.nice,
+            fixed: asked.submission.priority,
+            ..Standing::default()
+        },
     }
 }

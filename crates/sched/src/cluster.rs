@@ -51,6 +51,8 @@ pub struct Running {
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// All that it has, in thousandths.
+    cores: u64,
     space: Space,
     running: BTreeMap<JobNumber, Running>,
     ends: BTreeSet<(Time, JobNumber)>,
@@ -62,9 +64,15 @@ impl Cluster {
         let space = Space::new(nodes.iter().map(|node| node.capacity.clone()).collect());
         Self {
             nodes,
+            cores: space.cores(),
             space,
             ..Self::default()
         }
+    }
+
+    /// Gives all cores of all nodes, in thousandths.
+    pub fn cores(&self) -> u64 {
+        self.cores
     }
 
     /// Gives the nodes, by number.

@@ -21,13 +21,15 @@ mod plan;
 mod profile;
 mod queue;
 mod request;
+mod shares;
 mod time;
 
 pub use amounts::{Amounts, CORES, MEMORY};
 pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
-pub use order::Order;
+pub use order::{Order, Standing, Weights};
 pub use place::Placement;
 pub use plan::{Backfill, Plan, Policy, Reservation, Start, first_start, plan};
 pub use queue::{JobNumber, Queue, Queued};
 pub use request::{Arrangement, Chunk, Request};
+pub use shares::{ShareNumber, Shares};
 pub use time::Time;

@@ -1,4 +1,7 @@
+use std::time::Duration;
+
 use crate::queue::Queued;
+use crate::shares::ShareNumber;
 use crate::time::Time;
 
 /// In which order jobs are looked at; where it says nothing, the earlier
@@ -26,23 +29,112 @@ pub enum Order {
     F3,
     /// By r √n + 530,000 log₁₀(s).
     F4,
+    /// By what age, size, fair share, partition and quality of service count for.
+    Multifactor(Weights),
+}
+
+/// What each part of a job's priority counts for, as in Slurm's `priority/multifactor`
+/// (`slurm.schedmd.com/priority_multifactor.html`): each part is between 0 and 1, and
+/// taken so many times; what its user took from it by `nice` comes off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weights {
+    /// For its wait, which counts in full from [`Weights::oldest`] on.
+    pub age: u32,
+    /// How long a wait counts.
+    pub oldest: Duration,
+    /// For what is due to its user.
+    pub fair_share: u32,
+    /// For how much of the cluster's processors it takes.
+    pub size: u32,
+    /// Small jobs are preferred, in place of large ones.
+    pub favor_small: bool,
+    /// For its partition.
+    pub partition: u32,
+    /// For its quality of service.
+    pub qos: u32,
+}
+
+impl Default for Weights {
+    /// Nothing counts; a wait would for a week, as in Slurm.
+    fn default() -> Self {
+        Self {
+            age: 0,
+            oldest: Duration::from_secs(7 * 86_400),
+            fair_share: 0,
+            size: 0,
+            favor_small: false,
+            partition: 0,
+            qos: 0,
+        }
+    }
+}
+
+/// What counts for a job beside what it asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whose share of the cluster it uses.
+    pub share: ShareNumber,
+    /// The priority of its partition beside the highest of any, in thousandths.
+    pub partition: u16,
+    /// The same of its quality of service.
+    pub qos: u16,
+    /// What its user takes from its priority.
+    pub nice: i64,
+    /// A priority that somebody gave it in place of all that.
+    pub fixed: Option<i64>,
+}
+
+/// What the score of a job depends on beside the job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) now: Time,
+    /// All cores of the cluster, in thousandths.
+    pub(crate) cores: u64,
+    /// What is due to whom, by the number of the share.
+    pub(crate) due: &'a [f64],
+}
+
+impl Weights {
+    fn priority(&self, job: &Queued, view: &View<'_>) -> f64 {
+        let standing = &job.standing;
+        if let Some(fixed) = standing.fixed {
+            return fixed as f64;
+        }
+        let oldest = self.oldest.as_secs_f64().max(1.0);
+        let age = view.now.since(job.submitted).as_secs_f64() / oldest;
+        let size = job.request.cores() as f64 / (view.cores as f64).max(1.0);
+        let size = match self.favor_small {
+            true => 1.0 - size,
+            false => size,
+        };
+        let due = view.due.get(standing.share.0 as usize);
+        let parts = [
+            (self.age, age),
+            (self.size, size),
+            (self.fair_share, due.copied().unwrap_or(0.0)),
+            (self.partition, f64::from(standing.partition) / 1000.0),
+            (self.qos, f64::from(standing.qos) / 1000.0),
+        ];
+        let parts = parts.map(|(weight, part)| f64::from(weight) * part.clamp(0.0, 1.0));
+        parts.iter().sum::<f64>() - standing.nice as f64
+    }
 }
 
 impl Order {
     /// Tells whether the order of two jobs changes while they wait.
     pub(crate) fn changes(self) -> bool {
-        matches!(self, Self::Wfp3 | Self::Unicep)
+        matches!(self, Self::Wfp3 | Self::Unicep | Self::Multifactor(_))
     }
 
     /// Gives the score of a job; the lowest comes first.
     ///
     /// r is its time limit, s its submission, w its wait, in seconds; n its
     /// processors. r, n and s count as 1 at least, so that every score is a number.
-    pub(crate) fn score(self, job: &Queued, now: Time) -> f64 {
+    pub(crate) fn score(self, job: &Queued, view: &View<'_>) -> f64 {
         let r = job.limit.as_secs_f64().max(1.0);
         let n = (job.request.cores() as f64 / 1000.0).max(1.0);
         let s = (job.submitted.0 as f64 / 1e6).max(1.0);
-        let w = now.since(job.submitted).as_secs_f64();
+        let w = view.now.since(job.submitted).as_secs_f64();
         match self {
             Self::Fifo => 0.0,
             // Exact, unlike seconds.
@@ -54,14 +146,13 @@ impl Order {
             Self::F2 => r.sqrt() * n + 25_600.0 * s.log10(),
             Self::F3 => r * n + 6_860_000.0 * s.log10(),
             Self::F4 => r * n.sqrt() + 530_000.0 * s.log10(),
+            Self::Multifactor(weights) => -weights.priority(job, view),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::amounts::Amounts;
     use crate::queue::JobNumber;
@@ -74,9 +165,14 @@ mod tests {
             submitted: Time::seconds(1000),
             limit: Duration::from_secs(100),
             request: Request::of(4, Amounts::cores(4000)),
+            standing: Standing::default(),
         };
         // r = 100, n = 16, s = 1000, w = 200.
-        let now = Time::seconds(1200);
+        let view = View {
+            now: Time::seconds(1200),
+            cores: 64_000,
+            due: &[],
+        };
         let expected = [
             (Order::Fifo, 0.0),
             (Order::Shortest, 100e6),
@@ -88,8 +184,84 @@ mod tests {
             (Order::F4, 100.0 * 4.0 + 530_000.0 * 3.0),
         ];
         for (order, score) in expected {
-            let ours = order.score(&job, now);
+            let ours = order.score(&job, &view);
             assert!((ours - score).abs() < 1e-6, "{order:?}: {ours}");
         }
+    }
+
+    #[test]
+    fn each_part_of_a_priority_counts_what_it_should() {
+        let job = Queued {
+            job: JobNumber(1),
+            submitted: Time::seconds(1000),
+            limit: Duration::from_secs(100),
+            request: Request::of(4, Amounts::cores(4000)),
+            standing: Standing {
+                share: ShareNumber(1),
+                partition: 500,
+                qos: 1000,
+                nice: 3,
+                fixed: None,
+            },
+        };
+        // It has waited for a quarter of what counts, and takes a quarter of the cluster.
+        let view = View {
+            now: Time::seconds(1200),
+            cores: 64_000,
+            due: &[0.1, 0.75],
+        };
+        let none = Weights {
+            oldest: Duration::from_secs(800),
+            ..Weights::default()
+        };
+        for (weights, expected) in [
+            (none, -3.0),
+            (Weights { age: 100, ..none }, 22.0),
+            (Weights { size: 100, ..none }, 22.0),
+            (
+                Weights {
+                    size: 100,
+                    favor_small: true,
+                    ..none
+                },
+                72.0,
+            ),
+            (
+                Weights {
+                    fair_share: 100,
+                    ..none
+                },
+                72.0,
+            ),
+            (
+                Weights {
+                    partition: 100,
+                    ..none
+                },
+                47.0,
+            ),
+            (Weights { qos: 100, ..none }, 97.0),
+            // No longer than that does a wait count.
+            (
+                Weights {
+                    age: 100,
+                    oldest: Duration::from_secs(50),
+                    ..none
+                },
+                97.0,
+            ),
+        ] {
+            let score = Order::Multifactor(weights).score(&job, &view);
+            assert!((score + expected).abs() < 1e-9, "{weights:?}: {score}");
+        }
+        let fixed = Queued {
+            standing: Standing {
+                fixed: Some(7),
+                ..job.standing
+            },
+            ..job
+        };
+        let weights = Weights { qos: 100, ..none };
+        assert_eq!(Order::Multifactor(weights).score(&fixed, &view), -7.0);
     }
 }

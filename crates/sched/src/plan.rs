@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::amounts::CORES;
@@ -94,7 +93,7 @@ pub fn first_start(
     queue: &Queue,
     now: Time,
 ) -> Option<Reservation> {
-    let first = *in_order(queue, now).first()?;
+    let first = *in_order(queue, cluster, now).first()?;
     let mut plan = Plan::default();
     let entry = &queue.entries()[first];
     shadow(policy, cluster, cluster.space(), &mut plan, entry, now)?;
@@ -102,24 +101,29 @@ pub fn first_start(
 }
 
 /// Gives the places of all entries by the queue's order.
-fn in_order(queue: &Queue, now: Time) -> Vec<usize> {
+fn in_order(queue: &Queue, cluster: &Cluster, now: Time) -> Vec<usize> {
     let entries = queue.entries();
     let mut places: Vec<usize> = (0..entries.len()).collect();
     if queue.order().changes() {
-        sort(&mut places, entries, queue.order(), now);
+        sort(&mut places, queue, queue.order(), cluster, now);
     }
     places
 }
 
-fn sort(places: &mut [usize], entries: &VecDeque<Entry>, order: Order, now: Time) {
-    places.sort_by_cached_key(|&place| Key::of(&entries[place].queued, order, now));
+fn sort(places: &mut [usize], queue: &Queue, order: Order, cluster: &Cluster, now: Time) {
+    let view = queue.view(cluster.cores(), now);
+    let entries = queue.entries();
+    places.sort_by_cached_key(|&place| Key::of(&entries[place].queued, order, &view));
 }
 
 fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
     let mut plan = Plan::default();
     let entries = queue.entries();
     let mut space = Cow::Borrowed(cluster.space());
-    let sorted = queue.order().changes().then(|| in_order(queue, now));
+    let sorted = queue
+        .order()
+        .changes()
+        .then(|| in_order(queue, cluster, now));
     let place_of = |number: usize| sorted.as_ref().map_or(number, |places| places[number]);
     let mut open = Open::new(&space);
     let mut head = 0;
@@ -151,7 +155,7 @@ fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
         .filter(fitting)
         .collect();
     if scan != queue.order() {
-        sort(&mut rest, entries, scan, now);
+        sort(&mut rest, queue, scan, cluster, now);
     }
     // Room becomes only less from here on.
     let (mut nowhere, mut not_within) = (Failed::default(), Failed::default());
@@ -302,7 +306,7 @@ fn conservative(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> 
         return plan;
     }
     let mut profile = Profile::new(cluster, now);
-    for place_in_queue in in_order(queue, now) {
+    for place_in_queue in in_order(queue, cluster, now) {
         let entry = &entries[place_in_queue];
         // Something of no length is there for a moment.
         let span = entry.queued.limit.max(Duration::from_micros(1));

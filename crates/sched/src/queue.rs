@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::order::Order;
+use crate::order::{Order, Standing, View};
 use crate::plan::Plan;
 use crate::request::Request;
 use crate::time::Time;
@@ -23,12 +23,15 @@ pub struct Queued {
     pub limit: Duration,
     /// What it asks.
     pub request: Request,
+    /// What counts for it beside that.
+    pub standing: Standing,
 }
 
 /// What waits, in an order.
 #[derive(Debug, Clone, Default)]
 pub struct Queue {
     order: Order,
+    due: Vec<f64>,
     entries: VecDeque<Entry>,
 }
 
@@ -46,8 +49,8 @@ pub(crate) struct Entry {
 pub(crate) struct Key(f64, Time, JobNumber);
 
 impl Key {
-    pub(crate) fn of(queued: &Queued, order: Order, now: Time) -> Self {
-        let score = order.score(queued, now);
+    pub(crate) fn of(queued: &Queued, order: Order, view: &View<'_>) -> Self {
+        let score = order.score(queued, view);
         Self(score, queued.submitted, queued.job)
     }
 }
@@ -72,8 +75,15 @@ impl Queue {
     pub fn new(order: Order) -> Self {
         Self {
             order,
+            due: Vec::new(),
             entries: VecDeque::new(),
         }
+    }
+
+    /// Says what is due to each user, as [`Shares::factors`](crate::Shares::factors)
+    /// gives it.
+    pub fn set_due(&mut self, due: Vec<f64>) {
+        self.due = due;
     }
 
     /// Tells how many jobs wait.
@@ -99,7 +109,12 @@ impl Queue {
             true => Order::Fifo,
             false => self.order,
         };
-        let key = Key::of(&queued, order, queued.submitted);
+        let view = View {
+            now: queued.submitted,
+            cores: 0,
+            due: &[],
+        };
+        let key = Key::of(&queued, order, &view);
         // Most come last.
         let at = match self.entries.back().is_none_or(|last| last.key < key) {
             true => self.entries.len(),
@@ -141,6 +156,15 @@ impl Queue {
             .collect();
         started.sort_unstable_by_key(|(number, _)| *number);
         started.into_iter().map(|(_, queued)| queued).collect()
+    }
+
+    /// Gives what its order depends on, on a cluster with so many cores.
+    pub(crate) fn view(&self, cores: u64, now: Time) -> View<'_> {
+        View {
+            now,
+            cores,
+            due: &self.due,
+        }
     }
 
     pub(crate) fn order(&self) -> Order {

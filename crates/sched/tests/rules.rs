@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyperion_sched::{
     Amounts, Arrangement, Backfill, Chunk, Cluster, JobNumber, Node, Order, Placement, Plan,
-    Policy, Queue, Queued, Request, Running, Time, plan,
+    Policy, Queue, Queued, Request, Running, Standing, Time, Weights, plan,
 };
 use proptest::prelude::*;
 
@@ -65,7 +65,19 @@ fn nodes() -> impl Strategy<Value = Vec<Node>> {
 }
 
 fn policies() -> impl Strategy<Value = (Order, Policy)> {
-    let orders = [Order::Fifo, Order::Shortest, Order::Wfp3, Order::F3];
+    let weights = Weights {
+        age: 1000,
+        size: 10,
+        ..Weights::default()
+    };
+    let by_factors = Order::Multifactor(weights);
+    let orders = [
+        Order::Fifo,
+        Order::Shortest,
+        Order::Wfp3,
+        Order::F3,
+        by_factors,
+    ];
     let backfills = [
         Backfill::None,
         Backfill::Easy { scan: Order::Fifo },
@@ -138,6 +150,7 @@ fn run(
                 submitted: Time::seconds(now),
                 limit: Duration::from_secs(job.limit),
                 request: job.request.clone(),
+                standing: Standing::default(),
             });
         }
         let at = Time::seconds(now);
@@ -217,6 +230,7 @@ proptest! {
                 submitted: Time(0),
                 limit: Duration::from_secs(1),
                 request: job.request.clone(),
+                standing: Standing::default(),
             });
             !plan(policy.1, &Cluster::new(nodes.clone()), &queue, Time(0)).starts.is_empty()
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyperion_sched::{
     Amounts, Backfill, Cluster, JobNumber, Node, Order, Placement, Policy, Queue, Queued, Request,
-    Time, plan,
+    Standing, Time, plan,
 };
 use hyperion_testkit::{requires, traces};
 
@@ -101,6 +101,7 @@ fn run(machine: u64, jobs: &[Job], order: Order, backfill: Backfill) -> Vec<u64>
                 submitted: Time::seconds(now),
                 limit: Duration::from_secs(job.estimate),
                 request: Request::one(Amounts::cores(job.processors * 1000)),
+                standing: Standing::default(),
             });
         }
         let made = plan(policy, &cluster, &queue, Time::seconds(now));
