@@ -43,7 +43,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["--clusters", "--cluster", "-M"], Value, Note("there is one cluster")),
         opt(&["--comment"], Value, Becomes("comment", |d, a| text(a, &mut d.job.comment))),
         opt(&["--constraint", "-C"], Value, Becomes("features of nodes", |d, a| text(a, &mut d.part().features))),
-        opt(&["--container"], Value, Refuse("a bundle of a container is not taken: name an image with --image")),
+        opt(&["--container"], Value, Refuse("a bundle of a container is not taken: choose an image when the job is submitted")),
         opt(&["--contiguous"], Nothing, Note("nodes have no order here")),
         opt(&["--core-spec", "-S"], Value, Note("no cores are set aside for the system")),
         opt(&["--cores-per-socket"], Value, Note(TOPOLOGY)),

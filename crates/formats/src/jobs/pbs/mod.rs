@@ -30,7 +30,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-c"], Value, Note("no checkpoints are taken")),
         opt(&["-C"], Value, Becomes("what directives begin with; on the command line", |d, a| { d.prefix = Some(a.text.to_owned()); Ok(()) })),
         opt(&["-d"], Value, Becomes("working folder", |d, a| { d.job.folder = Folder::Path(a.text.to_owned()); Ok(()) })),
-        opt(&["-D"], Value, Refuse("a job has no root of its own: name an image with --image")),
+        opt(&["-D"], Value, Refuse("a job has no root of its own: choose an image when the job is submitted")),
         opt(&["-e"], Value, Becomes("file of errors", |d, a| { path(a, &mut d.job.files.error.path) })),
         opt(&["-f"], Nothing, Note("nothing runs in the background to submit a job")),
         opt(&["-F"], Value, Refuse("write what the script is given behind its name")),
