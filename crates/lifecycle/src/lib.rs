@@ -30,3 +30,5 @@ pub use job::{Job, Task};
 pub use ledger::Ledger;
 pub use record::{Change, Record, Submitted};
 pub use state::{End, Holder, Reason, State, TaskId, Why};
+
+pub use hyperion_sched::Time;

@@ -1,0 +1,417 @@
+//! The journal: records of what has happened to jobs, in SQLite.
+//!
+//! Records are written in groups, each group whole or not at all, and a group is on
+//! the disk when [`Journal::append`] comes back. One process writes a journal at a time.
+//!
+//! A journal that cannot be read to its end (a broken disk, a file cut short) is put
+//! aside as it is, and a new one is made of what came before the first record that is
+//! missing: what comes after it may rest on it.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hyperion_lifecycle::{Change, Record, Time};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use thiserror::Error;
+
+/// Says that a file is a journal of ours: `Hyqu`.
+const APPLICATION: i64 = 0x4879_7175;
+/// The form of the tables.
+const FORM: i64 = 1;
+/// How long another may keep the journal from us: its end takes a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What goes wrong with a journal.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// Another process writes it.
+    #[error("the journal {} is in use by another server", .0.display())]
+    InUse(PathBuf),
+    /// There is no room.
+    #[error("there is no room for the journal {}", .0.display())]
+    Full(PathBuf),
+    /// The file is something else.
+    #[error("{} is no journal of Hyperion", .0.display())]
+    Foreign(PathBuf),
+    /// A newer version wrote it.
+    #[error("the journal {} was written by a newer version of Hyperion", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its form.
+        form: i64,
+    },
+    /// A record cannot be written as text.
+    #[error("cannot write a record of the journal")]
+    Record(#[source] serde_json::Error),
+    /// The file system's.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+    /// SQLite's.
+    #[error("cannot use the journal {}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// Its error.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// A journal that is open to be written.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    connection: Connection,
+    /// Says to other servers that it is in use, as long as it is open.
+    _lock: Option<File>,
+}
+
+/// What was found when a journal was opened.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// All records, in their order.
+    pub records: Vec<Record>,
+    /// The journal was broken.
+    pub broken: Option<Broken>,
+}
+
+/// A journal that could not be read to its end.
+#[derive(Debug)]
+pub struct Broken {
+    /// Where it lies now, as it was found.
+    pub copy: PathBuf,
+    /// Why it could not.
+    pub why: String,
+}
+
+impl Journal {
+    /// Opens the journal in a file, or makes it, and reads it.
+    ///
+    /// # Errors
+    /// [`JournalError`]; a file that is no journal is left as it is.
+    pub fn open(path: &Path) -> Result<(Self, Found), JournalError> {
+        let lock = lock(path)?;
+        if exists(&marker(path))? {
+            // Whoever mended it was killed.
+            take_new(path)?;
+        }
+        remove(&new(path))?;
+        let (mut journal, found) = Self::open_or_mend(path)?;
+        journal._lock = Some(lock);
+        Ok((journal, found))
+    }
+
+    fn open_or_mend(path: &Path) -> Result<(Self, Found), JournalError> {
+        let why = match Self::connect(path) {
+            Ok(journal) => match journal.read() {
+                Ok(records) => {
+                    return Ok((
+                        journal,
+                        Found {
+                            records,
+                            broken: None,
+                        },
+                    ));
+                }
+                Err(why) => why,
+            },
+            Err(JournalError::Sqlite { source, .. }) if is_broken(&source) => source.to_string(),
+            Err(e) => return Err(e),
+        };
+        Self::mend(path, why)
+    }
+
+    /// Writes records behind all others: all of them, and on the disk, or none.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`] where there is no room; nothing is written.
+    pub fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::with_capacity(records.len());
+        for record in records {
+            let line = serde_json::to_string(&record.change).map_err(JournalError::Record)?;
+            lines.push((record.at.0.cast_signed(), line));
+        }
+        let mut write = || -> rusqlite::Result<()> {
+            let group = self.connection.transaction()?;
+            {
+                let insert = "INSERT INTO record (at, change) VALUES (?1, ?2)";
+                let mut insert = group.prepare_cached(insert)?;
+                for (at, line) in &lines {
+                    insert.execute(params![at, line])?;
+                }
+            }
+            group.commit()
+        };
+        write().map_err(|source| self.failed(source))
+    }
+
+    fn connect(path: &Path) -> Result<Self, JournalError> {
+        let failed = |source| failed(path, source);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let journal = Self {
+            path: path.to_owned(),
+            connection,
+            _lock: None,
+        };
+        journal.prepare()?;
+        Ok(journal)
+    }
+
+    fn prepare(&self) -> Result<(), JournalError> {
+        let failed = |source| self.failed(source);
+        let connection = &self.connection;
+        connection.busy_timeout(PATIENCE).map_err(failed)?;
+        // Nobody else reads or writes it, also between two groups.
+        connection
+            .pragma_update(None, "locking_mode", "EXCLUSIVE")
+            .map_err(failed)?;
+        let number = |name: &str| -> Result<i64, JournalError> {
+            let read = connection.pragma_query_value(None, name, |row| row.get(0));
+            read.map_err(failed)
+        };
+        let (application, form) = (number("application_id")?, number("user_version")?);
+        let tables: i64 = connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+            .map_err(failed)?;
+        match (application, form, tables) {
+            (APPLICATION, FORM, _) | (0, 0, 0) => {}
+            (APPLICATION, form, _) => {
+                let path = self.path.clone();
+                return Err(JournalError::Newer { path, form });
+            }
+            _ => return Err(JournalError::Foreign(self.path.clone())),
+        }
+        connection
+            .pragma_update(None, "journal_mode", "WAL")
+            .map_err(failed)?;
+        // A group is on the disk when it is acknowledged, also when the power fails.
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .map_err(failed)?;
+        if tables == 0 {
+            let made = format!(
+                "BEGIN IMMEDIATE;
+                 PRAGMA application_id = {APPLICATION};
+                 PRAGMA user_version = {FORM};
+                 CREATE TABLE record (
+                     number INTEGER PRIMARY KEY,
+                     at INTEGER NOT NULL,
+                     change TEXT NOT NULL
+                 ) STRICT;
+                 COMMIT;"
+            );
+            connection.execute_batch(&made).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Reads all records; says why where that is not possible.
+    fn read(&self) -> Result<Vec<Record>, String> {
+        // A file that was cut short may still give what is left of it.
+        let sound = "PRAGMA quick_check(1)";
+        let sound: String = self
+            .connection
+            .query_row(sound, [], |row| row.get(0))
+            .map_err(|e| e.to_string())?;
+        if sound != "ok" {
+            return Err(sound);
+        }
+        let (records, why) = whole_records(&self.connection);
+        why.map_or(Ok(records), Err)
+    }
+
+    /// Puts a broken journal aside and makes a new one of what can be read.
+    fn mend(path: &Path, why: String) -> Result<(Self, Found), JournalError> {
+        let copy = unused(path);
+        copy_all(path, &copy)?;
+        // Another copy is read, so that this one stays as it was found: to read a
+        // journal may change it.
+        let read = with_suffix(&copy, ".read");
+        copy_all(&copy, &read)?;
+        let records = Connection::open(&read).map_or(Vec::new(), |old| whole_records(&old).0);
+        remove(&read)?;
+        {
+            let mut made = Self::connect(&new(path))?;
+            made.append(&records)?;
+            // All of it in the one file that is renamed.
+            let whole = made
+                .connection
+                .pragma_update(None, "journal_mode", "DELETE");
+            whole.map_err(|source| made.failed(source))?;
+        }
+        let marked = File::create(marker(path)).and_then(|file| file.sync_all());
+        marked.map_err(|e| io_failed("make", &marker(path), e))?;
+        sync_folder(path)?;
+        take_new(path)?;
+        let journal = Self::connect(path)?;
+        let broken = Some(Broken { copy, why });
+        Ok((journal, Found { records, broken }))
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> JournalError {
+        failed(&self.path, source)
+    }
+}
+
+/// Reads records up to the first that is missing, and why it stopped there.
+fn whole_records(connection: &Connection) -> (Vec<Record>, Option<String>) {
+    let mut records = Vec::new();
+    let mut read = || -> Result<(), String> {
+        let text = |e: rusqlite::Error| e.to_string();
+        let all = "SELECT number, at, change FROM record ORDER BY number";
+        let mut all = connection.prepare(all).map_err(text)?;
+        let mut rows = all.query([]).map_err(text)?;
+        let mut before = 0;
+        while let Some(row) = rows.next().map_err(text)? {
+            let number: i64 = row.get(0).map_err(text)?;
+            if number != before + 1 {
+                return Err(format!("record {} is missing", before + 1));
+            }
+            let at: i64 = row.get(1).map_err(text)?;
+            let change = row.get_ref(2).map_err(text)?;
+            let change = change.as_str().map_err(|e| e.to_string())?;
+            let change: Change = serde_json::from_str(change)
+                .map_err(|e| format!("record {number} is nonsense: {e}"))?;
+            let at = Time(at.cast_unsigned());
+            records.push(Record { at, change });
+            before = number;
+        }
+        Ok(())
+    };
+    let why = read().err();
+    (records, why)
+}
+
+/// Tells whether a file cannot be read, as one of SQLite's.
+fn is_broken(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure)
+    )
+}
+
+fn failed(path: &Path, source: rusqlite::Error) -> JournalError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::InUse(path),
+        Some(ErrorCode::DiskFull) => JournalError::Full(path),
+        Some(ErrorCode::NotADatabase) => JournalError::Foreign(path),
+        _ => JournalError::Sqlite { path, source },
+    }
+}
+
+fn io_failed(doing: &'static str, path: &Path, source: io::Error) -> JournalError {
+    JournalError::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Gives the files of a journal: itself, and what SQLite keeps beside it.
+fn sidecars(path: &Path) -> [PathBuf; 2] {
+    [path.to_owned(), with_suffix(path, "-wal")]
+}
+
+fn remove(path: &Path) -> Result<(), JournalError> {
+    let index = with_suffix(path, "-shm");
+    for file in sidecars(path).iter().chain([&index]) {
+        match fs::remove_file(file) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io_failed("remove", file, e)),
+        }
+    }
+    Ok(())
+}
+
+/// Puts the new journal, which is whole, in the place of the broken one. What SQLite
+/// kept beside that one would be taken for the new one's, so it goes first; until all
+/// is done the marker says so.
+fn take_new(path: &Path) -> Result<(), JournalError> {
+    let new = new(path);
+    if exists(&new)? {
+        remove(path)?;
+        fs::rename(&new, path).map_err(|e| io_failed("rename the new journal to", path, e))?;
+        sync_folder(path)?;
+    }
+    remove(&marker(path))
+}
+
+/// Where a new journal is made.
+fn new(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
+}
+
+/// What says that the new journal is whole and is to be taken.
+fn marker(path: &Path) -> PathBuf {
+    with_suffix(path, ".take-new")
+}
+
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let at = with_suffix(path, ".lock");
+    let options = File::options().append(true).create(true).open(&at);
+    let file = options.map_err(|e| io_failed("open", &at, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(JournalError::InUse(path.to_owned())),
+        Err(TryLockError::Error(e)) => Err(io_failed("lock", &at, e)),
+    }
+}
+
+fn exists(path: &Path) -> Result<bool, JournalError> {
+    path.try_exists()
+        .map_err(|e| io_failed("look for", path, e))
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<(), JournalError> {
+    for (from, to) in sidecars(from).iter().zip(&sidecars(to)) {
+        match fs::copy(from, to) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(io_failed("copy the broken journal to", to, e)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes the names in the folder of a journal to the disk.
+fn sync_folder(path: &Path) -> Result<(), JournalError> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|e| io_failed("sync", folder, e))
+}
+
+/// Gives a name for a broken journal that no other has.
+fn unused(path: &Path) -> PathBuf {
+    let mut names = (1u32..).map(|number| with_suffix(path, &format!(".broken-{number}")));
+    let free = names.find(|name| !name.exists());
+    free.unwrap_or_else(|| with_suffix(path, ".broken"))
+}

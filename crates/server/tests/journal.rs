@@ -1,0 +1,236 @@
+//! The journal through kills, full disks and broken files.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use hyperion_lifecycle::{Change, Record, Time};
+use hyperion_server::journal::{Journal, JournalError};
+use hyperion_testkit::requires;
+use tempfile::TempDir;
+
+/// Says to a process of this program that it is to write, and where.
+const WRITER: &str = "HYPERION_TEST_JOURNAL";
+
+fn record(number: u64) -> Record {
+    Record {
+        at: Time(number),
+        change: Change::Due { job: number },
+    }
+}
+
+fn records(numbers: std::ops::RangeInclusive<u64>) -> Vec<Record> {
+    numbers.map(record).collect()
+}
+
+fn below(folder: &Path, name: &str) -> PathBuf {
+    let below = folder.join(name);
+    fs::create_dir(&below).expect("a folder");
+    below
+}
+
+/// Makes a journal of so many records in the folder's file `journal`.
+fn made(folder: &Path, count: u64) -> PathBuf {
+    let path = folder.join("journal");
+    let (mut journal, found) = Journal::open(&path).expect("a new one");
+    assert_eq!(found.records, []);
+    journal.append(&records(1..=count)).expect("written");
+    path
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let folder = TempDir::new().expect("a folder");
+    let path = made(folder.path(), 3);
+    let (mut journal, found) = Journal::open(&path).expect("opened");
+    assert_eq!(found.records, records(1..=3));
+    assert!(found.broken.is_none(), "{:?}", found.broken);
+    journal.append(&[]).expect("nothing");
+    journal.append(&[record(4)]).expect("written");
+    // One at a time.
+    let second = Journal::open(&path).expect_err("in use");
+    assert!(matches!(second, JournalError::InUse(_)), "{second}");
+    drop(journal);
+    let (_, found) = Journal::open(&path).expect("opened");
+    assert_eq!(found.records, records(1..=4));
+}
+
+#[test]
+fn what_is_no_journal_is_left_as_it_is() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("journal");
+    let text = b"This is a letter to my aunt, and no journal at all.\n".repeat(200);
+    fs::write(&path, &text).expect("written");
+    let error = Journal::open(&path).expect_err("foreign");
+    assert!(matches!(error, JournalError::Foreign(_)), "{error:?}");
+    assert_eq!(fs::read(&path).expect("read"), text);
+    let newer = made(&below(folder.path(), "newer"), 1);
+    let connection = rusqlite::Connection::open(&newer).expect("opened");
+    connection
+        .pragma_update(None, "user_version", 7)
+        .expect("set");
+    drop(connection);
+    let error = Journal::open(&newer).expect_err("newer");
+    assert!(
+        matches!(error, JournalError::Newer { form: 7, .. }),
+        "{error:?}"
+    );
+}
+
+/// Is the process that is killed: writes groups of three and says how many records
+/// are acknowledged.
+#[test]
+fn writer_that_is_killed() {
+    let Some(path) = std::env::var_os(WRITER) else {
+        return;
+    };
+    let (mut journal, found) = Journal::open(Path::new(&path)).expect("opened");
+    let mut last = found.records.len() as u64;
+    loop {
+        if let Err(e) = journal.append(&records(last + 1..=last + 3)) {
+            println!("refused: {e}");
+            return;
+        }
+        last += 3;
+        println!("acknowledged {last}");
+    }
+}
+
+fn writer(path: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
+        .args(["--exact", "writer_that_is_killed", "--nocapture"])
+        .env(WRITER, path)
+        .stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_when_the_writer_is_killed() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("journal");
+    let mut before = 0;
+    for round in 1..=10 {
+        let mut child = writer(&path).spawn().expect("started");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let mut told = lines
+            .map_while(Result::ok)
+            .filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<u64>().ok());
+        let acknowledged = told.nth(round * 7).expect("some");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let acknowledged = told.last().unwrap_or(acknowledged);
+        let (_, found) = Journal::open(&path).expect("opened");
+        let count = found.records.len() as u64;
+        assert!(found.broken.is_none() && count >= acknowledged && acknowledged > before);
+        assert!(
+            count.is_multiple_of(3),
+            "a group is whole or not there: {count}"
+        );
+        assert_eq!(found.records, records(1..=count));
+        before = count;
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    requires!("root");
+    let folder = TempDir::new().expect("a folder");
+    let script = "mount -t tmpfs -o size=512k none \"$1\" && shift && \"$@\"; \
+                  cp \"$HYPERION_TEST_JOURNAL\"* \"$0\"";
+    let (inside, kept) = (folder.path().join("disk"), folder.path().join("kept"));
+    for folder in [&inside, &kept] {
+        fs::create_dir(folder).expect("a folder");
+    }
+    let plain = writer(&inside.join("journal"));
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .args([&kept, &inside])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .env(WRITER, inside.join("journal"));
+    let output = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("refused: there is no room for the journal"),
+        "{output:?}"
+    );
+    let acknowledged = said
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("acknowledged "));
+    let acknowledged: u64 = acknowledged.and_then(|n| n.parse().ok()).expect("some");
+    let (mut journal, found) = Journal::open(&kept.join("journal")).expect("opened");
+    assert_eq!(found.records, records(1..=acknowledged));
+    journal
+        .append(&[record(acknowledged + 1)])
+        .expect("there is room here");
+}
+
+#[test]
+fn a_broken_journal_is_kept_and_read_as_far_as_it_is_whole() {
+    const COUNT: u64 = 400;
+    let folder = TempDir::new().expect("a folder");
+    let whole = fs::read(made(folder.path(), COUNT)).expect("read");
+    let size = whole.len();
+    assert!(size > 20_000, "several pages: {size}");
+    let (mut broken, mut shortest) = (0, COUNT);
+    // Torn pages at many places, and files that were cut short.
+    let torn = (4096..size).step_by(1531).map(|at| {
+        let mut bytes = whole.clone();
+        let end = (at + 700).min(size);
+        bytes[at..end].fill(0x5a);
+        bytes
+    });
+    let cut = (4096..size).step_by(2777).map(|at| whole[..at].to_vec());
+    for (case, bytes) in torn.chain(cut).enumerate() {
+        let folder = TempDir::new().expect("a folder");
+        let path = folder.path().join("journal");
+        fs::write(&path, &bytes).expect("written");
+        let (mut journal, found) = Journal::open(&path).expect("opened");
+        let count = found.records.len() as u64;
+        assert_eq!(found.records, records(1..=count), "case {case}");
+        let Some(its) = found.broken else {
+            assert_eq!(count, COUNT, "case {case}");
+            continue;
+        };
+        broken += 1;
+        shortest = shortest.min(count);
+        assert!(!its.why.is_empty());
+        assert_eq!(fs::read(&its.copy).expect("kept"), bytes, "case {case}");
+        journal.append(&[record(count + 1)]).expect("it goes on");
+        drop(journal);
+        let (_, again) = Journal::open(&path).expect("opened again");
+        assert!(again.broken.is_none());
+        assert_eq!(again.records, records(1..=count + 1));
+        let names = fs::read_dir(folder.path()).expect("listed");
+        let mut names: Vec<_> = names.map(|entry| entry.expect("one").file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["journal", "journal.broken-1", "journal.lock"]);
+    }
+    assert!(
+        broken > 5 && shortest < COUNT,
+        "{broken} broken, {shortest} records at least"
+    );
+}
+
+#[test]
+fn whoever_mends_a_journal_may_be_killed() {
+    let folder = TempDir::new().expect("a folder");
+    let path = made(folder.path(), 5);
+    // The new one is whole and is to be taken; the old one is half gone.
+    let new = made(&below(folder.path(), "other"), 3);
+    fs::copy(&new, folder.path().join("journal.new")).expect("copied");
+    fs::write(folder.path().join("journal.take-new"), "").expect("marked");
+    fs::remove_file(&path).expect("removed");
+    let (journal, found) = Journal::open(&path).expect("opened");
+    assert_eq!(found.records, records(1..=3));
+    drop(journal);
+    // It was not whole yet: the old one is there still.
+    fs::write(folder.path().join("journal.new"), "half").expect("written");
+    let (_, found) = Journal::open(&path).expect("opened");
+    assert_eq!(found.records, records(1..=3));
+    assert!(!folder.path().join("journal.new").exists());
+}
