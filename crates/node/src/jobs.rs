@@ -373,11 +373,19 @@ fn make_dirs(path: &Path) -> Result<(), JobError> {
     }
 }
 
-/// Lists the paths in a folder; one that is not there is empty.
+/// Lists the paths in a folder; one that is not there, or is none, is empty.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, JobError> {
     match fs::read_dir(folder) {
         Ok(entries) => Ok(entries.flatten().map(|e| e.path()).collect()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        // What somebody has put there is no folder of jobs, and none of our business.
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(Vec::new())
+        }
         Err(e) => Err(failed("list", folder)(e)),
     }
 }

@@ -245,6 +245,10 @@ fn a_job_is_found_by_the_beginning_of_its_id() {
         .refused("several jobs begin with", "more");
     site.run(&["inspect", "zz"])
         .refused("there is no job", "ps -a");
+    // What somebody has put among them is none.
+    std::fs::write(site.path().join("hyperion/jobs/notes"), "mine").expect("written");
+    let listed = site.run(&["ps", "-a", "-q"]).ok();
+    assert_eq!(listed.lines().count(), all.len());
 }
 
 #[test]
