@@ -68,6 +68,9 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// What its devices hang on.
     pub board: Board,
+    /// Firmware that does nothing but start the kernel; QEMU's usual one, which looks
+    /// for disks and screens first, where there is none.
+    pub firmware: Option<PathBuf>,
     /// The kernel: a bzImage, or an ELF file with a PVH entry.
     pub kernel: PathBuf,
     /// The image as one file, where it is a folder of the host, or containers beside it
@@ -255,6 +258,9 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Ve
     .map(str::to_owned)
     .into();
     words.insert(0, machine.qemu.display().to_string());
+    if let (Board::Q35, Some(firmware)) = (machine.board, &machine.firmware) {
+        words.extend(["-bios".to_owned(), firmware.display().to_string()]);
+    }
     if machine.board == Board::Microvm {
         // What came before virtio 1.0 cannot share folders.
         let modern = "virtio-mmio.force-legacy=off".to_owned();
@@ -447,6 +453,7 @@ mod tests {
             qemu: "/usr/bin/qemu".into(),
             accelerator: Accelerator::Tcg,
             board: Board::Q35,
+            firmware: Some("/qboot".into()),
             kernel: "/kernel".into(),
             image: None,
             form: Form::Erofs,
@@ -519,5 +526,16 @@ mod tests {
         ] {
             assert_eq!(is_too_old(version), old, "{version}");
         }
+    }
+
+    #[test]
+    fn firmware_that_only_starts_the_kernel_is_taken_where_it_is() {
+        let mut its = machine(Vec::new());
+        assert_eq!(said(&its, 0, &["-bios"]), "/qboot\n");
+        its.firmware = None;
+        assert_eq!(said(&its, 0, &["-bios"]), "");
+        // It has it anyway.
+        (its.firmware, its.board) = (Some("/qboot".into()), Board::Microvm);
+        assert_eq!(said(&its, 0, &["-bios"]), "");
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn machine(
     refuse_too_little(memory, &initramfs)?;
     let accelerator = accelerator(ctx);
     let mut machine = Machine {
+        firmware: find_firmware(&qemu),
         qemu,
         accelerator,
         board: Board::Q35,
@@ -245,6 +246,13 @@ fn check_drivers(
         "linux-image-cloud-amd64 of Debian 12 has all: `hyperion vm kernel install`; \
          with `hyperion vm kernel add`, name the folder of its modules too",
     ))
+}
+
+/// Finds the firmware of QEMU's that starts kernels and nothing else, among its data.
+/// A microvm has it anyway.
+fn find_firmware(qemu: &Path) -> Option<PathBuf> {
+    let file = qemu.parent()?.parent()?.join("share/qemu/qboot.rom");
+    file.is_file().then_some(file)
 }
 
 /// Finds QEMU on this host.

@@ -103,7 +103,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Resume(args) => machines::resume(args, ctx),
         C::Delete(args) => machines::delete(args, ctx),
         C::Console(args) => machines::console(args, ctx),
-        C::Ssh(args) => ssh::ssh(args, ctx),
+        C::Ssh(args) => return ssh::ssh(args, ctx),
         C::Exec(args) => return exec::exec(args, ctx),
         C::Cp(args) => agent::cp(args, ctx),
         C::Vnc(args) => vnc::vnc(args, ctx),

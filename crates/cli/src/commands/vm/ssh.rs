@@ -1,8 +1,12 @@
 //! Into a guest by SSH: `hyperion vm ssh`.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +18,8 @@ use hyperion_node::machines::{MachineError, MachineFolder, Machines};
 use crate::context::Context;
 use crate::errors;
 
+/// What `ssh` ends with when it fails itself.
+const FAILED: i32 = 255;
 /// How long a guest's server may take to greet: one that is emulated on a busy
 /// host takes many seconds.
 const GREETING: Duration = Duration::from_secs(60);
@@ -48,8 +54,9 @@ pub(crate) struct SshArgs {
     command: Vec<String>,
 }
 
-/// Becomes `ssh` to the guest, through the port that leads to its own.
-pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
+/// Becomes `ssh` to the guest, through the port that leads to its own; where it is to
+/// wait for the guest, starts it until it is connected.
+pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     use std::os::unix::process::CommandExt;
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let spec = machine.spec()?;
@@ -70,9 +77,6 @@ pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
             )
         })?;
     let address = reached_by(forward);
-    if !args.wait.is_zero() {
-        wait(&machine, address, args.wait)?;
-    }
     let mut ssh = std::process::Command::new("ssh");
     // Each machine has a key of its own, and the port may be another's tomorrow.
     let known = machine.path.join("known_hosts");
@@ -87,14 +91,99 @@ pub(super) fn ssh(args: &SshArgs, ctx: &Context) -> anyhow::Result<()> {
     if let Some(key) = &args.identity {
         ssh.args(["-o", "IdentitiesOnly=yes", "-i"]).arg(key);
     }
-    ssh.arg(address.ip().to_string())
+    let cannot = |e| {
+        errors::advised(
+            Class::Unsupported,
+            format!("cannot execute ssh: {e}"),
+            "apt install openssh-client",
+        )
+    };
+    if args.wait.is_zero() {
+        ssh.arg(address.ip().to_string())
+            .arg("--")
+            .args(&args.command);
+        return Err(cannot(ssh.exec()));
+    }
+    let attempt = Attempt::new()?;
+    ssh.args(attempt.words())
+        .arg(address.ip().to_string())
         .arg("--")
         .args(&args.command);
-    Err(errors::advised(
-        Class::Unsupported,
-        format!("cannot execute ssh: {}", ssh.exec()),
-        "apt install openssh-client",
-    ))
+    let until = Instant::now() + args.wait;
+    loop {
+        wait(&machine, address, until, args.wait)?;
+        let status = ssh.status().map_err(cannot)?;
+        let said = attempt.said()?;
+        if status.code() == Some(FAILED) && Instant::now() < until && attempt.was_cut_off(&said)? {
+            attempt.forget()?;
+            std::thread::sleep(PAUSE);
+            continue;
+        }
+        std::io::stderr().write_all(&said)?;
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        let code = status.code().or(signal.map(|signal| 128 | signal));
+        return Ok(ExitCode::from(code.unwrap_or(FAILED) as u8));
+    }
+}
+
+/// What `ssh` says of itself, and whether it came in: a guest that comes up starts its
+/// SSH server anew once it has its keys, and whoever knocks just then is cut off. A
+/// command that may have run is never run again.
+struct Attempt {
+    log: File,
+    connected: File,
+}
+
+impl Attempt {
+    fn new() -> anyhow::Result<Self> {
+        let memory = |name| -> anyhow::Result<File> {
+            let flags = rustix::fs::MemfdFlags::CLOEXEC;
+            Ok(rustix::fs::memfd_create(name, flags)?.into())
+        };
+        Ok(Self {
+            log: memory("log")?,
+            connected: memory("connected")?,
+        })
+    }
+
+    /// Gives the words by which `ssh` tells.
+    fn words(&self) -> [String; 6] {
+        let path = |file: &File| {
+            let (own, fd) = (std::process::id(), file.as_raw_fd());
+            format!("/proc/{own}/fd/{fd}")
+        };
+        [
+            "-E".to_owned(),
+            path(&self.log),
+            "-o".to_owned(),
+            "PermitLocalCommand=yes".to_owned(),
+            "-o".to_owned(),
+            format!("LocalCommand=echo yes > {}", path(&self.connected)),
+        ]
+    }
+
+    fn said(&self) -> std::io::Result<Vec<u8>> {
+        let mut said = vec![0; self.log.metadata()?.len() as usize];
+        self.log.read_exact_at(&mut said, 0)?;
+        Ok(said)
+    }
+
+    /// Tells whether it never came as far as to say who it is.
+    fn was_cut_off(&self, said: &[u8]) -> std::io::Result<bool> {
+        const SIGNS: [&str; 4] = [
+            "kex_exchange_identification",
+            "Connection refused",
+            "Connection reset",
+            "Connection closed",
+        ];
+        let said = String::from_utf8_lossy(said);
+        let cut_off = SIGNS.iter().any(|sign| said.contains(sign));
+        Ok(cut_off && self.connected.metadata()?.len() == 0)
+    }
+
+    fn forget(&self) -> std::io::Result<()> {
+        self.log.set_len(0)
+    }
 }
 
 /// Gives the address by which this host reaches a port that it leads to a guest.
@@ -109,8 +198,12 @@ fn reached_by(forward: &PortForward) -> SocketAddr {
 }
 
 /// Waits until a guest's server greets. The port is open before there is one.
-fn wait(machine: &MachineFolder, address: SocketAddr, limit: Duration) -> anyhow::Result<()> {
-    let until = Instant::now() + limit;
+fn wait(
+    machine: &MachineFolder,
+    address: SocketAddr,
+    until: Instant,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let (says, answers) = mpsc::channel();
     let mut asked = 0;
     let mut patience = Duration::ZERO;
