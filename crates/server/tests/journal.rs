@@ -78,14 +78,10 @@ fn what_is_no_journal_is_left_as_it_is() {
     );
 }
 
-/// Is the process that is killed: writes groups of three and says how many records
-/// are acknowledged.
-#[test]
-fn writer_that_is_killed() {
-    let Some(path) = std::env::var_os(WRITER) else {
-        return;
-    };
-    let (mut journal, found) = Journal::open(Path::new(&path)).expect("opened");
+/// Writes groups of three and says how many records are acknowledged, until it is
+/// killed or refused.
+fn write_on(path: &Path) {
+    let (mut journal, found) = Journal::open(path).expect("opened");
     let mut last = found.records.len() as u64;
     loop {
         if let Err(e) = journal.append(&records(last + 1..=last + 3)) {
@@ -97,10 +93,15 @@ fn writer_that_is_killed() {
     }
 }
 
+/// This program, as the process that writes.
 fn writer(path: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command
-        .args(["--exact", "writer_that_is_killed", "--nocapture"])
+        .args([
+            "--exact",
+            "nothing_that_was_acknowledged_is_lost_when_the_writer_is_killed",
+            "--nocapture",
+        ])
         .env(WRITER, path)
         .stdout(Stdio::piped());
     command
@@ -108,6 +109,9 @@ fn writer(path: &Path) -> Command {
 
 #[test]
 fn nothing_that_was_acknowledged_is_lost_when_the_writer_is_killed() {
+    if let Some(path) = std::env::var_os(WRITER) {
+        return write_on(Path::new(&path));
+    }
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("journal");
     let mut before = 0;
