@@ -54,6 +54,10 @@ pub enum SandboxError {
     /// The init is gone or speaks nonsense: it was killed from outside, or by the memory limit.
     #[error("the sandbox ended unexpectedly")]
     Lost(#[source] io::Error),
+    /// The kernel killed the init for want of memory. In the limit of a job it may find
+    /// nobody else when the program that took all of it has just been killed.
+    #[error("the sandbox was killed because the job reached its memory limit")]
+    Starved,
     /// Nobody waits any more for an answer that does not come.
     #[error("what runs inside did not answer, and was ended from outside")]
     Unwanted,
@@ -76,9 +80,9 @@ impl SandboxError {
         }
     }
 
-    /// Gives the exit code that a shell gives for a program that could not be
-    /// started: 127 when it was not found, 126 when it cannot be executed.
-    pub fn spawn_exit_code(&self) -> Option<u8> {
+    /// Gives the exit code that a shell gives for such an end: 127 when the program was
+    /// not found, 126 when it cannot be executed, 137 when it was killed.
+    pub fn exit_code(&self) -> Option<u8> {
         match self {
             Self::Spawn {
                 step: SpawnStep::Execute,
@@ -92,6 +96,8 @@ impl SandboxError {
                 step: SpawnStep::Folder,
                 ..
             } => Some(127),
+            Self::Starved => Some(137),
+            Self::Node { source, .. } => source.exit_code(),
             _ => None,
         }
     }

@@ -114,7 +114,7 @@ impl Guest {
                     return self.gone(why);
                 }
             }
-            SandboxError::Lost(e)
+            self.lost(e)
         })
     }
 
@@ -128,13 +128,25 @@ impl Guest {
 
     /// Says why a machine is gone, with what only this side sees.
     fn gone(&self, why: MachineEnd) -> SandboxError {
-        let starved = self.cgroup.usage().oom_kills.is_some_and(|n| n > 0);
         SandboxError::Machine(match why {
             MachineEnd::Killed {
                 signal: signals::SIGKILL,
-            } if starved => MachineEnd::OutOfMemory,
+            } if self.has_starved() => MachineEnd::OutOfMemory,
             why => why,
         })
+    }
+
+    /// Says why an init is heard no more.
+    fn lost(&self, error: io::Error) -> SandboxError {
+        match self.patience {
+            None if self.has_starved() => SandboxError::Starved,
+            _ => SandboxError::Lost(error),
+        }
+    }
+
+    /// Tells whether the kernel has killed here for want of memory.
+    fn has_starved(&self) -> bool {
+        self.cgroup.usage().oom_kills.is_some_and(|n| n > 0)
     }
 
     /// Waits for the next frame, for an answer that is awaited since then. A program at process level can stop its init:
@@ -145,7 +157,7 @@ impl Guest {
             if let Some(limit) = self.patience.filter(|&limit| since.elapsed() > limit) {
                 return Err(MachineEnd::Unanswered { limit }.into());
             }
-            if let Some(frame) = self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
+            if let Some(frame) = self.wire.try_receive_frame().map_err(|e| self.lost(e))? {
                 return Ok(frame);
             }
             let silent = !asker.wait(self.wire.as_fd(), &PATIENCE)?;
@@ -221,7 +233,7 @@ impl Sandbox for Guest {
         match self.answer(asker)? {
             Reply::Spawned { pid, terminal } => {
                 let terminal = if terminal {
-                    Some(self.wire.take_fd().map_err(SandboxError::Lost)?)
+                    Some(self.wire.take_fd().map_err(|e| self.lost(e))?)
                 } else {
                     None
                 };
@@ -272,7 +284,7 @@ impl Sandbox for Guest {
         if !self.awaited {
             return Ok(true);
         }
-        match self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
+        match self.wire.try_receive_frame().map_err(|e| self.lost(e))? {
             None => return Ok(false),
             Some(Frame::Message(json)) => match self.plain_answer(&json)? {
                 Some(Reply::Ready) => {}
@@ -293,7 +305,7 @@ impl Sandbox for Guest {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
-        match self.wire.try_receive_frame().map_err(SandboxError::Lost)? {
+        match self.wire.try_receive_frame().map_err(|e| self.lost(e))? {
             None => Ok(None),
             Some(Frame::Message(json)) => match serde_json::from_slice(&json) {
                 Ok(Reply::Event(event)) => Ok(Some(event.believed())),

@@ -153,6 +153,27 @@ fn a_killed_init_ends_the_job_and_everything_in_it() {
     nothing_is_left(&site, &[job]);
 }
 
+/// In a limit that one program has used up, the kernel may take the init when that
+/// program is gone already: it asked for a page at that moment.
+#[test]
+fn an_init_that_goes_where_memory_ran_out_is_told_as_the_limit() {
+    requires!("root");
+    let site = Site::new();
+    let hog = "dd if=/dev/zero of=/dev/null bs=200M count=1; echo gone; sleep 300";
+    let words = ["run", "-d", "--isolation", "process", "--memory", "64MiB"];
+    let job = site.run(&[&words[..], &["sh", "-c", hog]].concat()).ok();
+    site.wait_for_log(&job, "gone");
+    kill(site.processes(&job).1);
+    site.run(&["wait", &job]).expect_code(137);
+    let failure = site.inspect(&job)["end"]["failure"].take();
+    assert_eq!(
+        failure["what"],
+        "the sandbox was killed because the job reached its memory limit"
+    );
+    assert_eq!(failure["hint"], "give it more with --memory");
+    nothing_is_left(&site, &[job]);
+}
+
 #[test]
 fn stop_ends_a_job_that_keeps_stopping_its_init_and_its_supervisor() {
     let parent = "P=$(sed 's/.*) //' /proc/$PPID/stat | cut -d ' ' -f 2)";

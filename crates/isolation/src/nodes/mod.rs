@@ -144,6 +144,7 @@ fn of_node(name: &str, error: SandboxError) -> SandboxError {
         SandboxError::Machine(_)
         | SandboxError::Setup { .. }
         | SandboxError::Lost(_)
+        | SandboxError::Starved
         | SandboxError::Unwanted => SandboxError::Node {
             name: name.to_owned(),
             source: Box::new(error),

@@ -411,7 +411,7 @@ impl Supervisor {
                 self.clients.tell(id, &Tell::Started);
             }
             Err(Problem::Sandbox(e @ SandboxError::Spawn { .. })) => {
-                let code = e.spawn_exit_code().unwrap_or(125);
+                let code = e.exit_code().unwrap_or(125);
                 let cause = std::error::Error::source(&e).map(ToString::to_string);
                 let causes = std::iter::once(e.to_string()).chain(cause).collect();
                 let hint = report::hint(&e.into(), self.launch.plan.job.level);

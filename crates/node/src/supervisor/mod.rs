@@ -295,7 +295,7 @@ impl Supervisor {
         self.streams.drain(&mut self.clients);
         let code = match (&outcome, self.failed_exit) {
             (Err(Problem::Refused(refusal)), None) => refusal.exit_code(),
-            (Err(Problem::Sandbox(e)), None) => e.spawn_exit_code().unwrap_or(125),
+            (Err(Problem::Sandbox(e)), None) => e.exit_code().unwrap_or(125),
             (Err(_), None) => 125,
             _ if self.timed_out => 124,
             (_, Some(exit)) => exit.shell_code(),

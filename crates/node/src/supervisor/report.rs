@@ -167,6 +167,7 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
         SandboxError::Lost(e) if e.kind() == io::ErrorKind::TimedOut => Some(
             "a program of the job does it: --isolation container keeps programs from their init".into(),
         ),
+        SandboxError::Starved => Some("give it more with --memory".into()),
         SandboxError::Lost(_) => Some(
             "its init was killed from outside, or for want of memory: `dmesg` may say which".into(),
         ),

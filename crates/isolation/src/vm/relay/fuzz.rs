@@ -137,7 +137,7 @@ fn ask_all(guest: &mut Guest, says: &mut Says<'_>) -> Result<(), SandboxError> {
         };
         match guest.spawn(id, &process, vec![stdin, stdout], says) {
             Ok(_) => {}
-            Err(e @ SandboxError::Spawn { .. }) => drop(format!("{e} {:?}", e.spawn_exit_code())),
+            Err(e @ SandboxError::Spawn { .. }) => drop(format!("{e} {:?}", e.exit_code())),
             Err(e) => return Err(e),
         }
     }
