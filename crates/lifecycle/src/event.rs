@@ -1,3 +1,4 @@
+use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
 use hyperion_sched::Time;
 use thiserror::Error;
@@ -42,6 +43,8 @@ pub enum Event {
     Up(TaskId),
     /// A supervisor tells that a task has ended, or that nobody can tell.
     Over(TaskId, End),
+    /// The same, with what it used.
+    Ended(TaskId, Box<Outcome>),
     /// A job that has ended is not to be kept any more.
     Forget(u64),
     /// Time passes.

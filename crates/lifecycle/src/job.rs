@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use hyperion_model::errand::Cost;
 use hyperion_sched::Time;
 
 use crate::record::Submitted;
@@ -53,6 +54,10 @@ pub struct Task {
     pub ended: Option<Time>,
     /// How.
     pub end: Option<End>,
+    /// Why it ended so, where it is not its own doing.
+    pub why: Option<String>,
+    /// What it used.
+    pub cost: Option<Box<Cost>>,
 }
 
 impl Job {

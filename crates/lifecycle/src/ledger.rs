@@ -13,7 +13,7 @@ use crate::ask::Site;
 use crate::condition::{Asker, Verdict, holds, is_by_index, named};
 use crate::job::{Job, Task};
 use crate::record::{Change, Record, Submitted};
-use crate::state::{End, Reason, State, TaskId, Why};
+use crate::state::{End, Reason, State, TaskId, Why, state_of};
 
 /// All jobs, by number.
 pub(crate) type Jobs = BTreeMap<u64, Job>;
@@ -179,7 +179,19 @@ impl Ledger {
                     its.told = Some(*why);
                 }
             }
-            Change::Ended { task, end, again } => self.ended(*task, *end, *again, at),
+            Change::Ended {
+                task,
+                end,
+                again,
+                why,
+                cost,
+            } => {
+                if let Some(its) = self.task_mut(*task) {
+                    its.why.clone_from(why);
+                    its.cost.clone_from(cost);
+                }
+                self.ended(*task, *end, *again, at);
+            }
             Change::Dropped { job, index } => self.dropped(*job, *index, at),
             Change::Forgotten { job } => self.forgotten(*job),
         }
@@ -225,6 +237,8 @@ impl Ledger {
             told: None,
             ended: None,
             end: None,
+            why: None,
+            cost: None,
         };
         job.tasks.insert(task.index, its);
         self.set_alarms(task, until, at);
@@ -304,7 +318,7 @@ impl Ledger {
         job.active -= 1;
         its.end = Some(end);
         its.ended = Some(at);
-        its.state = end.state(its.told);
+        its.state = state_of(end, its.told);
         if again {
             job.waiting.insert(task.index);
         } else {
@@ -338,6 +352,8 @@ impl Ledger {
                 told: None,
                 ended: None,
                 end: None,
+                why: None,
+                cost: None,
             });
             (task.state, task.told, task.ended) =
                 (State::Cancelled, Some(Why::Cancelled), Some(at));

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use hyperion_model::errand::Cost;
 use hyperion_model::submission::Submission;
 use hyperion_sched::{Allocation, Request, Time};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,12 @@ pub enum Change {
         end: End,
         /// It waits again.
         again: bool,
+        /// Why it ended so, where it is not its own doing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// What it used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost: Option<Box<Cost>>,
     },
     /// What waits of a job is not wanted any more: one task or all.
     Dropped {

@@ -1,6 +1,4 @@
-use std::fmt;
-
-use hyperion_model::report::Exit;
+pub use hyperion_model::task::{End, State};
 use hyperion_sched::{JobNumber, Time};
 use serde::{Deserialize, Serialize};
 
@@ -29,83 +27,6 @@ impl TaskId {
             job: number.0 >> INDEX_BITS,
             index: (number.0 & ((1 << INDEX_BITS) - 1)) as u32,
         }
-    }
-}
-
-/// How far a task is.
-///
-/// ```text
-///          hold            plan                up                 over
-/// Held ◀─────────▶ Pending ────▶ Configuring ─────▶ Running ─────────▶ Completed, Failed,
-///         release    ▲   │            │             │ ▲  │             OutOfMemory, NodeFailed
-///                    │   │ cancel     │     suspend ▼ │  │ stop
-///           requeue, │   ▼            │        Suspended ▼         over
-///           its node │ Cancelled      └────────────▶ Completing ─────▶ Cancelled, TimedOut,
-///           failed   └──────────────────────────────────┘              Preempted
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// It waits.
-    Pending,
-    /// It waits for somebody to let it go on.
-    Held,
-    /// Its nodes are taken, and its sandbox is being put up.
-    Configuring,
-    /// It runs.
-    Running,
-    /// It stands still on its nodes.
-    Suspended,
-    /// It was told to end, and has not yet.
-    Completing,
-    /// It ended well.
-    Completed,
-    /// It ended with an error.
-    Failed,
-    /// Somebody did not want it any more.
-    Cancelled,
-    /// It reached its time limit.
-    TimedOut,
-    /// It was killed for want of memory.
-    OutOfMemory,
-    /// Its node failed.
-    NodeFailed,
-    /// It made room for another.
-    Preempted,
-}
-
-impl State {
-    /// Tells whether nothing happens to it any more.
-    pub const fn is_end(self) -> bool {
-        !matches!(self, Self::Pending | Self::Held) && !self.is_active()
-    }
-
-    /// Tells whether it has nodes.
-    pub const fn is_active(self) -> bool {
-        matches!(
-            self,
-            Self::Configuring | Self::Running | Self::Suspended | Self::Completing
-        )
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pending => "pending",
-            Self::Held => "held",
-            Self::Configuring => "configuring",
-            Self::Running => "running",
-            Self::Suspended => "suspended",
-            Self::Completing => "completing",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::TimedOut => "timed out",
-            Self::OutOfMemory => "out of memory",
-            Self::NodeFailed => "node failed",
-            Self::Preempted => "preempted",
-        })
     }
 }
 
@@ -152,32 +73,16 @@ pub enum Why {
     Requeued,
 }
 
-/// How a task ended, as its supervisor tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// Its command ended.
-    Exit(Exit),
-    /// It was killed for want of memory.
-    OutOfMemory,
-    /// It could not be started, or its sandbox broke down: nothing of the command's own.
-    Broken,
-    /// Its node, or its supervisor, is gone, and nobody knows how it ended.
-    Lost,
-}
-
-impl End {
-    /// Gives the state of a task that ended so, told to or not.
-    pub(crate) const fn state(self, told: Option<Why>) -> State {
-        match (told, self) {
-            (Some(Why::Cancelled | Why::Requeued), _) => State::Cancelled,
-            (Some(Why::TimeLimit), _) => State::TimedOut,
-            (Some(Why::Preempted), _) => State::Preempted,
-            (None, Self::Exit(exit)) if exit.is_success() => State::Completed,
-            (None, Self::Exit(_) | Self::Broken) => State::Failed,
-            (None, Self::OutOfMemory) => State::OutOfMemory,
-            (None, Self::Lost) => State::NodeFailed,
-        }
+/// Gives the state of a task that ended so, told to or not.
+pub(crate) const fn state_of(end: End, told: Option<Why>) -> State {
+    match (told, end) {
+        (Some(Why::Cancelled | Why::Requeued), _) => State::Cancelled,
+        (Some(Why::TimeLimit), _) => State::TimedOut,
+        (Some(Why::Preempted), _) => State::Preempted,
+        (None, End::Exit(exit)) if exit.is_success() => State::Completed,
+        (None, End::Exit(_) | End::Broken) => State::Failed,
+        (None, End::OutOfMemory) => State::OutOfMemory,
+        (None, End::Lost) => State::NodeFailed,
     }
 }
 

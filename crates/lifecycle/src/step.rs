@@ -1,5 +1,6 @@
 //! What events mean: who may do what, and what follows.
 
+use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
 use hyperion_sched::{Cluster, Order, Policy, Queue, Time, plan};
 
@@ -70,7 +71,11 @@ impl Ledger {
                     pen.write(Change::Up { task });
                 }
             }
-            Event::Over(task, end) => pen.over(task, end),
+            Event::Over(task, end) => {
+                let (why, cost) = (None, None);
+                pen.over(task, Outcome { end, why, cost });
+            }
+            Event::Ended(task, outcome) => pen.over(task, *outcome),
             Event::Forget(job) => {
                 let waited_for = pen.ledger.waiters.contains_key(&job);
                 let over = pen.ledger.jobs.get(&job).is_some_and(Job::is_over);
@@ -239,7 +244,8 @@ impl<'a> Pen<'a> {
         self.write(Change::Stopping { task, why });
     }
 
-    fn over(&mut self, task: TaskId, end: End) {
+    fn over(&mut self, task: TaskId, outcome: Outcome) {
+        let Outcome { end, why, cost } = outcome;
         let Some(job) = self.ledger.jobs.get(&task.job) else {
             return;
         };
@@ -256,7 +262,13 @@ impl<'a> Pen<'a> {
             (Some(Why::Preempted), _) | (None, End::Lost) => job.may_start_again(),
             (None, _) => false,
         };
-        self.write(Change::Ended { task, end, again });
+        self.write(Change::Ended {
+            task,
+            end,
+            again,
+            why,
+            cost: cost.map(Box::new),
+        });
     }
 
     /// Lets happen what time has brought.

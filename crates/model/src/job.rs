@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errand::Batch;
 use crate::ids::Name;
 use crate::mount::Mount;
 use crate::nodes::{self, Member, Seat};
@@ -189,6 +190,9 @@ pub struct JobSpec {
     pub output_dir: Option<PathBuf>,
     /// The job is stopped after this time.
     pub time_limit: Option<Duration>,
+    /// It is a script of a batch system, and starts by itself what is parallel in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Box<Batch>>,
 }
 
 impl JobSpec {

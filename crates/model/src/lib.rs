@@ -7,6 +7,7 @@
 //! crate of the workspace.
 
 pub mod class;
+pub mod errand;
 pub mod ids;
 pub mod indices;
 pub mod job;
@@ -20,6 +21,7 @@ pub mod report;
 pub mod resources;
 pub mod sandbox;
 pub mod submission;
+pub mod task;
 pub mod units;
 pub mod usage;
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::indices::Array;
+use crate::job::Level;
 use crate::resources::Rlimit;
 use crate::units::Bytes;
 
@@ -86,6 +87,12 @@ pub struct Submission {
     pub rlimits: Vec<Rlimit>,
     /// What is run.
     pub command: Command,
+    /// How it is fenced.
+    #[serde(default)]
+    pub fence: Fence,
+    /// Where it comes from.
+    #[serde(default)]
+    pub origin: Origin,
 }
 
 impl Submission {
@@ -120,8 +127,50 @@ impl Submission {
             survives_nodes: false,
             rlimits: Vec::new(),
             command,
+            fence: Fence::default(),
+            origin: Origin::default(),
         }
     }
+}
+
+/// How a job is fenced, in the words of `hyperion run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fence {
+    /// The level.
+    pub level: Level,
+    /// The image, by a name that does not come to mean another; none at process level.
+    pub image: Option<String>,
+    /// Flags of `hyperion run`, as they were written.
+    pub flags: Vec<String>,
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self {
+            level: Level::Process,
+            image: None,
+            flags: Vec::new(),
+        }
+    }
+}
+
+/// Where a submission comes from: what its script and the names of its files may ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// The folder in which it was submitted.
+    pub folder: String,
+    /// On which host.
+    pub host: String,
+    /// Who submitted it, by name.
+    pub user: String,
+    /// The home of that user.
+    pub home: String,
+    /// The rights that new files are not to have.
+    pub umask: u32,
+    /// The submitter's variables, as far as the job may see them.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// Nodes, processors and whatever else must be there at once.

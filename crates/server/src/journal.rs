@@ -43,6 +43,14 @@ pub enum JournalError {
         /// Its form.
         form: i64,
     },
+    /// It has become broken.
+    #[error("the journal {} cannot be read: {why}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A record cannot be written as text.
     #[error("cannot write a record of the journal")]
     Record(#[source] serde_json::Error),
@@ -157,6 +165,17 @@ impl Journal {
             group.commit()
         };
         write().map_err(|source| self.failed(source))
+    }
+
+    /// Reads all records again, as they are on the disk.
+    ///
+    /// # Errors
+    /// [`JournalError::Unreadable`] where it has become broken meanwhile.
+    pub fn read_again(&self) -> Result<Vec<Record>, JournalError> {
+        self.read().map_err(|why| JournalError::Unreadable {
+            path: self.path.clone(),
+            why,
+        })
     }
 
     fn connect(path: &Path) -> Result<Self, JournalError> {

@@ -1,4 +1,21 @@
-//! The server of a queue: its journal, in which all that it has acknowledged is
-//! written down before it is said or done.
+//! The server of a queue: it takes jobs, decides with `lifecycle` and `sched` what
+//! starts when, and writes everything down before it is said or done.
+//!
+//! ```text
+//! clients ──▶ requests ─┐                                      ┌─▶ answers
+//! agents ───▶ news ─────┼─▶ Ledger::step, schedule ─▶ journal ─┤
+//! clock ────▶ alarms ───┘        one turn of the loop          └─▶ errands
+//! ```
+//!
+//! **Architecture invariant:** a turn writes its records in one group, and only then
+//! answers and sends errands. Where they cannot be written, the ledger is made anew of
+//! what is written, and nothing has happened.
 
+mod clients;
+mod clock;
 pub mod journal;
+mod requests;
+mod turn;
+mod views;
+
+pub use turn::{ServeError, Settings, serve};

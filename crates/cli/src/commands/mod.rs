@@ -12,6 +12,7 @@ mod logs;
 mod ps;
 mod pull;
 mod push;
+mod queue;
 mod report;
 mod run;
 mod stats;
@@ -74,6 +75,42 @@ pub(crate) enum Command {
     /// whatever the verdicts are.
     #[command(display_order = 13)]
     Doctor(doctor::Args),
+    /// Hand a job script to the queue, in the words of Slurm, PBS, LSF or Grid Engine
+    #[command(display_order = 16)]
+    Submit(Box<queue::submit::Args>),
+    /// List the jobs of the queue that have not ended
+    #[command(display_order = 17)]
+    Queue(queue::list::QueueArgs),
+    /// List the jobs of the queue that have ended, and what they used
+    #[command(display_order = 18)]
+    History(queue::list::HistoryArgs),
+    /// End jobs of the queue, or take them out of it
+    #[command(display_order = 19)]
+    Cancel(queue::change::Args),
+    /// Keep jobs of the queue from starting
+    #[command(display_order = 20)]
+    Hold(queue::change::Args),
+    /// Let jobs start that are held
+    #[command(display_order = 21)]
+    Release(queue::change::Args),
+    /// End jobs that run, and let them wait again
+    #[command(display_order = 22)]
+    Requeue(queue::change::Args),
+    /// Let jobs of the queue stand still
+    #[command(display_order = 23)]
+    Suspend(queue::change::Args),
+    /// Let jobs go on that stand still
+    #[command(display_order = 24)]
+    Resume(queue::change::Args),
+    /// List the nodes of the queue, and what of them is in use
+    #[command(display_order = 25)]
+    Nodes(queue::list::NodesArgs),
+    /// Keep a queue: take jobs, start them when it is their turn
+    #[command(display_order = 26)]
+    Serve(queue::serve::Args),
+    /// Start jobs for the server of a queue
+    #[command(hide = true)]
+    Agent(queue::agent::Args),
     /// Look after images: make, bring, list, save and remove them
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -116,6 +153,18 @@ impl Command {
             Self::Stats(args) => stats::run(&args, ctx),
             Self::Report(args) => report::run(&args, ctx),
             Self::Doctor(args) => doctor::run(&args, ctx),
+            Self::Submit(args) => queue::submit::run(&args, ctx),
+            Self::Queue(args) => queue::list::queue(&args, ctx),
+            Self::History(args) => queue::list::history(&args, ctx),
+            Self::Cancel(args) => queue::change::run(queue::change::Change::Cancel, &args, ctx),
+            Self::Hold(args) => queue::change::run(queue::change::Change::Hold, &args, ctx),
+            Self::Release(args) => queue::change::run(queue::change::Change::Release, &args, ctx),
+            Self::Requeue(args) => queue::change::run(queue::change::Change::Requeue, &args, ctx),
+            Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
+            Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),
+            Self::Nodes(args) => queue::list::nodes(&args, ctx),
+            Self::Serve(args) => queue::serve::run(&args, ctx),
+            Self::Agent(args) => queue::agent::run(&args, ctx),
             Self::Image(command) => image::run(&command, ctx),
             Self::Vm(command) => vm::run(&command, ctx),
             Self::Pull(args) => pull::run(&args, ctx),

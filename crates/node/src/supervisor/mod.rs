@@ -224,6 +224,8 @@ enum Problem {
     Layout(#[from] LayoutError),
     #[error("the output folder {} cannot be used", path.display())]
     OutputDir { path: PathBuf, source: io::Error },
+    #[error("cannot open {}", path.display())]
+    File { path: PathBuf, source: io::Error },
 }
 
 struct Supervisor {

@@ -1,10 +1,14 @@
 //! Starting ranks and watching them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::time::Instant;
 
 use hyperion_isolation::Event;
+use hyperion_model::errand::Batch;
 use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
@@ -104,7 +108,10 @@ impl Supervisor {
         let tty = job.tty && rank == 0;
         let stdin = job.interactive && rank == 0;
         let owner = Owner::Rank(rank);
-        let mut fds = self.streams_for(owner, tty, stdin)?;
+        let mut fds = match &job.batch {
+            Some(batch) => files_of(batch)?,
+            None => self.streams_for(owner, tty, stdin)?,
+        };
         // With a terminal or without, the standard streams are 0 to 2 and this is the next.
         let pmi = self.pmi.as_mut().map(|p| p.connect(rank)).transpose()?;
         let process = self.rank_process(rank, tty, pmi.is_some().then_some(3));
@@ -243,6 +250,9 @@ impl Supervisor {
         env.extend(plan.job.env.iter().map(|(n, v)| (n.as_str(), v.as_str())));
         // A job that was started by another launcher must not look for that one.
         env.retain(|name, _| !is_foreign_launcher_variable(name));
+        // The script of a batch system expects that system's.
+        let batch = plan.job.batch.iter().flat_map(|batch| &batch.variables);
+        env.extend(batch.map(|(n, v)| (n.as_str(), v.as_str())));
         env.extend(own.filter_map(|v| v.split_once('=')));
         let env = env.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         let cwd = if process.cwd.as_os_str().is_empty() {
@@ -457,4 +467,27 @@ impl Supervisor {
             last_lines,
         }
     }
+}
+
+/// Opens the files of a script's input, output and errors.
+fn files_of(batch: &Batch) -> Result<Vec<OwnedFd>, Problem> {
+    let input = batch.input.as_deref().unwrap_or(Path::new("/dev/null"));
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Problem::File { path, source }
+    };
+    let write = |path: &Path, append: bool| {
+        let mut options = File::options();
+        options.create(true).write(true).truncate(!append);
+        // Also where it is written over: others may write to the same file.
+        let append = options.custom_flags(rustix::fs::OFlags::APPEND.bits().cast_signed());
+        append.open(path).map_err(unusable(path))
+    };
+    let input = File::open(input).map_err(unusable(input))?;
+    let output = write(&batch.output, batch.append.0)?;
+    let error = match &batch.error {
+        Some(error) => write(error, batch.append.1)?,
+        None => output.try_clone()?,
+    };
+    Ok(vec![input.into(), output.into(), error.into()])
 }

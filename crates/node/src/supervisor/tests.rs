@@ -153,6 +153,7 @@ fn plan() -> NodePlan {
             array: None,
             output_dir: None,
             time_limit: None,
+            batch: None,
         },
         sandbox: SandboxSpec {
             id,

@@ -31,7 +31,7 @@ impl HostSize {
     }
 
     /// Gives all memory of this host.
-    pub(super) fn memory(&self) -> Bytes {
+    pub(in crate::commands) fn memory(&self) -> Bytes {
         self.memory
     }
 

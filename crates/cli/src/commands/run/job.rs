@@ -108,6 +108,7 @@ pub(super) fn spec(
         array: args.array.clone(),
         output_dir: args.output_dir.as_deref().map(absolute).transpose()?,
         time_limit: args.time,
+        batch: None,
     })
 }
 

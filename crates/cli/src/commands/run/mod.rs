@@ -36,16 +36,46 @@ pub(super) use host::HostSize;
 pub(super) use huge::pages as huge_pages;
 pub(super) use ids::own_ids;
 pub(super) use vm::{accelerator, find_qemu};
-pub(crate) use words::Args;
+pub(crate) use words::{Args, Isolate};
 
 /// Runs the job, attached or not.
-pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let (detach, label) = (args.detach, args.label);
+    let (input, raw) = (args.interactive, args.tty && args.interactive);
+    let report = args.report.clone();
+    let id = JobId::from_random(random()?);
+    let launch = prepare(args, ctx, id.clone(), |_| ())?;
+    let client = start(launch).context("cannot start the supervisor")?;
+    if detach {
+        return session::wait_started(client, &id);
+    }
+    let session = Session {
+        label,
+        raw,
+        input,
+        job: true,
+    };
+    session.run(client, &id, |end| {
+        if let (Some(shape), Some(cost)) = (&report, &end.report) {
+            super::report::print_to_stderr(cost, shape == "json")?;
+        }
+        Ok(())
+    })
+}
+
+/// Decides all that is to be decided of a job, which `change` may still change, and
+/// makes its record.
+pub(super) fn prepare(
+    mut args: Args,
+    ctx: &Context,
+    id: JobId,
+    change: impl FnOnce(&mut JobSpec),
+) -> anyhow::Result<Launch> {
     let began = Instant::now();
     let level = args.level();
     refuse_fences_of_processes(&args)?;
     refuse_hosts_users(&args)?;
     let host = host::HostSize::read();
-    let id = JobId::from_random(random()?);
     let jobs = Jobs::new(&ctx.root);
     let scratch = jobs.place(&id).join("scratch");
     let userns = ids::userns(level, &args, &id);
@@ -77,6 +107,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
     };
     let mut job = job::spec(&args, level, image.as_ref())?;
+    change(&mut job);
     host.check(&job)?;
     let mut notes = Vec::new();
     let machine = match &kernel {
@@ -140,7 +171,7 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let isolation = isolation(&plan.job, machine);
     let folder = jobs.create(&plan)?;
     let terminal = session::terminal_size();
-    let launch = Launch {
+    Ok(Launch {
         plan,
         jobs,
         folder,
@@ -152,24 +183,6 @@ pub(crate) fn run(mut args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| args.tty))),
         keep,
         notes,
-    };
-    let id = launch.plan.id.clone();
-    let client = start(launch).context("cannot start the supervisor")?;
-    if args.detach {
-        return session::wait_started(client, &id);
-    }
-    let session = Session {
-        label: args.label,
-        raw: args.tty && args.interactive,
-        input: args.interactive,
-        job: true,
-    };
-    let report = args.report.as_deref();
-    session.run(client, &id, |end| {
-        if let (Some(shape), Some(cost)) = (report, &end.report) {
-            super::report::print_to_stderr(cost, shape == "json")?;
-        }
-        Ok(())
     })
 }
 

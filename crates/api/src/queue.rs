@@ -1,0 +1,211 @@
+//! Jobs that wait and run, as a server tells them.
+
+use std::time::Duration;
+
+use hyperion_model::errand::Cost;
+use hyperion_model::submission::{Dialect, Submission};
+use hyperion_model::task::{End, State};
+use hyperion_model::{Bytes, Class, Cores, Level};
+use serde::{Deserialize, Serialize};
+
+/// A moment, in microseconds since the beginning of 1970.
+pub type Moment = u64;
+
+/// What a client asks. Each question has one answer, in the order of the questions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Take a job.
+    Submit(Box<Submission>),
+    /// Say what there is.
+    Jobs(Filter),
+    /// Say what the nodes have, and what of it is in use.
+    Nodes,
+    /// Keep jobs from starting.
+    Hold(Vec<u64>),
+    /// Let them start again.
+    Release(Vec<u64>),
+    /// Jobs, or tasks of arrays, are not wanted any more.
+    Cancel(Vec<Target>),
+    /// Let tasks that run wait again.
+    Requeue(Vec<Target>),
+    /// Let tasks stand still.
+    Suspend(Vec<Target>),
+    /// Let them go on.
+    Resume(Vec<Target>),
+    /// Answer when all of these have ended.
+    Wait(Vec<u64>),
+    /// Say who you are.
+    Who,
+    /// End, once everything is written down; what runs goes on.
+    Stop,
+}
+
+/// A job, or one task of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The number of the job.
+    pub job: u64,
+    /// The index of a task; all of them when absent.
+    pub index: Option<u32>,
+}
+
+/// Which jobs are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filter {
+    /// Only these; all when empty.
+    pub jobs: Vec<u64>,
+    /// Only those of this user.
+    pub user: Option<u32>,
+    /// Those that have ended too.
+    pub ended: bool,
+    /// Those that have not.
+    pub alive: bool,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// The job is written down, under this number.
+    Submitted(u64),
+    /// The jobs, by number and index; of an array, those that wait are one.
+    Jobs(Vec<JobView>),
+    /// The nodes.
+    Nodes(Vec<NodeView>),
+    /// It was done to all of them.
+    Done,
+    /// The jobs have ended, the last of them with this code, as a shell has it.
+    Ended(u8),
+    /// Who it is.
+    Server(ServerView),
+    /// It was not done.
+    Refused(Refused),
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What kind of error it is.
+    pub class: Class,
+    /// What went wrong, outermost first.
+    pub causes: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// A task, or the tasks of an array that wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// The number of the job.
+    pub job: u64,
+    /// Its indices where it is an array: `7`, or `8-100:2%5` for those that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+    /// What it is called.
+    pub name: String,
+    /// Whose it is.
+    pub user: String,
+    /// Whose it is, by number.
+    pub uid: u32,
+    /// Whose words it was submitted in.
+    pub dialect: Dialect,
+    /// Who pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The queue, or partition.
+    pub queue: String,
+    /// How it is fenced.
+    pub level: Level,
+    /// How far it is.
+    pub state: State,
+    /// Why it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Waits>,
+    /// When it was submitted.
+    pub submitted: Moment,
+    /// When it was started last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Moment>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Moment>,
+    /// How long it may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Duration>,
+    /// How often it was started.
+    pub starts: u32,
+    /// How many nodes it has, or asks for.
+    pub nodes: u32,
+    /// The names of those that it has.
+    pub hosts: Vec<String>,
+    /// The processors that it has, or asks for.
+    pub cores: Cores,
+    /// The memory that it asks for.
+    pub memory: Bytes,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// Why, where it is not its own doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// Where it was submitted.
+    pub folder: String,
+    /// The name under which `hyperion logs`, `exec` and `stats` know it while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// Why a task waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waits {
+    /// Its user keeps it from starting.
+    HeldByUser,
+    /// An operator does.
+    HeldByOperator,
+    /// It does not begin before.
+    Begins(Moment),
+    /// For other jobs.
+    Depends,
+    /// For what will never happen to other jobs.
+    DependsInVain,
+    /// As many tasks of its array run as may at once.
+    AtOnce,
+    /// For nodes: they are kept for it from then on, at the latest.
+    Resources(Moment),
+    /// For those before it.
+    Turn,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// What it is called.
+    pub name: String,
+    /// Its processors.
+    pub cores: Cores,
+    /// Those that jobs have.
+    pub cores_used: Cores,
+    /// Its memory.
+    pub memory: Bytes,
+    /// What jobs have of it.
+    pub memory_used: Bytes,
+    /// How many tasks run there.
+    pub tasks: u32,
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerView {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub process: u32,
+    /// When it was started.
+    pub started: Moment,
+}

@@ -1,0 +1,295 @@
+//! `hyperion agent`: starts the jobs of a queue on this host, for a server that asks
+//! for them on standard input, and tells how they end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyperion_api::Lines;
+use hyperion_model::JobId;
+use hyperion_model::errand::{Cost, Errand, News, Outcome, Start};
+use hyperion_model::report::Exit;
+use hyperion_model::task::End;
+use hyperion_node::client::Heard;
+use hyperion_node::supervisor::start;
+use hyperion_node::talk::{Ask, Tell};
+use hyperion_node::{Client, JobFolder, Jobs, State};
+use hyperion_sys::signals;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::umask;
+
+use super::batch;
+use crate::context::Context;
+
+// Words of `hyperion agent`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Serves until the server is gone; jobs go on.
+pub(crate) fn run(_: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let input = rustix::io::dup(rustix::stdio::stdin())?;
+    let lines = Lines::new(UnixStream::from(input))?;
+    // An agent that was asked before may still be at work: what it starts must be there
+    // when this one looks.
+    let folder = super::folder(ctx);
+    let lock = File::create(folder.join("agent.lock")).context("cannot lock the agent")?;
+    flock(&lock, FlockOperation::LockExclusive).context("cannot lock the agent")?;
+    let mut agent = Agent {
+        ctx,
+        jobs: Jobs::new(&ctx.root),
+        lines,
+        watched: BTreeMap::new(),
+        over: BTreeMap::new(),
+        forgotten: VecDeque::new(),
+    };
+    agent.live()?;
+    drop(lock);
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Agent<'a> {
+    ctx: &'a Context,
+    jobs: Jobs,
+    lines: Lines,
+    /// Supervisors of tasks that have not ended.
+    watched: BTreeMap<JobId, Client>,
+    /// What is over, and not forgotten yet.
+    over: BTreeMap<JobId, Outcome>,
+    /// Whose records are to be removed, when there is time.
+    forgotten: VecDeque<JobId>,
+}
+
+impl Agent<'_> {
+    fn live(&mut self) -> anyhow::Result<()> {
+        loop {
+            let quiet = self.forgotten.is_empty();
+            let ready = self.wait(quiet)?;
+            for id in ready {
+                self.hear_job(&id);
+            }
+            loop {
+                match self.lines.try_hear() {
+                    Ok(Some(errand)) => self.run_errand(errand),
+                    Ok(None) => break,
+                    // The server is gone. All that it has asked for is done.
+                    Err(_) => return Ok(()),
+                }
+            }
+            if self.lines.flush().is_err() {
+                return Ok(());
+            }
+            if let Some(id) = self.forgotten.pop_front() {
+                self.remove(&id);
+            }
+        }
+    }
+
+    /// Waits for errands and for news; gives the tasks of which there are some.
+    fn wait(&self, quiet: bool) -> anyhow::Result<Vec<JobId>> {
+        let mut flags = PollFlags::IN;
+        if self.lines.unsent() > 0 {
+            flags |= PollFlags::OUT;
+        }
+        let mut fds = vec![PollFd::new(&self.lines, flags)];
+        fds.extend(self.watched.values().map(|c| PollFd::new(c, PollFlags::IN)));
+        let now = rustix::event::Timespec::default();
+        match poll(&mut fds, (!quiet).then_some(&now)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e).context("cannot wait for what happens"),
+        }
+        let ready = fds[1..].iter().map(|fd| !fd.revents().is_empty());
+        let ids = self.watched.keys().zip(ready);
+        Ok(ids.filter(|(_, r)| *r).map(|(id, _)| id.clone()).collect())
+    }
+
+    fn run_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Start(asked) => self.start(&asked),
+            Errand::Adopt(ids) => self.adopt_all(ids),
+            Errand::Signal(id, signal) => self.ask(&id, &Ask::Signal(signal.into())),
+            Errand::Suspend(id) => self.ask(&id, &Ask::Signal(signals::SIGSTOP)),
+            Errand::Resume(id) => self.ask(&id, &Ask::Signal(signals::SIGCONT)),
+            Errand::Stop(id, grace) => {
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                self.ask(&id, &Ask::Stop { grace_ms });
+            }
+            Errand::Forget(id) => {
+                self.over.remove(&id);
+                self.forgotten.push_back(id);
+            }
+        }
+    }
+
+    fn tell(&mut self, news: &News) {
+        // It goes out with the next flush; a server that is gone is seen there.
+        let _ = self.lines.queue(news);
+    }
+
+    fn ask(&mut self, id: &JobId, ask: &Ask) {
+        if let Some(client) = self.watched.get_mut(id) {
+            // One that has just ended is heard of.
+            let _ = client.ask(ask);
+        }
+    }
+
+    fn start(&mut self, asked: &Start) {
+        let id = &asked.id;
+        if self.watched.contains_key(id) || self.over.contains_key(id) {
+            return;
+        }
+        if self.folder(id).is_some() {
+            return self.adopt(id.clone());
+        }
+        // The files of the job are made with its rights.
+        umask(rustix::fs::Mode::from_raw_mode(asked.submission.origin.umask));
+        let started = batch::prepare(asked, self.ctx)
+            .and_then(|launch| start(launch).context("cannot start the supervisor"));
+        umask(rustix::fs::Mode::from_raw_mode(0o077));
+        match started {
+            Ok(client) => drop(self.watched.insert(id.clone(), client)),
+            Err(error) => {
+                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+                self.end(id.clone(), broken(causes.join(": ")));
+            }
+        }
+    }
+
+    fn folder(&self, id: &JobId) -> Option<JobFolder> {
+        let there = self.jobs.place(id).is_dir();
+        there.then(|| self.jobs.find(id.as_str()).ok()).flatten()
+    }
+
+    fn end(&mut self, id: JobId, outcome: Outcome) {
+        self.watched.remove(&id);
+        self.tell(&News::Over(id.clone(), Box::new(outcome.clone())));
+        self.over.insert(id, outcome);
+    }
+
+    fn adopt_all(&mut self, ids: Vec<JobId>) {
+        let wanted: BTreeSet<&JobId> = ids.iter().collect();
+        for job in self.jobs.list().unwrap_or_default() {
+            let ours = job.asked().is_ok_and(|asked| asked.plan.job.batch.is_some());
+            if ours && !wanted.contains(&job.id) && !self.over.contains_key(&job.id) {
+                self.forgotten.push_back(job.id);
+            }
+        }
+        for id in ids {
+            self.adopt(id);
+        }
+    }
+
+    /// Looks after a task that was started before, by this agent or another.
+    fn adopt(&mut self, id: JobId) {
+        if self.watched.contains_key(&id) {
+            return self.tell(&News::Up(id));
+        }
+        if let Some(outcome) = self.over.get(&id).cloned() {
+            return self.tell(&News::Over(id, Box::new(outcome)));
+        }
+        let Some(job) = self.folder(&id) else {
+            return self.tell(&News::Unknown(id));
+        };
+        match Client::reach(&job) {
+            Ok(Some(mut client)) => {
+                // One that ends just now takes no question, but tells its end all the same.
+                let _ = client.ask(&Ask::Wait);
+                self.watched.insert(id.clone(), client);
+                self.tell(&News::Up(id));
+            }
+            _ => self.look(&id),
+        }
+    }
+
+    /// Hears what a supervisor has to tell.
+    fn hear_job(&mut self, id: &JobId) {
+        loop {
+            let Some(client) = self.watched.get_mut(id) else {
+                return;
+            };
+            match client.try_hear() {
+                Ok(Some(Heard::Told(Tell::Started))) => self.tell(&News::Up(id.clone())),
+                Ok(Some(Heard::Told(Tell::Ended(end)))) => {
+                    return self.end(id.clone(), outcome(&end));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) => return self.look(id),
+            }
+        }
+    }
+
+    /// Reads how a task has ended whose supervisor is not heard any more.
+    fn look(&mut self, id: &JobId) {
+        let job = self.folder(id);
+        let ended = job.as_ref().and_then(|job| {
+            job.wait_cleaned();
+            job.end()
+        });
+        let outcome = match (ended, job) {
+            (Some(end), _) => outcome(&end),
+            (None, job) => {
+                if let Some(job) = job {
+                    job.clean_up();
+                }
+                Outcome {
+                    end: End::Lost,
+                    why: Some("its supervisor is gone".into()),
+                    cost: None,
+                }
+            }
+        };
+        self.end(id.clone(), outcome);
+    }
+
+    fn remove(&mut self, id: &JobId) {
+        let Some(job) = self.folder(id) else { return };
+        if matches!(job.state(), State::Ended | State::Lost) {
+            let _ = self.jobs.remove(&job);
+        }
+    }
+}
+
+fn broken(why: String) -> Outcome {
+    Outcome {
+        end: End::Broken,
+        why: Some(why),
+        cost: None,
+    }
+}
+
+/// Says in the queue's words how a job ended.
+fn outcome(end: &hyperion_node::End) -> Outcome {
+    let failure = end.failure.as_ref();
+    let report = end.report.as_ref();
+    let starved = report.is_some_and(|r| r.usage.oom_kills.is_some_and(|kills| kills > 0));
+    let kind = match (end.exit, starved) {
+        (Some(Exit::Code(0)), _) => End::Exit(Exit::Code(0)),
+        (_, true) => End::OutOfMemory,
+        (Some(exit), false) => End::Exit(exit),
+        (None, false) if matches!(end.code, 126 | 127) => End::Exit(Exit::Code(end.code)),
+        (None, false) => End::Broken,
+    };
+    let why = failure.map(|failure| {
+        let mut text = vec![failure.what.clone()];
+        text.extend(failure.causes.iter().cloned());
+        text.extend(failure.hint.clone());
+        text.join(": ")
+    });
+    Outcome {
+        // What the command itself did needs no words.
+        why: why.filter(|_| !matches!(kind, End::Exit(Exit::Code(code)) if code < 126)),
+        end: kind,
+        cost: report.map(|report| Cost {
+            wall: report.wall.min(Duration::from_secs(u64::from(u32::MAX))),
+            cpu_user: report.usage.cpu_user,
+            cpu_system: report.usage.cpu_system,
+            memory_peak: report.usage.memory_peak,
+            io_read: report.usage.io_read,
+            io_written: report.usage.io_written,
+        }),
+    }
+}

@@ -1,0 +1,228 @@
+//! `hyperion queue`, `history` and `nodes`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hyperion_api::queue::{Filter, JobView, NodeView, Reply, Request, Waits};
+use hyperion_model::report::Exit;
+use hyperion_model::task::End;
+use hyperion_sys::signals;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::process::getuid;
+
+use super::{Server, targets};
+use crate::args::OutputFormat;
+use crate::context::Context;
+use crate::output;
+
+// Words of `hyperion queue`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct QueueArgs {
+    /// Only my own
+    #[arg(long)]
+    me: bool,
+    /// Only these
+    jobs: Vec<String>,
+}
+
+// Words of `hyperion history`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// Only my own
+    #[arg(long)]
+    me: bool,
+    /// Only these
+    jobs: Vec<String>,
+}
+
+// Words of `hyperion nodes`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodesArgs {}
+
+/// Lists the jobs that have not ended.
+pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let views = jobs(ctx, args.me, &args.jobs, false)?;
+    match ctx.output {
+        OutputFormat::Json => output::json(&views)?,
+        OutputFormat::Quiet => views.iter().try_for_each(|view| output::line(id(view)))?,
+        OutputFormat::Human => {
+            let now = Timestamp::now();
+            let head = ["JOB", "NAME", "USER", "LEVEL", "STATE", "TIME", "LIMIT", "CORES", "WHERE OR WHY"];
+            output::table(&head, views.iter().map(|view| waiting_row(view, now)))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the jobs that have ended.
+pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let views = jobs(ctx, args.me, &args.jobs, true)?;
+    match ctx.output {
+        OutputFormat::Json => output::json(&views)?,
+        OutputFormat::Quiet => views.iter().try_for_each(|view| output::line(id(view)))?,
+        OutputFormat::Human => {
+            let head = ["JOB", "NAME", "USER", "LEVEL", "STATE", "EXIT", "WAITED", "RAN", "CPU", "MEMORY", "ENDED"];
+            output::table(&head, views.iter().map(ended_row))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lists the nodes.
+pub(crate) fn nodes(_: &NodesArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let nodes: Vec<NodeView> = match Server::reach(ctx, true)?.ask(&Request::Nodes)? {
+        Reply::Nodes(nodes) => nodes,
+        _ => Vec::new(),
+    };
+    match ctx.output {
+        OutputFormat::Json => output::json(&nodes)?,
+        OutputFormat::Quiet => nodes.iter().try_for_each(|node| output::line(&node.name))?,
+        OutputFormat::Human => {
+            let row = |node: &NodeView| {
+                vec![
+                    node.name.clone(),
+                    format!("{} of {}", node.cores_used, node.cores),
+                    format!("{} of {}", node.memory_used, node.memory),
+                    node.tasks.to_string(),
+                ]
+            };
+            output::table(&["NODE", "CORES", "MEMORY", "TASKS"], nodes.iter().map(row))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn jobs(ctx: &Context, me: bool, named: &[String], ended: bool) -> anyhow::Result<Vec<JobView>> {
+    let mut wanted = Vec::new();
+    for name in named {
+        wanted.extend(targets(name)?.into_iter().map(|target| target.job));
+    }
+    // What has been written down is told by whoever holds the journal. Where there is
+    // none, nothing was ever submitted.
+    if !super::folder(ctx).join("journal").exists() {
+        return Ok(Vec::new());
+    }
+    let filter = Filter {
+        jobs: wanted,
+        user: me.then(|| getuid().as_raw()),
+        ended,
+        alive: !ended,
+    };
+    match Server::reach(ctx, true)?.ask(&Request::Jobs(filter))? {
+        Reply::Jobs(views) => Ok(views),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Gives the name of a task: `12`, or `12_7`.
+fn id(view: &JobView) -> String {
+    match &view.index {
+        None => view.job.to_string(),
+        Some(index) if index.contains(['-', ',', '%']) => format!("{}_[{index}]", view.job),
+        Some(index) => format!("{}_{index}", view.job),
+    }
+}
+
+fn waiting_row(view: &JobView, now: Timestamp) -> Vec<String> {
+    let since = |at| now.duration_since(moment(at)).unsigned_abs();
+    let time = view.started.map_or_else(String::new, |at| clock(since(at)));
+    let place = match view.reason {
+        Some(reason) => why(reason),
+        None => view.hosts.join(","),
+    };
+    vec![
+        id(view),
+        view.name.clone(),
+        view.user.clone(),
+        view.level.to_string(),
+        view.state.to_string(),
+        time,
+        view.limit.map_or_else(|| "none".into(), clock),
+        view.cores.to_string(),
+        place,
+    ]
+}
+
+fn ended_row(view: &JobView) -> Vec<String> {
+    let ended = view.ended.unwrap_or(view.submitted);
+    let started = view.started.unwrap_or(ended);
+    let between = |from: u64, to: u64| clock(Duration::from_micros(to.saturating_sub(from)));
+    let cost = view.cost.clone().unwrap_or_default();
+    let cpu = match (cost.cpu_user, cost.cpu_system) {
+        (None, None) => String::new(),
+        (user, system) => clock(user.unwrap_or_default() + system.unwrap_or_default()),
+    };
+    let ran = match view.started {
+        Some(_) => between(started, ended),
+        None => String::new(),
+    };
+    vec![
+        id(view),
+        view.name.clone(),
+        view.user.clone(),
+        view.level.to_string(),
+        view.state.to_string(),
+        exit(view),
+        between(view.submitted, started),
+        ran,
+        cpu,
+        cost.memory_peak.map_or_else(String::new, |peak| peak.to_string()),
+        local(ended),
+    ]
+}
+
+fn exit(view: &JobView) -> String {
+    match view.end {
+        Some(End::Exit(Exit::Code(code))) => code.to_string(),
+        Some(End::Exit(Exit::Signal(signal))) => signals::name(signal.into()),
+        Some(End::OutOfMemory) => "memory".into(),
+        Some(End::Broken) => "not run".into(),
+        Some(End::Lost) => "lost".into(),
+        None => String::new(),
+    }
+}
+
+/// Says in a few words why a task waits.
+fn why(reason: Waits) -> String {
+    match reason {
+        Waits::HeldByUser => "held".into(),
+        Waits::HeldByOperator => "held by an operator".into(),
+        Waits::Begins(at) => format!("begins {}", local(at)),
+        Waits::Depends => "waits for other jobs".into(),
+        Waits::DependsInVain => "waits for what will never be".into(),
+        Waits::AtOnce => "as many run as may at once".into(),
+        Waits::Resources(u64::MAX) => "waits for nodes".into(),
+        Waits::Resources(at) => format!("waits for nodes, until {} at most", local(at)),
+        Waits::Turn => "waits for its turn".into(),
+    }
+}
+
+fn moment(at: u64) -> Timestamp {
+    Timestamp::from_microsecond(at.cast_signed()).unwrap_or_default()
+}
+
+/// Writes a moment of today as `14:20:05`, another with its day.
+fn local(at: u64) -> String {
+    let zone = TimeZone::system();
+    let then = moment(at).to_zoned(zone.clone());
+    let today = Timestamp::now().to_zoned(zone).date();
+    match then.date() == today {
+        true => then.strftime("%H:%M:%S").to_string(),
+        false => then.strftime("%Y-%m-%d %H:%M").to_string(),
+    }
+}
+
+/// Writes a span as batch systems do: `0:07`, `2:10:00`, `3-00:00:00`.
+fn clock(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours) {
+        (0, 0) if seconds < 10 => format!("{:.2}s", span.as_secs_f64()),
+        (0, 0) => format!("{minutes}:{rest:02}"),
+        (0, _) => format!("{hours}:{minutes:02}:{rest:02}"),
+        _ => format!("{days}-{hours:02}:{minutes:02}:{rest:02}"),
+    }
+}
+

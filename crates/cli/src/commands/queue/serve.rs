@@ -1,0 +1,104 @@
+//! `hyperion serve`
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyperion_lifecycle::Site;
+use hyperion_model::units::parse_duration;
+use hyperion_sched::{Amounts, Backfill, Node, Order, Policy};
+use hyperion_server::{Settings, serve};
+use hyperion_sys::process;
+use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
+use rustix::fs::{Mode, OFlags};
+
+use super::{folder, program};
+use crate::commands::run::HostSize;
+use crate::context::Context;
+
+/// How long a server that nobody started by hand stays when nobody wants anything.
+const IDLE: Duration = Duration::from_secs(300);
+
+// Words of `hyperion serve`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// End when nothing has waited, run or been asked for so long
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    idle: Option<Duration>,
+    /// Leave the terminal as soon as jobs are taken
+    #[arg(long)]
+    background: bool,
+}
+
+/// How to start an agent: the server knows no settings of ours.
+static AGENT: OnceLock<(std::path::PathBuf, std::path::PathBuf)> = OnceLock::new();
+
+fn agent() -> io::Result<Command> {
+    let (program, root) = AGENT.get().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(program);
+    command.arg("--root").arg(root).arg("agent").current_dir("/");
+    Ok(command)
+}
+
+/// Serves the queue until it is told to end; jobs that run go on.
+pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if args.background {
+        rustix::process::setsid().ok();
+    }
+    let stop = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP])?;
+    let stop: OwnedFd = stop.as_fd().try_clone_to_owned()?;
+    let program = program(ctx)?.get_program().to_owned();
+    let _ = AGENT.set((program.into(), ctx.root.clone()));
+    let settings = Settings {
+        folder: folder(ctx),
+        socket: None,
+        agent,
+        site: site(),
+        order: Order::Fifo,
+        policy: Policy {
+            backfill: Backfill::Easy { scan: Order::Fifo },
+            ..Policy::default()
+        },
+        stop,
+        idle: args.idle.or(args.background.then_some(IDLE)),
+    };
+    let mut told = Ok(());
+    serve(settings, |remarks| {
+        for remark in remarks {
+            crate::output::talk("warning", remark);
+        }
+        told = tell_ready(args.background, ctx);
+    })?;
+    told.context("cannot leave the terminal")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell_ready(background: bool, ctx: &Context) -> anyhow::Result<()> {
+    if !background {
+        let place = folder(ctx);
+        eprintln!("takes jobs for the queue in {}; ctrl-C ends it, jobs go on", place.display());
+        return Ok(());
+    }
+    crate::output::line("ready")?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    process::install_fds(&[null.as_fd(); 3])?;
+    Ok(())
+}
+
+/// Gives what this host has for jobs.
+fn site() -> Site {
+    let host = HostSize::read();
+    let cores = host.allowed().len() as u64;
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Site {
+        nodes: vec![Node {
+            name,
+            capacity: Amounts::new([cores * 1000, host.memory().0]),
+        }],
+        kinds: Vec::new(),
+        usual_limit: None,
+    }
+}

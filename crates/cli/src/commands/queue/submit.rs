@@ -1,0 +1,232 @@
+//! `hyperion submit`
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use hyperion_api::queue::{Reply, Request};
+use hyperion_formats::jobs::{self, Kind, Parsed, Source, Wanted};
+use hyperion_model::submission::{Dialect, Fence, Origin, Submission};
+use hyperion_model::{Class, Level};
+use jiff::Zoned;
+
+use super::Server;
+use crate::args::OutputFormat;
+use crate::commands::run::Isolate;
+use crate::context::Context;
+use crate::{errors, output};
+
+// Words of `hyperion submit`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "hyperion submit [OPTIONS] [WORDS OF THE BATCH SYSTEM] SCRIPT [ARG]...",
+    after_help = "Behind the options above come those of the batch system in whose words the script \
+                  is written, as its own command takes them (sbatch, qsub, bsub), then the script \
+                  and what it is given. `hyperion submit -` reads the script from standard input."
+)]
+pub(crate) struct Args {
+    /// How the job is fenced [default: process, or container where --image is given]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    isolation: Option<Isolate>,
+    /// The image, from the store
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// A flag of `hyperion run` for the job's fence, such as --run-flag=--volume=/data:/data
+    #[arg(long, value_name = "FLAG", allow_hyphen_values = true)]
+    run_flag: Vec<String>,
+    /// Whose words the script is in: slurm, pbs, lsf or sge [default: those of its directives]
+    #[arg(long, value_name = "SYSTEM", value_parser = parse_dialect)]
+    dialect: Option<Dialect>,
+    /// Wait for the job's end, and end with its exit code
+    #[arg(long)]
+    wait: bool,
+    /// Say what the script asks for, and submit nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not start a server where none runs
+    #[arg(long)]
+    no_autostart: bool,
+    /// Words of the batch system, script and arguments
+    #[arg(
+        value_name = "SCRIPT",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true
+    )]
+    words: Vec<String>,
+}
+
+fn parse_dialect(text: &str) -> Result<Dialect, String> {
+    match text {
+        "slurm" => Ok(Dialect::Slurm),
+        "pbs" | "torque" => Ok(Dialect::Pbs),
+        "lsf" => Ok(Dialect::Lsf),
+        "sge" | "gridengine" => Ok(Dialect::Sge),
+        _ => Err("it is one of slurm, pbs, lsf and sge".into()),
+    }
+}
+
+/// Submits a script.
+pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let (mut parsed, dialect) = read(args.dialect, &args.words)?;
+    parsed.submission.fence = fence(args)?;
+    if args.dry_run {
+        output::json(&parsed.submission)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let wait = args.wait || parsed.submission.wait;
+    let (number, mut server) = send(parsed.submission, ctx, !args.no_autostart)?;
+    match ctx.output {
+        OutputFormat::Json => output::json(&serde_json::json!({ "job": number, "dialect": dialect }))?,
+        OutputFormat::Human | OutputFormat::Quiet => output::line(number)?,
+    }
+    if !wait {
+        return Ok(ExitCode::SUCCESS);
+    }
+    match server.ask(&Request::Wait(vec![number]))? {
+        Reply::Ended(code) => Ok(ExitCode::from(code)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Reads a script with its words, and tells the notes.
+pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(Parsed, Dialect)> {
+    // Which word is the script depends on whose words they are, and that on the script.
+    let guess = asked.unwrap_or(Dialect::Slurm);
+    let mut wanted = jobs::wanted(guess, words);
+    let (mut name, mut script) = load(&wanted)?;
+    let dialect = match (&script, asked) {
+        (_, Some(dialect)) => dialect,
+        (Some(text), None) => jobs::detect(text).dialect.unwrap_or(Dialect::Slurm),
+        (None, None) => Dialect::Slurm,
+    };
+    if dialect != guess && jobs::wanted(dialect, words) != wanted {
+        wanted = jobs::wanted(dialect, words);
+        if wanted != Wanted::Command {
+            (name, script) = load(&wanted)?;
+        }
+    }
+    let variables: Vec<(String, String)> = variables().into_iter().collect();
+    let source = Source {
+        script: script.as_deref(),
+        words,
+        variables: &variables,
+    };
+    let text = script.as_deref().unwrap_or_default();
+    match jobs::read(dialect, &source) {
+        Ok(mut parsed) => {
+            eprint!("{}", jobs::tell(&parsed.notes, Kind::Note, &name, text, words));
+            let its_name = parsed.submission.name.is_none().then(|| usual_name(&name));
+            parsed.submission.name = parsed.submission.name.or(its_name);
+            Ok((parsed, dialect))
+        }
+        Err(refused) => {
+            eprint!("{}", jobs::tell(&refused.notes, Kind::Note, &name, text, words));
+            eprint!("{}", jobs::tell(&refused.mistakes, Kind::Error, &name, text, words));
+            let count = refused.mistakes.len();
+            let what = match count {
+                1 => "nothing was submitted, for the mistake above".to_owned(),
+                _ => format!("nothing was submitted, for the {count} mistakes above"),
+            };
+            let hint = "correct them, or `hyperion submit --dialect` where the script is in other words";
+            Err(errors::advised(Class::User, what, hint))
+        }
+    }
+}
+
+/// What a job is called that has no name: as its script.
+fn usual_name(script: &str) -> String {
+    let name = script.rsplit('/').next().unwrap_or(script);
+    match name {
+        "-" | "" => "STDIN".into(),
+        name => name.into(),
+    }
+}
+
+fn load(wanted: &Wanted) -> anyhow::Result<(String, Option<Vec<u8>>)> {
+    match wanted {
+        Wanted::Command => Ok(("command".into(), None)),
+        Wanted::Input => {
+            let mut text = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut text)
+                .context("cannot read the script from standard input")?;
+            Ok(("-".into(), Some(text)))
+        }
+        Wanted::File(name) => {
+            let text = std::fs::read(name).with_context(|| format!("cannot read the script {name}"))?;
+            Ok((name.clone(), Some(text)))
+        }
+    }
+}
+
+fn fence(args: &Args) -> anyhow::Result<Fence> {
+    let level = match (args.isolation, &args.image) {
+        (Some(Isolate::Process), Some(_)) => {
+            let hint = "leave out --image, or take --isolation container";
+            let what = "a process sees the host as it is, and has no image";
+            return Err(errors::advised(Class::User, what, hint));
+        }
+        (Some(Isolate::Container | Isolate::Vm), None) => {
+            let what = "a container or a virtual machine needs an image";
+            return Err(errors::advised(Class::User, what, "name one with --image"));
+        }
+        (Some(Isolate::Vm), _) => Level::Vm,
+        (Some(Isolate::Container), _) | (None, Some(_)) => Level::Container,
+        (Some(Isolate::Process) | None, None) => Level::Process,
+    };
+    Ok(Fence {
+        level,
+        image: args.image.clone(),
+        flags: args.run_flag.clone(),
+    })
+}
+
+/// Hands a submission to the server; gives its number.
+pub(super) fn send(
+    mut submission: Submission,
+    ctx: &Context,
+    autostart: bool,
+) -> anyhow::Result<(u64, Server)> {
+    settle(&mut submission)?;
+    let mut server = Server::reach(ctx, autostart)?;
+    match server.ask(&Request::Submit(Box::new(submission)))? {
+        Reply::Submitted(number) => Ok((number, server)),
+        reply => anyhow::bail!("the server answers something else: {reply:?}"),
+    }
+}
+
+/// Puts into a submission what only its submitter knows: where, who, when.
+fn settle(submission: &mut Submission) -> anyhow::Result<()> {
+    let variables = variables();
+    let folder = std::env::current_dir().context("the working folder is gone")?;
+    let user = variables.get("USER").or_else(|| variables.get("LOGNAME"));
+    let umask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(umask);
+    submission.origin = Origin {
+        folder: folder.to_string_lossy().into_owned(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        user: user.cloned().unwrap_or_else(|| "root".into()),
+        home: variables.get("HOME").cloned().unwrap_or_else(|| "/".into()),
+        umask: umask.bits(),
+        variables,
+    };
+    let now = Zoned::now();
+    submission.begin = submission
+        .begin
+        .map(|moment| super::moment::span(moment, &now))
+        .transpose()?;
+    submission.deadline = submission
+        .deadline
+        .map(|moment| super::moment::span(moment, &now))
+        .transpose()?;
+    Ok(())
+}
+
+/// Gives the variables of this process that are text.
+fn variables() -> BTreeMap<String, String> {
+    let all = std::env::vars_os();
+    all.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
+        .collect()
+}

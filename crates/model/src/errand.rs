@@ -1,0 +1,133 @@
+//! What an engine asks of an agent, which starts jobs on one host, and what it is told.
+//!
+//! Both sides may be killed and started anew at any time. A task is started under an
+//! id of which there is never a second one, so that nothing is started twice; and
+//! what has ended is told until it is forgotten.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::JobId;
+use crate::submission::Submission;
+use crate::task::End;
+use crate::units::{Bytes, Cores};
+
+/// What an agent is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Errand {
+    /// Start a task, unless it was started before.
+    Start(Box<Start>),
+    /// These are all that there should be: tell how each of them stands. What is left of
+    /// others is of no use any more.
+    Adopt(Vec<JobId>),
+    /// Send a signal to what a task started.
+    Signal(JobId, u8),
+    /// Let all of a task stand still.
+    Suspend(JobId),
+    /// Let it go on.
+    Resume(JobId),
+    /// End a task: SIGTERM, and SIGKILL after so long.
+    Stop(JobId, Duration),
+    /// Its end is written down: nobody asks for it again.
+    Forget(JobId),
+}
+
+/// What an agent tells.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum News {
+    /// A task runs.
+    Up(JobId),
+    /// It has ended.
+    Over(JobId, Box<Outcome>),
+    /// Nothing was ever started under that id.
+    Unknown(JobId),
+}
+
+/// What is to be started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The id that no other start has.
+    pub id: JobId,
+    /// The number that the submission gave.
+    pub job: u64,
+    /// The index in its array, where it is one.
+    pub index: Option<u32>,
+    /// How often it was started before.
+    pub restarts: u32,
+    /// What was asked.
+    pub submission: Submission,
+    /// The queue that it came from.
+    pub queue: String,
+    /// What it has of this host.
+    pub share: Share,
+}
+
+/// What a task has of a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// What the host is called.
+    pub host: String,
+    /// Processors.
+    pub cores: Cores,
+    /// Memory, where it is to be kept to.
+    pub memory: Option<Bytes>,
+    /// How many parallel processes it has room for.
+    pub tasks: u32,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// What became of it.
+    pub end: End,
+    /// Why, where it is not its own doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+}
+
+/// What a task used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cost {
+    /// From the first instruction to the end.
+    pub wall: Duration,
+    /// Processor time in user mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_user: Option<Duration>,
+    /// Processor time in the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_system: Option<Duration>,
+    /// The most memory at one moment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<Bytes>,
+    /// Bytes read from block devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_read: Option<Bytes>,
+    /// Bytes written to block devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_written: Option<Bytes>,
+}
+
+/// What a script of a batch system needs beside what every job has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Batch {
+    /// Variables that it expects, also those by which launchers know each other.
+    pub variables: BTreeMap<String, String>,
+    /// What it reads; nothing when absent.
+    pub input: Option<PathBuf>,
+    /// Where its output goes.
+    pub output: PathBuf,
+    /// Where its errors go; with the output when absent.
+    pub error: Option<PathBuf>,
+    /// What is in those files, of output and of errors, is kept.
+    pub append: (bool, bool),
+}

@@ -1,0 +1,65 @@
+//! What a request means to the ledger.
+
+use std::time::Duration;
+
+use hyperion_api::queue::{Refused, Target};
+use hyperion_lifecycle::{Refusal, Time};
+use hyperion_model::Class;
+use hyperion_model::submission::{Day, Moment};
+
+/// Says why something was not done, and what to do about it.
+pub(crate) fn refused(refusal: &Refusal) -> Refused {
+    let (class, hint) = match refusal {
+        Refusal::Unknown(_) | Refusal::NoTask(_) => {
+            (Class::NotFound, Some("`hyperion queue` lists them"))
+        }
+        Refusal::NotYours(_) => (Class::Denied, Some("ask its user, or an operator")),
+        Refusal::HeldByOperator(_) => (Class::Denied, Some("ask an operator to release it")),
+        Refusal::Not { .. } => (Class::Conflict, None),
+        Refusal::Ask(_) | Refusal::NeverFits => (
+            Class::Unsupported,
+            Some("`hyperion nodes` lists what there is"),
+        ),
+        Refusal::DependsOnUnknown(_) => (Class::NotFound, Some("`hyperion queue` lists them")),
+    };
+    Refused {
+        class,
+        causes: vec![refusal.to_string()],
+        hint: hint.map(str::to_owned),
+    }
+}
+
+/// Gives the indices that a target means: `None` for all.
+pub(crate) fn tasks(
+    ledger: &hyperion_lifecycle::Ledger,
+    target: Target,
+) -> Vec<hyperion_lifecycle::TaskId> {
+    let job = target.job;
+    let task = |index| hyperion_lifecycle::TaskId { job, index };
+    match (target.index, ledger.jobs().get(&job)) {
+        (Some(index), _) => vec![task(index)],
+        (None, Some(its)) if its.asked.submission.array.is_some() => {
+            let active = its.tasks().iter().filter(|(_, t)| t.state.is_active());
+            active.map(|(&index, _)| task(index)).collect()
+        }
+        (None, _) => vec![task(0)],
+    }
+}
+
+/// Gives the moment of which a submission speaks, as the client settled it: only
+/// spans are left, for what day it is depends on where the client is.
+pub(crate) fn begin(moment: Option<Moment>, now: Time) -> Result<Option<Time>, Refused> {
+    match moment {
+        None => Ok(None),
+        Some(Moment::In(span)) => Ok(Some(now + span)),
+        Some(Moment::At {
+            day: Day::Date(1970, 1, 1),
+            ..
+        }) => Ok(Some(now + Duration::ZERO)),
+        Some(Moment::At { .. }) => Err(Refused {
+            class: Class::Internal,
+            causes: vec!["the client has not said how long the job is to wait".into()],
+            hint: None,
+        }),
+    }
+}

@@ -1,0 +1,690 @@
+//! The loop of a server.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use hyperion_api::queue::{Refused, Reply, Request, ServerView, Target};
+use hyperion_engine::Local;
+use hyperion_lifecycle::{
+    Change, End, Event, Ledger, Record, Site, State, TaskId, Time, Who,
+};
+use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
+use hyperion_model::{Bytes, Class, Cores, JobId};
+use hyperion_sched::{CORES, MEMORY, Order, Policy};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use thiserror::Error;
+
+use crate::clients::{ClientId, Clients};
+use crate::clock::Clock;
+use crate::journal::{Journal, JournalError};
+use crate::requests::{begin, refused, tasks};
+use crate::views::Viewer;
+
+/// How long a job has between SIGTERM and SIGKILL: Slurm's `KillWait`.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long what could not be written waits for another try.
+const AGAIN: Duration = Duration::from_secs(1);
+/// What an agent has lived at least that is started again at once.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// How a server is to be.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the queue lies: the journal, and the socket.
+    pub folder: PathBuf,
+    /// A socket that listens already, in place of the one there.
+    pub socket: Option<OwnedFd>,
+    /// The command that starts an agent.
+    pub agent: fn() -> io::Result<Command>,
+    /// What there is.
+    pub site: Site,
+    /// Who comes first.
+    pub order: Order,
+    /// What may start before, and where.
+    pub policy: Policy,
+    /// Something can be read of it when the server is to end.
+    pub stop: OwnedFd,
+    /// It ends by itself when nobody has wanted anything for so long.
+    pub idle: Option<Duration>,
+}
+
+/// Why a server cannot go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The folder of the queue cannot be used.
+    #[error("cannot use the folder of the queue {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The journal cannot.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Nothing can be started.
+    #[error("cannot start the agent of this host")]
+    Agent(#[source] io::Error),
+    /// The kernel does not say what happens.
+    #[error("the queue cannot be watched")]
+    Poll(#[source] io::Error),
+}
+
+/// Serves until it is told to end; what runs goes on.
+///
+/// `ready` is called when clients are heard, with what to tell people: of a journal
+/// that was broken.
+///
+/// # Errors
+/// [`ServeError`]; all that was acknowledged is written down.
+pub fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> Result<(), ServeError> {
+    let (mut server, remarks) = Server::open(settings)?;
+    ready(&remarks);
+    server.live()
+}
+
+/// Gives the id of a start: of each there is one, for ever.
+pub(crate) fn id_of(origin: u64, task: TaskId, start: u32) -> JobId {
+    // The finalizer of SplitMix64, once for each of the numbers.
+    let mut bits = origin;
+    for number in [task.job, task.index.into(), start.into()] {
+        bits = bits.wrapping_add(number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+    }
+    JobId::from_random(bits)
+}
+
+struct Server {
+    settings: Settings,
+    journal: Journal,
+    ledger: Ledger,
+    clock: Clock,
+    started: Time,
+    /// What makes the ids of this queue differ from those of others: when its first
+    /// record was written.
+    origin: Option<u64>,
+    clients: Clients,
+    agent: Option<Local>,
+    agent_since: Instant,
+    /// The starts that an agent looks after.
+    ids: BTreeMap<JobId, TaskId>,
+    /// What was told and is not written yet.
+    news: VecDeque<News>,
+    /// When what could not be written is tried again.
+    again_at: Option<Instant>,
+    /// Who waits for the end of what.
+    waiting: Vec<(ClientId, Vec<u64>)>,
+    users: BTreeMap<u32, String>,
+    /// Since when nobody has wanted anything.
+    idle_since: Instant,
+    stopping: bool,
+}
+
+/// What a turn has come to, before it is written down.
+#[derive(Default)]
+struct Turn {
+    records: Vec<Record>,
+    replies: Vec<(ClientId, Answer)>,
+    /// Ends that are written when the records are.
+    told: Vec<JobId>,
+}
+
+enum Answer {
+    /// Now.
+    Now(Box<Reply>),
+    /// When these have ended.
+    Ends(Vec<u64>),
+}
+
+impl Server {
+    fn open(mut settings: Settings) -> Result<(Self, Vec<String>), ServeError> {
+        let folder = settings.folder.clone();
+        let unusable = |source| ServeError::Folder {
+            path: folder.clone(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&folder)
+            .map_err(unusable)?;
+        let private = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(&folder, private).map_err(unusable)?;
+        let (journal, found) = Journal::open(&folder.join("journal"))?;
+        let last = found.records.last().map_or(Time(0), |record| record.at);
+        let origin = found.records.first().map(|record| record.at.0);
+        let ledger = ledger_of(&settings, &found.records);
+        let mut remarks = Vec::new();
+        if let Some(broken) = &found.broken {
+            remarks.push(format!(
+                "the journal was broken ({}): {} records of it were taken over, and it lies as it was found in {}",
+                broken.why,
+                found.records.len(),
+                broken.copy.display()
+            ));
+        }
+        let clients = match settings.socket.take() {
+            Some(socket) => Clients::take(socket),
+            None => Clients::listen(&folder.join("socket")),
+        };
+        let clock = Clock::start(last);
+        let mut server = Self {
+            clients: clients.map_err(unusable)?,
+            settings,
+            journal,
+            ledger,
+            started: clock.now(),
+            clock,
+            origin,
+            agent: None,
+            agent_since: Instant::now(),
+            ids: BTreeMap::new(),
+            news: VecDeque::new(),
+            again_at: None,
+            waiting: Vec::new(),
+            users: BTreeMap::new(),
+            idle_since: Instant::now(),
+            stopping: false,
+        };
+        server.start_agent()?;
+        Ok((server, remarks))
+    }
+
+    fn live(&mut self) -> Result<(), ServeError> {
+        let mut more = true;
+        loop {
+            let stop = self.wait(more)?;
+            let (asked, rest) = self.clients.hear();
+            more = rest;
+            self.hear_agent();
+            self.turn(asked);
+            for gone in self.clients.flush() {
+                self.waiting.retain(|(client, _)| *client != gone);
+            }
+            self.look_after_agent()?;
+            if stop || self.stopping || self.is_idle() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something to do; tells whether the server is to end.
+    fn wait(&self, more: bool) -> Result<bool, ServeError> {
+        let mut fds = vec![PollFd::new(&self.settings.stop, PollFlags::IN)];
+        if let Some(agent) = &self.agent {
+            let mut flags = PollFlags::IN;
+            if agent.is_behind() {
+                flags |= PollFlags::OUT;
+            }
+            fds.push(PollFd::from_borrowed_fd(agent.as_fd(), flags));
+        }
+        self.clients.poll_set(&mut fds);
+        let limit = match more {
+            true => Some(Duration::ZERO),
+            false => self.until_next(),
+        };
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        });
+        match poll(&mut fds, limit.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(ServeError::Poll(e.into())),
+        }
+        Ok(!fds[0].revents().is_empty())
+    }
+
+    fn until_next(&self) -> Option<Duration> {
+        let alarm = self.ledger.wake_at().filter(|_| self.again_at.is_none());
+        let alarm = alarm.map(|at| at.since(self.clock.now()));
+        let again = self
+            .again_at
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let agent = self.agent.is_none().then_some(AGAIN);
+        let idle = self.settings.idle.filter(|_| self.clients.is_empty());
+        // A moment is a whole number of microseconds, and is not to be missed by one.
+        let all = [alarm, again, agent, idle].into_iter().flatten().min();
+        all.map(|span| (span + Duration::from_micros(1)).min(Duration::from_secs(3600)))
+    }
+
+    fn is_idle(&mut self) -> bool {
+        let Some(idle) = self.settings.idle else {
+            return false;
+        };
+        if !self.clients.is_empty() || self.ledger.jobs().values().any(|job| !job.is_over()) {
+            self.idle_since = Instant::now();
+        }
+        self.idle_since.elapsed() >= idle
+    }
+
+    /// Takes what has come, writes down what it means, and carries that out.
+    fn turn(&mut self, asked: Vec<(ClientId, Who, Request)>) {
+        let now = self.clock.now();
+        let held_up = self.again_at.is_some_and(|at| at > Instant::now());
+        let mut turn = Turn::default();
+        if !held_up {
+            for news in &self.news {
+                turn.records.extend(hear(&mut self.ledger, &self.ids, news, now));
+            }
+            let due = self.ledger.wake_at().is_some_and(|at| at <= now);
+            if due {
+                turn.records
+                    .extend(self.ledger.step(now, Event::Tick).unwrap_or_default());
+            }
+        }
+        for (client, who, request) in asked {
+            let answer = self.answer(who, request, now, &mut turn.records);
+            turn.replies.push((client, answer));
+        }
+        let due = self.ledger.wake_at().is_some_and(|at| at <= now);
+        if !held_up && (due || !turn.records.is_empty()) {
+            turn.records.extend(self.ledger.schedule(now));
+        }
+        match self.journal.append(&turn.records) {
+            Ok(()) => {
+                if !held_up {
+                    self.again_at = None;
+                    for news in std::mem::take(&mut self.news) {
+                        if let News::Over(id, _) = news {
+                            turn.told.push(id);
+                        }
+                    }
+                }
+                self.carry_out(turn);
+            }
+            Err(error) => self.undo(turn, &error),
+        }
+    }
+
+    /// Answers and sends errands for what is written down.
+    fn carry_out(&mut self, turn: Turn) {
+        if let (None, Some(first)) = (self.origin, turn.records.first()) {
+            self.origin = Some(first.at.0);
+        }
+        for id in turn.told {
+            self.ids.remove(&id);
+            self.ask(&Errand::Forget(id));
+        }
+        for record in &turn.records {
+            self.act(&record.change);
+        }
+        for (client, answer) in turn.replies {
+            match answer {
+                Answer::Now(reply) => self.clients.answer(client, &reply),
+                Answer::Ends(jobs) => self.waiting.push((client, jobs)),
+            }
+        }
+        self.tell_ends();
+        if let Some(agent) = &mut self.agent {
+            let _ = agent.flush();
+        }
+    }
+
+    /// Forgets what could not be written: it has not happened.
+    fn undo(&mut self, turn: Turn, error: &JournalError) {
+        self.again_at = Some(Instant::now() + AGAIN);
+        if !turn.records.is_empty()
+            && let Ok(records) = self.journal.read_again()
+        {
+            self.ledger = ledger_of(&self.settings, &records);
+        }
+        let mut causes = vec![error.to_string()];
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        let refused = Reply::Refused(Refused {
+            class: Class::Unavailable,
+            causes,
+            hint: Some("make room on the disk; what runs goes on".into()),
+        });
+        for (client, _) in turn.replies {
+            self.clients.answer(client, &refused);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        who: Who,
+        request: Request,
+        now: Time,
+        records: &mut Vec<Record>,
+    ) -> Answer {
+        let reply = match request {
+            Request::Submit(submission) => match begin(submission.begin, now) {
+                Err(refused) => Reply::Refused(refused),
+                Ok(begin) => {
+                    let event = Event::Submit {
+                        who,
+                        submission,
+                        begin,
+                    };
+                    match self.ledger.step(now, event) {
+                        Err(refusal) => Reply::Refused(refused(&refusal)),
+                        Ok(new) => {
+                            let number = new.iter().find_map(|record| match &record.change {
+                                Change::Submitted(asked) => Some(asked.job),
+                                _ => None,
+                            });
+                            records.extend(new);
+                            Reply::Submitted(number.unwrap_or_default())
+                        }
+                    }
+                }
+            },
+            Request::Jobs(filter) => Reply::Jobs(self.viewer(now).jobs(&filter)),
+            Request::Nodes => Reply::Nodes(self.viewer(now).nodes()),
+            Request::Hold(jobs) => {
+                let events = jobs.into_iter().map(|job| Event::Hold(who, job));
+                self.steps(now, events.collect(), records)
+            }
+            Request::Release(jobs) => {
+                let events = jobs.into_iter().map(|job| Event::Release(who, job));
+                self.steps(now, events.collect(), records)
+            }
+            Request::Cancel(targets) => {
+                let cancel = |Target { job, index }| Event::Cancel(who, job, index);
+                self.steps(now, targets.into_iter().map(cancel).collect(), records)
+            }
+            Request::Requeue(targets) => {
+                let event = |task| Event::Requeue(who, task);
+                self.steps(now, self.of_tasks(targets, event), records)
+            }
+            Request::Suspend(targets) => {
+                let event = |task| Event::Suspend(who, task);
+                self.steps(now, self.of_tasks(targets, event), records)
+            }
+            Request::Resume(targets) => {
+                let event = |task| Event::Resume(who, task);
+                self.steps(now, self.of_tasks(targets, event), records)
+            }
+            Request::Wait(jobs) => {
+                let unknown = jobs.iter().find(|job| !self.ledger.jobs().contains_key(job));
+                match unknown {
+                    Some(&job) => Reply::Refused(refused(&hyperion_lifecycle::Refusal::Unknown(job))),
+                    None => return Answer::Ends(jobs),
+                }
+            }
+            Request::Who => Reply::Server(ServerView {
+                version: env!("CARGO_PKG_VERSION").into(),
+                process: std::process::id(),
+                started: self.started.0,
+            }),
+            Request::Stop if who.operator => {
+                self.stopping = true;
+                Reply::Done
+            }
+            Request::Stop => Reply::Refused(Refused {
+                class: Class::Denied,
+                causes: vec!["only operators stop the server".into()],
+                hint: None,
+            }),
+        };
+        Answer::Now(Box::new(reply))
+    }
+
+    fn viewer(&mut self, now: Time) -> Viewer<'_> {
+        Viewer {
+            ledger: &self.ledger,
+            now,
+            origin: self.origin.unwrap_or_default(),
+            users: &mut self.users,
+        }
+    }
+
+    fn of_tasks(&self, targets: Vec<Target>, event: impl Fn(TaskId) -> Event) -> Vec<Event> {
+        let all = targets.into_iter().flat_map(|target| tasks(&self.ledger, target));
+        all.map(event).collect()
+    }
+
+    /// Does all that can be done; of what cannot, the first is told.
+    fn steps(&mut self, now: Time, events: Vec<Event>, records: &mut Vec<Record>) -> Reply {
+        let mut reply = Reply::Done;
+        for event in events {
+            match self.ledger.step(now, event) {
+                Ok(new) => records.extend(new),
+                Err(refusal) if reply == Reply::Done => reply = Reply::Refused(refused(&refusal)),
+                Err(refusal) => {
+                    if let Reply::Refused(refused) = &mut reply {
+                        refused.causes.push(refusal.to_string());
+                    }
+                }
+            }
+        }
+        reply
+    }
+
+    /// Does what a record says.
+    fn act(&mut self, change: &Change) {
+        match change {
+            Change::Started { task, .. } => self.start(*task),
+            Change::Suspended { task } => self.tell(*task, Errand::Suspend),
+            Change::Resumed { task } => self.tell(*task, Errand::Resume),
+            Change::Warned { task } => {
+                let job = self.ledger.jobs().get(&task.job);
+                if let Some(warning) = job.and_then(|job| job.asked.submission.warning) {
+                    self.tell(*task, |id| Errand::Signal(id, warning.signal));
+                }
+            }
+            Change::Stopping { task, .. } => self.tell(*task, |id| Errand::Stop(id, GRACE)),
+            Change::Submitted(_)
+            | Change::Due { .. }
+            | Change::Held { .. }
+            | Change::Released { .. }
+            | Change::Up { .. }
+            | Change::Ended { .. }
+            | Change::Dropped { .. }
+            | Change::Forgotten { .. } => {}
+        }
+    }
+
+    /// Gives the id of a task's last start.
+    fn id(&self, task: TaskId) -> Option<JobId> {
+        let its = self.ledger.jobs().get(&task.job)?.task(task.index)?;
+        Some(id_of(self.origin?, task, its.starts))
+    }
+
+    fn tell(&mut self, task: TaskId, errand: impl FnOnce(JobId) -> Errand) {
+        if let Some(id) = self.id(task) {
+            self.ask(&errand(id));
+        }
+    }
+
+    fn ask(&mut self, errand: &Errand) {
+        if let Some(agent) = &mut self.agent {
+            // An agent that is gone is started anew, and asked all of it again.
+            let _ = agent.ask(errand);
+        }
+    }
+
+    fn start(&mut self, task: TaskId) {
+        if let Some(start) = self.errand_of(task) {
+            self.ids.insert(start.id.clone(), task);
+            self.ask(&Errand::Start(Box::new(start)));
+        }
+    }
+
+    fn errand_of(&self, task: TaskId) -> Option<Start> {
+        let id = self.id(task)?;
+        let job = self.ledger.jobs().get(&task.job)?;
+        let submission = &job.asked.submission;
+        let running = self.ledger.allocation(task)?;
+        let part = running.allocation.first()?;
+        let node = self.ledger.cluster().nodes().get(part.node.0 as usize)?;
+        let chunks = job.asked.request.chunks.iter();
+        let memory = chunks.map(|chunk| chunk.each.of(MEMORY)).max();
+        let asked = submission.parts.first();
+        Some(Start {
+            id,
+            job: task.job,
+            index: submission.array.is_some().then_some(task.index),
+            restarts: job.task(task.index)?.starts.saturating_sub(1),
+            submission: submission.clone(),
+            queue: asked
+                .and_then(|part| part.queues.first().cloned())
+                .unwrap_or_else(|| "main".into()),
+            share: Share {
+                host: node.name.clone(),
+                cores: Cores(part.taken.of(CORES)),
+                memory: memory
+                    .filter(|bytes| *bytes > 0)
+                    .map(|_| Bytes(part.taken.of(MEMORY))),
+                tasks: asked.map_or(1, tasks_of),
+            },
+        })
+    }
+
+    /// Tells those who wait for ends of those that have come.
+    fn tell_ends(&mut self) {
+        let jobs = self.ledger.jobs();
+        let over = |job: &u64| jobs.get(job).is_none_or(|job| job.is_over());
+        let mut told = Vec::new();
+        self.waiting.retain(|(client, all)| {
+            let done = all.iter().all(over);
+            if done {
+                let last = all.last().and_then(|job| jobs.get(job));
+                told.push((*client, Reply::Ended(last.map_or(0, code_of))));
+            }
+            !done
+        });
+        for (client, reply) in told {
+            self.clients.answer(client, &reply);
+        }
+    }
+
+    fn hear_agent(&mut self) {
+        let Some(mut agent) = self.agent.take() else {
+            return;
+        };
+        let mut here = agent.flush().is_ok();
+        loop {
+            match agent.hear() {
+                Ok(Some(news)) => self.news.push_back(news),
+                Ok(None) => break,
+                Err(_) => {
+                    here = false;
+                    break;
+                }
+            }
+        }
+        self.agent = here.then_some(agent);
+        self.start_unknown();
+    }
+
+    /// Starts anew what an agent was asked to start and has never begun: it was killed.
+    fn start_unknown(&mut self) {
+        let mut unknown = Vec::new();
+        self.news.retain(|news| {
+            let News::Unknown(id) = news else { return true };
+            let task = self.ids.get(id).copied();
+            let configuring = |task: &TaskId| self.ledger.state(*task) == Some(State::Configuring);
+            let task = task.filter(configuring);
+            unknown.extend(task);
+            task.is_none()
+        });
+        for task in unknown {
+            self.start(task);
+        }
+    }
+
+    fn look_after_agent(&mut self) -> Result<(), ServeError> {
+        if self.agent.is_none() && self.agent_since.elapsed() >= STEADY {
+            self.start_agent()?;
+        }
+        Ok(())
+    }
+
+    /// Starts an agent, and asks it how all stand that should run.
+    fn start_agent(&mut self) -> Result<(), ServeError> {
+        let command = (self.settings.agent)().map_err(ServeError::Agent)?;
+        self.agent = Some(Local::start(command).map_err(ServeError::Agent)?);
+        self.agent_since = Instant::now();
+        self.ids.clear();
+        let running = self.ledger.cluster().running().keys();
+        let tasks: Vec<TaskId> = running.map(|number| TaskId::of(*number)).collect();
+        let mut stopping = Vec::new();
+        for task in tasks {
+            let Some(id) = self.id(task) else { continue };
+            if self.ledger.state(task) == Some(State::Completing) {
+                stopping.push(id.clone());
+            }
+            self.ids.insert(id, task);
+        }
+        let all = self.ids.keys().cloned().collect();
+        self.ask(&Errand::Adopt(all));
+        for id in stopping {
+            self.ask(&Errand::Stop(id, GRACE));
+        }
+        Ok(())
+    }
+}
+
+/// Says what news change in a ledger.
+fn hear(
+    ledger: &mut Ledger,
+    ids: &BTreeMap<JobId, TaskId>,
+    news: &News,
+    now: Time,
+) -> Vec<Record> {
+    let (News::Up(id) | News::Over(id, _) | News::Unknown(id)) = news;
+    let Some(&task) = ids.get(id) else {
+        return Vec::new();
+    };
+    let event = match news {
+        News::Up(_) => Event::Up(task),
+        News::Over(_, outcome) => Event::Ended(task, outcome.clone()),
+        // It was to be started, and the agent was killed before.
+        News::Unknown(_) => Event::Ended(
+            task,
+            Box::new(Outcome {
+                end: End::Lost,
+                why: Some("nothing of it was found when the server looked".into()),
+                cost: None,
+            }),
+        ),
+    };
+    ledger.step(now, event).unwrap_or_default()
+}
+
+/// Makes the ledger that wrote these records.
+fn ledger_of(settings: &Settings, records: &[Record]) -> Ledger {
+    let mut ledger = Ledger::new(
+        settings.site.clone(),
+        settings.order.clone(),
+        settings.policy,
+    );
+    for record in records {
+        ledger.apply(record);
+    }
+    ledger
+}
+
+/// Counts the tasks of a part, as far as they were said.
+fn tasks_of(part: &hyperion_model::submission::Part) -> u32 {
+    use hyperion_model::submission::Per;
+    let of = |per| part.tasks.get(&per).copied();
+    let pieces = part.chunks.or(part.nodes.map(|nodes| nodes.least));
+    let each = of(Per::Chunk).or(of(Per::Node));
+    of(Per::Job)
+        .unwrap_or_else(|| each.unwrap_or(1).saturating_mul(pieces.unwrap_or(1)))
+        .max(1)
+}
+
+/// Gives the code with which `submit --wait` ends: the worst of a job's tasks.
+fn code_of(job: &hyperion_lifecycle::Job) -> u8 {
+    let codes = job.tasks().values().map(|task| match task.end {
+        _ if task.state == State::Completed => 0,
+        Some(End::Exit(exit)) => exit.shell_code().max(1),
+        _ => 1,
+    });
+    codes.max().unwrap_or(0)
+}

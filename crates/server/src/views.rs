@@ -1,0 +1,233 @@
+//! What clients are shown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::time::Duration;
+
+use hyperion_api::queue::{Filter, JobView, NodeView, Waits};
+use hyperion_lifecycle::{Holder, Job, Ledger, Reason, State, Task, TaskId, Time};
+use hyperion_model::{Bytes, Cores};
+use hyperion_sched::{CORES, MEMORY, NodeNumber};
+
+use crate::turn::id_of;
+
+/// Makes what clients are shown of a ledger.
+#[derive(Debug)]
+pub(crate) struct Viewer<'a> {
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) now: Time,
+    pub(crate) origin: u64,
+    /// The names of users, as far as they were looked up.
+    pub(crate) users: &'a mut BTreeMap<u32, String>,
+}
+
+impl Viewer<'_> {
+    /// Gives the jobs that are wanted, by number.
+    pub(crate) fn jobs(&mut self, filter: &Filter) -> Vec<JobView> {
+        let mut views = Vec::new();
+        let ledger = self.ledger;
+        if filter.jobs.is_empty() {
+            for (&number, job) in ledger.jobs() {
+                self.job(number, job, filter, &mut views);
+            }
+        } else {
+            for &number in &filter.jobs {
+                if let Some(job) = ledger.jobs().get(&number) {
+                    self.job(number, job, filter, &mut views);
+                }
+            }
+        }
+        views
+    }
+
+    fn job(&mut self, number: u64, job: &Job, filter: &Filter, views: &mut Vec<JobView>) {
+        if filter.user.is_some_and(|user| user != job.asked.user) {
+            return;
+        }
+        let of_array = job.asked.submission.array.is_some();
+        for (&index, task) in job.tasks() {
+            let over = task.state.is_end();
+            // One that waits again is shown among those that wait.
+            if job.state(index) != Some(task.state) || !wanted(filter, over) {
+                continue;
+            }
+            let id = TaskId { job: number, index };
+            let text = of_array.then(|| index.to_string());
+            views.push(self.started(id, job, task, text));
+        }
+        let waiting: Vec<u32> = job.waiting().collect();
+        if let (Some(&first), true) = (waiting.first(), wanted(filter, false)) {
+            let task = TaskId {
+                job: number,
+                index: first,
+            };
+            let array = job.asked.submission.array.as_ref();
+            let text = array.map(|array| {
+                let mut text = ranges(&waiting);
+                if let Some(at_once) = array.at_once {
+                    let _ = write!(text, "%{at_once}");
+                }
+                text
+            });
+            let state = job.state(first).unwrap_or(State::Pending);
+            let mut view = self.plain(task, job, text, state);
+            view.starts = job.task(first).map_or(0, |task| task.starts);
+            view.reason = self.ledger.reason(task, self.now).map(waits);
+            views.push(view);
+        }
+    }
+
+    fn started(&mut self, id: TaskId, job: &Job, task: &Task, index: Option<String>) -> JobView {
+        let mut view = self.plain(id, job, index, task.state);
+        view.starts = task.starts;
+        view.started = task.started.map(|at| at.0);
+        view.ended = task.ended.map(|at| at.0);
+        view.end = task.end;
+        view.why.clone_from(&task.why);
+        view.cost = task.cost.as_deref().cloned();
+        if let Some(running) = self.ledger.allocation(id) {
+            let nodes = self.ledger.cluster().nodes();
+            let parts = running.allocation.iter();
+            view.hosts = parts
+                .filter_map(|part| nodes.get(part.node.0 as usize))
+                .map(|node| node.name.clone())
+                .collect();
+            view.nodes = running.allocation.len() as u32;
+            view.id = Some(id_of(self.origin, id, task.starts).to_string());
+        }
+        view
+    }
+
+    fn plain(&mut self, id: TaskId, job: &Job, index: Option<String>, state: State) -> JobView {
+        let asked = &job.asked;
+        let submission = &asked.submission;
+        let part = submission.parts.first();
+        let chunks = &asked.request.chunks;
+        let sum = |kind| {
+            let all = chunks.iter().map(|c| c.each.of(kind).saturating_mul(c.count));
+            all.fold(0u64, u64::saturating_add)
+        };
+        JobView {
+            job: id.job,
+            index,
+            name: submission.name.clone().unwrap_or_else(|| "job".into()),
+            user: self.user(asked.user),
+            uid: asked.user,
+            dialect: submission.dialect,
+            account: submission.account.clone(),
+            queue: part
+                .and_then(|part| part.queues.first().cloned())
+                .unwrap_or_else(|| "main".into()),
+            level: submission.fence.level,
+            state,
+            reason: None,
+            submitted: job.submitted.0,
+            started: None,
+            ended: None,
+            limit: (asked.limit != Duration::MAX).then_some(asked.limit),
+            starts: 0,
+            nodes: part
+                .and_then(|part| part.nodes)
+                .map_or(1, |nodes| nodes.least),
+            hosts: Vec::new(),
+            cores: Cores(sum(CORES)),
+            memory: Bytes(sum(MEMORY)),
+            end: None,
+            why: None,
+            cost: None,
+            folder: submission.origin.folder.clone(),
+            id: None,
+        }
+    }
+
+    /// Gives the name of a user, as the host knows it.
+    fn user(&mut self, number: u32) -> String {
+        let look = || {
+            let all = fs::read_to_string("/etc/passwd").unwrap_or_default();
+            let line = all.lines().find(|line| {
+                line.split(':').nth(2).and_then(|text| text.parse().ok()) == Some(number)
+            });
+            let name = line.and_then(|line| line.split(':').next());
+            name.map_or_else(|| number.to_string(), str::to_owned)
+        };
+        self.users.entry(number).or_insert_with(look).clone()
+    }
+
+    /// Gives the nodes, by number.
+    pub(crate) fn nodes(&self) -> Vec<NodeView> {
+        let cluster = self.ledger.cluster();
+        let mut tasks = vec![0; cluster.nodes().len()];
+        for running in cluster.running().values() {
+            for part in &running.allocation {
+                if let Some(count) = tasks.get_mut(part.node.0 as usize) {
+                    *count += 1;
+                }
+            }
+        }
+        let nodes = cluster.nodes().iter().zip(0..);
+        nodes
+            .map(|(node, number)| {
+                let free = cluster.free(NodeNumber(number));
+                let used = |kind| node.capacity.of(kind).saturating_sub(free.of(kind));
+                NodeView {
+                    name: node.name.clone(),
+                    cores: Cores(node.capacity.of(CORES)),
+                    cores_used: Cores(used(CORES)),
+                    memory: Bytes(node.capacity.of(MEMORY)),
+                    memory_used: Bytes(used(MEMORY)),
+                    tasks: tasks[number as usize],
+                }
+            })
+            .collect()
+    }
+}
+
+fn wanted(filter: &Filter, over: bool) -> bool {
+    match over {
+        true => filter.ended,
+        false => filter.alive,
+    }
+}
+
+fn waits(reason: Reason) -> Waits {
+    match reason {
+        Reason::Held(Holder::User) => Waits::HeldByUser,
+        Reason::Held(Holder::Operator) => Waits::HeldByOperator,
+        Reason::Begins(at) => Waits::Begins(at.0),
+        Reason::Depends => Waits::Depends,
+        Reason::DependsInVain => Waits::DependsInVain,
+        Reason::AtOnce => Waits::AtOnce,
+        Reason::Resources(at) => Waits::Resources(at.0),
+        Reason::Turn => Waits::Turn,
+    }
+}
+
+/// Writes rising numbers as `1-3,7`.
+fn ranges(numbers: &[u32]) -> String {
+    let mut text = String::new();
+    let mut rest = numbers;
+    while let Some(&first) = rest.first() {
+        let run = rest.iter().zip(first..).take_while(|(n, want)| **n == *want);
+        let length = run.count();
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = match length {
+            1 => write!(text, "{comma}{first}"),
+            _ => write!(text, "{comma}{first}-{}", first + (length as u32 - 1)),
+        };
+        rest = &rest[length..];
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn rising_numbers_are_written_as_ranges() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[7]), "7");
+        assert_eq!(ranges(&[1, 2, 3, 5, 8, 9]), "1-3,5,8-9");
+    }
+}
