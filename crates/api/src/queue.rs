@@ -92,7 +92,7 @@ pub struct Refused {
     /// What went wrong, outermost first.
     pub causes: Vec<String>,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub hint: String,
 }
 
 /// A task, or the tasks of an array that wait.

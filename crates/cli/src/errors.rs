@@ -1,6 +1,7 @@
 //! The one place where errors become a class, an exit code and a hint.
 
 mod image;
+mod queue;
 mod vm;
 
 use std::fmt;
@@ -101,7 +102,10 @@ fn classify(error: &Error) -> Told {
                 hint: Some(reference.hint()),
             };
         }
-        if let Some(told) = image::classify(cause).or_else(|| vm::classify(cause)) {
+        if let Some(told) = image::classify(cause)
+            .or_else(|| vm::classify(cause))
+            .or_else(|| queue::classify(cause))
+        {
             return told;
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {

@@ -87,7 +87,11 @@ impl Clients {
     /// Adds what is to be waited for.
     pub(crate) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         let room = self.all.len() < MOST;
-        let flags = if room { PollFlags::IN } else { PollFlags::empty() };
+        let flags = if room {
+            PollFlags::IN
+        } else {
+            PollFlags::empty()
+        };
         fds.push(PollFd::new(&self.listener, flags));
         for connection in self.all.values() {
             let unsent = connection.lines.unsent();

@@ -1,31 +1,30 @@
 //! What a request means to the ledger.
 
-use std::time::Duration;
-
 use hyperion_api::queue::{Refused, Target};
 use hyperion_lifecycle::{Refusal, Time};
 use hyperion_model::Class;
-use hyperion_model::submission::{Day, Moment};
+use hyperion_model::submission::Moment;
 
 /// Says why something was not done, and what to do about it.
 pub(crate) fn refused(refusal: &Refusal) -> Refused {
     let (class, hint) = match refusal {
-        Refusal::Unknown(_) | Refusal::NoTask(_) => {
-            (Class::NotFound, Some("`hyperion queue` lists them"))
+        Refusal::Unknown(_) | Refusal::NoTask(_) | Refusal::DependsOnUnknown(_) => {
+            (Class::NotFound, "`hyperion queue --all` lists them")
         }
-        Refusal::NotYours(_) => (Class::Denied, Some("ask its user, or an operator")),
-        Refusal::HeldByOperator(_) => (Class::Denied, Some("ask an operator to release it")),
-        Refusal::Not { .. } => (Class::Conflict, None),
-        Refusal::Ask(_) | Refusal::NeverFits => (
-            Class::Unsupported,
-            Some("`hyperion nodes` lists what there is"),
+        Refusal::NotYours(_) => (Class::Denied, "ask its user, or an operator"),
+        Refusal::HeldByOperator(_) => (Class::Denied, "ask an operator to release it"),
+        Refusal::Not { .. } => (
+            Class::Conflict,
+            "`hyperion queue --all` tells how far each job is",
         ),
-        Refusal::DependsOnUnknown(_) => (Class::NotFound, Some("`hyperion queue` lists them")),
+        Refusal::Ask(_) | Refusal::NeverFits => {
+            (Class::Unsupported, "`hyperion nodes` lists what there is")
+        }
     };
     Refused {
         class,
         causes: vec![refusal.to_string()],
-        hint: hint.map(str::to_owned),
+        hint: hint.to_owned(),
     }
 }
 
@@ -52,14 +51,10 @@ pub(crate) fn begin(moment: Option<Moment>, now: Time) -> Result<Option<Time>, R
     match moment {
         None => Ok(None),
         Some(Moment::In(span)) => Ok(Some(now + span)),
-        Some(Moment::At {
-            day: Day::Date(1970, 1, 1),
-            ..
-        }) => Ok(Some(now + Duration::ZERO)),
         Some(Moment::At { .. }) => Err(Refused {
             class: Class::Internal,
             causes: vec!["the client has not said how long the job is to wait".into()],
-            hint: None,
+            hint: "is the client of the same version? `hyperion version`".into(),
         }),
     }
 }

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyperion_api::queue::{Refused, Reply, Request, ServerView, Target};
 use hyperion_engine::Local;
-use hyperion_lifecycle::{
-    Change, End, Event, Ledger, Record, Site, State, TaskId, Time, Who,
-};
+use hyperion_lifecycle::{Change, End, Event, Ledger, Record, Site, State, TaskId, Time, Who};
 use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
 use hyperion_model::{Bytes, Class, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, Order, Policy};
@@ -30,7 +28,7 @@ use crate::views::Viewer;
 const GRACE: Duration = Duration::from_secs(30);
 /// How long what could not be written waits for another try.
 const AGAIN: Duration = Duration::from_secs(1);
-/// What an agent has lived at least that is started again at once.
+/// An agent that has not lived so long is not started again at once.
 const STEADY: Duration = Duration::from_secs(5);
 
 /// How a server is to be.
@@ -94,7 +92,9 @@ pub(crate) fn id_of(origin: u64, task: TaskId, start: u32) -> JobId {
     // The finalizer of SplitMix64, once for each of the numbers.
     let mut bits = origin;
     for number in [task.job, task.index.into(), start.into()] {
-        bits = bits.wrapping_add(number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        bits = bits
+            .wrapping_add(number)
+            .wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^= bits >> 31;
@@ -114,6 +114,8 @@ struct Server {
     clients: Clients,
     agent: Option<Local>,
     agent_since: Instant,
+    /// When the next may be started.
+    agent_at: Instant,
     /// The starts that an agent looks after.
     ids: BTreeMap<JobId, TaskId>,
     /// What was told and is not written yet.
@@ -186,6 +188,7 @@ impl Server {
             origin,
             agent: None,
             agent_since: Instant::now(),
+            agent_at: Instant::now(),
             ids: BTreeMap::new(),
             news: VecDeque::new(),
             again_at: None,
@@ -272,7 +275,8 @@ impl Server {
         let mut turn = Turn::default();
         if !held_up {
             for news in &self.news {
-                turn.records.extend(hear(&mut self.ledger, &self.ids, news, now));
+                turn.records
+                    .extend(hear(&mut self.ledger, &self.ids, news, now));
             }
             let due = self.ledger.wake_at().is_some_and(|at| at <= now);
             if due {
@@ -345,7 +349,7 @@ impl Server {
         let refused = Reply::Refused(Refused {
             class: Class::Unavailable,
             causes,
-            hint: Some("make room on the disk; what runs goes on".into()),
+            hint: "make room on the disk; what runs goes on".into(),
         });
         for (client, _) in turn.replies {
             self.clients.answer(client, &refused);
@@ -408,9 +412,13 @@ impl Server {
                 self.steps(now, self.of_tasks(targets, event), records)
             }
             Request::Wait(jobs) => {
-                let unknown = jobs.iter().find(|job| !self.ledger.jobs().contains_key(job));
+                let unknown = jobs
+                    .iter()
+                    .find(|job| !self.ledger.jobs().contains_key(job));
                 match unknown {
-                    Some(&job) => Reply::Refused(refused(&hyperion_lifecycle::Refusal::Unknown(job))),
+                    Some(&job) => {
+                        Reply::Refused(refused(&hyperion_lifecycle::Refusal::Unknown(job)))
+                    }
                     None => return Answer::Ends(jobs),
                 }
             }
@@ -426,7 +434,7 @@ impl Server {
             Request::Stop => Reply::Refused(Refused {
                 class: Class::Denied,
                 causes: vec!["only operators stop the server".into()],
-                hint: None,
+                hint: "ask one".into(),
             }),
         };
         Answer::Now(Box::new(reply))
@@ -442,7 +450,9 @@ impl Server {
     }
 
     fn of_tasks(&self, targets: Vec<Target>, event: impl Fn(TaskId) -> Event) -> Vec<Event> {
-        let all = targets.into_iter().flat_map(|target| tasks(&self.ledger, target));
+        let all = targets
+            .into_iter()
+            .flat_map(|target| tasks(&self.ledger, target));
         all.map(event).collect()
     }
 
@@ -597,8 +607,11 @@ impl Server {
     }
 
     fn look_after_agent(&mut self) -> Result<(), ServeError> {
-        if self.agent.is_none() && self.agent_since.elapsed() >= STEADY {
+        // One that does not live long is not started again and again.
+        if self.agent.is_none() && Instant::now() >= self.agent_at {
+            let lived = self.agent_since.elapsed();
             self.start_agent()?;
+            self.agent_at = self.agent_since + STEADY.saturating_sub(lived);
         }
         Ok(())
     }
@@ -629,12 +642,7 @@ impl Server {
 }
 
 /// Says what news change in a ledger.
-fn hear(
-    ledger: &mut Ledger,
-    ids: &BTreeMap<JobId, TaskId>,
-    news: &News,
-    now: Time,
-) -> Vec<Record> {
+fn hear(ledger: &mut Ledger, ids: &BTreeMap<JobId, TaskId>, news: &News, now: Time) -> Vec<Record> {
     let (News::Up(id) | News::Over(id, _) | News::Unknown(id)) = news;
     let Some(&task) = ids.get(id) else {
         return Vec::new();

@@ -105,7 +105,9 @@ impl Viewer<'_> {
         let part = submission.parts.first();
         let chunks = &asked.request.chunks;
         let sum = |kind| {
-            let all = chunks.iter().map(|c| c.each.of(kind).saturating_mul(c.count));
+            let all = chunks
+                .iter()
+                .map(|c| c.each.of(kind).saturating_mul(c.count));
             all.fold(0u64, u64::saturating_add)
         };
         JobView {
@@ -208,7 +210,10 @@ fn ranges(numbers: &[u32]) -> String {
     let mut text = String::new();
     let mut rest = numbers;
     while let Some(&first) = rest.first() {
-        let run = rest.iter().zip(first..).take_while(|(n, want)| **n == *want);
+        let run = rest
+            .iter()
+            .zip(first..)
+            .take_while(|(n, want)| **n == *want);
         let length = run.count();
         let comma = if text.is_empty() { "" } else { "," };
         let _ = match length {

@@ -173,6 +173,11 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        // The server of a queue would start more, and stay for a while.
+        if self.root().join("queue").exists() {
+            let mut stop = self.command(&["serve", "--stop"]);
+            let _ = stop.stderr(Stdio::null()).output();
+        }
         // A machine of a test that failed would run for ever.
         for machine in std::fs::read_dir(self.root().join("machines"))
             .into_iter()

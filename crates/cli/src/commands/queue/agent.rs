@@ -17,7 +17,7 @@ use hyperion_node::client::Heard;
 use hyperion_node::supervisor::start;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobFolder, Jobs, State};
-use hyperion_sys::signals;
+use hyperion_sys::{process, signals};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::umask;
@@ -71,6 +71,8 @@ impl Agent<'_> {
             for id in ready {
                 self.hear_job(&id);
             }
+            // Supervisors are children of the agent that started them.
+            while let Ok(Some(_)) = process::wait_any() {}
             loop {
                 match self.lines.try_hear() {
                     Ok(Some(errand)) => self.run_errand(errand),
@@ -145,7 +147,9 @@ impl Agent<'_> {
             return self.adopt(id.clone());
         }
         // The files of the job are made with its rights.
-        umask(rustix::fs::Mode::from_raw_mode(asked.submission.origin.umask));
+        umask(rustix::fs::Mode::from_raw_mode(
+            asked.submission.origin.umask,
+        ));
         let started = batch::prepare(asked, self.ctx)
             .and_then(|launch| start(launch).context("cannot start the supervisor"));
         umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -172,9 +176,16 @@ impl Agent<'_> {
     fn adopt_all(&mut self, ids: Vec<JobId>) {
         let wanted: BTreeSet<&JobId> = ids.iter().collect();
         for job in self.jobs.list().unwrap_or_default() {
-            let ours = job.asked().is_ok_and(|asked| asked.plan.job.batch.is_some());
+            let ours = job
+                .asked()
+                .is_ok_and(|asked| asked.plan.job.batch.is_some());
             if ours && !wanted.contains(&job.id) && !self.over.contains_key(&job.id) {
                 self.forgotten.push_back(job.id);
+            }
+        }
+        for id in batch::all(self.ctx) {
+            if !wanted.contains(&id) {
+                batch::remove(&id, self.ctx);
             }
         }
         for id in ids {
@@ -246,6 +257,7 @@ impl Agent<'_> {
     }
 
     fn remove(&mut self, id: &JobId) {
+        batch::remove(id, self.ctx);
         let Some(job) = self.folder(id) else { return };
         if matches!(job.state(), State::Ended | State::Lost) {
             let _ = self.jobs.remove(&job);

@@ -1,6 +1,6 @@
 //! A script of a batch system, as a job of this host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -10,9 +10,8 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use hyperion_formats::jobs::{self, Allocation, Facts, NodeShare};
 use hyperion_model::errand::{Batch, Start};
-use hyperion_model::submission::{Command, Folder, Open, Submission};
-use hyperion_model::{JobSpec, Level};
-use hyperion_node::Jobs;
+use hyperion_model::submission::{Command, Dialect, Folder, Open, Submission};
+use hyperion_model::{JobId, JobSpec, Level};
 use hyperion_node::supervisor::Launch;
 
 use crate::args::Cli;
@@ -24,7 +23,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// Settles what a task is to be, and makes its record, with its script in it.
 pub(super) fn prepare(start: &Start, ctx: &Context) -> anyhow::Result<Launch> {
-    let place = Place::of(&Jobs::new(&ctx.root).place(&start.id));
+    let place = Place::of(&super::folder(ctx), &start.id);
     let submission = &start.submission;
     let folder = folder(submission);
     let words = words(submission, &place, &folder)?;
@@ -32,17 +31,25 @@ pub(super) fn prepare(start: &Start, ctx: &Context) -> anyhow::Result<Launch> {
         anyhow::bail!("the words of a job do not run anything");
     };
     let told = told(start, &place, &folder);
-    let launch = run::prepare(*args, ctx, start.id.clone(), |job| {
+    lay_down(submission, &place, told.hosts.as_deref())
+        .context("cannot write the script of the job")?;
+    run::prepare(*args, ctx, start.id.clone(), |job| {
         settle(job, start, &told, &folder);
-    })?;
-    if let Err(e) = lay_down(submission, &place, told.hosts.as_deref()) {
-        let id = &launch.plan.id;
-        drop(launch.folder);
-        let jobs = Jobs::new(&ctx.root);
-        let _ = jobs.find(id.as_str()).and_then(|job| jobs.remove(&job));
-        return Err(e).context("cannot write the script of the job");
-    }
-    Ok(launch)
+    })
+}
+
+/// Removes the script of a task.
+pub(super) fn remove(id: &JobId, ctx: &Context) {
+    let _ = fs::remove_dir_all(Place::of(&super::folder(ctx), id).folder);
+}
+
+/// Lists the tasks whose scripts lie here.
+pub(super) fn all(ctx: &Context) -> Vec<JobId> {
+    let folders = fs::read_dir(super::folder(ctx).join("batch"));
+    let names = folders.into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Where the files of a script lie, on the host and in every fence.
@@ -53,8 +60,8 @@ struct Place {
 }
 
 impl Place {
-    fn of(record: &Path) -> Self {
-        let folder = record.join("batch");
+    fn of(queue: &Path, id: &JobId) -> Self {
+        let folder = queue.join("batch").join(id.as_str());
         Self {
             script: folder.join("script"),
             hosts: folder.join("hosts"),
@@ -81,16 +88,25 @@ fn words(submission: &Submission, place: &Place, folder: &Path) -> anyhow::Resul
     words.extend(["--isolation".into(), fence.level.to_string()]);
     words.extend(["--workdir".into(), text(folder)]);
     if fence.level != Level::Process {
-        for (folder, suffix) in [(folder, ""), (&place.folder, ":ro")] {
-            let path = text(folder);
-            words.extend(["--volume".into(), format!("{path}:{path}{suffix}")]);
+        let submitted = Path::new(&submission.origin.folder);
+        let mut seen = BTreeSet::from([Path::new("/")]);
+        for (folder, suffix) in [(folder, ""), (submitted, ""), (&place.folder, ":ro")] {
+            if seen.insert(folder) {
+                let path = text(folder);
+                words.extend(["--volume".into(), format!("{path}:{path}{suffix}")]);
+            }
         }
         words.extend(["--entrypoint".into(), String::new()]);
         words.extend(["--pull".into(), "never".into()]);
     }
     words.extend(fence.flags.iter().cloned());
     words.push("--".into());
-    words.extend(fence.image.clone().filter(|_| fence.level != Level::Process));
+    words.extend(
+        fence
+            .image
+            .clone()
+            .filter(|_| fence.level != Level::Process),
+    );
     match &submission.command {
         Command::Program(program) => words.extend(program.iter().cloned()),
         Command::Script {
@@ -149,7 +165,12 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
         restarts: start.restarts,
     };
     let paths = jobs::paths(submission, &facts);
-    let at = |path: String| folder.join(path);
+    // PBS and LSF bring files to where the job was submitted, the others to where it begins.
+    let base = match submission.dialect {
+        Dialect::Slurm | Dialect::Sge => folder,
+        Dialect::Pbs | Dialect::Lsf => Path::new(&origin.folder),
+    };
+    let at = |path: String| base.join(path);
     let files = &submission.files;
     let mut variables = jobs::variables(submission, &allocation);
     // A launcher in the script starts its processes by itself: this host is all there is.
@@ -190,10 +211,19 @@ fn settle(job: &mut JobSpec, start: &Start, told: &Told, folder: &Path) {
     env.extend(given.set.clone());
     job.env = env;
     job.workdir = Some(folder.to_owned());
+    if job.level != Level::Process {
+        // As the variables and the file of hosts have it.
+        let host = &mut job.container.hostname;
+        host.get_or_insert_with(|| start.share.host.clone());
+    }
     job.batch = Some(Box::new(told.batch.clone()));
     let resources = &mut job.resources;
     resources.memory = resources.memory.or(start.share.memory);
-    if submission.parts.iter().any(|part| !part.cpus.is_empty() || !part.tasks.is_empty()) {
+    if submission
+        .parts
+        .iter()
+        .any(|part| !part.cpus.is_empty() || !part.tasks.is_empty())
+    {
         resources.cpus = resources.cpus.or(Some(start.share.cores));
     }
     job.rlimits.extend(submission.rlimits.iter().cloned());
@@ -205,7 +235,10 @@ fn surroundings(submission: &Submission) -> BTreeMap<String, String> {
     if submission.environment.all {
         return origin.variables.clone();
     }
-    let shell = origin.variables.get("SHELL").map_or("/bin/sh", String::as_str);
+    let shell = origin
+        .variables
+        .get("SHELL")
+        .map_or("/bin/sh", String::as_str);
     let all = [
         ("HOME", origin.home.as_str()),
         ("USER", &origin.user),
@@ -213,22 +246,25 @@ fn surroundings(submission: &Submission) -> BTreeMap<String, String> {
         ("SHELL", shell),
         ("PATH", PATH),
     ];
-    all.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+    all.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Writes the script, and the file of hosts.
 fn lay_down(submission: &Submission, place: &Place, hosts: Option<&str>) -> io::Result<()> {
-    // The user of a container may be another than the one who has it.
-    fs::DirBuilder::new().mode(0o755).create(&place.folder)?;
+    // The user of a container may be another than the one who has it. An agent that was
+    // killed here has left something.
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .recursive(true)
+        .create(&place.folder)?;
     let write = |path: &Path, mode, bytes: &[u8]| {
         let mut options = fs::File::options();
-        let file = options.write(true).create_new(true).mode(mode).open(path);
-        file?.write_all(bytes)
+        let options = options.write(true).create(true).truncate(true).mode(mode);
+        options.open(path)?.write_all(bytes)
     };
     if let Command::Script { text, .. } = &submission.command {
         write(&place.script, 0o755, text)?;
     }
-    hosts.map_or(Ok(()), |hosts| {
-        write(&place.hosts, 0o644, hosts.as_bytes())
-    })
+    hosts.map_or(Ok(()), |hosts| write(&place.hosts, 0o644, hosts.as_bytes()))
 }

@@ -19,6 +19,9 @@ use crate::output;
 // Words of `hyperion queue`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct QueueArgs {
+    /// Those that have ended, too
+    #[arg(short = 'a', long)]
+    all: bool,
     /// Only my own
     #[arg(long)]
     me: bool,
@@ -42,13 +45,23 @@ pub(crate) struct NodesArgs {}
 
 /// Lists the jobs that have not ended.
 pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let views = jobs(ctx, args.me, &args.jobs, false)?;
+    let views = jobs(ctx, args.me, &args.jobs, (true, args.all))?;
     match ctx.output {
         OutputFormat::Json => output::json(&views)?,
         OutputFormat::Quiet => views.iter().try_for_each(|view| output::line(id(view)))?,
         OutputFormat::Human => {
             let now = Timestamp::now();
-            let head = ["JOB", "NAME", "USER", "LEVEL", "STATE", "TIME", "LIMIT", "CORES", "WHERE OR WHY"];
+            let head = [
+                "JOB",
+                "NAME",
+                "USER",
+                "LEVEL",
+                "STATE",
+                "TIME",
+                "LIMIT",
+                "CORES",
+                "WHERE OR WHY",
+            ];
             output::table(&head, views.iter().map(|view| waiting_row(view, now)))?;
         }
     }
@@ -57,12 +70,15 @@ pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode>
 
 /// Lists the jobs that have ended.
 pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let views = jobs(ctx, args.me, &args.jobs, true)?;
+    let views = jobs(ctx, args.me, &args.jobs, (false, true))?;
     match ctx.output {
         OutputFormat::Json => output::json(&views)?,
         OutputFormat::Quiet => views.iter().try_for_each(|view| output::line(id(view)))?,
         OutputFormat::Human => {
-            let head = ["JOB", "NAME", "USER", "LEVEL", "STATE", "EXIT", "WAITED", "RAN", "CPU", "MEMORY", "ENDED"];
+            let head = [
+                "JOB", "NAME", "USER", "LEVEL", "STATE", "EXIT", "WAITED", "RAN", "CPU", "MEMORY",
+                "ENDED",
+            ];
             output::table(&head, views.iter().map(ended_row))?;
         }
     }
@@ -93,7 +109,13 @@ pub(crate) fn nodes(_: &NodesArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn jobs(ctx: &Context, me: bool, named: &[String], ended: bool) -> anyhow::Result<Vec<JobView>> {
+/// Asks for jobs: those that have not ended, those that have, or both.
+fn jobs(
+    ctx: &Context,
+    me: bool,
+    named: &[String],
+    (alive, ended): (bool, bool),
+) -> anyhow::Result<Vec<JobView>> {
     let mut wanted = Vec::new();
     for name in named {
         wanted.extend(targets(name)?.into_iter().map(|target| target.job));
@@ -107,7 +129,7 @@ fn jobs(ctx: &Context, me: bool, named: &[String], ended: bool) -> anyhow::Resul
         jobs: wanted,
         user: me.then(|| getuid().as_raw()),
         ended,
-        alive: !ended,
+        alive,
     };
     match Server::reach(ctx, true)?.ask(&Request::Jobs(filter))? {
         Reply::Jobs(views) => Ok(views),
@@ -126,10 +148,15 @@ fn id(view: &JobView) -> String {
 
 fn waiting_row(view: &JobView, now: Timestamp) -> Vec<String> {
     let since = |at| now.duration_since(moment(at)).unsigned_abs();
-    let time = view.started.map_or_else(String::new, |at| clock(since(at)));
-    let place = match view.reason {
-        Some(reason) => why(reason),
-        None => view.hosts.join(","),
+    let time = match (view.started, view.ended) {
+        (Some(from), Some(to)) => clock(Duration::from_micros(to.saturating_sub(from))),
+        (Some(from), None) => clock(since(from)),
+        (None, _) => String::new(),
+    };
+    let place = match (view.reason, &view.why) {
+        (Some(reason), _) => why(reason),
+        (None, Some(why)) => why.clone(),
+        (None, None) => view.hosts.join(","),
     };
     vec![
         id(view),
@@ -167,7 +194,8 @@ fn ended_row(view: &JobView) -> Vec<String> {
         between(view.submitted, started),
         ran,
         cpu,
-        cost.memory_peak.map_or_else(String::new, |peak| peak.to_string()),
+        cost.memory_peak
+            .map_or_else(String::new, |peak| peak.to_string()),
         local(ended),
     ]
 }
@@ -225,4 +253,3 @@ fn clock(span: Duration) -> String {
         _ => format!("{days}-{hours:02}:{minutes:02}:{rest:02}"),
     }
 }
-

@@ -71,6 +71,11 @@ impl Server {
         }
     }
 
+    /// Waits until it is gone.
+    fn wait_gone(&mut self) {
+        while self.0.hear::<Reply>().is_ok() {}
+    }
+
     /// Asks, and waits for the answer.
     fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
         let gone = "the server of the queue is gone";
@@ -86,8 +91,7 @@ impl Server {
 fn error_of(refused: Refused) -> anyhow::Error {
     let mut causes = refused.causes.into_iter().rev();
     let innermost = causes.next().unwrap_or_default();
-    let hint = refused.hint.unwrap_or_default();
-    let error = errors::advised(refused.class, innermost, hint);
+    let error = errors::advised(refused.class, innermost, refused.hint);
     causes.fold(error, anyhow::Error::context)
 }
 
@@ -138,11 +142,17 @@ fn start_one(ctx: &Context) -> anyhow::Result<()> {
     let told = server.wait_with_output()?.stderr;
     let told = String::from_utf8_lossy(&told);
     let mut lines = told.lines().filter_map(|line| line.split_once(": "));
-    let what = lines.next().map_or("it says nothing", |(_, what)| what).to_owned();
+    let what = lines
+        .next()
+        .map_or("it says nothing", |(_, what)| what)
+        .to_owned();
     let cause = lines.next().map(|(_, cause)| format!(": {cause}"));
     Err(errors::advised(
         Class::Unavailable,
-        format!("no server could be started for the queue: {what}{}", cause.unwrap_or_default()),
+        format!(
+            "no server could be started for the queue: {what}{}",
+            cause.unwrap_or_default()
+        ),
         "`hyperion serve` in another terminal says more",
     ))
 }
@@ -164,7 +174,9 @@ fn targets(text: &str) -> anyhow::Result<Vec<Target>> {
             "write a number, as `hyperion queue` lists it: 12, or 12_7 for a task of an array",
         )
     };
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
     let job: u64 = number.parse().map_err(|_| wrong())?;
     let inside = rest
@@ -203,7 +215,10 @@ mod tests {
         assert_eq!(says("12_7"), [(12, Some(7))]);
         assert_eq!(says("12[]"), [(12, None)]);
         assert_eq!(says("12[7].host"), [(12, Some(7))]);
-        assert_eq!(says("12[3-5]"), [(12, Some(3)), (12, Some(4)), (12, Some(5))]);
+        assert_eq!(
+            says("12[3-5]"),
+            [(12, Some(3)), (12, Some(4)), (12, Some(5))]
+        );
         assert_eq!(says("12_[3,9]"), [(12, Some(3)), (12, Some(9))]);
         for wrong in ["", "x", "12x", "-3", "12[a]"] {
             assert_eq!(says(wrong), [], "{wrong}");

@@ -43,7 +43,9 @@ pub(super) fn span(moment: Moment, now: &Zoned) -> anyhow::Result<Moment> {
                 let date = Date::new(month.year(), month.month(), day as i8).ok()?;
                 at(date).ok().filter(|then| then >= now)
             };
-            (0..24).find_map(fits).ok_or_else(|| never(day.to_string()))?
+            (0..24)
+                .find_map(fits)
+                .ok_or_else(|| never(day.to_string()))?
         }
         Day::OfYear(month, day) => {
             let fits = |years: i16| {
@@ -75,7 +77,8 @@ mod tests {
     use super::*;
 
     fn hours(day: Day, hour: u8) -> Option<f64> {
-        let now: Zoned = "2026-11-21T12:00:00[UTC]".parse().expect("a moment");
+        let now = jiff::civil::date(2026, 11, 21).at(12, 0, 0, 0);
+        let now = now.in_tz("UTC").expect("a moment");
         let moment = Moment::At {
             day,
             hour,

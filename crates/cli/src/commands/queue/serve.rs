@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hyperion_api::queue::Request;
 use hyperion_lifecycle::Site;
 use hyperion_model::units::parse_duration;
 use hyperion_sched::{Amounts, Backfill, Node, Order, Policy};
@@ -15,7 +16,7 @@ use hyperion_sys::process;
 use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
 use rustix::fs::{Mode, OFlags};
 
-use super::{folder, program};
+use super::{Server, folder, program};
 use crate::commands::run::HostSize;
 use crate::context::Context;
 
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Leave the terminal as soon as jobs are taken
     #[arg(long)]
     background: bool,
+    /// End the server that runs; jobs that run go on
+    #[arg(long, conflicts_with_all = ["idle", "background"])]
+    stop: bool,
 }
 
 /// How to start an agent: the server knows no settings of ours.
@@ -39,12 +43,19 @@ static AGENT: OnceLock<(std::path::PathBuf, std::path::PathBuf)> = OnceLock::new
 fn agent() -> io::Result<Command> {
     let (program, root) = AGENT.get().ok_or(io::ErrorKind::NotFound)?;
     let mut command = Command::new(program);
-    command.arg("--root").arg(root).arg("agent").current_dir("/");
+    command
+        .arg("--root")
+        .arg(root)
+        .arg("agent")
+        .current_dir("/");
     Ok(command)
 }
 
 /// Serves the queue until it is told to end; jobs that run go on.
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if args.stop {
+        return stop(ctx);
+    }
     if args.background {
         rustix::process::setsid().ok();
     }
@@ -76,10 +87,23 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Ends the server that runs, and waits until it has.
+fn stop(ctx: &Context) -> anyhow::Result<ExitCode> {
+    let Some(mut server) = Server::find(ctx)? else {
+        return Err(super::none(ctx));
+    };
+    server.ask(&Request::Stop)?;
+    server.wait_gone();
+    Ok(ExitCode::SUCCESS)
+}
+
 fn tell_ready(background: bool, ctx: &Context) -> anyhow::Result<()> {
     if !background {
         let place = folder(ctx);
-        eprintln!("takes jobs for the queue in {}; ctrl-C ends it, jobs go on", place.display());
+        eprintln!(
+            "takes jobs for the queue in {}; ctrl-C ends it, jobs go on",
+            place.display()
+        );
         return Ok(());
     }
     crate::output::line("ready")?;
@@ -92,7 +116,10 @@ fn tell_ready(background: bool, ctx: &Context) -> anyhow::Result<()> {
 fn site() -> Site {
     let host = HostSize::read();
     let cores = host.allowed().len() as u64;
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     Site {
         nodes: vec![Node {
             name,

@@ -78,7 +78,9 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let wait = args.wait || parsed.submission.wait;
     let (number, mut server) = send(parsed.submission, ctx, !args.no_autostart)?;
     match ctx.output {
-        OutputFormat::Json => output::json(&serde_json::json!({ "job": number, "dialect": dialect }))?,
+        OutputFormat::Json => {
+            output::json(&serde_json::json!({ "job": number, "dialect": dialect }))?
+        }
         OutputFormat::Human | OutputFormat::Quiet => output::line(number)?,
     }
     if !wait {
@@ -116,20 +118,30 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
     let text = script.as_deref().unwrap_or_default();
     match jobs::read(dialect, &source) {
         Ok(mut parsed) => {
-            eprint!("{}", jobs::tell(&parsed.notes, Kind::Note, &name, text, words));
+            eprint!(
+                "{}",
+                jobs::tell(&parsed.notes, Kind::Note, &name, text, words)
+            );
             let its_name = parsed.submission.name.is_none().then(|| usual_name(&name));
             parsed.submission.name = parsed.submission.name.or(its_name);
             Ok((parsed, dialect))
         }
         Err(refused) => {
-            eprint!("{}", jobs::tell(&refused.notes, Kind::Note, &name, text, words));
-            eprint!("{}", jobs::tell(&refused.mistakes, Kind::Error, &name, text, words));
+            eprint!(
+                "{}",
+                jobs::tell(&refused.notes, Kind::Note, &name, text, words)
+            );
+            eprint!(
+                "{}",
+                jobs::tell(&refused.mistakes, Kind::Error, &name, text, words)
+            );
             let count = refused.mistakes.len();
             let what = match count {
                 1 => "nothing was submitted, for the mistake above".to_owned(),
                 _ => format!("nothing was submitted, for the {count} mistakes above"),
             };
-            let hint = "correct them, or `hyperion submit --dialect` where the script is in other words";
+            let hint =
+                "correct them, or `hyperion submit --dialect` where the script is in other words";
             Err(errors::advised(Class::User, what, hint))
         }
     }
@@ -155,7 +167,8 @@ fn load(wanted: &Wanted) -> anyhow::Result<(String, Option<Vec<u8>>)> {
             Ok(("-".into(), Some(text)))
         }
         Wanted::File(name) => {
-            let text = std::fs::read(name).with_context(|| format!("cannot read the script {name}"))?;
+            let text =
+                std::fs::read(name).with_context(|| format!("cannot read the script {name}"))?;
             Ok((name.clone(), Some(text)))
         }
     }
@@ -206,7 +219,10 @@ fn settle(submission: &mut Submission) -> anyhow::Result<()> {
     rustix::process::umask(umask);
     submission.origin = Origin {
         folder: folder.to_string_lossy().into_owned(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         user: user.cloned().unwrap_or_else(|| "root".into()),
         home: variables.get("HOME").cloned().unwrap_or_else(|| "/".into()),
         umask: umask.bits(),

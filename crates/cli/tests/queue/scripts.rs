@@ -1,0 +1,107 @@
+//! Scripts in the words of each batch system, unchanged.
+
+use crate::Queue;
+
+#[test]
+fn scripts_of_each_system_run_as_there_and_find_what_they_expect() {
+    let queue = Queue::new();
+    let here = queue.folder().display().to_string();
+    queue.script(
+        "slurm.sh",
+        "#!/bin/sh\n#SBATCH --job-name=one\n#SBATCH --ntasks=1 --time=5\n\
+         echo $SLURM_JOB_ID $SLURM_JOB_NAME $SLURM_NTASKS $SLURM_SUBMIT_DIR $PWD $1 $MINE\n",
+    );
+    queue.script(
+        "pbs.sh",
+        "#PBS -N two\n#PBS -l select=1:ncpus=1,walltime=00:05:00\n#PBS -v GIVEN=7\n\
+         echo ${PBS_JOBID%%.*} $PBS_JOBNAME $PBS_O_WORKDIR $GIVEN $MINE $(wc -l < $PBS_NODEFILE)\n\
+         pwd >&2\n",
+    );
+    queue.script(
+        "lsf.sh",
+        "#BSUB -J three\n#BSUB -o lsf.%J.txt\n#BSUB -W 5\necho $LSB_JOBID $LSB_JOBNAME $PWD\n",
+    );
+    queue.script(
+        "sge.sh",
+        "#!/bin/sh\n#$ -N four\n#$ -cwd -j y\necho $JOB_ID $JOB_NAME $SGE_O_WORKDIR $PWD\n",
+    );
+    let submit = |words: &[&str]| {
+        let mut command = queue
+            .site
+            .command(&[&["submit", "--wait"][..], words].concat());
+        command.current_dir(queue.folder()).env("MINE", "mine");
+        crate::finish(command).ok()
+    };
+    let one = submit(&["slurm.sh", "word"]);
+    let wrote = queue.read(&format!("slurm-{one}.out"));
+    assert_eq!(wrote, format!("{one} one 1 {here} {here} word mine\n"));
+    // PBS begins at home, brings both files back, and hands on nothing that was not asked.
+    let two = submit(&["pbs.sh"]);
+    let wrote = queue.read(&format!("two.o{two}"));
+    assert_eq!(wrote, format!("{two} two {here} 7 1\n"));
+    let home = queue.read(&format!("two.e{two}"));
+    assert_eq!(home.trim(), queue.site.path().display().to_string());
+    let three = submit(&["lsf.sh"]);
+    let wrote = queue.read(&format!("lsf.{three}.txt"));
+    assert_eq!(wrote, format!("{three} three {here}\n"));
+    let four = submit(&["sge.sh"]);
+    let wrote = queue.read(&format!("four.o{four}"));
+    assert_eq!(wrote, format!("{four} four {here} {here}\n"));
+}
+
+#[test]
+fn each_task_of_an_array_knows_its_index_and_no_more_run_than_may() {
+    let queue = Queue::new();
+    queue.script(
+        "array.sh",
+        "#!/bin/sh\n#SBATCH --array=2-8:2%1\n#SBATCH --output=%x-%A.%a\n\
+         mkdir lock || echo two at once\nsleep 0.05\nrmdir lock\n\
+         echo $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_COUNT\nexit $((SLURM_ARRAY_TASK_ID == 6))\n",
+    );
+    let job = queue.submit(&["array.sh"]);
+    let after = queue.wrap(&[&format!("--dependency=afternotok:{job}")], "echo after");
+    let never = queue.wrap(&[&format!("--dependency=afterok:{job}")], "echo never");
+    queue.wait_over(&after);
+    for index in [2, 4, 6, 8] {
+        let wrote = queue.read(&format!("array.sh-{job}.{index}"));
+        assert_eq!(wrote, format!("{index} 4\n"));
+    }
+    let tasks = queue.list("history", &job);
+    let states: Vec<_> = tasks.iter().map(|t| (&t["index"], &t["state"])).collect();
+    let states = format!("{states:?}");
+    assert_eq!(tasks.len(), 4, "{states}");
+    assert_eq!(states.matches("completed").count(), 3, "{states}");
+    assert_eq!(queue.read(&format!("slurm-{after}.out")), "after\n");
+    let waits = queue.list("queue", &never);
+    assert_eq!(waits[0]["reason"], "depends-in-vain");
+    queue.run(&["cancel", &never]).ok();
+    assert_eq!(queue.state(&never), "cancelled");
+}
+
+#[test]
+fn an_option_that_would_change_the_result_is_refused_and_one_that_means_nothing_is_noted() {
+    let queue = Queue::new();
+    queue.script(
+        "bad.sh",
+        "#!/bin/sh\n#SBATCH --bb=capacity=1G\n#SBATCH --tiem=5\n:\n",
+    );
+    let refused = queue.run(&["submit", "bad.sh"]).expect_code(125);
+    for words in ["bad.sh:2:", "--bb", "bad.sh:3:", "--time", "2 mistakes"] {
+        assert!(refused.err.contains(words), "{}", refused.err);
+    }
+    queue.script("noted.sh", "#!/bin/sh\n#SBATCH --contiguous\ntrue\n");
+    let noted = queue.run(&["submit", "--wait", "noted.sh"]).expect_code(0);
+    assert!(
+        noted.err.contains("noted.sh:2:") && noted.err.contains("note"),
+        "{}",
+        noted.err
+    );
+    let large = queue.run(&["submit", "-n", "100000", "noted.sh"]);
+    large.refused("more than the nodes have", "hyperion nodes");
+    let none = queue.run(&["submit", "none.sh"]).expect_code(125);
+    assert!(
+        none.err.contains("cannot read the script none.sh"),
+        "{}",
+        none.err
+    );
+}
