@@ -665,11 +665,7 @@ fn hear(ledger: &mut Ledger, ids: &BTreeMap<JobId, TaskId>, news: &News, now: Ti
 
 /// Makes the ledger that wrote these records.
 fn ledger_of(settings: &Settings, records: &[Record]) -> Ledger {
-    let mut ledger = Ledger::new(
-        settings.site.clone(),
-        settings.order.clone(),
-        settings.policy,
-    );
+    let mut ledger = Ledger::new(settings.site.clone(), settings.order, settings.policy);
     for record in records {
         ledger.apply(record);
     }

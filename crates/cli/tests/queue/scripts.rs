@@ -83,7 +83,7 @@ fn an_option_that_would_change_the_result_is_refused_and_one_that_means_nothing_
     let queue = Queue::new();
     queue.script(
         "bad.sh",
-        "#!/bin/sh\n#SBATCH --bb=capacity=1G\n#SBATCH --tiem=5\n:\n",
+        "#!/bin/sh\n#SBATCH --bb=capacity=1G\n#SBATCH --times=5\n:\n",
     );
     let refused = queue.run(&["submit", "bad.sh"]).expect_code(125);
     for words in ["bad.sh:2:", "--bb", "bad.sh:3:", "--time", "2 mistakes"] {

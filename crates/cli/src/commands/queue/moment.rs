@@ -78,7 +78,7 @@ mod tests {
 
     fn hours(day: Day, hour: u8) -> Option<f64> {
         let now = jiff::civil::date(2026, 11, 21).at(12, 0, 0, 0);
-        let now = now.in_tz("UTC").expect("a moment");
+        let now = now.to_zoned(jiff::tz::TimeZone::UTC).expect("a moment");
         let moment = Moment::At {
             day,
             hour,
