@@ -46,6 +46,16 @@ pub enum AskError {
 const CORE: u64 = 1000;
 
 impl Site {
+    /// Gives the name of what is counted under a number: `cores` (in thousandths),
+    /// `memory` (in bytes), then [`Site::kinds`].
+    pub fn kind_name(&self, kind: usize) -> &str {
+        match kind {
+            0 => "cores",
+            1 => "memory",
+            kind => self.kinds.get(kind - 2).map_or("", String::as_str),
+        }
+    }
+
     /// Gives how long each task of a submission may run.
     pub(crate) fn limit(&self, submission: &Submission) -> Duration {
         let asked = match submission.time_limit {
@@ -75,6 +85,7 @@ impl Site {
             chunks,
             arrangement: arrangement.unwrap_or_default(),
             exclusive,
+            ..Request::default()
         })
     }
 

@@ -1,10 +1,11 @@
 //! What is known, and how records change it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, Order, Policy, Queue, Queued, Reservation, Running, Standing, Time,
+    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, Running, Standing, Time,
     first_start,
 };
 
@@ -26,10 +27,13 @@ const WINDOW: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pub(crate) site: Site,
+    pub(crate) order: Order,
     pub(crate) policy: Policy,
     pub(crate) jobs: Jobs,
     pub(crate) next: u64,
     pub(crate) cluster: Cluster,
+    /// The same where nothing runs.
+    pub(crate) empty: Cluster,
     pub(crate) queue: Queue,
     pub(crate) alarms: Alarms,
     /// Which jobs wait for one.
@@ -38,10 +42,25 @@ pub struct Ledger {
     watchers: BTreeSet<u64>,
     /// Those that wait for what will never be, and are not to wait for it.
     pub(crate) hopeless: BTreeSet<u64>,
-    /// What is kept for jobs that wait, as it was planned last.
-    pub(crate) reservations: Vec<Reservation>,
+    /// What was planned last.
+    pub(crate) planned: Planned,
+}
+
+/// What was planned last: nothing of it is written down.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Planned {
+    /// Nothing has changed since that makes another plan.
+    pub(crate) holds: bool,
+    /// What is kept for whom from when on.
+    pub(crate) kept: BTreeMap<JobNumber, Time>,
+    /// Why the others wait, by number.
+    pub(crate) verdicts: Vec<(JobNumber, hyperion_sched::Verdict)>,
+    /// The first that does not start.
+    pub(crate) head: Option<JobNumber>,
     /// When it is to be planned anew.
     pub(crate) wake_at: Option<Time>,
+    /// What the planner keeps in mind.
+    pub(crate) memory: Memory,
 }
 
 impl Ledger {
@@ -49,7 +68,9 @@ impl Ledger {
     pub fn new(site: Site, order: Order, policy: Policy) -> Self {
         Self {
             cluster: Cluster::new(site.nodes.clone()),
+            empty: Cluster::new(site.nodes.clone()),
             site,
+            order,
             policy,
             jobs: Jobs::new(),
             next: 1,
@@ -58,8 +79,7 @@ impl Ledger {
             waiters: BTreeMap::new(),
             watchers: BTreeSet::new(),
             hopeless: BTreeSet::new(),
-            reservations: Vec::new(),
-            wake_at: None,
+            planned: Planned::default(),
         }
     }
 
@@ -73,6 +93,11 @@ impl Ledger {
         self.cluster.running().get(&task.number())
     }
 
+    /// Gives what the site has.
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
     /// Gives the nodes and what runs on them.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
@@ -81,7 +106,7 @@ impl Ledger {
     /// Tells when something happens though nobody does anything.
     pub fn wake_at(&self) -> Option<Time> {
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        alarm.into_iter().chain(self.wake_at).min()
+        alarm.into_iter().chain(self.planned.wake_at).min()
     }
 
     /// Tells how far a task is.
@@ -112,11 +137,16 @@ impl Ledger {
         if !job.queued.contains(&index) {
             return Some(Reason::AtOnce);
         }
-        let number = task.number();
-        let planned = self.reservations.iter().find(|kept| kept.job == number);
-        let first = || first_start(self.policy, &self.cluster, &self.queue, now);
-        let kept = planned.cloned().or_else(first);
-        let its = kept.filter(|kept| kept.job == number);
+        let (number, planned) = (task.number(), &self.planned);
+        if let Some(at) = planned.kept.get(&number) {
+            return Some(Reason::Resources(*at));
+        }
+        if planned.head != Some(number) {
+            return Some(Reason::Turn);
+        }
+        // For the first nothing is kept where nobody could take it.
+        let first = first_start(self.policy, &self.cluster, &self.queue, now);
+        let its = first.filter(|kept| kept.job == number);
         Some(its.map_or(Reason::Turn, |kept| Reason::Resources(kept.at)))
     }
 
@@ -126,6 +156,7 @@ impl Ledger {
     /// When it is no record of this ledger's: one that takes what is not free.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
+        self.planned.holds &= !record.change.matters();
         match &record.change {
             Change::Submitted(asked) => self.submitted(asked, at),
             Change::Due { job } => {
@@ -299,10 +330,7 @@ impl Ledger {
         its.until = its.until + still;
         let until = its.until;
         let number = task.number();
-        if let Some(running) = self.cluster.running().get(&number).cloned() {
-            self.cluster.end(number);
-            self.cluster.start(number, running.allocation, until);
-        }
+        self.cluster.end_by(number, until);
         self.set_alarms(task, until, at);
     }
 
@@ -471,7 +499,7 @@ pub(crate) fn queued(task: TaskId, asked: &Submitted, submitted: Time) -> Queued
         job: task.number(),
         submitted,
         limit: asked.limit,
-        request: asked.request.clone(),
+        request: Arc::new(asked.request.clone()),
         standing: Standing {
             nice: asked.submission.nice,
             fixed: asked.submission.priority,

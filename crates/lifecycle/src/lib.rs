@@ -18,6 +18,7 @@ mod alarm;
 mod ask;
 mod condition;
 mod event;
+mod explain;
 mod job;
 mod ledger;
 mod record;
@@ -26,9 +27,10 @@ mod step;
 
 pub use ask::{AskError, Site};
 pub use event::{Event, Refusal, Who};
+pub use explain::Waits;
 pub use job::{Job, Task};
 pub use ledger::Ledger;
 pub use record::{Change, Record, Submitted};
 pub use state::{End, Holder, Reason, State, TaskId, Why};
 
-pub use hyperion_sched::Time;
+pub use hyperion_sched::{Blocker, Explanation, Forecast, Lack, Time};

@@ -105,6 +105,20 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// Tells whether something else can start after it than before.
+    pub(crate) const fn matters(&self) -> bool {
+        !matches!(
+            self,
+            Self::Up { .. }
+                | Self::Warned { .. }
+                | Self::Stopping { .. }
+                | Self::Suspended { .. }
+                | Self::Forgotten { .. }
+        )
+    }
+}
+
 /// A job as it was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submitted {

@@ -2,7 +2,7 @@
 
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Cluster, Order, Policy, Queue, Time, plan};
+use hyperion_sched::{Start, Time, has_room, plan_on};
 
 use crate::alarm::Alarm;
 use crate::condition::named;
@@ -11,6 +11,9 @@ use crate::job::Job;
 use crate::ledger::{Ledger, queued};
 use crate::record::{Change, Record, Submitted};
 use crate::state::{End, Holder, State, TaskId, Why};
+
+/// How many steps a round of planning may take: some hundredths of a second.
+const EFFORT: u64 = 2_000_000;
 
 impl Ledger {
     /// Says what an event changes, and changes it.
@@ -89,33 +92,54 @@ impl Ledger {
     }
 
     /// Starts what can start now, by the policy.
+    ///
+    /// It looks only so far in one call. Where that was not far enough
+    /// [`Ledger::wake_at`] is now: the next call goes on there. Where nothing has changed
+    /// since the last call nothing is looked at.
     pub fn schedule(&mut self, now: Time) -> Vec<Record> {
+        let woken = self.planned.wake_at.is_some_and(|wake_at| wake_at <= now);
+        if self.planned.holds && !woken && !self.order.changes() {
+            return Vec::new();
+        }
         let mut pen = Pen::new(self, now);
         loop {
-            let plan = plan(
-                pen.ledger.policy,
-                &pen.ledger.cluster,
-                &pen.ledger.queue,
-                now,
-            );
-            pen.ledger.reservations = plan.reservations;
-            pen.ledger.wake_at = plan.wake_at;
-            if plan.starts.is_empty() {
-                return pen.done();
-            }
-            // More tasks of an array may be seen then.
-            for start in plan.starts {
+            let (plan, more) = pen.ledger.plan(now);
+            for start in plan {
                 pen.write(Change::Started {
                     task: TaskId::of(start.job),
                     allocation: start.allocation,
                     until: start.until,
                 });
             }
+            // More tasks of an array may be seen then.
+            let offered = pen.ledger.queue.len() > more;
+            let is_cut_short = pen.ledger.planned.wake_at == Some(now);
+            if !offered || is_cut_short {
+                pen.ledger.planned.holds = true;
+                return pen.done();
+            }
         }
     }
 
+    /// Plans one round; gives what starts, and how many wait when it has.
+    fn plan(&mut self, now: Time) -> (Vec<Start>, usize) {
+        let (cluster, queue) = (&self.cluster, &self.queue);
+        let memory = &mut self.planned.memory;
+        let plan = plan_on(self.policy, cluster, queue, now, memory, EFFORT);
+        let kept = plan.reservations.iter();
+        self.planned.kept = kept.map(|kept| (kept.job, kept.at)).collect();
+        self.planned.verdicts = plan.verdicts;
+        self.planned.head = plan.head;
+        self.planned.wake_at = match plan.unfinished {
+            true => Some(now),
+            false => plan.wake_at,
+        };
+        let left = self.queue.len() - plan.starts.len();
+        (plan.starts, left)
+    }
+
     /// Takes what a submission asks.
-    fn taken(
+    pub(crate) fn taken(
         &self,
         who: Who,
         submission: Submission,
@@ -137,19 +161,13 @@ impl Ledger {
             limit,
             begin,
         };
-        let mut alone = Queue::new(Order::Fifo);
         let task = TaskId {
             job: asked.job,
             index: 0,
         };
-        alone.insert(queued(task, &asked, Time(0)));
-        let empty = Cluster::new(self.site.nodes.clone());
-        match plan(Policy::default(), &empty, &alone, Time(0))
-            .starts
-            .len()
-        {
-            0 => Err(Refusal::NeverFits),
-            _ => Ok(asked),
+        match has_room(&self.empty, &queued(task, &asked, Time(0))) {
+            true => Ok(asked),
+            false => Err(Refusal::NeverFits),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -20,6 +22,13 @@ impl Amounts {
     /// Makes amounts of processor alone, in thousandths of a core.
     pub fn cores(thousandths: u64) -> Self {
         Self::new([thousandths])
+    }
+
+    /// Makes amounts of one kind alone.
+    pub fn only(kind: usize, amount: u64) -> Self {
+        let mut amounts = SmallVec::from_elem(0, kind + 1);
+        amounts[kind] = amount;
+        Self(amounts)
     }
 
     /// Gives the amount of a kind.
@@ -62,6 +71,33 @@ impl Amounts {
         }
     }
 
+    /// Makes each kind at least as much as there is in `others`.
+    pub(crate) fn raise(&mut self, others: &Self) {
+        if self.0.len() < others.0.len() {
+            self.0.resize(others.0.len(), 0);
+        }
+        for (amount, other) in self.0.iter_mut().zip(&others.0) {
+            *amount = (*amount).max(*other);
+        }
+    }
+
+    /// Tells whether there is as much of some kind as in `peak`.
+    pub(crate) fn leads(&self, peak: &Self) -> bool {
+        let mut kinds = self.0.iter().enumerate();
+        kinds.any(|(kind, &amount)| amount > 0 && amount >= peak.of(kind))
+    }
+
+    /// Tells whether there is something beside processor and memory.
+    pub(crate) fn has_devices(&self) -> bool {
+        self.0.iter().skip(MEMORY + 1).any(|&amount| amount > 0)
+    }
+
+    /// Gives the kinds of which there is something, and how much.
+    pub fn kinds(&self) -> impl Iterator<Item = (usize, u64)> {
+        let kinds = self.0.iter().copied().enumerate();
+        kinds.filter(|(_, amount)| *amount > 0)
+    }
+
     /// Leaves of each kind no more than there is in `others`.
     pub fn limit(&mut self, others: &Self) {
         for (kind, amount) in self.0.iter_mut().enumerate() {
@@ -77,3 +113,19 @@ impl PartialEq for Amounts {
 }
 
 impl Eq for Amounts {}
+
+impl PartialOrd for Amounts {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Amounts {
+    /// Compares the amounts of the first kind, then of the next.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let kinds = 0..self.0.len().max(other.0.len());
+        kinds
+            .map(|kind| self.of(kind))
+            .cmp((0..other.0.len().max(self.0.len())).map(|kind| other.of(kind)))
+    }
+}

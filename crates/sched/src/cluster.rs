@@ -1,10 +1,14 @@
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::amounts::{Amounts, CORES};
+use crate::amounts::Amounts;
+use crate::nodeset::NodeSet;
+use crate::order::Standing;
 use crate::queue::JobNumber;
+use crate::request::SetNumber;
+use crate::space::Space;
 use crate::time::Time;
 
 /// The number of a node: its place in the list that the cluster was made of.
@@ -12,7 +16,10 @@ use crate::time::Time;
 pub struct NodeNumber(pub u32);
 
 impl NodeNumber {
-    fn index(self) -> usize {
+    /// No node: where licences are.
+    pub const NONE: Self = Self(u32::MAX);
+
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -29,26 +36,48 @@ pub struct Node {
 /// What a job has on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// The node.
+    /// The node; [`NodeNumber::NONE`] for licences.
     pub node: NodeNumber,
     /// What of it.
     pub taken: Amounts,
+    /// Which member of a heterogeneous job has it; 0 where the job is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub member: u32,
 }
 
-/// What a job has, a part for each of its nodes.
+fn is_zero(member: &u32) -> bool {
+    *member == 0
+}
+
+impl Part {
+    /// Makes a part of a job that is not heterogeneous.
+    pub fn of(node: NodeNumber, taken: Amounts) -> Self {
+        Self {
+            node,
+            taken,
+            member: 0,
+        }
+    }
+}
+
+/// What a job has, a part for each of its nodes, member by member.
 pub type Allocation = SmallVec<[Part; 1]>;
 
 /// A job that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Running {
     /// What it has.
     pub allocation: Allocation,
+    /// Since when.
+    pub since: Time,
     /// When it ends at the latest.
     pub until: Time,
+    /// What counts for it beside that.
+    pub standing: Standing,
 }
 
 /// The nodes, and what runs on them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Cluster {
     nodes: Vec<Node>,
     /// All that it has, in thousandths.
@@ -56,17 +85,42 @@ pub struct Cluster {
     space: Space,
     running: BTreeMap<JobNumber, Running>,
     ends: BTreeSet<(Time, JobNumber)>,
+    /// The sets that requests speak of; the first is that of all nodes.
+    sets: Vec<NodeSet>,
+    numbers: BTreeMap<NodeSet, SetNumber>,
+    /// Nodes on which nothing starts.
+    closed: NodeSet,
+    /// Goes up whenever something is free earlier than was known.
+    freed: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
 impl Cluster {
     /// Makes a cluster on which nothing runs.
     pub fn new(nodes: Vec<Node>) -> Self {
-        let space = Space::new(nodes.iter().map(|node| node.capacity.clone()).collect());
+        Self::with_licences(nodes, Amounts::default())
+    }
+
+    /// Makes one that has something beside its nodes: licences, by kinds of their own.
+    pub fn with_licences(nodes: Vec<Node>, licences: Amounts) -> Self {
+        let free = nodes.iter().map(|node| node.capacity.clone()).collect();
+        let space = Space::new(free, licences);
+        let all = NodeSet::first(nodes.len());
         Self {
             nodes,
             cores: space.cores(),
             space,
-            ..Self::default()
+            running: BTreeMap::new(),
+            ends: BTreeSet::new(),
+            sets: vec![all.clone()],
+            numbers: BTreeMap::from([(all, SetNumber::ALL)]),
+            closed: NodeSet::default(),
+            freed: 0,
         }
     }
 
@@ -80,14 +134,49 @@ impl Cluster {
         &self.nodes
     }
 
-    /// Gives what is free on a node.
+    /// Gives what is free on a node, or of licences on [`NodeNumber::NONE`].
     pub fn free(&self, node: NodeNumber) -> &Amounts {
-        &self.space.free[node.index()]
+        self.space.free(node)
     }
 
     /// Gives what runs, by number.
     pub fn running(&self) -> &BTreeMap<JobNumber, Running> {
         &self.running
+    }
+
+    /// Gives the number by which requests can ask for nodes of a set.
+    pub fn set(&mut self, nodes: NodeSet) -> SetNumber {
+        if let Some(number) = self.numbers.get(&nodes) {
+            return *number;
+        }
+        let number = SetNumber(self.sets.len() as u32);
+        self.sets.push(nodes.clone());
+        self.numbers.insert(nodes, number);
+        number
+    }
+
+    /// Gives the nodes of a set.
+    ///
+    /// # Panics
+    /// When it is another cluster's number.
+    pub fn nodes_of(&self, set: SetNumber) -> &NodeSet {
+        &self.sets[set.0 as usize]
+    }
+
+    /// Lets nothing start on a node any more; what runs there goes on.
+    pub fn close(&mut self, node: NodeNumber) {
+        self.closed.insert(node);
+    }
+
+    /// Lets jobs start on a node again.
+    pub fn open(&mut self, node: NodeNumber) {
+        self.closed.remove(node);
+        self.freed += 1;
+    }
+
+    /// Gives the nodes on which nothing starts.
+    pub fn closed(&self) -> &NodeSet {
+        &self.closed
     }
 
     /// Gives what a job has to it, until a moment at the latest.
@@ -96,18 +185,41 @@ impl Cluster {
     /// When the job runs already, or something that it is given is not free:
     /// a plan is carried out on the cluster that it was made for.
     pub fn start(&mut self, job: JobNumber, allocation: Allocation, until: Time) {
-        for part in &allocation {
+        let running = Running {
+            allocation,
+            since: Time(0),
+            until,
+            standing: Standing::default(),
+        };
+        self.start_as(job, running);
+    }
+
+    /// Lets a job run.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_as(&mut self, job: JobNumber, running: Running) {
+        for part in &running.allocation {
             assert!(
                 part.taken.is_within(self.free(part.node)),
                 "node {} is not free",
                 part.node.0
             );
         }
-        self.space.take(&allocation);
-        self.ends.insert((until, job));
-        let running = Running { allocation, until };
+        self.space.take(&running.allocation);
+        self.ends.insert((running.until, job));
         let before = self.running.insert(job, running);
         assert!(before.is_none(), "job {} runs already", job.0);
+    }
+
+    /// Lets a job that runs end at another time at the latest.
+    pub fn end_by(&mut self, job: JobNumber, until: Time) {
+        if let Some(running) = self.running.get_mut(&job) {
+            self.ends.remove(&(running.until, job));
+            self.freed += u64::from(until < running.until);
+            running.until = until;
+            self.ends.insert((until, job));
+        }
     }
 
     /// Takes what a job has back; tells whether it ran.
@@ -117,7 +229,21 @@ impl Cluster {
         };
         self.ends.remove(&(running.until, job));
         self.space.release(&running.allocation);
+        self.freed += 1;
         true
+    }
+
+    /// Tells when what runs ends at the latest: the first of it, if it ends at all.
+    pub(crate) fn next_end(&self) -> Option<Time> {
+        let first = self.ends.first().map(|(until, _)| *until);
+        first.filter(|until| *until < Time::NEVER)
+    }
+
+    /// Ends what ends first.
+    pub(crate) fn end_first(&mut self) {
+        if let Some((_, job)) = self.ends.first().copied() {
+            self.end(job);
+        }
     }
 
     pub(crate) fn space(&self) -> &Space {
@@ -129,56 +255,9 @@ impl Cluster {
         let of = |(until, job): &(Time, JobNumber)| (*until, &self.running[job].allocation);
         self.ends.iter().map(of)
     }
-}
 
-/// What is free on each node at some moment.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Space {
-    free: Vec<Amounts>,
-    cores: u64,
-}
-
-impl Space {
-    fn new(free: Vec<Amounts>) -> Self {
-        let cores = free.iter().map(|amounts| amounts.of(CORES)).sum();
-        Self { free, cores }
-    }
-
-    /// Gives what is free by the nodes' numbers.
-    pub(crate) fn free(&self) -> &[Amounts] {
-        &self.free
-    }
-
-    /// Tells whether a node has a free core.
-    pub(crate) fn is_open(&self, at: usize) -> bool {
-        self.free[at].of(CORES) > 0
-    }
-
-    /// Gives the free cores of all nodes, in thousandths.
-    pub(crate) fn cores(&self) -> u64 {
-        self.cores
-    }
-
-    pub(crate) fn take(&mut self, allocation: &Allocation) {
-        for part in allocation {
-            self.cores -= part.taken.of(CORES);
-            self.free[part.node.index()].take(&part.taken);
-        }
-    }
-
-    pub(crate) fn release(&mut self, allocation: &Allocation) {
-        for part in allocation {
-            self.cores += part.taken.of(CORES);
-            self.free[part.node.index()].add(&part.taken, 1);
-        }
-    }
-
-    /// Leaves what is free there too.
-    pub(crate) fn limit(&mut self, other: &Self) {
-        for (free, other) in self.free.iter_mut().zip(&other.free) {
-            self.cores -= free.of(CORES);
-            free.limit(other);
-            self.cores += free.of(CORES);
-        }
+    /// Tells how often something became free earlier than was known.
+    pub(crate) fn freed(&self) -> u64 {
+        self.freed
     }
 }

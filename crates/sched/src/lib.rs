@@ -15,6 +15,11 @@
 
 mod amounts;
 mod cluster;
+mod epochs;
+mod explain;
+mod failed;
+mod masks;
+mod nodeset;
 mod order;
 mod place;
 mod plan;
@@ -22,14 +27,21 @@ mod profile;
 mod queue;
 mod request;
 mod shares;
+mod space;
 mod time;
+mod totals;
 
 pub use amounts::{Amounts, CORES, MEMORY};
 pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
+pub use explain::{Blocker, Explanation, Forecast, Lack, explain, forecast, what_if};
+pub use nodeset::NodeSet;
 pub use order::{Order, Standing, Weights};
 pub use place::Placement;
-pub use plan::{Backfill, Plan, Policy, Reservation, Start, first_start, plan};
+pub use plan::{
+    Backfill, Memory, Plan, Policy, Reservation, Start, Verdict, first_start, has_room, plan,
+    plan_on,
+};
 pub use queue::{JobNumber, Queue, Queued};
-pub use request::{Arrangement, Chunk, Request};
+pub use request::{Arrangement, Chunk, Request, SetNumber};
 pub use shares::{ShareNumber, Shares};
 pub use time::Time;

@@ -122,7 +122,7 @@ impl Weights {
 
 impl Order {
     /// Tells whether the order of two jobs changes while they wait.
-    pub(crate) fn changes(self) -> bool {
+    pub fn changes(self) -> bool {
         matches!(self, Self::Wfp3 | Self::Unicep | Self::Multifactor(_))
     }
 
@@ -164,7 +164,7 @@ mod tests {
             job: JobNumber(1),
             submitted: Time::seconds(1000),
             limit: Duration::from_secs(100),
-            request: Request::of(4, Amounts::cores(4000)),
+            request: Request::of(4, Amounts::cores(4000)).into(),
             standing: Standing::default(),
         };
         // r = 100, n = 16, s = 1000, w = 200.
@@ -195,7 +195,7 @@ mod tests {
             job: JobNumber(1),
             submitted: Time::seconds(1000),
             limit: Duration::from_secs(100),
-            request: Request::of(4, Amounts::cores(4000)),
+            request: Request::of(4, Amounts::cores(4000)).into(),
             standing: Standing {
                 share: ShareNumber(1),
                 partition: 500,

@@ -1,15 +1,20 @@
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amounts::{Amounts, CORES};
-use crate::cluster::{Allocation, Node, NodeNumber, Part, Space};
+use crate::cluster::{Allocation, Node, NodeNumber, Part};
+use crate::nodeset::NodeSet;
 use crate::request::{Arrangement, Chunk, Request};
+use crate::space::{Room, See, Space, show};
 
 /// Which of the nodes that could take a job are taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Placement {
     /// The first in the list.
     #[default]
@@ -18,246 +23,232 @@ pub enum Placement {
     Pack,
     /// The emptiest: jobs are in each other's way as little as can be.
     Spread,
+    /// The fullest; those with free devices last, where a job asks for none.
+    BestFit,
 }
 
-/// Finds room for a request in what is free on these nodes, and within a second
-/// space where one is given; `None` where there is not room for all of it.
+/// Finds room for a request on the nodes that each of its members may have; `None`
+/// where there is not room for all of it.
 ///
-/// Chunks of different kinds are laid one kind after the other, never anew: to
-/// find room for them whenever there is some is a problem without a fast answer.
+/// Chunks of different kinds are laid one kind after the other, and so are members,
+/// in a few orders: to find room for them whenever there is some is a problem
+/// without a fast answer.
 pub(crate) fn place(
     nodes: &[Node],
-    open: &[usize],
-    space: &Space,
-    within: Option<&Space>,
+    room: &dyn Room,
+    among: &[Rc<NodeSet>],
     request: &Request,
     placement: Placement,
 ) -> Option<Allocation> {
-    let room = Room {
-        nodes,
-        open,
-        space,
-        within,
-        exclusive: request.exclusive,
-    };
-    if request.arrangement == Arrangement::Together {
-        return room.together(request, placement);
+    let members: SmallVec<[&Request; 1]> = request.members().collect();
+    if let [only] = members[..] {
+        return place_member(nodes, room, &among[0], only, placement);
     }
-    let mut kinds = room.hardest_first(&request.chunks);
-    let found = room.spread_out(request, &kinds, placement);
-    if found.is_some() || kinds.len() < 2 {
-        return found;
-    }
-    // What one kind takes another may need: a few other ways are tried.
+    let mut numbers: Vec<usize> = (0..members.len()).collect();
     for _ in 0..2 {
-        for placement in [Placement::First, Placement::Pack, Placement::Spread] {
-            let found = room.spread_out(request, &kinds, placement);
-            if found.is_some() {
-                return found;
-            }
+        let mut less = Less::new(room);
+        let all = numbers.iter().try_for_each(|&number| {
+            let found = place_member(nodes, &less, &among[number], members[number], placement)?;
+            less.take(found, number as u32);
+            Some(())
+        });
+        if all.is_some() {
+            return Some(less.allocation);
         }
-        kinds.reverse();
+        numbers.reverse();
     }
     None
 }
 
-/// Counts how much of a request has room while nodes become free, without
-/// looking at all of them each time.
-pub(crate) struct Tally<'a> {
+fn place_member(
+    nodes: &[Node],
+    room: &dyn Room,
+    among: &NodeSet,
+    request: &Request,
+    placement: Placement,
+) -> Option<Allocation> {
+    if !request.shared.is_within(&room.shared()) {
+        return None;
+    }
+    let lay = Lay { nodes, request };
+    let mut found = match (&request.chunks[..], request.arrangement) {
+        (_, Arrangement::Together) => {
+            let all = request.member_total();
+            lay.alike(
+                room,
+                among,
+                placement,
+                &Chunk {
+                    count: 1,
+                    each: all,
+                },
+            )
+        }
+        ([chunk], _) => lay.alike(room, among, placement, chunk),
+        (chunks, _) => lay.different(room, among, placement, chunks),
+    }?;
+    if !request.shared.is_nothing() {
+        found.push(Part::of(NodeNumber::NONE, request.shared.clone()));
+    }
+    Some(found)
+}
+
+/// How a member of a request is laid on nodes.
+struct Lay<'a> {
     nodes: &'a [Node],
     request: &'a Request,
-    /// What lies on a node whole, how many of them must, and how many could.
-    kinds: SmallVec<[(Amounts, u64, u64); 1]>,
 }
 
-impl<'a> Tally<'a> {
-    pub(crate) fn new(nodes: &'a [Node], space: &Space, request: &'a Request) -> Self {
-        let kinds = match request.arrangement {
-            Arrangement::Together => [(request.total(), 1, 0)].into_iter().collect(),
-            _ => {
-                let kinds = request.chunks.iter();
-                kinds
-                    .map(|chunk| (chunk.each.clone(), chunk.count, 0))
-                    .collect()
+impl Lay<'_> {
+    /// Tells how many times `each` has room where that much is free.
+    fn times(&self, at: usize, free: &Amounts, each: &Amounts) -> u64 {
+        match self.request.exclusive && *free != self.nodes[at].capacity {
+            true => 0,
+            false => free.times(each),
+        }
+    }
+
+    /// Gives what a member takes of a node where it needs so much.
+    fn part(&self, at: usize, taken: Amounts) -> Part {
+        let taken = match self.request.exclusive {
+            true => self.nodes[at].capacity.clone(),
+            false => taken,
+        };
+        Part::of(NodeNumber(at as u32), taken)
+    }
+
+    /// Finds nodes for chunks of one kind.
+    fn alike(
+        &self,
+        room: &dyn Room,
+        among: &NodeSet,
+        placement: Placement,
+        chunk: &Chunk,
+    ) -> Option<Allocation> {
+        let mut missing = chunk.count;
+        let mut parts = Allocation::new();
+        if missing == 0 {
+            return Some(parts);
+        }
+        let most = match self.request.arrangement {
+            Arrangement::Apart => 1,
+            _ => u64::MAX,
+        };
+        room.visit(&chunk.each, among, placement, &mut |at, free| {
+            let count = self.times(at, free, &chunk.each).min(most).min(missing);
+            if count > 0 {
+                let mut taken = Amounts::default();
+                taken.add(&chunk.each, count);
+                parts.push(self.part(at, taken));
+                missing -= count;
             }
-        };
-        let mut tally = Self {
-            nodes,
-            request,
-            kinds,
-        };
-        for at in 0..nodes.len() {
-            tally.count(space, at, u64::saturating_add);
-        }
-        tally
-    }
-
-    fn count(&mut self, space: &Space, at: usize, change: fn(u64, u64) -> u64) {
-        let room = Room {
-            nodes: self.nodes,
-            open: &[],
-            space,
-            within: None,
-            exclusive: self.request.exclusive,
-        };
-        for (each, most, could) in &mut self.kinds {
-            let most = match self.request.arrangement {
-                Arrangement::Free => *most,
-                _ => 1,
-            };
-            *could = change(*could, room.times(at, each, None).min(most));
-        }
-    }
-
-    /// Gives back what a job has.
-    pub(crate) fn release(&mut self, space: &mut Space, allocation: &Allocation) {
-        let nodes = || allocation.iter().map(|part| part.node.0 as usize);
-        for at in nodes() {
-            self.count(space, at, u64::saturating_sub);
-        }
-        space.release(allocation);
-        for at in nodes() {
-            self.count(space, at, u64::saturating_add);
-        }
-    }
-
-    /// Tells whether each kind by itself would have room.
-    pub(crate) fn might(&self) -> bool {
-        self.kinds.iter().all(|(_, needed, could)| could >= needed)
-    }
-}
-
-/// Requests that found no room, for as long as room becomes only less: whoever
-/// asks for as much or more need not look.
-#[derive(Default)]
-pub(crate) struct Failed<'a>(Vec<&'a Request>);
-
-impl<'a> Failed<'a> {
-    /// More are not kept: to look at them would take longer than to look for room.
-    const MOST: usize = 16;
-
-    /// Keeps a request that is covered by none, in place of those that it covers.
-    pub(crate) fn add(&mut self, request: &'a Request) {
-        if request.chunks.len() > 1 {
-            return;
-        }
-        self.0.retain(|failed| !covers(request, failed));
-        if self.0.len() == Self::MOST {
-            // The smallest are the likeliest to cover another.
-            self.0.sort_by_key(|failed| failed.cores());
-            self.0.pop();
-        }
-        self.0.push(request);
-    }
-
-    /// Tells whether one of them asked for no more.
-    pub(crate) fn covers(&self, request: &Request) -> bool {
-        self.0.iter().any(|failed| covers(failed, request))
-    }
-}
-
-/// Tells whether there is no room for one where there is none for the other.
-fn covers(failed: &Request, request: &Request) -> bool {
-    let ([less], [more]) = (&failed.chunks[..], &request.chunks[..]) else {
-        return false;
-    };
-    failed.arrangement == request.arrangement
-        && failed.exclusive == request.exclusive
-        && less.count <= more.count
-        && less.each.is_within(&more.each)
-}
-
-fn number(at: usize) -> NodeNumber {
-    NodeNumber(at as u32)
-}
-
-struct Room<'a> {
-    nodes: &'a [Node],
-    open: &'a [usize],
-    space: &'a Space,
-    within: Option<&'a Space>,
-    exclusive: bool,
-}
-
-impl Room<'_> {
-    /// Gives the nodes in the order in which they are tried.
-    fn order(&self, placement: Placement) -> Cow<'_, [usize]> {
-        let free = self.space.free();
-        let mut order = Cow::Borrowed(self.open);
-        match placement {
-            Placement::First => {}
-            Placement::Pack => order.to_mut().sort_by_key(|&at| free[at].of(CORES)),
-            Placement::Spread => {
-                let emptiest = |&at: &usize| Reverse(free[at].of(CORES));
-                order.to_mut().sort_by_key(emptiest);
+            match missing {
+                0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
             }
+        });
+        if missing > 0 {
+            room.lacked(missing);
+            return None;
         }
-        order
+        Some(parts)
+    }
+
+    /// Finds nodes for chunks of several kinds.
+    fn different(
+        &self,
+        room: &dyn Room,
+        among: &NodeSet,
+        placement: Placement,
+        chunks: &[Chunk],
+    ) -> Option<Allocation> {
+        let mut least = chunks.first()?.each.clone();
+        chunks.iter().for_each(|chunk| least.limit(&chunk.each));
+        let mut seen = Vec::new();
+        room.visit(&least, among, Placement::First, &mut |at, free| {
+            seen.push((at, free.clone()));
+            ControlFlow::Continue(())
+        });
+        let mut kinds = self.hardest_first(&seen, chunks);
+        let found = self.kind_by_kind(&seen, &least, &kinds, placement);
+        if found.is_some() {
+            return found;
+        }
+        // What one kind takes another may need: a few other ways are tried.
+        for _ in 0..2 {
+            for placement in [Placement::First, Placement::Pack, Placement::Spread] {
+                let found = self.kind_by_kind(&seen, &least, &kinds, placement);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            kinds.reverse();
+        }
+        None
     }
 
     /// Gives different chunks in an order in which the one that has the fewest nodes
     /// to go to is not left without one by another.
-    fn hardest_first<'c>(&self, chunks: &'c [Chunk]) -> SmallVec<[&'c Chunk; 1]> {
+    fn hardest_first<'c>(
+        &self,
+        seen: &[(usize, Amounts)],
+        chunks: &'c [Chunk],
+    ) -> SmallVec<[&'c Chunk; 1]> {
         let mut sorted: SmallVec<[&Chunk; 1]> = chunks.iter().collect();
-        if sorted.len() > 1 {
-            let could = |chunk: &Chunk| {
-                let nodes = self.open.iter();
-                let nodes = nodes.filter(|&&at| self.times(at, &chunk.each, None) > 0);
-                (nodes.count(), Reverse(chunk.each.of(CORES)))
-            };
-            sorted.sort_by_cached_key(|chunk| could(chunk));
-        }
+        let could = |chunk: &Chunk| {
+            let nodes = seen.iter();
+            let nodes = nodes.filter(|(at, free)| self.times(*at, free, &chunk.each) > 0);
+            (nodes.count(), Reverse(chunk.each.of(CORES)))
+        };
+        sorted.sort_by_cached_key(|chunk| could(chunk));
         sorted
     }
 
-    /// Finds one node for all.
-    fn together(&self, request: &Request, placement: Placement) -> Option<Allocation> {
-        let all = request.total();
-        let order = self.order(placement);
-        let mut order = order.iter().copied();
-        let at = order.find(|&at| self.times(at, &all, None) > 0)?;
-        Some([self.part(at, all)].into_iter().collect())
-    }
-
-    /// Finds nodes for one kind of chunk after the other.
-    fn spread_out(
+    fn kind_by_kind(
         &self,
-        request: &Request,
+        seen: &[(usize, Amounts)],
+        least: &Amounts,
         kinds: &[&Chunk],
         placement: Placement,
     ) -> Option<Allocation> {
-        let order = self.order(placement);
+        let mut order = Vec::new();
+        show(seen.to_vec(), least, placement, &mut |at, free| {
+            order.push((at, free.clone()));
+            ControlFlow::Continue(())
+        });
         let mut parts = Allocation::new();
         // Where the part of a node is, for the kinds that come after the first.
         let mut index: BTreeMap<usize, usize> = BTreeMap::new();
-        for (kind, chunk) in kinds.iter().enumerate() {
+        for chunk in kinds {
             let mut missing = chunk.count;
-            for &at in order.iter() {
+            for (at, free) in &mut order {
                 if missing == 0 {
                     break;
                 }
-                let mine = index.get(&at).copied();
-                let most = match (request.arrangement, mine) {
+                let mine = index.get(at).copied();
+                let most = match (self.request.arrangement, mine) {
                     (Arrangement::Apart, Some(_)) => 0,
                     (Arrangement::Apart, None) => 1,
                     _ => missing,
                 };
-                let taken = mine.map(|mine| &parts[mine].taken);
-                let count = self.times(at, &chunk.each, taken).min(most).min(missing);
+                // Whoever is alone on a node was so before its first kind.
+                let times = match mine {
+                    Some(_) => free.times(&chunk.each),
+                    None => self.times(*at, free, &chunk.each),
+                };
+                let count = times.min(most).min(missing);
                 if count == 0 {
                     continue;
                 }
                 missing -= count;
+                let mut taken = Amounts::default();
+                taken.add(&chunk.each, count);
+                free.take(&taken);
                 match mine {
-                    Some(mine) => parts[mine].taken.add(&chunk.each, count),
+                    Some(mine) => parts[mine].taken.add(&taken, 1),
                     None => {
-                        if kind + 1 < kinds.len() {
-                            index.insert(at, parts.len());
-                        }
-                        let mut taken = Amounts::default();
-                        taken.add(&chunk.each, count);
-                        let node = number(at);
-                        parts.push(Part { node, taken });
+                        index.insert(*at, parts.len());
+                        parts.push(Part::of(NodeNumber(*at as u32), taken));
                     }
                 }
             }
@@ -268,45 +259,149 @@ impl Room<'_> {
         let parts = parts.into_iter();
         Some(
             parts
-                .map(|part| self.part(part.node.0 as usize, part.taken))
+                .map(|part| self.part(part.node.index(), part.taken))
                 .collect(),
         )
     }
+}
 
-    /// Tells how many times `each` has room on a node, of which some is taken already.
-    fn times(&self, at: usize, each: &Amounts, taken: Option<&Amounts>) -> u64 {
-        let here = self.times_in(self.space, at, each, taken);
-        match self.within {
-            Some(within) if here > 0 => here.min(self.times_in(within, at, each, taken)),
-            _ => here,
+/// What is left beside what other members take.
+struct Less<'a> {
+    room: &'a dyn Room,
+    taken: BTreeMap<usize, Amounts>,
+    shared: Amounts,
+    allocation: Allocation,
+}
+
+impl<'a> Less<'a> {
+    fn new(room: &'a dyn Room) -> Self {
+        Self {
+            room,
+            taken: BTreeMap::new(),
+            shared: room.shared(),
+            allocation: Allocation::new(),
         }
     }
 
-    fn times_in(&self, space: &Space, at: usize, each: &Amounts, taken: Option<&Amounts>) -> u64 {
-        let free = &space.free()[at];
-        if self.exclusive && *free != self.nodes[at].capacity {
-            return 0;
+    fn take(&mut self, parts: Allocation, member: u32) {
+        for part in parts {
+            match part.node {
+                NodeNumber::NONE => self.shared.take(&part.taken),
+                node => {
+                    let taken = self.taken.entry(node.index()).or_default();
+                    taken.add(&part.taken, 1);
+                }
+            }
+            self.allocation.push(Part { member, ..part });
         }
-        match taken {
-            None => free.times(each),
-            Some(taken) => {
-                let mut left = free.clone();
-                left.take(taken);
-                left.times(each)
+    }
+}
+
+impl Room for Less<'_> {
+    fn visit(&self, each: &Amounts, among: &NodeSet, placement: Placement, see: See<'_>) {
+        self.room.visit(each, among, placement, &mut |at, free| {
+            let Some(taken) = self.taken.get(&at) else {
+                return see(at, free);
+            };
+            let mut left = free.clone();
+            left.take(taken);
+            match each.is_within(&left) {
+                true => see(at, &left),
+                false => ControlFlow::Continue(()),
+            }
+        });
+    }
+
+    fn shared(&self) -> Amounts {
+        self.shared.clone()
+    }
+}
+
+/// Counts how much of a request has room while nodes become free, without
+/// looking at all of them each time.
+pub(crate) struct Tally<'a> {
+    nodes: &'a [Node],
+    /// What lies on a node whole, how many of them must, and how many could.
+    kinds: SmallVec<[Counted<'a>; 1]>,
+}
+
+struct Counted<'a> {
+    member: &'a Request,
+    among: Rc<NodeSet>,
+    each: Amounts,
+    needed: u64,
+    could: u64,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn new(
+        nodes: &'a [Node],
+        space: &Space,
+        request: &'a Request,
+        among: &[Rc<NodeSet>],
+    ) -> Self {
+        let mut tally = Self {
+            nodes,
+            kinds: SmallVec::new(),
+        };
+        for (member, among) in request.members().zip(among) {
+            let mut count = |each, needed| {
+                tally.kinds.push(Counted {
+                    member,
+                    among: Rc::clone(among),
+                    each,
+                    needed,
+                    could: 0,
+                });
+            };
+            match member.arrangement {
+                Arrangement::Together => count(member.member_total(), 1),
+                _ => {
+                    let chunks = member.chunks.iter();
+                    chunks.for_each(|chunk| count(chunk.each.clone(), chunk.count));
+                }
             }
         }
+        for at in 0..nodes.len() {
+            tally.count(space, NodeNumber(at as u32), u64::saturating_add);
+        }
+        tally
     }
 
-    /// Gives what a job takes of a node where it needs so much.
-    fn part(&self, at: usize, taken: Amounts) -> Part {
-        let taken = match self.exclusive {
-            true => self.nodes[at].capacity.clone(),
-            false => taken,
-        };
-        Part {
-            node: number(at),
-            taken,
+    fn count(&mut self, space: &Space, node: NodeNumber, change: fn(u64, u64) -> u64) {
+        for kind in &mut self.kinds {
+            if !kind.among.contains(node) {
+                continue;
+            }
+            let most = match kind.member.arrangement {
+                Arrangement::Free => kind.needed,
+                _ => 1,
+            };
+            let lay = Lay {
+                nodes: self.nodes,
+                request: kind.member,
+            };
+            let times = lay.times(node.index(), space.free(node), &kind.each);
+            kind.could = change(kind.could, times.min(most));
         }
+    }
+
+    /// Gives back what a job has.
+    pub(crate) fn release(&mut self, space: &mut Space, allocation: &Allocation) {
+        let nodes = || allocation.iter().map(|part| part.node);
+        let nodes = || nodes().filter(|node| *node != NodeNumber::NONE);
+        for node in nodes() {
+            self.count(space, node, u64::saturating_sub);
+        }
+        space.release(allocation);
+        for node in nodes() {
+            self.count(space, node, u64::saturating_add);
+        }
+    }
+
+    /// Tells whether each kind by itself would have room.
+    pub(crate) fn might(&self) -> bool {
+        self.kinds.iter().all(|kind| kind.could >= kind.needed)
     }
 }
 
@@ -315,7 +410,9 @@ mod tests {
     use super::*;
     use crate::cluster::Cluster;
     use crate::queue::JobNumber;
+    use crate::space::Now;
     use crate::time::Time;
+    use std::cell::Cell;
 
     /// Three nodes of 8 cores, of which 2, 6 and 0 are taken.
     fn cluster() -> Cluster {
@@ -327,7 +424,7 @@ mod tests {
         for (number, cores) in [(0, 2), (1, 6)] {
             let taken = Amounts::cores(cores * 1000);
             let node = NodeNumber(number);
-            let allocation = [Part { node, taken }].into_iter().collect();
+            let allocation = [Part::of(node, taken)].into_iter().collect();
             cluster.start(JobNumber(number.into()), allocation, Time::NEVER);
         }
         cluster
@@ -336,14 +433,21 @@ mod tests {
     /// Which nodes a request gets, and how many cores of each.
     fn given(request: &Request, placement: Placement) -> Option<Vec<(u32, u64)>> {
         let cluster = cluster();
-        let found = place(
-            cluster.nodes(),
-            &[0, 1, 2],
-            cluster.space(),
-            None,
-            request,
-            placement,
-        );
+        let (steps, all) = (Cell::new(0), [Rc::new(NodeSet::first(3))]);
+        let room = Now {
+            space: cluster.space(),
+            within: None,
+            steps: &steps,
+        };
+        let found = place(cluster.nodes(), &room, &all, request, placement);
+        // The same with the nodes kept in that order.
+        let ranked = cluster.space().clone().ranked(placement);
+        let room = Now {
+            space: &ranked,
+            ..room
+        };
+        let again = place(cluster.nodes(), &room, &all, request, placement);
+        assert_eq!(found, again);
         let cores = |part: &Part| (part.node.0, part.taken.of(CORES) / 1000);
         found.map(|parts| parts.iter().map(cores).collect())
     }
@@ -393,8 +497,7 @@ mod tests {
         };
         let mixed = Request {
             chunks: vec![chunk(1, 1000), chunk(1, 8000)],
-            arrangement: Arrangement::Free,
-            exclusive: false,
+            ..Request::default()
         };
         // By itself the first kind would go to the emptiest.
         assert_eq!(given(&mixed, Placement::Spread), Some(vec![(2, 8), (0, 1)]));

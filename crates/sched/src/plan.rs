@@ -1,13 +1,18 @@
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::amounts::CORES;
-use crate::cluster::{Allocation, Cluster, Space};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
+use crate::failed::Failed;
+use crate::masks::{Among, Masks};
 use crate::order::Order;
-use crate::place::{Failed, Placement, Tally, place};
-use crate::profile::Profile;
-use crate::queue::{Entry, JobNumber, Key, Queue};
-use crate::request::Request;
+use crate::place::{Placement, Tally, place};
+use crate::profile::{Found, Profile};
+use crate::queue::{Entry, JobNumber, Queue, Queued, sort};
+use crate::space::{Now, Space};
 use crate::time::Time;
 
 /// How jobs are chosen.
@@ -42,8 +47,16 @@ pub struct Plan {
     pub starts: Vec<Start>,
     /// What is kept for those that wait.
     pub reservations: Vec<Reservation>,
+    /// Why the others do not start, by number. Who is not among them was not looked at.
+    pub verdicts: Vec<(JobNumber, Verdict)>,
     /// When a reservation begins, if nothing happens before.
     pub wake_at: Option<Time>,
+    /// The first that does not start.
+    pub head: Option<JobNumber>,
+    /// How much was looked at.
+    pub steps: u64,
+    /// The effort was spent before all were looked at: the next round goes on there.
+    pub unfinished: bool,
 }
 
 /// A job that starts.
@@ -55,8 +68,6 @@ pub struct Start {
     pub allocation: Allocation,
     /// When it ends at the latest.
     pub until: Time,
-    /// Where it stands in the queue.
-    pub(crate) place: usize,
 }
 
 /// Room that is kept for a job.
@@ -70,6 +81,38 @@ pub struct Reservation {
     pub allocation: Allocation,
 }
 
+/// Why a job does not start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// There is no room for it that nobody before it needs.
+    Room,
+    /// A job before it waits, and none passes that.
+    Behind(JobNumber),
+    /// No node that it may have is open.
+    Closed,
+    /// No moment is known at which there would be room for it.
+    Never,
+}
+
+/// What a planner keeps in mind from one round to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The next to be looked at, where a round was cut short.
+    next: Option<JobNumber>,
+    /// From when on room is to be looked for, for that.
+    from: Option<Time>,
+    /// What was kept for jobs.
+    kept: Vec<Reservation>,
+    /// For whom no moment was found.
+    never: BTreeSet<JobNumber>,
+    /// How often something had become free early by then.
+    freed: u64,
+}
+
+/// No end of effort.
+const ANY: u64 = u64::MAX;
+
 /// Says which of the jobs that wait start now, and where.
 ///
 /// Nothing is oversubscribed. With [`Backfill::Easy`] the first job that cannot
@@ -78,10 +121,40 @@ pub struct Reservation {
 /// that an empty cluster has no room for holds up what comes after it, except with
 /// [`Backfill::Conservative`]: whoever submits it is to be told before.
 pub fn plan(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
+    plan_on(policy, cluster, queue, now, &mut Memory::default(), ANY)
+}
+
+/// Does what [`plan`] does with so much effort, and goes on from what was kept in mind.
+///
+/// A step is a look at a job or at a node. A round that spent its effort is cut short
+/// ([`Plan::unfinished`]); the next with the same memory goes on there. With
+/// [`Backfill::Conservative`] no reservation that is kept in mind is given up for a
+/// later one, unless what it counted on is not there any more.
+pub fn plan_on(
+    policy: Policy,
+    cluster: &Cluster,
+    queue: &Queue,
+    now: Time,
+    memory: &mut Memory,
+    effort: u64,
+) -> Plan {
+    let mut round = Round {
+        policy,
+        cluster,
+        queue,
+        now,
+        masks: Masks::new(cluster),
+        steps: Cell::new(0),
+        effort,
+        plan: Plan::default(),
+    };
     match policy.backfill {
-        Backfill::Conservative => conservative(policy, cluster, queue, now),
-        Backfill::None | Backfill::Easy { .. } => easy(policy, cluster, queue, now),
+        Backfill::Conservative => round.conservative(memory),
+        Backfill::None | Backfill::Easy { .. } => round.easy(memory),
     }
+    round.plan.verdicts.sort_unstable();
+    round.plan.steps = round.steps.get();
+    round.plan
 }
 
 /// Says when the first job that waits starts at the latest, and where, as long as
@@ -93,197 +166,338 @@ pub fn first_start(
     queue: &Queue,
     now: Time,
 ) -> Option<Reservation> {
-    let first = *in_order(queue, cluster, now).first()?;
-    let mut plan = Plan::default();
-    let entry = &queue.entries()[first];
-    shadow(policy, cluster, cluster.space(), &mut plan, entry, now)?;
-    plan.reservations.pop()
-}
-
-/// Gives the places of all entries by the queue's order.
-fn in_order(queue: &Queue, cluster: &Cluster, now: Time) -> Vec<usize> {
-    let entries = queue.entries();
-    let mut places: Vec<usize> = (0..entries.len()).collect();
-    if queue.order().changes() {
-        sort(&mut places, queue, queue.order(), cluster, now);
-    }
-    places
-}
-
-fn sort(places: &mut [usize], queue: &Queue, order: Order, cluster: &Cluster, now: Time) {
-    let view = queue.view(cluster.cores(), now);
-    let entries = queue.entries();
-    places.sort_by_cached_key(|&place| Key::of(&entries[place].queued, order, &view));
-}
-
-fn easy(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
-    let mut plan = Plan::default();
-    let entries = queue.entries();
-    let mut space = Cow::Borrowed(cluster.space());
-    let sorted = queue
-        .order()
-        .changes()
-        .then(|| in_order(queue, cluster, now));
-    let place_of = |number: usize| sorted.as_ref().map_or(number, |places| places[number]);
-    let mut open = Open::new(&space);
-    let mut head = 0;
-    while head < entries.len() {
-        let place_in_queue = place_of(head);
-        let entry = &entries[place_in_queue];
-        let nodes = open.nodes(&entry.queued.request);
-        let Some(allocation) = fits(policy, cluster, nodes, &space, None, entry) else {
-            break;
-        };
-        space.to_mut().take(&allocation);
-        open.took(&space, &allocation);
-        plan.start(place_in_queue, entry, allocation, now);
-        head += 1;
-    }
-    let Backfill::Easy { scan } = policy.backfill else {
-        return plan;
+    let first = queue.in_order(cluster.cores(), now).next()?;
+    let mut round = Round {
+        policy,
+        cluster,
+        queue,
+        now,
+        masks: Masks::new(cluster),
+        steps: Cell::new(0),
+        effort: ANY,
+        plan: Plan::default(),
     };
-    if head + 1 >= entries.len() || space.cores() == 0 {
-        return plan;
-    }
-    let blocked = &entries[place_of(head)];
-    let Some((shadow, mut extra)) = shadow(policy, cluster, &space, &mut plan, blocked, now) else {
-        return plan;
+    round.shadow(cluster.space(), first)?;
+    round.plan.reservations.pop()
+}
+
+/// Tells whether there is room for a job beside what runs, as if it were alone in the
+/// queue.
+pub fn has_room(cluster: &Cluster, queued: &Queued) -> bool {
+    let steps = Cell::new(0);
+    let room = Now {
+        space: cluster.space(),
+        within: None,
+        steps: &steps,
     };
-    let fitting = |&place: &usize| entries[place].cores <= space.cores();
-    let mut rest: Vec<usize> = (head + 1..entries.len())
-        .map(place_of)
-        .filter(fitting)
-        .collect();
-    if scan != queue.order() {
-        sort(&mut rest, queue, scan, cluster, now);
-    }
-    // Room becomes only less from here on.
-    let (mut nowhere, mut not_within) = (Failed::default(), Failed::default());
-    for place_in_queue in rest {
-        let entry = &entries[place_in_queue];
-        let request = &entry.queued.request;
-        let ends_before = now + entry.queued.limit <= shadow;
-        if nowhere.covers(request) || (!ends_before && not_within.covers(request)) {
-            continue;
-        }
-        let within = (!ends_before).then_some(&extra);
-        let Some(allocation) = fits(policy, cluster, open.nodes(request), &space, within, entry)
-        else {
-            match ends_before {
-                true => nowhere.add(request),
-                false => not_within.add(request),
-            }
-            continue;
-        };
-        space.to_mut().take(&allocation);
-        open.took(&space, &allocation);
-        if !ends_before {
-            extra.take(&allocation);
-        }
-        plan.start(place_in_queue, entry, allocation, now);
-        if space.cores() == 0 {
-            break;
-        }
-    }
-    plan
+    let among = Masks::new(cluster).of(queued, Time(0));
+    let request = &queued.request;
+    place(cluster.nodes(), &room, &among, request, Placement::First).is_some()
 }
 
-fn fits(
+/// One round of planning.
+struct Round<'a> {
     policy: Policy,
-    cluster: &Cluster,
-    open: &[usize],
-    space: &Space,
-    within: Option<&Space>,
-    entry: &Entry,
-) -> Option<Allocation> {
-    let cores = space.cores().min(within.map_or(u64::MAX, Space::cores));
-    if entry.cores > cores {
-        return None;
-    }
-    let request = &entry.queued.request;
-    let nodes = cluster.nodes();
-    place(nodes, open, space, within, request, policy.placement)
-}
-
-/// The nodes on which something may have room.
-struct Open {
-    all: Vec<usize>,
-    /// Those with a free core, and some of those that had one.
-    nodes: Vec<usize>,
-    /// How many lost their last since they were looked at.
-    full: usize,
-}
-
-impl Open {
-    fn new(space: &Space) -> Self {
-        let all: Vec<usize> = (0..space.free().len()).collect();
-        let open = all.iter().copied().filter(|&at| space.is_open(at));
-        Self {
-            nodes: open.collect(),
-            all,
-            full: 0,
-        }
-    }
-
-    /// Gives those on which a request may have room.
-    fn nodes(&self, request: &Request) -> &[usize] {
-        let mut chunks = request.chunks.iter();
-        match chunks.all(|chunk| chunk.each.of(CORES) > 0) {
-            true => &self.nodes,
-            false => &self.all,
-        }
-    }
-
-    fn took(&mut self, space: &Space, allocation: &Allocation) {
-        let parts = allocation.iter().map(|part| part.node.0 as usize);
-        self.full += parts.filter(|&at| !space.is_open(at)).count();
-        // Not each time: that would take longer than to pass them by.
-        if self.full > 64 {
-            self.nodes.retain(|&at| space.is_open(at));
-            self.full = 0;
-        }
-    }
-}
-
-/// Finds when the blocked job can start at the latest, and what is free then
-/// beside it; keeps that for it. `None` when it never can.
-fn shadow(
-    policy: Policy,
-    cluster: &Cluster,
-    space: &Space,
-    plan: &mut Plan,
-    blocked: &Entry,
+    cluster: &'a Cluster,
+    queue: &'a Queue,
     now: Time,
-) -> Option<(Time, Space)> {
-    let mut future = space.clone();
-    let mut started: Vec<(Time, &Allocation)> = plan
-        .starts
-        .iter()
-        .map(|start| (start.until, &start.allocation))
-        .collect();
-    started.sort_by_key(|(until, _)| *until);
-    let mut ends = merged(cluster.ends(), started.into_iter()).peekable();
-    let all: Vec<usize> = (0..cluster.nodes().len()).collect();
-    let mut tally = Tally::new(cluster.nodes(), &future, &blocked.queued.request);
-    while let Some((until, allocation)) = ends.next() {
-        tally.release(&mut future, allocation);
-        if !tally.might() || ends.peek().is_some_and(|(next, _)| *next == until) {
-            continue;
+    masks: Masks<'a>,
+    steps: Cell<u64>,
+    effort: u64,
+    plan: Plan,
+}
+
+impl<'a> Round<'a> {
+    fn easy(&mut self, memory: &mut Memory) {
+        let placement = self.policy.placement;
+        let mut space = Cow::Borrowed(self.cluster.space());
+        if placement != Placement::First && self.queue.len() > 4 {
+            space = Cow::Owned(space.into_owned().ranked(placement));
         }
-        if let Some(allocation) = fits(policy, cluster, &all, &future, None, blocked) {
-            future.take(&allocation);
-            // One that is over its time ends at any moment.
-            let at = until.max(Time(now.0 + 1));
-            plan.wake_at = Some(at);
-            plan.reservations.push(Reservation {
-                job: blocked.queued.job,
-                at,
-                allocation,
-            });
-            return Some((until, future));
+        let mut waiting = self.queue.in_order(self.cluster.cores(), self.now);
+        let blocked = loop {
+            let Some(entry) = waiting.next() else {
+                memory.next = None;
+                return;
+            };
+            if self.is_spent() {
+                self.plan.unfinished = true;
+                return;
+            }
+            let among = self.masks.of(&entry.queued, self.now);
+            match self.fits(&space, None, &among, entry) {
+                Some(allocation) => {
+                    space.to_mut().take(&allocation);
+                    self.start(entry, allocation);
+                }
+                None => break entry,
+            }
+        };
+        let blocked_job = blocked.queued.job;
+        let shadow = match (self.policy.backfill, space.cores()) {
+            (Backfill::Easy { .. }, 1..) => self.shadow(&space, blocked),
+            _ => None,
+        };
+        let is_open = self.masks.of(&blocked.queued, self.now);
+        let closed = is_open.iter().any(|nodes| nodes.is_empty());
+        let verdict = match closed {
+            true => Verdict::Closed,
+            false => Verdict::Room,
+        };
+        self.plan.head = Some(blocked_job);
+        self.plan.verdicts.push((blocked_job, verdict));
+        let (Backfill::Easy { scan }, Some((shadow, mut extra))) = (self.policy.backfill, shadow)
+        else {
+            memory.next = None;
+            let behind = |entry: &Entry| (entry.queued.job, Verdict::Behind(blocked_job));
+            self.plan.verdicts.extend(waiting.map(behind));
+            return;
+        };
+        let mut rest: Vec<&Entry> = waiting.collect();
+        if scan != self.queue.order() {
+            sort(
+                &mut rest,
+                scan,
+                &self.queue.view(self.cluster.cores(), self.now),
+            );
+        }
+        let next = memory.next.take();
+        let goes_on = next.and_then(|next| rest.iter().position(|e| e.queued.job == next));
+        let rest = &rest[goes_on.unwrap_or(0)..];
+        // Room becomes only less from here on.
+        let (mut nowhere, mut not_within) = (Failed::default(), Failed::default());
+        for (number, entry) in rest.iter().enumerate() {
+            // One is looked at in each round: it goes on.
+            if number > 0 && self.is_spent() {
+                self.plan.unfinished = true;
+                memory.next = Some(entry.queued.job);
+                return;
+            }
+            let request = &*entry.queued.request;
+            let ends_before = self.now + entry.queued.limit <= shadow;
+            let found = if entry.cores > space.cores() {
+                None
+            } else {
+                let among = self.masks.of(&entry.queued, self.now);
+                let hopeless = nowhere.covers(request, &among)
+                    || (!ends_before && not_within.covers(request, &among));
+                let within = (!ends_before).then_some(&extra);
+                let found = match hopeless {
+                    true => None,
+                    false => self.fits(&space, within, &among, entry),
+                };
+                match (&found, hopeless, ends_before) {
+                    (None, false, true) => nowhere.add(request, among),
+                    (None, false, false) => not_within.add(request, among),
+                    _ => {}
+                }
+                found
+            };
+            let Some(allocation) = found else {
+                self.steps.set(self.steps.get() + 1);
+                self.plan.verdicts.push((entry.queued.job, Verdict::Room));
+                continue;
+            };
+            space.to_mut().take(&allocation);
+            if !ends_before {
+                extra.take(&allocation);
+            }
+            self.start(entry, allocation);
         }
     }
-    None
+
+    fn is_spent(&self) -> bool {
+        self.steps.get() >= self.effort
+    }
+
+    fn start(&mut self, entry: &Entry, allocation: Allocation) {
+        self.plan.starts.push(Start {
+            job: entry.queued.job,
+            allocation,
+            until: self.now + entry.queued.limit,
+        });
+    }
+
+    fn fits(
+        &self,
+        space: &Space,
+        within: Option<&Space>,
+        among: &Among,
+        entry: &Entry,
+    ) -> Option<Allocation> {
+        self.steps.set(self.steps.get() + 1);
+        let cores = space.cores().min(within.map_or(u64::MAX, Space::cores));
+        if entry.cores > cores {
+            return None;
+        }
+        let room = Now {
+            space,
+            within,
+            steps: &self.steps,
+        };
+        let request = &entry.queued.request;
+        let nodes = self.cluster.nodes();
+        place(nodes, &room, among, request, self.policy.placement)
+    }
+
+    /// Finds when the blocked job can start at the latest, and what is free then
+    /// beside it; keeps that for it. `None` when it never can.
+    fn shadow(&mut self, space: &Space, blocked: &Entry) -> Option<(Time, Space)> {
+        let mut future = space.clone();
+        let starts = std::mem::take(&mut self.plan.starts);
+        let mut started: Vec<(Time, &Allocation)> = starts
+            .iter()
+            .map(|start| (start.until, &start.allocation))
+            .collect();
+        started.sort_by_key(|(until, _)| *until);
+        let mut ends = merged(self.cluster.ends(), started.into_iter()).peekable();
+        let among = self.masks.of(&blocked.queued, Time::NEVER);
+        let nodes = self.cluster.nodes();
+        let mut tally = Tally::new(nodes, &future, &blocked.queued.request, &among);
+        let mut found = None;
+        while let Some((until, allocation)) = ends.next() {
+            self.steps.set(self.steps.get() + 1);
+            tally.release(&mut future, allocation);
+            if !tally.might() || ends.peek().is_some_and(|(next, _)| *next == until) {
+                continue;
+            }
+            // One that is over its time ends at any moment.
+            let at = until.max(Time(self.now.0 + 1));
+            let among = self.masks.of(&blocked.queued, at);
+            if let Some(allocation) = self.fits(&future, None, &among, blocked) {
+                future.take(&allocation);
+                self.plan.wake_at = Some(at);
+                self.plan.reservations.push(Reservation {
+                    job: blocked.queued.job,
+                    at,
+                    allocation,
+                });
+                found = Some(until);
+                break;
+            }
+        }
+        drop(ends);
+        self.plan.starts = starts;
+        found.map(|until| (until, future))
+    }
+
+    fn conservative(&mut self, memory: &mut Memory) {
+        let kept = std::mem::take(&mut memory.kept);
+        let next = memory.next.take().zip(memory.from.take());
+        let mut waiting = self
+            .queue
+            .in_order(self.cluster.cores(), self.now)
+            .peekable();
+        if waiting.peek().is_none() {
+            return;
+        }
+        let mut profile = Profile::new(self.cluster, self.now, self.queue);
+        // What became free may let the others start earlier; else they stay where they are.
+        let started = |job: JobNumber| self.cluster.running().contains_key(&job);
+        let is_there = |kept: &Reservation| self.queue.get(kept.job).is_some() || started(kept.job);
+        let freed = memory.freed != self.cluster.freed() || !kept.iter().all(is_there);
+        let mut held = self.held(kept, &mut profile);
+        memory.freed = self.cluster.freed();
+        if freed {
+            memory.never.clear();
+        }
+        let mut looked = false;
+        for entry in waiting {
+            let (queued, span) = (&entry.queued, span(&entry.queued));
+            let job = queued.job;
+            self.steps.set(self.steps.get() + profile.take_steps());
+            let mine = held.remove(&job);
+            // One is looked for in each round: it goes on.
+            let is_spent = looked && self.is_spent();
+            let found = match mine {
+                Some((at, allocation)) if !freed || is_spent => Found::At(at, allocation),
+                _ if memory.never.contains(&job) => Found::Never,
+                _ if is_spent => Found::Spent(self.now),
+                mine => {
+                    looked = true;
+                    if let Some((at, allocation)) = &mine {
+                        profile.give_up(*at, span, allocation);
+                    }
+                    let from = next.filter(|(next, _)| *next == job && !freed);
+                    let from = from.map(|(_, from)| from);
+                    let effort = self.effort.saturating_sub(self.steps.get());
+                    let placement = self.policy.placement;
+                    let found = profile.earliest(queued, from, &mut self.masks, placement, effort);
+                    let found = match (found, mine) {
+                        (Found::Spent(_), Some((at, allocation))) => Found::At(at, allocation),
+                        (found, _) => found,
+                    };
+                    if let Found::At(at, allocation) = &found {
+                        profile.reserve(*at, span, allocation);
+                    }
+                    found
+                }
+            };
+            self.steps.set(self.steps.get() + 1);
+            match found {
+                Found::At(at, allocation) if at == self.now => self.start(entry, allocation),
+                Found::At(at, allocation) => self.keep(job, at, allocation),
+                Found::Never => {
+                    memory.never.insert(job);
+                    self.plan.verdicts.push((job, Verdict::Never));
+                }
+                Found::Spent(from) => {
+                    self.plan.unfinished = true;
+                    if memory.next.is_none() {
+                        (memory.next, memory.from) = (Some(job), Some(from));
+                    }
+                }
+            }
+        }
+        memory.kept = self.plan.reservations.clone();
+    }
+
+    /// Gives what was kept for jobs that still wait, where it is still there, and takes
+    /// it in the profile.
+    fn held(&mut self, kept: Vec<Reservation>, profile: &mut Profile<'_>) -> Held {
+        let mut held = Held::new();
+        for Reservation {
+            job,
+            at,
+            allocation,
+        } in kept
+        {
+            let Some(queued) = self.queue.get(job) else {
+                continue;
+            };
+            let (at, span) = (at.max(self.now), span(queued));
+            let among = self.masks.of(queued, at);
+            let may = |part: &Part| {
+                let nodes = among.get(part.member as usize);
+                part.node == NodeNumber::NONE || nodes.is_some_and(|n| n.contains(part.node))
+            };
+            if allocation.iter().all(may) && profile.has(at, span, &allocation) {
+                profile.reserve(at, span, &allocation);
+                held.insert(job, (at, allocation));
+            }
+        }
+        held
+    }
+
+    fn keep(&mut self, job: JobNumber, at: Time, allocation: Allocation) {
+        let before = self.plan.wake_at.unwrap_or(at);
+        self.plan.wake_at = Some(before.min(at));
+        self.plan.head = self.plan.head.or(Some(job));
+        self.plan.verdicts.push((job, Verdict::Room));
+        self.plan.reservations.push(Reservation {
+            job,
+            at,
+            allocation,
+        });
+    }
+}
+
+/// What is kept for jobs, and from when on.
+type Held = BTreeMap<JobNumber, (Time, Allocation)>;
+
+/// Gives how long a job is there: something of no length is for a moment.
+pub(crate) fn span(queued: &Queued) -> Duration {
+    queued.limit.max(Duration::from_micros(1))
 }
 
 /// Merges two lists that are in order of time.
@@ -299,44 +513,12 @@ fn merged<'a>(
     })
 }
 
-fn conservative(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan {
-    let mut plan = Plan::default();
-    let entries = queue.entries();
-    if entries.is_empty() {
-        return plan;
-    }
-    let mut profile = Profile::new(cluster, now);
-    for place_in_queue in in_order(queue, cluster, now) {
-        let entry = &entries[place_in_queue];
-        // Something of no length is there for a moment.
-        let span = entry.queued.limit.max(Duration::from_micros(1));
-        let request = &entry.queued.request;
-        let found = profile.earliest(request, entry.cores, span, policy.placement);
-        let Some((at, allocation)) = found else {
-            continue;
-        };
-        profile.reserve(at, span, &allocation);
-        if at == now {
-            plan.start(place_in_queue, entry, allocation, now);
-            continue;
-        }
-        plan.wake_at = Some(plan.wake_at.map_or(at, |before| before.min(at)));
-        plan.reservations.push(Reservation {
-            job: entry.queued.job,
-            at,
-            allocation,
-        });
-    }
-    plan
-}
-
 impl Plan {
-    fn start(&mut self, place: usize, entry: &Entry, allocation: Allocation, now: Time) {
-        self.starts.push(Start {
-            job: entry.queued.job,
-            allocation,
-            until: now + entry.queued.limit,
-            place,
-        });
+    /// Tells why a job does not start; `None` where it was not looked at.
+    pub fn verdict(&self, job: JobNumber) -> Option<Verdict> {
+        let at = self
+            .verdicts
+            .binary_search_by_key(&job, |(number, _)| *number);
+        at.ok().map(|at| self.verdicts[at].1)
     }
 }

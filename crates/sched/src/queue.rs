@@ -1,7 +1,9 @@
-use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::order::{Order, Standing, View};
 use crate::plan::Plan;
@@ -13,7 +15,7 @@ use crate::time::Time;
 pub struct JobNumber(pub u64);
 
 /// A job that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Queued {
     /// Its number.
     pub job: JobNumber,
@@ -22,7 +24,7 @@ pub struct Queued {
     /// How long it may run.
     pub limit: Duration,
     /// What it asks.
-    pub request: Request,
+    pub request: Arc<Request>,
     /// What counts for it beside that.
     pub standing: Standing,
 }
@@ -32,13 +34,13 @@ pub struct Queued {
 pub struct Queue {
     order: Order,
     due: Vec<f64>,
-    entries: VecDeque<Entry>,
+    entries: BTreeMap<Key, Entry>,
+    keys: BTreeMap<JobNumber, Key>,
 }
 
 /// A job that waits, with what is asked of it at each pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    key: Key,
     /// All cores that it asks for, in thousandths.
     pub(crate) cores: u64,
     pub(crate) queued: Queued,
@@ -75,8 +77,7 @@ impl Queue {
     pub fn new(order: Order) -> Self {
         Self {
             order,
-            due: Vec::new(),
-            entries: VecDeque::new(),
+            ..Self::default()
         }
     }
 
@@ -99,11 +100,18 @@ impl Queue {
     /// Gives what waits; in the order of the queue where that does not change
     /// with time, else as it was submitted.
     pub fn iter(&self) -> impl Iterator<Item = &Queued> {
-        self.entries.iter().map(|entry| &entry.queued)
+        self.entries.values().map(|entry| &entry.queued)
     }
 
-    /// Lets a job wait.
+    /// Gives a job that waits.
+    pub fn get(&self, job: JobNumber) -> Option<&Queued> {
+        let key = self.keys.get(&job)?;
+        self.entries.get(key).map(|entry| &entry.queued)
+    }
+
+    /// Lets a job wait; one of the same number gives way to it.
     pub fn insert(&mut self, queued: Queued) {
+        self.remove(queued.job);
         // What changes with time is put in order when it is asked for.
         let order = match self.order.changes() {
             true => Order::Fifo,
@@ -115,47 +123,24 @@ impl Queue {
             due: &[],
         };
         let key = Key::of(&queued, order, &view);
-        // Most come last.
-        let at = match self.entries.back().is_none_or(|last| last.key < key) {
-            true => self.entries.len(),
-            false => self.entries.partition_point(|before| before.key < key),
-        };
         let entry = Entry {
-            key,
             cores: queued.request.cores(),
             queued,
         };
-        self.entries.insert(at, entry);
+        self.keys.insert(entry.queued.job, key);
+        self.entries.insert(key, entry);
     }
 
     /// Takes a job out, and gives it.
     pub fn remove(&mut self, job: JobNumber) -> Option<Queued> {
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.queued.job == job)?;
-        self.entries.remove(at).map(|entry| entry.queued)
+        let key = self.keys.remove(&job)?;
+        self.entries.remove(&key).map(|entry| entry.queued)
     }
 
     /// Takes out what a plan for this queue starts, and gives it in the plan's order.
     pub fn remove_started(&mut self, plan: &Plan) -> Vec<Queued> {
-        let mut places: Vec<(usize, usize)> = plan
-            .starts
-            .iter()
-            .enumerate()
-            .map(|(number, start)| (start.place, number))
-            .collect();
-        // From the end, so that the places before stay what they are.
-        places.sort_unstable_by(|a, b| b.cmp(a));
-        let mut started: Vec<(usize, Queued)> = places
-            .into_iter()
-            .filter_map(|(place, number)| {
-                let entry = self.entries.remove(place)?;
-                Some((number, entry.queued))
-            })
-            .collect();
-        started.sort_unstable_by_key(|(number, _)| *number);
-        started.into_iter().map(|(_, queued)| queued).collect()
+        let starts = plan.starts.iter();
+        starts.filter_map(|start| self.remove(start.job)).collect()
     }
 
     /// Gives what its order depends on, on a cluster with so many cores.
@@ -171,7 +156,18 @@ impl Queue {
         self.order
     }
 
-    pub(crate) fn entries(&self) -> &VecDeque<Entry> {
-        &self.entries
+    /// Gives what waits, by the order of the queue.
+    pub(crate) fn in_order(&self, cores: u64, now: Time) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        if !self.order.changes() {
+            return Box::new(self.entries.values());
+        }
+        let mut all: Vec<&Entry> = self.entries.values().collect();
+        sort(&mut all, self.order, &self.view(cores, now));
+        Box::new(all.into_iter())
     }
+}
+
+/// Puts jobs in an order.
+pub(crate) fn sort(entries: &mut [&Entry], order: Order, view: &View<'_>) {
+    entries.sort_by_cached_key(|entry| Key::of(&entry.queued, order, view));
 }

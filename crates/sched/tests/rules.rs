@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyperion_sched::{
-    Amounts, Arrangement, Backfill, Chunk, Cluster, JobNumber, Node, Order, Placement, Plan,
-    Policy, Queue, Queued, Request, Running, Standing, Time, Weights, plan,
+    Amounts, Arrangement, Backfill, Chunk, Cluster, Forecast, JobNumber, Node, Order, Placement,
+    Plan, Policy, Queue, Queued, Request, Running, Standing, Time, Weights, forecast, plan,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,7 @@ fn requests() -> impl Strategy<Value = Request> {
                 chunks: chunks.into_iter().map(chunk).collect(),
                 arrangement,
                 exclusive,
+                ..Request::default()
             }
         },
     )
@@ -149,7 +150,7 @@ fn run(
                 job: JobNumber(number),
                 submitted: Time::seconds(now),
                 limit: Duration::from_secs(job.limit),
-                request: job.request.clone(),
+                request: job.request.clone().into(),
                 standing: Standing::default(),
             });
         }
@@ -229,7 +230,7 @@ proptest! {
                 job: JobNumber(0),
                 submitted: Time(0),
                 limit: Duration::from_secs(1),
-                request: job.request.clone(),
+                request: job.request.clone().into(),
                 standing: Standing::default(),
             });
             !plan(policy.1, &Cluster::new(nodes.clone()), &queue, Time(0)).starts.is_empty()
@@ -237,6 +238,29 @@ proptest! {
         // One that never fits holds up a queue in which nobody goes past it.
         let able: Vec<Job> = jobs.iter().filter(fits).cloned().collect();
         prop_assert_eq!(run(&nodes, &able, policy, |_| {}).len(), able.len());
+    }
+
+    #[test]
+    fn a_forecast_is_what_happens_if_each_runs_to_its_limit(
+        nodes in nodes(), jobs in jobs(), policy in policies(),
+    ) {
+        // `run` keeps nothing in mind from pass to pass, as a forecast does.
+        prop_assume!(!policy.0.changes() && policy.1.backfill != Backfill::Conservative);
+        let at_once = |job: Job| Job { submit: 0, run: job.limit, ..job };
+        let jobs: Vec<Job> = jobs.into_iter().map(at_once).collect();
+        let mut forecasts = BTreeMap::new();
+        let starts = run(&nodes, &jobs, policy, |pass| {
+            if pass.now > Time(0) {
+                return;
+            }
+            for queued in pass.queue.iter() {
+                let when = forecast(policy.1, pass.cluster, pass.queue, pass.now, queued.job, u64::MAX);
+                if let Forecast::At { at, .. } = when {
+                    forecasts.insert(queued.job.0, at.0 / 1_000_000);
+                }
+            }
+        });
+        prop_assert_eq!(forecasts, starts);
     }
 
     #[test]

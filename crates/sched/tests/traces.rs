@@ -100,7 +100,7 @@ fn run(machine: u64, jobs: &[Job], order: Order, backfill: Backfill) -> Vec<u64>
                 job: JobNumber(number as u64),
                 submitted: Time::seconds(now),
                 limit: Duration::from_secs(job.estimate),
-                request: Request::one(Amounts::cores(job.processors * 1000)),
+                request: Request::one(Amounts::cores(job.processors * 1000)).into(),
                 standing: Standing::default(),
             });
         }

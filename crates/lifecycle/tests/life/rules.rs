@@ -126,7 +126,7 @@ fn perform(case: &mut Case, act: &Act) {
 /// What the ledger says of itself, without what was planned last.
 fn told(ledger: &Ledger) -> String {
     let text = format!("{ledger:#?}");
-    let end = text.find("    reservations: ").unwrap_or(text.len());
+    let end = text.find("    planned: ").unwrap_or(text.len());
     text[..end].to_owned()
 }
 

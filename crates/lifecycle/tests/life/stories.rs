@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::case::{Case, USER, array};
-use hyperion_lifecycle::{Change, End, Event, Holder, Reason, Refusal, State, TaskId, Who, Why};
+use hyperion_lifecycle::{
+    Change, End, Event, Forecast, Holder, Lack, Reason, Refusal, State, TaskId, Who, Why,
+};
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{
-    Condition, Dialect, Event as Happened, JobRef, JobWord, Submission, TimeLimit, Warning,
-    WarningTo,
+    Command, Condition, Dialect, Event as Happened, JobRef, JobWord, Per, Submission, TimeLimit,
+    Warning, WarningTo,
 };
 use hyperion_sched::Time;
 
@@ -334,4 +336,57 @@ fn what_has_ended_is_forgotten_when_nobody_waits_for_it() {
     assert!(case.ledger.jobs().is_empty());
     // Numbers are not given twice.
     assert!(case.submit(1, |_| {}) > second);
+}
+
+#[test]
+fn a_job_that_waits_says_for_what_and_until_when() {
+    let mut case = Case::new(4);
+    let first = case.submit(3, |_| {});
+    case.started();
+    let second = case.submit(2, |_| {});
+    let third = case.submit(4, |asked| asked.hold = true);
+    case.at(10).started();
+    let ledger = &case.ledger;
+    assert_eq!(ledger.explain(task(first, 0), case.now), None);
+    let waits = ledger.explain(task(second, 0), case.now).expect("it waits");
+    let end = Time::seconds(3600);
+    assert_eq!(waits.reason, Reason::Resources(end));
+    let why = waits.explanation.expect("for nodes");
+    let [
+        Lack::Kind {
+            kind: 0,
+            amount: 1000,
+        },
+    ] = why.lacks[..]
+    else {
+        panic!("{:?}", why.lacks);
+    };
+    assert!(matches!(why.forecast, Forecast::At { at, .. } if at == end));
+    assert_eq!(TaskId::of(why.until[0].job), task(first, 0));
+    assert_eq!(ledger.site().kind_name(0), "cores");
+    let waits = ledger.explain(task(third, 0), case.now).expect("it waits");
+    assert_eq!(waits.reason, Reason::Held(Holder::User));
+    assert_eq!(waits.explanation, None);
+}
+
+#[test]
+fn a_job_is_told_when_it_would_start_before_it_is_submitted() {
+    let mut case = Case::new(4);
+    case.submit(3, |_| {});
+    case.started();
+    let ledger = case.ledger.clone();
+    for (tasks, seconds) in [(1, 0), (2, 3600), (4, 3600)] {
+        let mut submission = Submission::new(Dialect::Slurm, Command::Program(vec!["a".into()]));
+        submission.parts[0].tasks.insert(Per::Job, tasks);
+        let when = ledger.what_if(case.now, USER, submission, None);
+        let right = Time::seconds(seconds);
+        assert!(
+            matches!(when, Ok(Forecast::At { at, .. }) if at == right),
+            "{when:?}"
+        );
+    }
+    let mut submission = Submission::new(Dialect::Slurm, Command::Program(vec!["a".into()]));
+    submission.parts[0].tasks.insert(Per::Job, 5);
+    let when = ledger.what_if(case.now, USER, submission, None);
+    assert_eq!(when, Err(Refusal::NeverFits));
 }

@@ -1,0 +1,64 @@
+//! Why a task waits, and when it or another would start.
+
+use hyperion_model::submission::Submission;
+use hyperion_sched::{Explanation, Forecast, Time, explain, what_if};
+
+use crate::event::{Refusal, Who};
+use crate::ledger::{Ledger, queued};
+use crate::state::{Reason, TaskId};
+
+/// How far ahead is looked for one who asks, in steps: some tenths of a second.
+const EFFORT: u64 = 20_000_000;
+
+/// Why a task waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waits {
+    /// In one word.
+    pub reason: Reason,
+    /// What the policy says of it, where nothing else keeps it from starting.
+    pub explanation: Option<Explanation>,
+}
+
+impl Ledger {
+    /// Says why a task waits, and when it starts; `None` where it does not wait.
+    pub fn explain(&self, task: TaskId, now: Time) -> Option<Waits> {
+        let reason = self.reason(task, now)?;
+        let (cluster, queue) = (&self.cluster, &self.queue);
+        let explanation = explain(self.policy, cluster, queue, now, task.number(), EFFORT);
+        Some(Waits {
+            reason,
+            explanation,
+        })
+    }
+
+    /// Says when the first task of a submission would start if nothing else than the
+    /// nodes kept it from that: what it depends on counts as done. Nothing changes.
+    ///
+    /// # Errors
+    /// [`Refusal`], as if it were submitted.
+    pub fn what_if(
+        &self,
+        now: Time,
+        who: Who,
+        submission: Submission,
+        begin: Option<Time>,
+    ) -> Result<Forecast, Refusal> {
+        let asked = self.taken(who, submission, begin)?;
+        let task = TaskId {
+            job: asked.job,
+            index: 0,
+        };
+        let from = begin.map_or(now, |begin| begin.max(now));
+        let queued = queued(task, &asked, now);
+        let (cluster, queue) = (&self.cluster, &self.queue);
+        let forecast = what_if(self.policy, cluster, queue, now, queued, EFFORT);
+        Ok(match forecast {
+            Forecast::At { at, allocation } => Forecast::At {
+                at: at.max(from),
+                allocation,
+            },
+            Forecast::NotBefore(at) => Forecast::NotBefore(at.max(from)),
+            Forecast::Never => Forecast::Never,
+        })
+    }
+}

@@ -1,0 +1,130 @@
+use crate::cluster::NodeNumber;
+
+/// Some of the nodes of a cluster, by number.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeSet {
+    /// A bit for each node, 64 in each word.
+    words: Vec<u64>,
+}
+
+/// How many nodes there are in a word.
+pub(crate) const WORD: usize = 64;
+
+impl NodeSet {
+    /// Makes a set of the first so many nodes.
+    pub fn first(count: usize) -> Self {
+        let whole = count / WORD;
+        let mut words = vec![u64::MAX; whole];
+        if !count.is_multiple_of(WORD) {
+            words.push((1 << (count % WORD)) - 1);
+        }
+        Self { words }
+    }
+
+    /// Adds a node.
+    pub fn insert(&mut self, node: NodeNumber) {
+        let at = node.index();
+        if self.words.len() <= at / WORD {
+            self.words.resize(at / WORD + 1, 0);
+        }
+        self.words[at / WORD] |= 1 << (at % WORD);
+    }
+
+    /// Takes a node out.
+    pub fn remove(&mut self, node: NodeNumber) {
+        let at = node.index();
+        if let Some(word) = self.words.get_mut(at / WORD) {
+            *word &= !(1 << (at % WORD));
+        }
+    }
+
+    /// Tells whether a node is one of them.
+    pub fn contains(&self, node: NodeNumber) -> bool {
+        let at = node.index();
+        let word = self.words.get(at / WORD);
+        word.is_some_and(|word| word & (1 << (at % WORD)) != 0)
+    }
+
+    /// Counts them.
+    pub fn count(&self) -> usize {
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|word| *word == 0)
+    }
+
+    /// Gives them in order.
+    pub fn iter(&self) -> impl Iterator<Item = NodeNumber> {
+        let words = self.words.iter().enumerate();
+        words
+            .flat_map(|(at, &word)| bits(word).map(move |bit| NodeNumber((at * WORD + bit) as u32)))
+    }
+
+    /// Leaves those that are in both.
+    pub fn keep(&mut self, others: &Self) {
+        self.words.truncate(others.words.len());
+        let pairs = self.words.iter_mut().zip(&others.words);
+        pairs.for_each(|(word, other)| *word &= other);
+    }
+
+    /// Takes the others out.
+    pub fn leave(&mut self, others: &Self) {
+        let pairs = self.words.iter_mut().zip(&others.words);
+        pairs.for_each(|(word, other)| *word &= !other);
+    }
+
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+}
+
+impl FromIterator<NodeNumber> for NodeSet {
+    fn from_iter<I: IntoIterator<Item = NodeNumber>>(nodes: I) -> Self {
+        let mut set = Self::default();
+        nodes.into_iter().for_each(|node| set.insert(node));
+        set
+    }
+}
+
+/// Gives the bits that are set in a word, from the lowest on.
+pub(crate) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word = word.checked_sub(1).map(|less| word & less)?;
+        Some(bit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(nodes: &[u32]) -> NodeSet {
+        nodes.iter().copied().map(NodeNumber).collect()
+    }
+
+    #[test]
+    fn sets_of_nodes_hold_what_was_put_in() {
+        let mut some = set(&[3, 64, 130]);
+        assert_eq!(
+            some.iter().map(|node| node.0).collect::<Vec<_>>(),
+            [3, 64, 130]
+        );
+        assert_eq!((some.count(), some.is_empty()), (3, false));
+        some.remove(NodeNumber(64));
+        some.remove(NodeNumber(999));
+        assert!(some.contains(NodeNumber(130)) && !some.contains(NodeNumber(64)));
+        some.keep(&NodeSet::first(64));
+        assert_eq!(some.iter().map(|node| node.0).collect::<Vec<_>>(), [3]);
+        some.leave(&set(&[3]));
+        assert!(some.is_empty());
+        for count in [0, 1, 63, 64, 65, 128] {
+            assert_eq!(NodeSet::first(count).count(), count);
+        }
+    }
+}
