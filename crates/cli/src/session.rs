@@ -122,7 +122,9 @@ impl Session {
                             input.unread = input.unread.saturating_sub(bytes);
                         }
                     }
-                    Heard::Told(Tell::Started | Tell::Stats { .. }) => {}
+                    Heard::Told(
+                        Tell::Started | Tell::Stats { .. } | Tell::Task(_) | Tell::Sealed,
+                    ) => {}
                 }
             }
             let stdin = rustix::stdio::stdin();

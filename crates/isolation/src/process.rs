@@ -54,6 +54,7 @@ impl Isolation for ProcessIsolation {
             set_groups: true,
             entrance: entrance.len(),
             rank_socket: rank_socket(&stage.folder),
+            sweeps: spec.sweeps,
             ..Config::default()
         };
         guest.leaves_orphans = true;

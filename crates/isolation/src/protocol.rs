@@ -93,6 +93,8 @@ pub struct Config {
     pub rank_socket: PathBuf,
     /// How many descriptors come along: the way into the cgroups.
     pub entrance: usize,
+    /// What is left when nothing that was asked for runs is ended before that is told.
+    pub sweeps: bool,
 }
 
 /// What an init answers.

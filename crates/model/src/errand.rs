@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::resources::Rlimit;
 use crate::submission::Submission;
 use crate::task::End;
 use crate::units::{Bytes, Cores};
@@ -22,8 +23,13 @@ pub enum Errand {
     /// Start a task, unless it was started before.
     Start(Box<Start>),
     /// These are all that there should be: tell how each of them stands. What is left of
-    /// others is of no use any more.
-    Adopt(Vec<JobId>),
+    /// others, and of jobs that are not named, is of no use any more.
+    Adopt {
+        /// Starts that have not ended.
+        ids: Vec<JobId>,
+        /// Jobs that have not, by number.
+        jobs: Vec<u64>,
+    },
     /// Send a signal to what a task started.
     Signal(JobId, u8),
     /// Let all of a task stand still.
@@ -34,6 +40,8 @@ pub enum Errand {
     Stop(JobId, Duration),
     /// Its end is written down: nobody asks for it again.
     Forget(JobId),
+    /// All tasks of a job have ended.
+    Clear(u64),
 }
 
 /// What an agent tells.
@@ -41,7 +49,12 @@ pub enum Errand {
 #[serde(rename_all = "kebab-case")]
 pub enum News {
     /// A task runs.
-    Up(JobId),
+    Up {
+        /// Its start.
+        id: JobId,
+        /// The record in which it runs, where that is another's.
+        within: Option<JobId>,
+    },
     /// It has ended.
     Over(JobId, Box<Outcome>),
     /// Nothing was ever started under that id.
@@ -114,6 +127,33 @@ pub struct Cost {
     /// Bytes written to block devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_written: Option<Bytes>,
+}
+
+/// A task as a lane runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneTask {
+    /// The id of its start.
+    pub id: JobId,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// All variables, `NAME=value`.
+    pub env: Vec<String>,
+    /// Where it begins.
+    pub workdir: PathBuf,
+    /// Limits of each process.
+    pub rlimits: Vec<Rlimit>,
+    /// Its files.
+    pub batch: Batch,
+}
+
+/// What a lane writes down of its tasks, a line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaneLine {
+    /// A task is about to be started.
+    Begun(JobId),
+    /// It has ended.
+    Ended(JobId, Box<Outcome>),
 }
 
 /// What a script of a batch system needs beside what every job has.

@@ -193,6 +193,10 @@ pub struct JobSpec {
     /// It is a script of a batch system, and starts by itself what is parallel in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Box<Batch>>,
+    /// It is a lane: it runs nothing of its own but scripts that it is handed, one after
+    /// the other, in one sandbox.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lane: bool,
 }
 
 impl JobSpec {

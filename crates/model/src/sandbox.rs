@@ -85,6 +85,10 @@ pub struct SandboxSpec {
     /// Its place among the nodes of its job; `None` when it is the only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodePlace>,
+    /// When nothing runs any more of what was asked for, what that has left is ended
+    /// before its end is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sweeps: bool,
 }
 
 /// Who a process runs as, by number.

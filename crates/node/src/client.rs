@@ -19,6 +19,8 @@ const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
+/// How long a lane may take to hear that it is to begin nothing any more.
+const SEALING: Duration = Duration::from_secs(10);
 /// How much longer than the grace a supervisor may be found stopped.
 const OVERTIME: Duration = Duration::from_millis(500);
 
@@ -115,6 +117,31 @@ impl Client {
                 && since.elapsed() > grace + OVERTIME
             {
                 let _ = signals::send(supervisor, signals::SIGKILL);
+            }
+        }
+    }
+
+    /// Sees to it that a lane begins nothing any more. One that does not answer is killed.
+    ///
+    /// # Errors
+    /// As [`Client::try_hear`]; it begins nothing then, either.
+    pub fn seal(&mut self) -> io::Result<()> {
+        self.ask(&Ask::Seal)?;
+        let supervisor = process::peer(self.wire.as_fd());
+        let since = Instant::now();
+        loop {
+            match self.try_hear()? {
+                Some(Heard::Told(Tell::Sealed)) => return Ok(()),
+                Some(_) => continue,
+                None => {}
+            }
+            let mut fds = [PollFd::new(&self.wire, PollFlags::IN)];
+            let silent = matches!(poll(&mut fds, Some(&PATIENCE)), Ok(0));
+            if let (true, Some(supervisor)) = (silent, supervisor) {
+                process::wake(supervisor);
+                if since.elapsed() > SEALING {
+                    let _ = signals::send(supervisor, signals::SIGKILL);
+                }
             }
         }
     }

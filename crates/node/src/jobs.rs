@@ -6,6 +6,7 @@
 //!              running.json  the sandbox, for cleaning up after a crash
 //!              end.json      how it ended and what it cost
 //!              log           what it wrote, if anything
+//!              lane          what it has run, where it is a lane: a line each
 //!              control       the supervisor's socket
 //! names/<name>               a link to the id
 //! ```
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hyperion_isolation::SandboxRecord;
+use hyperion_model::errand::LaneLine;
 use hyperion_model::report::Exit;
 use hyperion_model::{JobId, Name, NodePlan, RunReport};
 use jiff::Timestamp;
@@ -87,6 +89,9 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JobErr
         source,
     }
 }
+
+/// The list of what a lane has run.
+const LANE: &str = "lane";
 
 /// How long the first file of a job may take to be written; its maker died when it takes longer.
 const MAKING: Duration = Duration::from_secs(5);
@@ -523,6 +528,24 @@ impl JobFolder {
         let path = self.path.join(name);
         let file = private_file(&path).map_err(failed("write", &path))?;
         fill(file, &path, value)
+    }
+
+    /// Opens the list of what a lane has run, to write behind it.
+    pub(crate) fn lane(&self) -> Result<File, JobError> {
+        let path = self.path.join(LANE);
+        let mut options = fs::OpenOptions::new();
+        use std::os::unix::fs::OpenOptionsExt;
+        let options = options.create(true).append(true).mode(0o600);
+        options.open(&path).map_err(failed("write", &path))
+    }
+
+    /// Reads what a lane has run. A line that was not written whole is as if it were not there.
+    pub fn lane_lines(&self) -> Vec<LaneLine> {
+        let text = fs::read_to_string(self.path.join(LANE)).unwrap_or_default();
+        let lines = text.lines();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T, JobError> {

@@ -3,6 +3,7 @@
 //! Data frames carry bytes: from a client on channel 0, standard input; from
 //! the supervisor on [`channel`], output.
 
+use hyperion_model::errand::{LaneLine, LaneTask};
 use hyperion_model::report::Exit;
 use hyperion_model::{ProcessSpec, Usage};
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,10 @@ pub enum Ask {
     Stats,
     /// Tell me the end when it comes, and nothing else.
     Wait,
+    /// Run this when what came before has ended: for lanes.
+    Task(Box<LaneTask>),
+    /// Begin nothing any more, and say when you have heard it: for lanes.
+    Seal,
 }
 
 /// What a supervisor tells.
@@ -70,6 +75,10 @@ pub enum Tell {
     Note(String),
     /// The job has ended and everything of it is cleaned up.
     Ended(Box<End>),
+    /// A lane has begun with a task, or a task of it has ended.
+    Task(LaneLine),
+    /// It begins nothing any more.
+    Sealed,
     /// The command beside the ranks has ended.
     ExecEnded {
         /// How.

@@ -1,7 +1,8 @@
 //! The journal: records of what has happened to jobs, in SQLite.
 //!
-//! Records are written in groups, each group whole or not at all, and a group is on
-//! the disk when [`Journal::append`] comes back. One process writes a journal at a time.
+//! Records are written in groups, each group whole or not at all. A group is safe from
+//! whatever kills the process when [`Journal::append`] comes back, and from a host that
+//! goes down when [`Journal::sync`] does. One process writes a journal at a time.
 //!
 //! A journal that cannot be read to its end (a broken disk, a file cut short) is put
 //! aside as it is, and a new one is made of what came before the first record that is
@@ -81,6 +82,9 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     connection: Connection,
+    /// Where SQLite writes groups first, once there is one that may not be on the disk.
+    unsynced: bool,
+    log: Option<File>,
     /// Says to other servers that it is in use, as long as it is open.
     _lock: Option<File>,
 }
@@ -140,7 +144,7 @@ impl Journal {
         Self::mend(path, why)
     }
 
-    /// Writes records behind all others: all of them, and on the disk, or none.
+    /// Writes records behind all others: all of them, or none.
     ///
     /// # Errors
     /// [`JournalError::Full`] where there is no room; nothing is written.
@@ -164,7 +168,34 @@ impl Journal {
             }
             group.commit()
         };
-        write().map_err(|source| self.failed(source))
+        write().map_err(|source| self.failed(source))?;
+        self.unsynced = true;
+        Ok(())
+    }
+
+    /// Tells whether something was written that may not be on the disk.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Sees to it that all that was written is on the disk.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`].
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        if !self.unsynced {
+            return Ok(());
+        }
+        let [_, log] = sidecars(&self.path);
+        let failed = |e| io_failed("sync", &log, e);
+        if self.log.is_none() {
+            self.log = Some(File::open(&log).map_err(failed)?);
+        }
+        if let Some(file) = &self.log {
+            file.sync_data().map_err(failed)?;
+        }
+        self.unsynced = false;
+        Ok(())
     }
 
     /// Reads all records again, as they are on the disk.
@@ -187,6 +218,8 @@ impl Journal {
         let journal = Self {
             path: path.to_owned(),
             connection,
+            unsynced: false,
+            log: None,
             _lock: None,
         };
         journal.prepare()?;
@@ -220,9 +253,10 @@ impl Journal {
         connection
             .pragma_update(None, "journal_mode", "WAL")
             .map_err(failed)?;
-        // A group is on the disk when it is acknowledged, also when the power fails.
+        // A group is put on the disk when that is asked for; what goes from the log into
+        // the file itself is on the disk in any case.
         connection
-            .pragma_update(None, "synchronous", "FULL")
+            .pragma_update(None, "synchronous", "NORMAL")
             .map_err(failed)?;
         if tables == 0 {
             let made = format!(

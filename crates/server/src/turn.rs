@@ -26,6 +26,8 @@ use crate::views::Viewer;
 
 /// How long a job has between SIGTERM and SIGKILL: Slurm's `KillWait`.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long what nobody was promised may not be on the disk.
+const LINGER: Duration = Duration::from_millis(100);
 /// How long what could not be written waits for another try.
 const AGAIN: Duration = Duration::from_secs(1);
 /// An agent that has not lived so long is not started again at once.
@@ -118,8 +120,12 @@ struct Server {
     agent_at: Instant,
     /// The starts that an agent looks after.
     ids: BTreeMap<JobId, TaskId>,
+    /// The records in which they run that have none of their own.
+    within: BTreeMap<JobId, JobId>,
     /// What was told and is not written yet.
     news: VecDeque<News>,
+    /// When what is written is to be on the disk.
+    sync_at: Option<Instant>,
     /// When what could not be written is tried again.
     again_at: Option<Instant>,
     /// Who waits for the end of what.
@@ -190,7 +196,9 @@ impl Server {
             agent_since: Instant::now(),
             agent_at: Instant::now(),
             ids: BTreeMap::new(),
+            within: BTreeMap::new(),
             news: VecDeque::new(),
+            sync_at: None,
             again_at: None,
             waiting: Vec::new(),
             users: BTreeMap::new(),
@@ -248,13 +256,16 @@ impl Server {
     fn until_next(&self) -> Option<Duration> {
         let alarm = self.ledger.wake_at().filter(|_| self.again_at.is_none());
         let alarm = alarm.map(|at| at.since(self.clock.now()));
-        let again = self
-            .again_at
-            .map(|at| at.saturating_duration_since(Instant::now()));
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        let again = self.again_at.map(until);
+        let sync = self.sync_at.map(until);
         let agent = self.agent.is_none().then_some(AGAIN);
         let idle = self.settings.idle.filter(|_| self.clients.is_empty());
         // A moment is a whole number of microseconds, and is not to be missed by one.
-        let all = [alarm, again, agent, idle].into_iter().flatten().min();
+        let all = [alarm, again, sync, agent, idle]
+            .into_iter()
+            .flatten()
+            .min();
         all.map(|span| (span + Duration::from_micros(1)).min(Duration::from_secs(3600)))
     }
 
@@ -292,7 +303,7 @@ impl Server {
         if !held_up && (due || !turn.records.is_empty()) {
             turn.records.extend(self.ledger.schedule(now));
         }
-        match self.journal.append(&turn.records) {
+        match self.write(&turn) {
             Ok(()) => {
                 if !held_up {
                     self.again_at = None;
@@ -308,14 +319,37 @@ impl Server {
         }
     }
 
+    /// Writes down what a turn has come to. What somebody is told of must be on the disk; what
+    /// only this host does may come there a moment later: when the host goes down, what
+    /// it did goes too.
+    fn write(&mut self, turn: &Turn) -> Result<(), JournalError> {
+        self.journal.append(&turn.records)?;
+        let promised = !turn.records.is_empty() && !turn.replies.is_empty();
+        let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
+        if promised || overdue {
+            self.journal.sync()?;
+        }
+        self.sync_at = match self.journal.is_unsynced() {
+            true => self.sync_at.or(Some(Instant::now() + LINGER)),
+            false => None,
+        };
+        Ok(())
+    }
+
     /// Answers and sends errands for what is written down.
     fn carry_out(&mut self, turn: Turn) {
         if let (None, Some(first)) = (self.origin, turn.records.first()) {
             self.origin = Some(first.at.0);
         }
         for id in turn.told {
-            self.ids.remove(&id);
+            let task = self.ids.remove(&id);
+            self.within.remove(&id);
             self.ask(&Errand::Forget(id));
+            let job = task.map(|task| task.job);
+            let its = job.and_then(|job| self.ledger.jobs().get(&job));
+            if let (Some(job), true) = (job, its.is_none_or(|its| its.is_over())) {
+                self.ask(&Errand::Clear(job));
+            }
         }
         for record in &turn.records {
             self.act(&record.change);
@@ -445,6 +479,7 @@ impl Server {
             ledger: &self.ledger,
             now,
             origin: self.origin.unwrap_or_default(),
+            within: &self.within,
             users: &mut self.users,
         }
     }
@@ -557,6 +592,11 @@ impl Server {
     fn tell_ends(&mut self) {
         let jobs = self.ledger.jobs();
         let over = |job: &u64| jobs.get(job).is_none_or(|job| job.is_over());
+        let ended = |(_, all): &(ClientId, Vec<u64>)| all.iter().all(over);
+        // Where that fails it is tried again, and nobody is told before.
+        if !self.waiting.iter().any(ended) || self.journal.sync().is_err() {
+            return;
+        }
         let mut told = Vec::new();
         self.waiting.retain(|(client, all)| {
             let done = all.iter().all(over);
@@ -578,7 +618,16 @@ impl Server {
         let mut here = agent.flush().is_ok();
         loop {
             match agent.hear() {
-                Ok(Some(news)) => self.news.push_back(news),
+                Ok(Some(news)) => {
+                    if let News::Up {
+                        id,
+                        within: Some(within),
+                    } = &news
+                    {
+                        self.within.insert(id.clone(), within.clone());
+                    }
+                    self.news.push_back(news);
+                }
                 Ok(None) => break,
                 Err(_) => {
                     here = false;
@@ -632,8 +681,12 @@ impl Server {
             }
             self.ids.insert(id, task);
         }
-        let all = self.ids.keys().cloned().collect();
-        self.ask(&Errand::Adopt(all));
+        let alive = self.ledger.jobs().iter().filter(|(_, job)| !job.is_over());
+        let adopt = Errand::Adopt {
+            ids: self.ids.keys().cloned().collect(),
+            jobs: alive.map(|(number, _)| *number).collect(),
+        };
+        self.ask(&adopt);
         for id in stopping {
             self.ask(&Errand::Stop(id, GRACE));
         }
@@ -643,12 +696,12 @@ impl Server {
 
 /// Says what news change in a ledger.
 fn hear(ledger: &mut Ledger, ids: &BTreeMap<JobId, TaskId>, news: &News, now: Time) -> Vec<Record> {
-    let (News::Up(id) | News::Over(id, _) | News::Unknown(id)) = news;
+    let (News::Up { id, .. } | News::Over(id, _) | News::Unknown(id)) = news;
     let Some(&task) = ids.get(id) else {
         return Vec::new();
     };
     let event = match news {
-        News::Up(_) => Event::Up(task),
+        News::Up { .. } => Event::Up(task),
         News::Over(_, outcome) => Event::Ended(task, outcome.clone()),
         // It was to be started, and the agent was killed before.
         News::Unknown(_) => Event::Ended(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, Waits};
 use hyperion_lifecycle::{Holder, Job, Ledger, Reason, State, Task, TaskId, Time};
-use hyperion_model::{Bytes, Cores};
+use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
 use crate::turn::id_of;
@@ -18,6 +18,8 @@ pub(crate) struct Viewer<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) now: Time,
     pub(crate) origin: u64,
+    /// The records in which starts run that have none of their own.
+    pub(crate) within: &'a BTreeMap<JobId, JobId>,
     /// The names of users, as far as they were looked up.
     pub(crate) users: &'a mut BTreeMap<u32, String>,
 }
@@ -94,7 +96,8 @@ impl Viewer<'_> {
                 .map(|node| node.name.clone())
                 .collect();
             view.nodes = running.allocation.len() as u32;
-            view.id = Some(id_of(self.origin, id, task.starts).to_string());
+            let own = id_of(self.origin, id, task.starts);
+            view.id = Some(self.within.get(&own).unwrap_or(&own).to_string());
         }
         view
     }

@@ -111,6 +111,7 @@ impl ContainerIsolation {
             return Err(e);
         }
         let config = Config {
+            sweeps: spec.sweeps,
             confine: true,
             cap_add: options.cap_add.clone(),
             cap_drop: options.cap_drop.clone(),

@@ -99,6 +99,8 @@ struct Init {
     shims: Vec<Wire>,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
+    /// What is left when nothing that was asked for runs is ended before that is told.
+    sweeps: bool,
 }
 
 impl Init {
@@ -131,6 +133,7 @@ impl Init {
             listener: None,
             shims: Vec::new(),
             settled: false,
+            sweeps: config.sweeps,
         })
     }
 
@@ -259,12 +262,24 @@ impl Init {
     }
 
     fn reap(&mut self) -> io::Result<()> {
-        while let Ok(Some(ended)) = process::wait_any() {
-            if let Some(id) = self.spawned.remove(&ended.pid) {
-                self.terminals.remove(&id);
-                self.wire
-                    .send(&Reply::Event(ended_event(id, &ended)), &[])?;
+        let mut events = Vec::new();
+        let left = loop {
+            match process::wait_any() {
+                Ok(Some(ended)) => {
+                    if let Some(id) = self.spawned.remove(&ended.pid) {
+                        self.terminals.remove(&id);
+                        events.push(ended_event(id, &ended));
+                    }
+                }
+                Ok(None) => break true,
+                Err(_) => break false,
             }
+        };
+        if self.sweeps && left && self.spawned.is_empty() {
+            kill_everything();
+        }
+        for event in events {
+            self.wire.send(&Reply::Event(event), &[])?;
         }
         Ok(())
     }

@@ -181,6 +181,11 @@ impl Clients {
         }
     }
 
+    /// Tells whether anybody is there.
+    pub(super) fn is_watched(&self) -> bool {
+        !self.all.is_empty()
+    }
+
     /// Tells whether somebody is slow to take what was sent.
     pub(super) fn congested(&self) -> bool {
         self.all.iter().any(|c| c.wire.queued() > CONGESTED)
@@ -354,6 +359,11 @@ impl Supervisor {
                 self.clients.tell(id, &Tell::Stats { usage, nodes });
             }
             Ask::Wait => {}
+            Ask::Task(task) => self.tasks.push_back(*task),
+            Ask::Seal => {
+                self.last |= self.launch.plan.job.lane;
+                self.clients.tell(id, &Tell::Sealed);
+            }
         }
         Ok(())
     }

@@ -15,13 +15,14 @@ mod answers;
 mod clients;
 mod collect;
 mod ending;
+mod lane;
 mod pmi;
 mod preflight;
 mod ranks;
 mod report;
 mod streams;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use hyperion_isolation::init::SETTLING;
 use hyperion_isolation::wire::Wire;
 use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage, Taken};
+use hyperion_model::errand::LaneTask;
 use hyperion_model::report::{Exit, Phase};
 use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
 use hyperion_mpi::decide::{Note, Refusal};
@@ -190,6 +192,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         failure: None,
         failed_exit: None,
         task: None,
+        tasks: VecDeque::new(),
         last: false,
         ended_by: SIGTERM as u8,
         memory: MemoryWatch::default(),
@@ -254,6 +257,8 @@ struct Supervisor {
     failed_exit: Option<Exit>,
     /// The task of an array that runs.
     task: Option<u32>,
+    /// What a lane is to run next.
+    tasks: VecDeque<LaneTask>,
     /// No further run of the command is wanted.
     last: bool,
     /// The signal by which a job is taken to end that has not begun, or that hangs.
@@ -449,6 +454,9 @@ impl Supervisor {
             return Ok(());
         }
         let job = &self.launch.plan.job;
+        if job.lane {
+            return self.run_lane();
+        }
         let array = job.array.clone().map(|tasks| tasks.0.into_iter().map(Some));
         let repeats = std::iter::repeat_n(None, job.repeat.max(1) as usize);
         let tasks: Box<dyn Iterator<Item = Option<u32>>> = match array {

@@ -46,7 +46,7 @@ pub(super) struct RankState {
 }
 
 impl RankState {
-    fn started_now() -> Self {
+    pub(super) fn started_now() -> Self {
         Self {
             started: Instant::now(),
             ended: None,
@@ -122,7 +122,7 @@ impl Supervisor {
     }
 
     /// Starts a process of the job and takes its terminal, if it has one.
-    fn spawn_for(
+    pub(super) fn spawn_for(
         &mut self,
         owner: Owner,
         id: u32,
@@ -413,7 +413,9 @@ impl Supervisor {
             memory_peak: Bytes(max_rss),
             wall: state.started.elapsed(),
         });
-        if exit.is_success() || self.failed_exit.is_some() {
+        // What a task of a lane ends with is its own.
+        let goes_on = exit.is_success() || self.failed_exit.is_some();
+        if goes_on || self.launch.plan.job.lane {
             return Ok(());
         }
         self.streams.catch_up(Owner::Rank(id), &mut self.clients);
@@ -470,7 +472,7 @@ impl Supervisor {
 }
 
 /// Opens the files of a script's input, output and errors.
-fn files_of(batch: &Batch) -> Result<Vec<OwnedFd>, Problem> {
+pub(super) fn files_of(batch: &Batch) -> Result<Vec<OwnedFd>, Problem> {
     let input = batch.input.as_deref().unwrap_or(Path::new("/dev/null"));
     let unusable = |path: &Path| {
         let path = path.to_owned();

@@ -154,6 +154,7 @@ fn plan() -> NodePlan {
             output_dir: None,
             time_limit: None,
             batch: None,
+            lane: false,
         },
         sandbox: SandboxSpec {
             id,
@@ -166,6 +167,7 @@ fn plan() -> NodePlan {
             container: ContainerOptions::default(),
             resources: Resources::default(),
             node: None::<NodePlace>,
+            sweeps: false,
         },
         image_digest: None,
         image_env: Vec::new(),

@@ -1,8 +1,11 @@
 //! `hyperion agent`: starts the jobs of a queue on this host, for a server that asks
 //! for them on standard input, and tells how they end.
 
+mod lanes;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,12 +21,13 @@ use hyperion_node::supervisor::start;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobFolder, Jobs, State};
 use hyperion_sys::{process, signals};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FlockOperation, flock};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::process::umask;
 
 use super::batch;
 use crate::context::Context;
+use lanes::Lane;
 
 // Words of `hyperion agent`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +47,7 @@ pub(crate) fn run(_: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         jobs: Jobs::new(&ctx.root),
         lines,
         watched: BTreeMap::new(),
+        lanes: BTreeMap::new(),
         over: BTreeMap::new(),
         forgotten: VecDeque::new(),
     };
@@ -57,6 +62,8 @@ struct Agent<'a> {
     lines: Lines,
     /// Supervisors of tasks that have not ended.
     watched: BTreeMap<JobId, Client>,
+    /// Supervisors that run tasks one after the other.
+    lanes: BTreeMap<JobId, Lane>,
     /// What is over, and not forgotten yet.
     over: BTreeMap<JobId, Outcome>,
     /// Whose records are to be removed, when there is time.
@@ -66,10 +73,12 @@ struct Agent<'a> {
 impl Agent<'_> {
     fn live(&mut self) -> anyhow::Result<()> {
         loop {
-            let quiet = self.forgotten.is_empty();
-            let ready = self.wait(quiet)?;
+            let ready = self.wait()?;
             for id in ready {
-                self.hear_job(&id);
+                match self.lanes.contains_key(&id) {
+                    true => self.hear_lane(&id),
+                    false => self.hear_job(&id),
+                }
             }
             // Supervisors are children of the agent that started them.
             while let Ok(Some(_)) = process::wait_any() {}
@@ -84,45 +93,71 @@ impl Agent<'_> {
             if self.lines.flush().is_err() {
                 return Ok(());
             }
+            self.end_idle_lanes();
             if let Some(id) = self.forgotten.pop_front() {
                 self.remove(&id);
             }
         }
     }
 
-    /// Waits for errands and for news; gives the tasks of which there are some.
-    fn wait(&self, quiet: bool) -> anyhow::Result<Vec<JobId>> {
+    /// Waits for errands and for news; gives the supervisors of which there are some.
+    fn wait(&self) -> anyhow::Result<Vec<JobId>> {
         let mut flags = PollFlags::IN;
         if self.lines.unsent() > 0 {
             flags |= PollFlags::OUT;
         }
+        let lanes = self.lanes.iter();
+        let lanes = lanes.filter_map(|(id, lane)| Some((id, lane.client.as_ref()?)));
+        let all: Vec<(&JobId, BorrowedFd<'_>)> = self
+            .watched
+            .iter()
+            .chain(lanes)
+            .map(|(id, client)| (id, client.as_fd()))
+            .collect();
         let mut fds = vec![PollFd::new(&self.lines, flags)];
-        fds.extend(self.watched.values().map(|c| PollFd::new(c, PollFlags::IN)));
-        let now = rustix::event::Timespec::default();
-        match poll(&mut fds, (!quiet).then_some(&now)) {
+        fds.extend(
+            all.iter()
+                .map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+        );
+        let limit = match self.forgotten.is_empty() {
+            false => Some(Duration::ZERO),
+            true => self.next_idle(),
+        };
+        let limit = limit.map(|limit| Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: i64::from(limit.subsec_nanos()),
+        });
+        match poll(&mut fds, limit.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e).context("cannot wait for what happens"),
         }
         let ready = fds[1..].iter().map(|fd| !fd.revents().is_empty());
-        let ids = self.watched.keys().zip(ready);
-        Ok(ids.filter(|(_, r)| *r).map(|(id, _)| id.clone()).collect())
+        let ids = all.iter().zip(ready);
+        Ok(ids
+            .filter(|(_, r)| *r)
+            .map(|((id, _), _)| (*id).clone())
+            .collect())
     }
 
     fn run_errand(&mut self, errand: Errand) {
         match errand {
-            Errand::Start(asked) => self.start(&asked),
-            Errand::Adopt(ids) => self.adopt_all(ids),
+            Errand::Start(asked) => self.start(asked),
+            Errand::Adopt { ids, jobs } => self.adopt_all(ids, &jobs),
             Errand::Signal(id, signal) => self.ask(&id, &Ask::Signal(signal.into())),
             Errand::Suspend(id) => self.ask(&id, &Ask::Signal(signals::SIGSTOP)),
             Errand::Resume(id) => self.ask(&id, &Ask::Signal(signals::SIGCONT)),
             Errand::Stop(id, grace) => {
                 let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                self.lanes.values_mut().for_each(|lane| lane.withdraw(&id));
                 self.ask(&id, &Ask::Stop { grace_ms });
             }
             Errand::Forget(id) => {
                 self.over.remove(&id);
-                self.forgotten.push_back(id);
+                if !self.forget_in_lane(&id) {
+                    self.forgotten.push_back(id);
+                }
             }
+            Errand::Clear(job) => batch::remove(job, self.ctx),
         }
     }
 
@@ -132,33 +167,45 @@ impl Agent<'_> {
     }
 
     fn ask(&mut self, id: &JobId, ask: &Ask) {
-        if let Some(client) = self.watched.get_mut(id) {
+        let lanes = self.lanes.values_mut();
+        let mut lanes = lanes.filter(|lane| lane.runs(id));
+        let client = match self.watched.get_mut(id) {
+            Some(client) => Some(client),
+            None => lanes.next().and_then(|lane| lane.client.as_mut()),
+        };
+        if let Some(client) = client {
             // One that has just ended is heard of.
             let _ = client.ask(ask);
         }
     }
 
-    fn start(&mut self, asked: &Start) {
+    fn start(&mut self, asked: Box<Start>) {
         let id = &asked.id;
-        if self.watched.contains_key(id) || self.over.contains_key(id) {
+        let in_lane = self.lanes.values().any(|lane| lane.open.contains(id));
+        if in_lane || self.watched.contains_key(id) || self.over.contains_key(id) {
             return;
         }
         if self.folder(id).is_some() {
             return self.adopt(id.clone());
         }
+        let id = id.clone();
         // The files of the job are made with its rights.
-        umask(rustix::fs::Mode::from_raw_mode(
-            asked.submission.origin.umask,
-        ));
-        let started = batch::prepare(asked, self.ctx)
-            .and_then(|launch| start(launch).context("cannot start the supervisor"));
-        umask(rustix::fs::Mode::from_raw_mode(0o077));
-        match started {
-            Ok(client) => drop(self.watched.insert(id.clone(), client)),
-            Err(error) => {
-                let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-                self.end(id.clone(), broken(causes.join(": ")));
-            }
+        umask(Mode::from_raw_mode(asked.submission.origin.umask));
+        let started = match batch::shape(&asked) {
+            Some(shape) => self.start_in_lane(shape, asked),
+            None => batch::prepare(&asked, self.ctx)
+                .and_then(|launch| start(launch).context("cannot start the supervisor"))
+                .map(|client| drop(self.watched.insert(id.clone(), client))),
+        };
+        umask(Mode::from_raw_mode(0o077));
+        if let Err(error) = started {
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            let outcome = Outcome {
+                end: End::Broken,
+                why: Some(causes.join(": ")),
+                cost: None,
+            };
+            self.end(id, outcome);
         }
     }
 
@@ -173,19 +220,19 @@ impl Agent<'_> {
         self.over.insert(id, outcome);
     }
 
-    fn adopt_all(&mut self, ids: Vec<JobId>) {
+    fn adopt_all(&mut self, ids: Vec<JobId>, jobs: &[u64]) {
         let wanted: BTreeSet<&JobId> = ids.iter().collect();
         for job in self.jobs.list().unwrap_or_default() {
-            let ours = job
-                .asked()
-                .is_ok_and(|asked| asked.plan.job.batch.is_some());
-            if ours && !wanted.contains(&job.id) && !self.over.contains_key(&job.id) {
+            let Ok(asked) = job.asked() else { continue };
+            if asked.plan.job.lane {
+                self.adopt_lane(&job, &wanted);
+            } else if asked.plan.job.batch.is_some() && !wanted.contains(&job.id) {
                 self.forgotten.push_back(job.id);
             }
         }
-        for id in batch::all(self.ctx) {
-            if !wanted.contains(&id) {
-                batch::remove(&id, self.ctx);
+        for job in batch::all(self.ctx) {
+            if !jobs.contains(&job) {
+                batch::remove(job, self.ctx);
             }
         }
         for id in ids {
@@ -195,8 +242,11 @@ impl Agent<'_> {
 
     /// Looks after a task that was started before, by this agent or another.
     fn adopt(&mut self, id: JobId) {
-        if self.watched.contains_key(&id) {
-            return self.tell(&News::Up(id));
+        let mut lanes = self.lanes.iter();
+        let lane = lanes.find(|(_, lane)| lane.runs(&id)).map(|(lane, _)| lane);
+        if lane.is_some() || self.watched.contains_key(&id) {
+            let within = lane.cloned();
+            return self.tell(&News::Up { id, within });
         }
         if let Some(outcome) = self.over.get(&id).cloned() {
             return self.tell(&News::Over(id, Box::new(outcome)));
@@ -209,7 +259,7 @@ impl Agent<'_> {
                 // One that ends just now takes no question, but tells its end all the same.
                 let _ = client.ask(&Ask::Wait);
                 self.watched.insert(id.clone(), client);
-                self.tell(&News::Up(id));
+                self.tell(&News::Up { id, within: None });
             }
             _ => self.look(&id),
         }
@@ -222,7 +272,10 @@ impl Agent<'_> {
                 return;
             };
             match client.try_hear() {
-                Ok(Some(Heard::Told(Tell::Started))) => self.tell(&News::Up(id.clone())),
+                Ok(Some(Heard::Told(Tell::Started))) => {
+                    let (id, within) = (id.clone(), None);
+                    self.tell(&News::Up { id, within });
+                }
                 Ok(Some(Heard::Told(Tell::Ended(end)))) => {
                     return self.end(id.clone(), outcome(&end));
                 }
@@ -235,29 +288,11 @@ impl Agent<'_> {
 
     /// Reads how a task has ended whose supervisor is not heard any more.
     fn look(&mut self, id: &JobId) {
-        let job = self.folder(id);
-        let ended = job.as_ref().and_then(|job| {
-            job.wait_cleaned();
-            job.end()
-        });
-        let outcome = match (ended, job) {
-            (Some(end), _) => outcome(&end),
-            (None, job) => {
-                if let Some(job) = job {
-                    job.clean_up();
-                }
-                Outcome {
-                    end: End::Lost,
-                    why: Some("its supervisor is gone".into()),
-                    cost: None,
-                }
-            }
-        };
-        self.end(id.clone(), outcome);
+        let ended = self.folder(id).as_ref().and_then(end_of);
+        self.end(id.clone(), ended.map_or_else(lost, |end| outcome(&end)));
     }
 
     fn remove(&mut self, id: &JobId) {
-        batch::remove(id, self.ctx);
         let Some(job) = self.folder(id) else { return };
         if matches!(job.state(), State::Ended | State::Lost) {
             let _ = self.jobs.remove(&job);
@@ -265,10 +300,20 @@ impl Agent<'_> {
     }
 }
 
-fn broken(why: String) -> Outcome {
+/// Reads how a job has ended whose supervisor is gone, and removes what that has left.
+fn end_of(job: &JobFolder) -> Option<hyperion_node::End> {
+    job.wait_cleaned();
+    let end = job.end();
+    if end.is_none() {
+        job.clean_up();
+    }
+    end
+}
+
+fn lost() -> Outcome {
     Outcome {
-        end: End::Broken,
-        why: Some(why),
+        end: End::Lost,
+        why: Some("its supervisor is gone".into()),
         cost: None,
     }
 }
@@ -296,7 +341,7 @@ fn outcome(end: &hyperion_node::End) -> Outcome {
         why: why.filter(|_| !matches!(kind, End::Exit(Exit::Code(code)) if code < 126)),
         end: kind,
         cost: report.map(|report| Cost {
-            wall: report.wall.min(Duration::from_secs(u64::from(u32::MAX))),
+            wall: report.wall,
             cpu_user: report.usage.cpu_user,
             cpu_system: report.usage.cpu_system,
             memory_peak: report.usage.memory_peak,

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Parser as _;
 use hyperion_formats::jobs::{self, Allocation, Facts, NodeShare};
-use hyperion_model::errand::{Batch, Start};
+use hyperion_model::errand::{Batch, LaneTask, Start};
 use hyperion_model::submission::{Command, Dialect, Folder, Open, Submission};
-use hyperion_model::{JobId, JobSpec, Level};
+use hyperion_model::{Bytes, Cores, JobId, JobSpec, Level};
+use hyperion_mpi::env::is_foreign_launcher_variable;
 use hyperion_node::supervisor::Launch;
 
 use crate::args::Cli;
@@ -20,31 +21,84 @@ use crate::context::Context;
 
 /// What a job finds programs with where nobody says otherwise.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// What a launcher in a script is told that looks for the batch system's own: it starts
+/// its processes by itself, for this host is all there is.
+const LAUNCHERS: [(&str, &str); 3] = [
+    ("HYDRA_BOOTSTRAP", "fork"),
+    ("HYDRA_RMK", "user"),
+    ("OMPI_MCA_plm", "isolated"),
+];
 
-/// Settles what a task is to be, and makes its record, with its script in it.
+/// Settles what a task with a fence of its own is to be, and makes its record.
 pub(super) fn prepare(start: &Start, ctx: &Context) -> anyhow::Result<Launch> {
-    let place = Place::of(&super::folder(ctx), &start.id);
     let submission = &start.submission;
+    let place = Place::of(ctx, start.job);
     let folder = folder(submission);
-    let words = words(submission, &place, &folder)?;
-    let Verb::Run(args) = Cli::try_parse_from(words)?.command else {
-        anyhow::bail!("the words of a job do not run anything");
-    };
     let told = told(start, &place, &folder);
-    lay_down(submission, &place, told.hosts.as_deref())
-        .context("cannot write the script of the job")?;
-    run::prepare(*args, ctx, start.id.clone(), |job| {
-        settle(job, start, &told, &folder);
+    lay_down(submission, &place, told.hosts.as_deref())?;
+    let words = words(submission, &place, &folder);
+    run::prepare(parse(words)?, ctx, start.id.clone(), |job| {
+        settle(job, start, told.batch, folder);
     })
 }
 
-/// Removes the script of a task.
-pub(super) fn remove(id: &JobId, ctx: &Context) {
-    let _ = fs::remove_dir_all(Place::of(&super::folder(ctx), id).folder);
+/// What tasks have in common that one lane can run: what they have of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    cores: Option<Cores>,
+    memory: Option<Bytes>,
 }
 
-/// Lists the tasks whose scripts lie here.
-pub(super) fn all(ctx: &Context) -> Vec<JobId> {
+/// Gives the shape of a task that a lane can run; `None` for one with a fence of its own.
+pub(super) fn shape(start: &Start) -> Option<Shape> {
+    let fence = &start.submission.fence;
+    (fence.level == Level::Process && fence.flags.is_empty()).then(|| Shape {
+        cores: limit(start),
+        memory: start.share.memory,
+    })
+}
+
+/// Settles what a lane is to be, and makes its record.
+pub(super) fn lane(shape: Shape, id: JobId, ctx: &Context) -> anyhow::Result<Launch> {
+    let words = "hyperion run --detach --isolation process --workdir / lane";
+    let words = words.split(' ').map(str::to_owned).collect();
+    run::prepare(parse(words)?, ctx, id, |job| {
+        job.lane = true;
+        job.env.clear();
+        job.resources.cpus = shape.cores;
+        job.resources.memory = shape.memory;
+    })
+}
+
+/// Settles what a lane is to do for a task, and writes its script.
+pub(super) fn task(start: &Start, ctx: &Context) -> anyhow::Result<LaneTask> {
+    let submission = &start.submission;
+    let place = Place::of(ctx, start.job);
+    let folder = folder(submission);
+    let told = told(start, &place, &folder);
+    lay_down(submission, &place, told.hosts.as_deref())?;
+    let mut env = surroundings(submission);
+    given(submission, &mut env);
+    // A job that was submitted in another launcher's must not look for that one.
+    env.retain(|name, _| !is_foreign_launcher_variable(name));
+    env.extend(told.batch.variables.clone());
+    Ok(LaneTask {
+        id: start.id.clone(),
+        argv: command(submission, &place),
+        env: env.iter().map(|(n, v)| format!("{n}={v}")).collect(),
+        workdir: folder,
+        rlimits: submission.rlimits.clone(),
+        batch: told.batch,
+    })
+}
+
+/// Removes the script of a job.
+pub(super) fn remove(job: u64, ctx: &Context) {
+    let _ = fs::remove_dir_all(Place::of(ctx, job).folder);
+}
+
+/// Lists the jobs whose scripts lie here.
+pub(super) fn all(ctx: &Context) -> Vec<u64> {
     let folders = fs::read_dir(super::folder(ctx).join("batch"));
     let names = folders.into_iter().flatten().flatten();
     names
@@ -52,7 +106,7 @@ pub(super) fn all(ctx: &Context) -> Vec<JobId> {
         .collect()
 }
 
-/// Where the files of a script lie, on the host and in every fence.
+/// Where the files of a job's script lie, on the host and in every fence.
 struct Place {
     folder: PathBuf,
     script: PathBuf,
@@ -60,13 +114,20 @@ struct Place {
 }
 
 impl Place {
-    fn of(queue: &Path, id: &JobId) -> Self {
-        let folder = queue.join("batch").join(id.as_str());
+    fn of(ctx: &Context, job: u64) -> Self {
+        let folder = super::folder(ctx).join("batch").join(job.to_string());
         Self {
             script: folder.join("script"),
             hosts: folder.join("hosts"),
             folder,
         }
+    }
+}
+
+fn parse(words: Vec<String>) -> anyhow::Result<run::Args> {
+    match Cli::try_parse_from(words)?.command {
+        Verb::Run(args) => Ok(*args),
+        _ => anyhow::bail!("the words of a job do not run anything"),
     }
 }
 
@@ -81,7 +142,7 @@ fn folder(submission: &Submission) -> PathBuf {
 }
 
 /// Writes what `hyperion run` would be told.
-fn words(submission: &Submission, place: &Place, folder: &Path) -> anyhow::Result<Vec<String>> {
+fn words(submission: &Submission, place: &Place, folder: &Path) -> Vec<String> {
     let fence = &submission.fence;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut words = vec!["hyperion".into(), "run".into(), "--detach".into()];
@@ -101,29 +162,32 @@ fn words(submission: &Submission, place: &Place, folder: &Path) -> anyhow::Resul
     }
     words.extend(fence.flags.iter().cloned());
     words.push("--".into());
-    words.extend(
-        fence
-            .image
-            .clone()
-            .filter(|_| fence.level != Level::Process),
-    );
+    let image = fence.image.iter();
+    words.extend(image.filter(|_| fence.level != Level::Process).cloned());
+    words.extend(command(submission, place));
+    words
+}
+
+/// Gives the program of a job, and its arguments.
+fn command(submission: &Submission, place: &Place) -> Vec<String> {
     match &submission.command {
-        Command::Program(program) => words.extend(program.iter().cloned()),
+        Command::Program(program) => program.clone(),
         Command::Script {
             interpreter,
-            text: script,
+            text,
             arguments,
         } => {
+            let mut words = Vec::new();
             match interpreter {
                 Some(line) => words.extend(line.split_whitespace().map(str::to_owned)),
-                None if script.starts_with(b"#!") => {}
+                None if text.starts_with(b"#!") => {}
                 None => words.push("/bin/sh".into()),
             }
-            words.push(text(&place.script));
+            words.push(place.script.to_string_lossy().into_owned());
             words.extend(arguments.iter().cloned());
+            words
         }
     }
-    Ok(words)
 }
 
 /// What a script is told of where it runs.
@@ -173,16 +237,11 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
     let at = |path: String| base.join(path);
     let files = &submission.files;
     let mut variables = jobs::variables(submission, &allocation);
-    // A launcher in the script starts its processes by itself: this host is all there is.
-    for (name, value) in [
-        ("HYDRA_BOOTSTRAP", "fork"),
-        ("HYDRA_RMK", "user"),
-        ("OMPI_MCA_plm", "isolated"),
-    ] {
+    for (name, value) in LAUNCHERS {
         variables.entry(name.into()).or_insert(value.into());
     }
-    let again = start.restarts > 0;
-    let keep = |open| open == Open::Append || again;
+    // What a start before this one wrote stays.
+    let keep = |open| open == Open::Append || start.restarts > 0;
     Told {
         hosts: jobs::host_file(submission.dialect, &allocation),
         batch: Batch {
@@ -196,37 +255,32 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
 }
 
 /// Puts into a job what flags do not say.
-fn settle(job: &mut JobSpec, start: &Start, told: &Told, folder: &Path) {
+fn settle(job: &mut JobSpec, start: &Start, batch: Batch, folder: PathBuf) {
     let submission = &start.submission;
     let mut env = match job.level {
         Level::Process => surroundings(submission),
         Level::Container | Level::Vm => std::mem::take(&mut job.env),
     };
-    let given = &submission.environment;
-    let passed = given.pass.iter().filter_map(|name| {
-        let value = submission.origin.variables.get(name)?;
-        Some((name.clone(), value.clone()))
-    });
-    env.extend(passed);
-    env.extend(given.set.clone());
+    given(submission, &mut env);
     job.env = env;
-    job.workdir = Some(folder.to_owned());
+    job.workdir = Some(folder);
     if job.level != Level::Process {
         // As the variables and the file of hosts have it.
         let host = &mut job.container.hostname;
         host.get_or_insert_with(|| start.share.host.clone());
     }
-    job.batch = Some(Box::new(told.batch.clone()));
+    job.batch = Some(Box::new(batch));
     let resources = &mut job.resources;
     resources.memory = resources.memory.or(start.share.memory);
-    if submission
-        .parts
-        .iter()
-        .any(|part| !part.cpus.is_empty() || !part.tasks.is_empty())
-    {
-        resources.cpus = resources.cpus.or(Some(start.share.cores));
-    }
+    resources.cpus = resources.cpus.or_else(|| limit(start));
     job.rlimits.extend(submission.rlimits.iter().cloned());
+}
+
+/// Gives the processors to which a job is kept: those that it asked for.
+fn limit(start: &Start) -> Option<Cores> {
+    let mut parts = start.submission.parts.iter();
+    let asked = parts.any(|part| !part.cpus.is_empty() || !part.tasks.is_empty());
+    asked.then_some(start.share.cores)
 }
 
 /// Gives the variables of who submitted a job, or those of a fresh login.
@@ -235,23 +289,40 @@ fn surroundings(submission: &Submission) -> BTreeMap<String, String> {
     if submission.environment.all {
         return origin.variables.clone();
     }
-    let shell = origin
-        .variables
-        .get("SHELL")
-        .map_or("/bin/sh", String::as_str);
+    let shell = origin.variables.get("SHELL");
     let all = [
         ("HOME", origin.home.as_str()),
         ("USER", &origin.user),
         ("LOGNAME", &origin.user),
-        ("SHELL", shell),
+        ("SHELL", shell.map_or("/bin/sh", String::as_str)),
         ("PATH", PATH),
     ];
     all.map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
 }
 
-/// Writes the script, and the file of hosts.
-fn lay_down(submission: &Submission, place: &Place, hosts: Option<&str>) -> io::Result<()> {
+/// Adds the variables that a submission names.
+fn given(submission: &Submission, env: &mut BTreeMap<String, String>) {
+    let given = &submission.environment;
+    let passed = given.pass.iter().filter_map(|name| {
+        let value = submission.origin.variables.get(name)?;
+        Some((name.clone(), value.clone()))
+    });
+    env.extend(passed);
+    env.extend(given.set.clone());
+}
+
+/// Writes the script, and the file of hosts, unless they lie there: all tasks of a job
+/// have the same.
+fn lay_down(submission: &Submission, place: &Place, hosts: Option<&str>) -> anyhow::Result<()> {
+    if place.hosts.exists() {
+        return Ok(());
+    }
+    let written = write_files(submission, place, hosts.unwrap_or_default());
+    written.with_context(|| format!("cannot write the script in {}", place.folder.display()))
+}
+
+fn write_files(submission: &Submission, place: &Place, hosts: &str) -> io::Result<()> {
     // The user of a container may be another than the one who has it. An agent that was
     // killed here has left something.
     fs::DirBuilder::new()
@@ -266,5 +337,6 @@ fn lay_down(submission: &Submission, place: &Place, hosts: Option<&str>) -> io::
     if let Command::Script { text, .. } = &submission.command {
         write(&place.script, 0o755, text)?;
     }
-    hosts.map_or(Ok(()), |hosts| write(&place.hosts, 0o644, hosts.as_bytes()))
+    // The last: when it is there, all is.
+    write(&place.hosts, 0o644, hosts.as_bytes())
 }

@@ -109,6 +109,7 @@ pub(super) fn spec(
         output_dir: args.output_dir.as_deref().map(absolute).transpose()?,
         time_limit: args.time,
         batch: None,
+        lane: false,
     })
 }
 

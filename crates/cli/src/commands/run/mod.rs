@@ -154,6 +154,7 @@ pub(super) fn prepare(
             container: job.container.clone(),
             resources,
             node: None,
+            sweeps: job.lane,
         },
         image_digest: record.as_ref().map(|r| r.digest.to_string()),
         image_env: record.map(|r| r.config.env).unwrap_or_default(),
@@ -206,7 +207,7 @@ fn one_node(level: Level, machine: Option<Machine>) -> Box<dyn Isolation> {
     }
 }
 
-fn random() -> anyhow::Result<u64> {
+pub(super) fn random() -> anyhow::Result<u64> {
     let mut bytes = [0; 8];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("the kernel gives no randomness")?;

@@ -1,0 +1,149 @@
+//! Lanes: scripts of a queue, one after the other, in one sandbox.
+//!
+//! A sandbox at process level is a group and an init: what one task leaves in it is
+//! ended before the next begins. So a lane costs once what a job of its own costs each
+//! time. What it runs comes from an agent; that and how it ended are written down before
+//! they are told, so that another agent finds both.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::time::Instant;
+
+use hyperion_isolation::SandboxError;
+use hyperion_model::errand::{Cost, LaneLine, LaneTask, Outcome};
+use hyperion_model::report::Exit;
+use hyperion_model::task::End;
+use hyperion_model::{Bytes, ProcessSpec};
+
+use super::ranks::{RankState, files_of};
+use super::streams::Owner;
+use super::{Problem, Supervisor, report};
+use crate::talk::Tell;
+
+/// After so many the next lane is a new one: the list of them stays short.
+const MOST: usize = 10_000;
+
+impl Supervisor {
+    /// Runs what comes, until the agent is gone or wants no more.
+    pub(super) fn run_lane(&mut self) -> Result<(), Problem> {
+        let since = Instant::now();
+        self.first_start = Some(since);
+        self.memory.start(since);
+        self.record_running()?;
+        self.clients.tell_all(&Tell::Started);
+        let mut list = self.launch.folder.lane()?;
+        let mut kills = self.kills();
+        for _ in 0..MOST {
+            while self.tasks.is_empty() && !self.last && self.clients.is_watched() {
+                self.wait()?;
+            }
+            let Some(task) = self.tasks.pop_front().filter(|_| !self.last) else {
+                break;
+            };
+            self.note_line(&mut list, LaneLine::Begun(task.id.clone()))?;
+            let outcome = self.run_task(&task, &mut kills)?;
+            self.note_line(&mut list, LaneLine::Ended(task.id, Box::new(outcome)))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a line down, and then tells it.
+    fn note_line(&mut self, list: &mut File, line: LaneLine) -> Result<(), Problem> {
+        let mut text = serde_json::to_vec(&line).map_err(std::io::Error::from)?;
+        text.push(b'\n');
+        list.write_all(&text)?;
+        self.clients.tell_all(&Tell::Task(line));
+        Ok(())
+    }
+
+    /// Runs a task to its end. `kills` is how often the kernel had killed here when that
+    /// was read last.
+    fn run_task(&mut self, task: &LaneTask, kills: &mut u64) -> Result<Outcome, Problem> {
+        let fds = match files_of(&task.batch) {
+            Ok(fds) => fds,
+            Err(problem) => return Ok(self.not_run(End::Broken, &problem)),
+        };
+        let mut env = task.env.clone();
+        // The name under which `exec` and others find it.
+        env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
+        let process = ProcessSpec {
+            node: 0,
+            argv: task.argv.clone(),
+            env,
+            cwd: task.workdir.clone(),
+            user: None,
+            tty: false,
+            terminal_size: None,
+            cpus: None,
+            rlimits: task.rlimits.clone(),
+        };
+        match self.spawn_for(Owner::Rank(0), 0, &process, fds) {
+            Ok(()) => {}
+            Err(Problem::Sandbox(e @ SandboxError::Spawn { .. })) => {
+                let end = e.exit_code().map(|code| End::Exit(Exit::Code(code)));
+                return Ok(self.not_run(end.unwrap_or(End::Broken), &e.into()));
+            }
+            Err(problem) => return Err(problem),
+        }
+        self.ranks.clear();
+        self.ranks.insert(0, RankState::started_now());
+        self.run()?;
+        let Some((rank, its)) = self
+            .ranks
+            .get(&0)
+            .and_then(|state| Some((state, state.ended.as_ref()?)))
+        else {
+            return Ok(Outcome {
+                end: End::Lost,
+                why: None,
+                cost: None,
+            });
+        };
+        let bytes = |count: u64| Some(Bytes(count));
+        let cost = Cost {
+            wall: its.wall,
+            cpu_user: Some(rank.times.0),
+            cpu_system: Some(rank.times.1),
+            memory_peak: Some(its.memory_peak),
+            io_read: bytes(rank.io.0),
+            io_written: bytes(rank.io.1),
+        };
+        let exit = its.exit;
+        // To read it takes longer than a short task: what ended well needed no more.
+        let before = *kills;
+        if !exit.is_success() {
+            *kills = self.kills();
+        }
+        let starved = *kills > before;
+        Ok(Outcome {
+            end: match starved {
+                true => End::OutOfMemory,
+                false => End::Exit(exit),
+            },
+            why: starved.then(|| "it reached its memory limit".to_owned()),
+            cost: Some(cost),
+        })
+    }
+
+    /// Tells how often the kernel has killed here for want of memory.
+    fn kills(&self) -> u64 {
+        let usage = self.sandbox.as_ref().map(|sandbox| sandbox.usage());
+        usage.and_then(|usage| usage.oom_kills).unwrap_or(0)
+    }
+
+    /// Says why a task could not be started.
+    fn not_run(&self, end: End, problem: &Problem) -> Outcome {
+        let mut why = vec![problem.to_string()];
+        let mut next = std::error::Error::source(problem);
+        while let Some(cause) = next {
+            why.push(cause.to_string());
+            next = cause.source();
+        }
+        why.extend(report::hint(problem, self.launch.plan.job.level));
+        Outcome {
+            end,
+            why: Some(why.join(": ")),
+            cost: None,
+        }
+    }
+}
