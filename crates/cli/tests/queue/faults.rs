@@ -3,10 +3,11 @@
 use std::fs;
 use std::process::Command;
 
+use hyperion_testkit::requires;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Queue;
-use crate::site::wait_gone;
+use crate::site::{finish, is_gone, wait_gone};
 
 /// The server of a queue, and its agent.
 fn processes(queue: &Queue) -> (Pid, Pid) {
@@ -117,4 +118,142 @@ fn who_starts_a_server_where_one_runs_is_told_so() {
         .refused("no server runs", "hyperion serve");
     // One that was told to leave when there is nothing to do does.
     queue.run(&["serve", "--idle", "10ms"]).expect_code(0);
+}
+
+/// A number that a script has written into a file.
+#[track_caller]
+fn number_in(queue: &Queue, name: &str) -> Pid {
+    queue.wait_for_text(name, "\n");
+    let number = queue.read(name).trim().parse().ok();
+    number.and_then(Pid::from_raw).expect("a process number")
+}
+
+#[test]
+fn what_a_script_leaves_running_is_ended_before_its_end_is_told() {
+    let queue = Queue::new();
+    queue.script(
+        "leaves.sh",
+        "#!/bin/sh\n#SBATCH --array=1-3%1\n\
+         setsid nohup sh -c 'echo $$ > left-$SLURM_ARRAY_TASK_ID; sleep 300 & sleep 300' &\n\
+         until [ -s left-$SLURM_ARRAY_TASK_ID ]; do sleep 0.01; done\n",
+    );
+    let job = queue.submit(&["--wait", "leaves.sh"]);
+    for index in 1..=3 {
+        let left = number_in(&queue, &format!("left-{index}"));
+        assert!(is_gone(left), "process {} was left", left.as_raw_pid());
+    }
+    assert_eq!(queue.list("history", &job).len(), 3);
+}
+
+#[test]
+fn a_task_whose_supervisor_is_killed_is_lost_and_the_next_ones_are_not() {
+    let queue = Queue::new();
+    let line = "echo $$ > task; sleep 300";
+    let lost = queue.wrap(&["--no-requeue"], line);
+    let task = number_in(&queue, "task");
+    queue.wait_for_state(&lost, "running");
+    let id = queue.list("queue", &lost)[0]["id"].clone();
+    let id = id.as_str().expect("its record").to_owned();
+    let (supervisor, _) = queue.site.processes(&id);
+    kill(supervisor);
+    queue.wait_for_state(&lost, "node-failed");
+    wait_gone(task);
+    let next = queue.wrap(&[], "echo next");
+    queue.wait_for_state(&next, "completed");
+    // Slurm starts it again unless told otherwise.
+    let line = "echo $$ >> again; [ $(wc -l < again) = 2 ] || sleep 300";
+    let again = queue.wrap(&[], line);
+    queue.wait_for_text("again", "\n");
+    queue.wait_for_state(&again, "running");
+    let id = queue.list("queue", &again)[0]["id"].clone();
+    kill(queue.site.processes(id.as_str().expect("its record")).0);
+    queue.wait_for_state(&again, "completed");
+    assert_eq!(queue.list("history", &again)[0]["starts"], 2);
+}
+
+#[test]
+fn what_cannot_be_started_fails_and_says_why() {
+    let queue = Queue::new();
+    let cases = [
+        (
+            &["-o", "/no/such/folder/file", "--wrap=true"][..],
+            "cannot open /no/such/folder/file",
+        ),
+        (
+            &["-D", "/no/such/folder", "-o", "/dev/null", "--wrap=true"],
+            "its working folder could not be entered",
+        ),
+        (&["--image=none", "--wrap=true"], "none"),
+    ];
+    for (words, why) in cases {
+        let job = queue.submit(words);
+        queue.wait_for_state(&job, "failed");
+        let told = queue.list("history", &job)[0]["why"].to_string();
+        assert!(told.contains(why), "{words:?}: {told}");
+    }
+    queue.script("wrong.sh", "#!/no/such/shell\n");
+    queue
+        .run(&["submit", "--wait", "wrong.sh"])
+        .expect_code(127);
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_submitted_and_loses_nothing() {
+    requires!("root", "command:unshare", "command:mount");
+    let queue = Queue::new();
+    let script = r#"
+        mount -t tmpfs -o size=24m none "$ROOT"
+        first=$(hyperion submit --wrap='echo begun; cat gate; exit 7')
+        until grep -q begun slurm-$first.out 2>/dev/null; do sleep 0.02; done
+        dd if=/dev/zero of="$ROOT/fill" bs=1k 2>/dev/null || :
+        i=0
+        while acknowledged=$(hyperion submit --hold --wrap="$(head -c 3000 /dev/zero | tr '\0' x)"); do
+            i=$((i + 1)); [ $i -lt 200 ] || exit 90
+            echo $acknowledged >> acknowledged
+        done
+        echo open > gate
+        rm "$ROOT/fill"
+        until [ "$(hyperion --output quiet queue $first)" = "" ]; do sleep 0.05; done
+        last=$(hyperion submit --wait --wrap='echo last')
+        hyperion serve --stop
+        hyperion --output json queue --all > all
+        hyperion serve --stop
+    "#;
+    std::fs::create_dir(queue.site.root()).expect("a folder");
+    let gate = queue.folder().join("gate");
+    let made = Command::new("mkfifo").arg(&gate).status();
+    assert!(made.expect("mkfifo starts").success());
+    let plain = queue.site.command(&[]);
+    let mut command = Command::new("unshare");
+    command
+        .args(["-m", "sh", "-ec", script])
+        .current_dir(queue.folder());
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let program = std::path::Path::new(plain.get_program());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{path}", program.parent().expect("a folder").display());
+    command.env("PATH", path).env("ROOT", queue.site.root());
+    let done = finish(command).expect_code(0);
+    assert!(
+        done.err.contains("there is no room for the journal"),
+        "{}",
+        done.err
+    );
+    assert!(done.err.contains("hint: make room"), "{}", done.err);
+    let all: Vec<serde_json::Value> = serde_json::from_str(&queue.read("all")).expect("a list");
+    let state = |job: &str| {
+        let job: Option<u64> = job.parse().ok();
+        let of = |view: &&serde_json::Value| view["job"].as_u64() == job;
+        all.iter().find(of).map(|view| view["state"].clone())
+    };
+    assert_eq!(state("1"), Some("failed".into()));
+    let acknowledged = std::fs::read_to_string(queue.folder().join("acknowledged"));
+    let acknowledged = acknowledged.unwrap_or_default();
+    for job in acknowledged.lines() {
+        assert_eq!(state(job), Some("held".into()), "job {job}");
+    }
+    // Those, the first and the last: what was refused is not there.
+    assert_eq!(all.len(), acknowledged.lines().count() + 2);
 }

@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyperion_isolation::SandboxError;
 use hyperion_model::errand::{Cost, LaneLine, LaneTask, Outcome};
@@ -23,6 +23,23 @@ use crate::talk::Tell;
 /// After so many the next lane is a new one: the list of them stays short.
 const MOST: usize = 10_000;
 
+/// How long a line for which there was no room waits for another try.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Gives a line as it is written: behind one that was cut off, it is one of its own.
+fn line_of(line: &LaneLine) -> std::io::Result<Vec<u8>> {
+    let mut text = vec![b'\n'];
+    serde_json::to_writer(&mut text, line)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn write_lines(list: &mut File, lines: &mut Vec<u8>) -> std::io::Result<()> {
+    list.write_all(lines)?;
+    lines.clear();
+    Ok(())
+}
+
 impl Supervisor {
     /// Runs what comes, until the agent is gone or wants no more.
     pub(super) fn run_lane(&mut self) -> Result<(), Problem> {
@@ -33,6 +50,7 @@ impl Supervisor {
         self.clients.tell_all(&Tell::Started);
         let mut list = self.launch.folder.lane()?;
         let mut kills = self.kills();
+        let mut unwritten = Vec::new();
         for _ in 0..MOST {
             while self.tasks.is_empty() && !self.last && self.clients.is_watched() {
                 self.wait()?;
@@ -40,19 +58,25 @@ impl Supervisor {
             let Some(task) = self.tasks.pop_front().filter(|_| !self.last) else {
                 break;
             };
-            self.note_line(&mut list, LaneLine::Begun(task.id.clone()))?;
+            unwritten.extend(line_of(&LaneLine::Begun(task.id.clone()))?);
+            // What is not known to have begun could be started elsewhere, too.
+            while write_lines(&mut list, &mut unwritten).is_err() && !self.last {
+                self.retry_at = Some(Instant::now() + RETRY);
+                self.wait()?;
+            }
+            self.retry_at = None;
+            if !unwritten.is_empty() {
+                break;
+            }
+            self.clients
+                .tell_all(&Tell::Task(LaneLine::Begun(task.id.clone())));
             let outcome = self.run_task(&task, &mut kills)?;
-            self.note_line(&mut list, LaneLine::Ended(task.id, Box::new(outcome)))?;
+            let line = LaneLine::Ended(task.id, Box::new(outcome));
+            unwritten.extend(line_of(&line)?);
+            // Where there is no room the agent still hears it.
+            let _ = write_lines(&mut list, &mut unwritten);
+            self.clients.tell_all(&Tell::Task(line));
         }
-        Ok(())
-    }
-
-    /// Writes a line down, and then tells it.
-    fn note_line(&mut self, list: &mut File, line: LaneLine) -> Result<(), Problem> {
-        let mut text = serde_json::to_vec(&line).map_err(std::io::Error::from)?;
-        text.push(b'\n');
-        list.write_all(&text)?;
-        self.clients.tell_all(&Tell::Task(line));
         Ok(())
     }
 

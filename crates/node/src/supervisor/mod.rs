@@ -193,6 +193,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         failed_exit: None,
         task: None,
         tasks: VecDeque::new(),
+        retry_at: None,
         last: false,
         ended_by: SIGTERM as u8,
         memory: MemoryWatch::default(),
@@ -259,6 +260,8 @@ struct Supervisor {
     task: Option<u32>,
     /// What a lane is to run next.
     tasks: VecDeque<LaneTask>,
+    /// When a lane tries again to write down what there was no room for.
+    retry_at: Option<Instant>,
     /// No further run of the command is wanted.
     last: bool,
     /// The signal by which a job is taken to end that has not begun, or that hangs.
@@ -589,7 +592,12 @@ impl Supervisor {
         if self.more {
             return Some(Timespec::default());
         }
-        let times = [self.kill_at, self.limit_at, self.memory.next()];
+        let times = [
+            self.kill_at,
+            self.limit_at,
+            self.retry_at,
+            self.memory.next(),
+        ];
         let next = times.into_iter().flatten().min()?;
         let left = next.saturating_duration_since(Instant::now());
         Some(Timespec {
