@@ -13,6 +13,7 @@
 
 mod clients;
 mod clock;
+mod dispatch;
 pub mod journal;
 mod requests;
 mod turn;

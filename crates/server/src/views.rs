@@ -10,7 +10,7 @@ use hyperion_lifecycle::{Holder, Job, Ledger, Reason, State, Task, TaskId, Time}
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
-use crate::turn::id_of;
+use crate::dispatch::id_of;
 
 /// Makes what clients are shown of a ledger.
 #[derive(Debug)]
