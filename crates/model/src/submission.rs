@@ -93,6 +93,26 @@ pub struct Submission {
     /// Where it comes from.
     #[serde(default)]
     pub origin: Origin,
+    /// What of it lies elsewhere.
+    #[serde(default, skip_serializing_if = "Elsewhere::is_nothing")]
+    pub elsewhere: Elsewhere,
+}
+
+/// What of a submission is kept apart from it: the long parts, of which many submissions
+/// have the same. What is here is empty there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Elsewhere {
+    /// The text of the script, by the digest of its bytes.
+    pub script: Option<String>,
+    /// The submitter's variables, by the digest of their JSON.
+    pub variables: Option<String>,
+}
+
+impl Elsewhere {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Submission {
@@ -129,6 +149,7 @@ impl Submission {
             command,
             fence: Fence::default(),
             origin: Origin::default(),
+            elsewhere: Elsewhere::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY};
 
+use crate::texts::put_texts;
 use crate::turn::{ServeError, Server};
 
 /// How long a job has between SIGTERM and SIGKILL: Slurm's `KillWait`.
@@ -76,10 +77,19 @@ impl Server {
     }
 
     fn start(&mut self, task: TaskId) {
-        if let Some(start) = self.errand_of(task) {
-            self.ids.insert(start.id.clone(), task);
-            self.ask(&Errand::Start(Box::new(start)));
+        let Some(mut start) = self.errand_of(task) else {
+            return;
+        };
+        self.ids.insert(start.id.clone(), task);
+        if put_texts(&mut start.submission, &self.journal) {
+            return self.ask(&Errand::Start(Box::new(start)));
         }
+        let outcome = Outcome {
+            end: End::Broken,
+            why: Some("its script is not in the journal any more".into()),
+            cost: None,
+        };
+        self.news.push_back(News::Over(start.id, Box::new(outcome)));
     }
 
     fn errand_of(&self, task: TaskId) -> Option<Start> {

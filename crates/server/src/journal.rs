@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyperion_lifecycle::{Change, Record, Time};
-use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use thiserror::Error;
 
 /// Says that a file is a journal of ours: `Hyqu`.
@@ -89,6 +89,25 @@ pub struct Journal {
     _lock: Option<File>,
 }
 
+/// A long part of a submission, which records name by its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// Its SHA-256, in hexadecimal digits.
+    pub digest: String,
+    /// The text.
+    pub bytes: Vec<u8>,
+}
+
+impl Text {
+    /// Takes a text.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        use sha2::{Digest as _, Sha256};
+        let digest = Sha256::digest(&bytes);
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { digest, bytes }
+    }
+}
+
 /// What was found when a journal was opened.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -144,11 +163,12 @@ impl Journal {
         Self::mend(path, why)
     }
 
-    /// Writes records behind all others: all of them, or none.
+    /// Writes records behind all others, and texts that they name by digest: all of them,
+    /// or none.
     ///
     /// # Errors
     /// [`JournalError::Full`] where there is no room; nothing is written.
-    pub fn append(&mut self, records: &[Record]) -> Result<(), JournalError> {
+    pub fn append(&mut self, records: &[Record], texts: &[Text]) -> Result<(), JournalError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -159,6 +179,11 @@ impl Journal {
         }
         let mut write = || -> rusqlite::Result<()> {
             let group = self.connection.transaction()?;
+            for text in texts {
+                let keep = "INSERT OR IGNORE INTO text (digest, bytes) VALUES (?1, ?2)";
+                let mut keep = group.prepare_cached(keep)?;
+                keep.execute(params![text.digest, text.bytes])?;
+            }
             {
                 let insert = "INSERT INTO record (at, change) VALUES (?1, ?2)";
                 let mut insert = group.prepare_cached(insert)?;
@@ -171,6 +196,19 @@ impl Journal {
         write().map_err(|source| self.failed(source))?;
         self.unsynced = true;
         Ok(())
+    }
+
+    /// Reads a text that records name; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`JournalError::Sqlite`].
+    pub fn text(&self, digest: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        let mut find = self
+            .connection
+            .prepare_cached("SELECT bytes FROM text WHERE digest = ?1")
+            .map_err(|source| self.failed(source))?;
+        let found = find.query_row([digest], |row| row.get(0)).optional();
+        found.map_err(|source| self.failed(source))
     }
 
     /// Tells whether something was written that may not be on the disk.
@@ -272,6 +310,10 @@ impl Journal {
             );
             connection.execute_batch(&made).map_err(failed)?;
         }
+        let texts = "CREATE TABLE IF NOT EXISTS text (
+            digest TEXT PRIMARY KEY, bytes BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID";
+        connection.execute_batch(texts).map_err(failed)?;
         Ok(())
     }
 
@@ -298,11 +340,14 @@ impl Journal {
         // journal may change it.
         let read = with_suffix(&copy, ".read");
         copy_all(&copy, &read)?;
-        let records = Connection::open(&read).map_or(Vec::new(), |old| whole_records(&old).0);
+        let (records, texts) = Connection::open(&read).map_or_else(
+            |_| Default::default(),
+            |old| (whole_records(&old).0, texts(&old)),
+        );
         remove(&read)?;
         {
             let mut made = Self::connect(&new(path))?;
-            made.append(&records)?;
+            made.append(&records, &texts)?;
             // All of it in the one file that is renamed.
             let whole = made
                 .connection
@@ -350,6 +395,26 @@ fn whole_records(connection: &Connection) -> (Vec<Record>, Option<String>) {
     };
     let why = read().err();
     (records, why)
+}
+
+/// Reads all texts that can be read and are what they were.
+fn texts(connection: &Connection) -> Vec<Text> {
+    let mut texts = Vec::new();
+    let Ok(mut all) = connection.prepare("SELECT digest, bytes FROM text") else {
+        return texts;
+    };
+    let Ok(mut rows) = all.query([]) else {
+        return texts;
+    };
+    while let Ok(Some(row)) = rows.next() {
+        if let (Ok(digest), Ok(bytes)) = (row.get::<_, String>(0), row.get(1)) {
+            let text = Text::new(bytes);
+            if text.digest == digest {
+                texts.push(text);
+            }
+        }
+    }
+    texts
 }
 
 /// Tells whether a file cannot be read, as one of SQLite's.

@@ -16,6 +16,7 @@ mod clock;
 mod dispatch;
 pub mod journal;
 mod requests;
+mod texts;
 mod turn;
 mod views;
 

@@ -21,8 +21,9 @@ use thiserror::Error;
 use crate::clients::{ClientId, Clients};
 use crate::clock::Clock;
 use crate::dispatch::hear;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Text};
 use crate::requests::{begin, refused, tasks};
+use crate::texts::take_texts;
 use crate::views::Viewer;
 
 /// How long what nobody was promised may not be on the disk.
@@ -88,7 +89,7 @@ pub fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> Result<(), Se
 
 pub(crate) struct Server {
     pub(crate) settings: Settings,
-    journal: Journal,
+    pub(crate) journal: Journal,
     pub(crate) ledger: Ledger,
     clock: Clock,
     started: Time,
@@ -122,6 +123,8 @@ pub(crate) struct Server {
 #[derive(Default)]
 struct Turn {
     records: Vec<Record>,
+    /// What these name by digest.
+    texts: Vec<Text>,
     replies: Vec<(ClientId, Answer)>,
     /// Ends that are written when the records are.
     told: Vec<JobId>,
@@ -242,9 +245,11 @@ impl Server {
         let again = self.again_at.map(until);
         let sync = self.sync_at.map(until);
         let agent = self.agent.is_none().then_some(AGAIN);
+        let told = !self.news.is_empty() && self.again_at.is_none();
+        let told = told.then_some(Duration::ZERO);
         let idle = self.settings.idle.filter(|_| self.clients.is_empty());
         // A moment is a whole number of microseconds, and is not to be missed by one.
-        let all = [alarm, again, sync, agent, idle]
+        let all = [alarm, again, sync, told, agent, idle]
             .into_iter()
             .flatten()
             .min();
@@ -278,7 +283,7 @@ impl Server {
             }
         }
         for (client, who, request) in asked {
-            let answer = self.answer(who, request, now, &mut turn.records);
+            let answer = self.answer(who, request, now, &mut turn);
             turn.replies.push((client, answer));
         }
         let due = self.ledger.wake_at().is_some_and(|at| at <= now);
@@ -305,7 +310,7 @@ impl Server {
     /// only this host does may come there a moment later: when the host goes down, what
     /// it did goes too.
     fn write(&mut self, turn: &Turn) -> Result<(), JournalError> {
-        self.journal.append(&turn.records)?;
+        self.journal.append(&turn.records, &turn.texts)?;
         let promised = !turn.records.is_empty() && !turn.replies.is_empty();
         let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
         if promised || overdue {
@@ -372,17 +377,14 @@ impl Server {
         }
     }
 
-    fn answer(
-        &mut self,
-        who: Who,
-        request: Request,
-        now: Time,
-        records: &mut Vec<Record>,
-    ) -> Answer {
+    fn answer(&mut self, who: Who, request: Request, now: Time, turn: &mut Turn) -> Answer {
+        let records = &mut turn.records;
         let reply = match request {
             Request::Submit(submission) => match begin(submission.begin, now) {
                 Err(refused) => Reply::Refused(refused),
                 Ok(begin) => {
+                    let mut submission = submission;
+                    turn.texts.extend(take_texts(&mut submission));
                     let event = Event::Submit {
                         who,
                         submission,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hyperion_lifecycle::{Change, Record, Time};
-use hyperion_server::journal::{Journal, JournalError};
+use hyperion_server::journal::{Journal, JournalError, Text};
 use hyperion_testkit::requires;
 use tempfile::TempDir;
 
@@ -35,7 +35,7 @@ fn made(folder: &Path, count: u64) -> PathBuf {
     let path = folder.join("journal");
     let (mut journal, found) = Journal::open(&path).expect("a new one");
     assert_eq!(found.records, []);
-    journal.append(&records(1..=count)).expect("written");
+    journal.append(&records(1..=count), &[]).expect("written");
     path
 }
 
@@ -46,8 +46,8 @@ fn what_was_written_is_read() {
     let (mut journal, found) = Journal::open(&path).expect("opened");
     assert_eq!(found.records, records(1..=3));
     assert!(found.broken.is_none(), "{:?}", found.broken);
-    journal.append(&[]).expect("nothing");
-    journal.append(&[record(4)]).expect("written");
+    journal.append(&[], &[]).expect("nothing");
+    journal.append(&[record(4)], &[]).expect("written");
     // One at a time.
     let second = Journal::open(&path).expect_err("in use");
     assert!(matches!(second, JournalError::InUse(_)), "{second}");
@@ -84,7 +84,7 @@ fn write_on(path: &Path) {
     let (mut journal, found) = Journal::open(path).expect("opened");
     let mut last = found.records.len() as u64;
     loop {
-        if let Err(e) = journal.append(&records(last + 1..=last + 3)) {
+        if let Err(e) = journal.append(&records(last + 1..=last + 3), &[]) {
             println!("refused: {e}");
             return;
         }
@@ -169,7 +169,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let (mut journal, found) = Journal::open(&kept.join("journal")).expect("opened");
     assert_eq!(found.records, records(1..=acknowledged));
     journal
-        .append(&[record(acknowledged + 1)])
+        .append(&[record(acknowledged + 1)], &[])
         .expect("there is room here");
 }
 
@@ -204,7 +204,9 @@ fn a_broken_journal_is_kept_and_read_as_far_as_it_is_whole() {
         shortest = shortest.min(count);
         assert!(!its.why.is_empty());
         assert_eq!(fs::read(&its.copy).expect("kept"), bytes, "case {case}");
-        journal.append(&[record(count + 1)]).expect("it goes on");
+        journal
+            .append(&[record(count + 1)], &[])
+            .expect("it goes on");
         drop(journal);
         let (_, again) = Journal::open(&path).expect("opened again");
         assert!(again.broken.is_none());
@@ -237,4 +239,41 @@ fn whoever_mends_a_journal_may_be_killed() {
     let (_, found) = Journal::open(&path).expect("opened");
     assert_eq!(found.records, records(1..=3));
     assert!(!folder.path().join("journal.new").exists());
+}
+
+#[test]
+fn texts_are_kept_once_and_are_taken_over_from_a_broken_journal() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("journal");
+    let texts = [
+        Text::new(b"#!/bin/sh\n".to_vec()),
+        Text::new(vec![0xff; 5000]),
+    ];
+    {
+        let (mut journal, _) = Journal::open(&path).expect("opened");
+        journal.append(&records(1..=300), &texts).expect("written");
+        journal
+            .append(&[record(301)], &texts[..1])
+            .expect("the same again");
+        journal.sync().expect("on the disk");
+        assert_eq!(journal.text("none").expect("read"), None);
+    }
+    let bytes = fs::read(&path).expect("read");
+    let mut whole = 0;
+    for at in (4096..bytes.len()).step_by(4096) {
+        let mut torn = bytes.clone();
+        torn[at..at + 2048].fill(0x5a);
+        fs::write(&path, &torn).expect("written");
+        let (journal, found) = Journal::open(&path).expect("opened");
+        if found.broken.is_none() {
+            continue;
+        }
+        let kept = texts.iter().filter(|text| {
+            let found = journal.text(&text.digest).expect("read");
+            assert!(found.is_none() || found.as_ref() == Some(&text.bytes));
+            found.is_some()
+        });
+        whole += usize::from(kept.count() == 2 && !found.records.is_empty());
+    }
+    assert!(whole > 0, "a broken page of records takes no text along");
 }
