@@ -1,5 +1,7 @@
 //! Why a task waits, and when it or another would start.
 
+use std::sync::Arc;
+
 use hyperion_model::submission::Submission;
 use hyperion_sched::{Explanation, Forecast, Time, explain, what_if};
 
@@ -49,7 +51,7 @@ impl Ledger {
             index: 0,
         };
         let from = begin.map_or(now, |begin| begin.max(now));
-        let queued = queued(task, &asked, now);
+        let queued = queued(task, &asked, Arc::new(asked.request.clone()), now);
         let (cluster, queue) = (&self.cluster, &self.queue);
         let forecast = what_if(self.policy, cluster, queue, now, queued, EFFORT);
         Ok(match forecast {

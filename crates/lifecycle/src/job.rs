@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use hyperion_model::errand::Cost;
-use hyperion_sched::Time;
+use hyperion_sched::{Request, Time};
 
 use crate::record::Submitted;
 use crate::state::{End, Holder, State, Why};
@@ -10,7 +11,9 @@ use crate::state::{End, Holder, State, Why};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// What was asked.
-    pub asked: Submitted,
+    pub asked: Arc<Submitted>,
+    /// What each task takes of the ledger's cluster.
+    pub(crate) request: Arc<Request>,
     /// When.
     pub submitted: Time,
     /// Who keeps it from starting.
@@ -61,7 +64,7 @@ pub struct Task {
 }
 
 impl Job {
-    pub(crate) fn new(asked: Submitted, at: Time) -> Self {
+    pub(crate) fn new(asked: Arc<Submitted>, request: Arc<Request>, at: Time) -> Self {
         let waiting = match &asked.submission.array {
             Some(array) => array.indices.iter().collect(),
             None => BTreeSet::from([0]),
@@ -72,6 +75,7 @@ impl Job {
             due: asked.begin.is_none_or(|begin| begin <= at),
             submitted: at,
             asked,
+            request,
             waiting,
             queued: BTreeSet::new(),
             tasks: BTreeMap::new(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, Running, Standing, Time,
-    first_start,
+    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, Request, Running,
+    Standing, Time, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
@@ -35,6 +35,8 @@ pub struct Ledger {
     /// The same where nothing runs.
     pub(crate) empty: Cluster,
     pub(crate) queue: Queue,
+    /// What jobs take: each once.
+    shapes: BTreeSet<Arc<Request>>,
     pub(crate) alarms: Alarms,
     /// Which jobs wait for one.
     pub(crate) waiters: BTreeMap<u64, BTreeSet<u64>>,
@@ -75,6 +77,7 @@ impl Ledger {
             jobs: Jobs::new(),
             next: 1,
             queue: Queue::new(order),
+            shapes: BTreeSet::new(),
             alarms: Alarms::new(),
             waiters: BTreeMap::new(),
             watchers: BTreeSet::new(),
@@ -240,11 +243,26 @@ impl Ledger {
                 self.watchers.insert(job);
             }
         }
-        let its = Job::new(asked.clone(), at);
+        let request = self.shape(asked);
+        let its = Job::new(Arc::new(asked.clone()), request, at);
         let begin = asked.begin.filter(|_| !its.due);
         self.jobs.insert(job, its);
         self.look_at(job, begin);
         self.offer(job, at);
+    }
+
+    /// Gives what a job's tasks take; jobs that take the same share it.
+    fn shape(&mut self, asked: &Submitted) -> Arc<Request> {
+        const MANY: usize = 4096;
+        if let Some(request) = self.shapes.get(&asked.request) {
+            return Arc::clone(request);
+        }
+        if self.shapes.len() == MANY {
+            self.shapes.retain(|request| Arc::strong_count(request) > 1);
+        }
+        let request = Arc::new(asked.request.clone());
+        self.shapes.insert(Arc::clone(&request));
+        request
     }
 
     fn started(&mut self, task: TaskId, allocation: &Allocation, until: Time, at: Time) {
@@ -398,7 +416,7 @@ impl Ledger {
         if let Some(condition) = self
             .jobs
             .remove(&job)
-            .and_then(|its| its.asked.submission.after)
+            .and_then(|its| its.asked.submission.after.clone())
         {
             self.waits_no_more(job, &condition);
         }
@@ -489,17 +507,24 @@ impl Ledger {
             job.waiting.remove(&index);
             job.queued.insert(index);
             let task = TaskId { job: number, index };
-            self.queue.insert(queued(task, &job.asked, job.submitted));
+            let request = Arc::clone(&job.request);
+            let queued = queued(task, &job.asked, request, job.submitted);
+            self.queue.insert(queued);
         }
     }
 }
 
-pub(crate) fn queued(task: TaskId, asked: &Submitted, submitted: Time) -> Queued {
+pub(crate) fn queued(
+    task: TaskId,
+    asked: &Submitted,
+    request: Arc<Request>,
+    submitted: Time,
+) -> Queued {
     Queued {
         job: task.number(),
         submitted,
         limit: asked.limit,
-        request: Arc::new(asked.request.clone()),
+        request,
         standing: Standing {
             nice: asked.submission.nice,
             fixed: asked.submission.priority,

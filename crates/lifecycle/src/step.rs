@@ -1,5 +1,7 @@
 //! What events mean: who may do what, and what follows.
 
+use std::sync::Arc;
+
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
 use hyperion_sched::{Start, Time, has_room, plan_on};
@@ -165,7 +167,8 @@ impl Ledger {
             job: asked.job,
             index: 0,
         };
-        match has_room(&self.empty, &queued(task, &asked, Time(0))) {
+        let request = Arc::new(asked.request.clone());
+        match has_room(&self.empty, &queued(task, &asked, request, Time(0))) {
             true => Ok(asked),
             false => Err(Refusal::NeverFits),
         }

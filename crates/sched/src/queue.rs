@@ -34,7 +34,8 @@ pub struct Queued {
 pub struct Queue {
     order: Order,
     due: Vec<f64>,
-    entries: BTreeMap<Key, Entry>,
+    /// In boxes: what is moved about while the list grows is small.
+    entries: BTreeMap<Key, Box<Entry>>,
     keys: BTreeMap<JobNumber, Key>,
 }
 
@@ -128,7 +129,7 @@ impl Queue {
             queued,
         };
         self.keys.insert(entry.queued.job, key);
-        self.entries.insert(key, entry);
+        self.entries.insert(key, Box::new(entry));
     }
 
     /// Takes a job out, and gives it.
@@ -159,9 +160,9 @@ impl Queue {
     /// Gives what waits, by the order of the queue.
     pub(crate) fn in_order(&self, cores: u64, now: Time) -> Box<dyn Iterator<Item = &Entry> + '_> {
         if !self.order.changes() {
-            return Box::new(self.entries.values());
+            return Box::new(self.entries.values().map(Box::as_ref));
         }
-        let mut all: Vec<&Entry> = self.entries.values().collect();
+        let mut all: Vec<&Entry> = self.entries.values().map(Box::as_ref).collect();
         sort(&mut all, self.order, &self.view(cores, now));
         Box::new(all.into_iter())
     }
