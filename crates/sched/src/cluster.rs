@@ -7,9 +7,11 @@ use crate::amounts::Amounts;
 use crate::nodeset::NodeSet;
 use crate::order::Standing;
 use crate::queue::JobNumber;
+use crate::quota::{Caps, QuotaNumber, Quotas, Used};
 use crate::request::SetNumber;
 use crate::space::Space;
 use crate::time::Time;
+use crate::window::{Window, WindowNumber};
 
 /// The number of a node: its place in the list that the cluster was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +78,12 @@ pub struct Running {
     pub standing: Standing,
 }
 
+impl Running {
+    fn used(&self) -> Used {
+        Used::of(&self.allocation, self.since, self.until)
+    }
+}
+
 /// The nodes, and what runs on them.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -90,6 +98,8 @@ pub struct Cluster {
     numbers: BTreeMap<NodeSet, SetNumber>,
     /// Nodes on which nothing starts.
     closed: NodeSet,
+    windows: BTreeMap<WindowNumber, Window>,
+    quotas: Quotas,
     /// Goes up whenever something is free earlier than was known.
     freed: u64,
 }
@@ -120,6 +130,8 @@ impl Cluster {
             sets: vec![all.clone()],
             numbers: BTreeMap::from([(all, SetNumber::ALL)]),
             closed: NodeSet::default(),
+            windows: BTreeMap::new(),
+            quotas: Quotas::default(),
             freed: 0,
         }
     }
@@ -179,6 +191,56 @@ impl Cluster {
         &self.closed
     }
 
+    /// Keeps nodes for a time, for those who have a right to the window.
+    pub fn keep(&mut self, window: Window) -> WindowNumber {
+        let last = self.windows.last_key_value();
+        let number = WindowNumber(last.map_or(0, |(number, _)| number.0 + 1));
+        self.windows.insert(number, window);
+        number
+    }
+
+    /// Keeps nodes no longer.
+    pub fn keep_no_more(&mut self, window: WindowNumber) {
+        self.freed += u64::from(self.windows.remove(&window).is_some());
+    }
+
+    /// Gives the times for which nodes are kept.
+    pub fn windows(&self) -> &BTreeMap<WindowNumber, Window> {
+        &self.windows
+    }
+
+    /// Gives the next moment after one at which nodes begin or cease to be kept.
+    pub(crate) fn next_window(&self, after: Time) -> Option<Time> {
+        let windows = self.windows.values();
+        let moments = windows.flat_map(|window| [window.from, window.until]);
+        moments.filter(|at| *at > after).min()
+    }
+
+    /// Makes a quota, for those who name it in their standing.
+    pub fn quota(&mut self, caps: Caps) -> QuotaNumber {
+        self.quotas.add(caps)
+    }
+
+    /// Changes a quota.
+    ///
+    /// # Panics
+    /// When there is no such quota.
+    pub fn set_quota(&mut self, quota: QuotaNumber, caps: Caps) {
+        self.quotas.set(quota, caps);
+    }
+
+    /// Gives what is used of a quota.
+    ///
+    /// # Panics
+    /// When there is no such quota.
+    pub fn used(&self, quota: QuotaNumber) -> &Used {
+        self.quotas.used(quota)
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
     /// Gives what a job has to it, until a moment at the latest.
     ///
     /// # Panics
@@ -207,6 +269,7 @@ impl Cluster {
             );
         }
         self.space.take(&running.allocation);
+        self.quotas.start(&running.standing.quotas, &running.used());
         self.ends.insert((running.until, job));
         let before = self.running.insert(job, running);
         assert!(before.is_none(), "job {} runs already", job.0);
@@ -216,8 +279,11 @@ impl Cluster {
     pub fn end_by(&mut self, job: JobNumber, until: Time) {
         if let Some(running) = self.running.get_mut(&job) {
             self.ends.remove(&(running.until, job));
+            let before = running.used();
             self.freed += u64::from(until < running.until);
             running.until = until;
+            self.quotas.end(&running.standing.quotas, &before);
+            self.quotas.start(&running.standing.quotas, &running.used());
             self.ends.insert((until, job));
         }
     }
@@ -229,6 +295,7 @@ impl Cluster {
         };
         self.ends.remove(&(running.until, job));
         self.space.release(&running.allocation);
+        self.quotas.end(&running.standing.quotas, &running.used());
         self.freed += 1;
         true
     }

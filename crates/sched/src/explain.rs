@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::amounts::Amounts;
-use crate::cluster::{Allocation, Cluster, NodeNumber};
+use crate::cluster::{Allocation, Cluster, NodeNumber, Running};
 use crate::masks::Masks;
 use crate::place::Placement;
 use crate::plan::{Memory, Policy, Verdict, plan_on};
@@ -154,19 +154,26 @@ pub fn forecast(
         if left == 0 {
             return Forecast::NotBefore(at);
         }
-        queue.remove_started(&made);
+        let mut started = queue.remove_started(&made).into_iter();
         for start in made.starts {
-            cluster.start(start.job, start.allocation, start.until);
+            let queued = started.next().filter(|queued| queued.job == start.job);
+            let running = Running {
+                allocation: start.allocation,
+                since: at,
+                until: start.until,
+                standing: queued.map(|queued| queued.standing).unwrap_or_default(),
+            };
+            cluster.start_as(start.job, running);
         }
         if made.unfinished {
             continue;
         }
-        let Some(next) = cluster.next_end() else {
-            return Forecast::Never;
-        };
         // One that is over its time ends at any moment.
-        at = next.max(Time(at.0 + 1));
-        at = made.wake_at.map_or(at, |wake_at| wake_at.min(at));
+        let end = cluster.next_end().map(|end| end.max(Time(at.0 + 1)));
+        match end.into_iter().chain(made.wake_at).min() {
+            Some(next) => at = next,
+            None => return Forecast::Never,
+        }
         while cluster.next_end().is_some_and(|end| end <= at) {
             cluster.end_first();
         }

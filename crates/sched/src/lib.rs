@@ -25,11 +25,13 @@ mod place;
 mod plan;
 mod profile;
 mod queue;
+mod quota;
 mod request;
 mod shares;
 mod space;
 mod time;
 mod totals;
+mod window;
 
 pub use amounts::{Amounts, CORES, MEMORY};
 pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
@@ -42,6 +44,8 @@ pub use plan::{
     plan_on,
 };
 pub use queue::{JobNumber, Queue, Queued};
+pub use quota::{Caps, QuotaNumber, Used};
 pub use request::{Arrangement, Chunk, Request, SetNumber};
 pub use shares::{ShareNumber, Shares};
 pub use time::Time;
+pub use window::{Window, WindowNumber};

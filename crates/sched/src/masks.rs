@@ -8,6 +8,7 @@ use crate::nodeset::NodeSet;
 use crate::queue::Queued;
 use crate::request::SetNumber;
 use crate::time::Time;
+use crate::window::WindowNumber;
 
 /// The nodes that each member of a job may have.
 pub(crate) type Among = SmallVec<[Rc<NodeSet>; 1]>;
@@ -15,7 +16,17 @@ pub(crate) type Among = SmallVec<[Rc<NodeSet>; 1]>;
 /// Says who may have which nodes when; each answer is made once.
 pub(crate) struct Masks<'a> {
     cluster: &'a Cluster,
-    made: BTreeMap<SetNumber, Rc<NodeSet>>,
+    made: BTreeMap<Asked, Rc<NodeSet>>,
+}
+
+/// What the answer depends on.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Asked {
+    set: SetNumber,
+    /// The window to which there is a right.
+    inside: Option<WindowNumber>,
+    /// Those that are to be kept out of.
+    outside: SmallVec<[WindowNumber; 2]>,
 }
 
 impl<'a> Masks<'a> {
@@ -27,18 +38,49 @@ impl<'a> Masks<'a> {
     }
 
     /// Gives what a job may have that starts at a moment.
-    pub(crate) fn of(&mut self, queued: &Queued, _from: Time) -> Among {
-        let members = queued.request.members();
-        members.map(|member| self.member(member.among)).collect()
+    pub(crate) fn of(&mut self, queued: &Queued, from: Time) -> Among {
+        let until = from + queued.limit;
+        let inside = queued.standing.right;
+        let mut outside = SmallVec::new();
+        for (number, window) in self.cluster.windows() {
+            match inside == Some(*number) {
+                // A right to a time is none to another.
+                true if from < window.from || window.until < until => {
+                    return queued.request.members().map(|_| Rc::default()).collect();
+                }
+                false if window.from < until && from < window.until => outside.push(*number),
+                _ => {}
+            }
+        }
+        let mut among = Among::new();
+        for member in queued.request.members() {
+            let asked = Asked {
+                set: member.among,
+                inside,
+                outside: outside.clone(),
+            };
+            among.push(self.member(asked));
+        }
+        among
     }
 
-    fn member(&mut self, set: SetNumber) -> Rc<NodeSet> {
-        let cluster = self.cluster;
-        let make = || {
-            let mut nodes = cluster.nodes_of(set).clone();
-            nodes.leave(cluster.closed());
-            Rc::new(nodes)
-        };
-        Rc::clone(self.made.entry(set).or_insert_with(make))
+    fn member(&mut self, asked: Asked) -> Rc<NodeSet> {
+        if let Some(made) = self.made.get(&asked) {
+            return Rc::clone(made);
+        }
+        let mut nodes = self.cluster.nodes_of(asked.set).clone();
+        nodes.leave(self.cluster.closed());
+        for number in &asked.outside {
+            nodes.leave(&self.cluster.windows()[number].nodes);
+        }
+        if let Some(inside) = asked.inside {
+            match self.cluster.windows().get(&inside) {
+                Some(window) => nodes.keep(&window.nodes),
+                None => nodes = NodeSet::default(),
+            }
+        }
+        let nodes = Rc::new(nodes);
+        self.made.insert(asked, Rc::clone(&nodes));
+        nodes
     }
 }

@@ -1,8 +1,12 @@
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::queue::Queued;
+use crate::quota::QuotaNumber;
 use crate::shares::ShareNumber;
 use crate::time::Time;
+use crate::window::WindowNumber;
 
 /// In which order jobs are looked at; where it says nothing, the earlier
 /// submitted comes first, then the lower number.
@@ -70,7 +74,7 @@ impl Default for Weights {
 }
 
 /// What counts for a job beside what it asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Whose share of the cluster it uses.
     pub share: ShareNumber,
@@ -82,6 +86,10 @@ pub struct Standing {
     pub nice: i64,
     /// A priority that somebody gave it in place of all that.
     pub fixed: Option<i64>,
+    /// The window to which it has a right.
+    pub right: Option<WindowNumber>,
+    /// The quotas that it uses of.
+    pub quotas: SmallVec<[QuotaNumber; 4]>,
 }
 
 /// What the score of a job depends on beside the job.
@@ -201,7 +209,7 @@ mod tests {
                 partition: 500,
                 qos: 1000,
                 nice: 3,
-                fixed: None,
+                ..Standing::default()
             },
         };
         // It has waited for a quarter of what counts, and takes a quarter of the cluster.

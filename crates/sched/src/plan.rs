@@ -1,6 +1,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::order::Order;
 use crate::place::{Placement, Tally, place};
 use crate::profile::{Found, Profile};
 use crate::queue::{Entry, JobNumber, Queue, Queued, sort};
+use crate::quota::{Purse, QuotaNumber, Used};
 use crate::space::{Now, Space};
 use crate::time::Time;
 
@@ -91,6 +93,8 @@ pub enum Verdict {
     Behind(JobNumber),
     /// No node that it may have is open.
     Closed,
+    /// Those who share a quota with it have as much of it as they may.
+    Limit(QuotaNumber),
     /// No moment is known at which there would be room for it.
     Never,
 }
@@ -144,6 +148,7 @@ pub fn plan_on(
         queue,
         now,
         masks: Masks::new(cluster),
+        purse: Purse::new(cluster.quotas()),
         steps: Cell::new(0),
         effort,
         plan: Plan::default(),
@@ -151,6 +156,10 @@ pub fn plan_on(
     match policy.backfill {
         Backfill::Conservative => round.conservative(memory),
         Backfill::None | Backfill::Easy { .. } => round.easy(memory),
+    }
+    if let Some(window) = cluster.next_window(now).filter(|_| !queue.is_empty()) {
+        let wake_at = round.plan.wake_at.unwrap_or(window);
+        round.plan.wake_at = Some(wake_at.min(window));
     }
     round.plan.verdicts.sort_unstable();
     round.plan.steps = round.steps.get();
@@ -173,6 +182,7 @@ pub fn first_start(
         queue,
         now,
         masks: Masks::new(cluster),
+        purse: Purse::new(cluster.quotas()),
         steps: Cell::new(0),
         effort: ANY,
         plan: Plan::default(),
@@ -202,6 +212,7 @@ struct Round<'a> {
     queue: &'a Queue,
     now: Time,
     masks: Masks<'a>,
+    purse: Purse<'a>,
     steps: Cell<u64>,
     effort: u64,
     plan: Plan,
@@ -220,12 +231,18 @@ impl<'a> Round<'a> {
                 memory.next = None;
                 return;
             };
-            if self.is_spent() {
+            // What has started is out of the way of the next round, and it goes on.
+            if self.is_spent() && !self.plan.starts.is_empty() {
                 self.plan.unfinished = true;
                 return;
             }
+            // Who is at a limit waits for those who share it, and holds up nobody.
+            if self.is_limited(entry) {
+                continue;
+            }
             let among = self.masks.of(&entry.queued, self.now);
             match self.fits(&space, None, &among, entry) {
+                Some(allocation) if self.is_too_much(&entry.queued, &allocation) => {}
                 Some(allocation) => {
                     space.to_mut().take(&allocation);
                     self.start(entry, allocation);
@@ -273,6 +290,9 @@ impl<'a> Round<'a> {
                 memory.next = Some(entry.queued.job);
                 return;
             }
+            if self.is_limited(entry) {
+                continue;
+            }
             let request = &*entry.queued.request;
             let ends_before = self.now + entry.queued.limit <= shadow;
             let found = if entry.cores > space.cores() {
@@ -298,6 +318,9 @@ impl<'a> Round<'a> {
                 self.plan.verdicts.push((entry.queued.job, Verdict::Room));
                 continue;
             };
+            if self.is_too_much(&entry.queued, &allocation) {
+                continue;
+            }
             space.to_mut().take(&allocation);
             if !ends_before {
                 extra.take(&allocation);
@@ -306,11 +329,49 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Tells whether a quota does not allow a job to start, and says so of it.
+    fn is_limited(&mut self, entry: &Entry) -> bool {
+        let queued = &entry.queued;
+        if queued.standing.quotas.is_empty() {
+            return false;
+        }
+        self.steps.set(self.steps.get() + 1);
+        let refused = self
+            .purse
+            .refuses(&queued.standing.quotas, &self.used(queued));
+        if let Some(quota) = refused {
+            self.plan.verdicts.push((queued.job, Verdict::Limit(quota)));
+        }
+        refused.is_some()
+    }
+
+    /// The same, where a job has whole nodes, which may be more than it asks for.
+    fn is_too_much(&mut self, queued: &Queued, allocation: &Allocation) -> bool {
+        let quotas = &queued.standing.quotas;
+        let mut members = queued.request.members();
+        if quotas.is_empty() || !members.any(|member| member.exclusive) {
+            return false;
+        }
+        let used = Used::of(allocation, self.now, self.now + queued.limit);
+        let refused = self.purse.refuses(quotas, &used);
+        if let Some(quota) = refused {
+            self.plan.verdicts.push((queued.job, Verdict::Limit(quota)));
+        }
+        refused.is_some()
+    }
+
+    /// What a job comes to that starts now, by what it asks for.
+    fn used(&self, queued: &Queued) -> Used {
+        Used::one(queued.request.total(), self.now, self.now + queued.limit)
+    }
+
     fn is_spent(&self) -> bool {
         self.steps.get() >= self.effort
     }
 
     fn start(&mut self, entry: &Entry, allocation: Allocation) {
+        let used = Used::of(&allocation, self.now, self.now + entry.queued.limit);
+        self.purse.start(&entry.queued.standing.quotas, &used);
         self.plan.starts.push(Start {
             job: entry.queued.job,
             allocation,
@@ -350,10 +411,25 @@ impl<'a> Round<'a> {
             .map(|start| (start.until, &start.allocation))
             .collect();
         started.sort_by_key(|(until, _)| *until);
-        let mut ends = merged(self.cluster.ends(), started.into_iter()).peekable();
-        let among = self.masks.of(&blocked.queued, Time::NEVER);
+        // Nodes that cease to be kept are as good as given back.
+        let nothing = Allocation::new();
+        let windows = self.cluster.windows().values();
+        let moments = windows.flat_map(|window| [window.from, window.until]);
+        let mut moments: Vec<(Time, &Allocation)> = moments
+            .filter(|at| *at > self.now)
+            .map(|at| (at, &nothing))
+            .collect();
+        moments.sort_by_key(|(at, _)| *at);
+        let ends = merged(self.cluster.ends(), started.into_iter());
+        let mut ends = merged(ends, moments.into_iter()).peekable();
+        // At whatever time.
+        let request = &blocked.queued.request;
+        let sets = request
+            .members()
+            .map(|member| self.cluster.nodes_of(member.among));
+        let among: Among = sets.map(|nodes| Rc::new(nodes.clone())).collect();
         let nodes = self.cluster.nodes();
-        let mut tally = Tally::new(nodes, &future, &blocked.queued.request, &among);
+        let mut tally = Tally::new(nodes, &future, request, &among);
         let mut found = None;
         while let Some((until, allocation)) = ends.next() {
             self.steps.set(self.steps.get() + 1);
@@ -407,6 +483,12 @@ impl<'a> Round<'a> {
             let job = queued.job;
             self.steps.set(self.steps.get() + profile.take_steps());
             let mine = held.remove(&job);
+            if self.is_limited(entry) {
+                if let Some((at, allocation)) = mine {
+                    profile.give_up(at, span, &allocation);
+                }
+                continue;
+            }
             // One is looked for in each round: it goes on.
             let is_spent = looked && self.is_spent();
             let found = match mine {
@@ -435,6 +517,13 @@ impl<'a> Round<'a> {
             };
             self.steps.set(self.steps.get() + 1);
             match found {
+                Found::At(at, allocation)
+                    if at == self.now && self.is_too_much(queued, &allocation) =>
+                {
+                    profile.give_up(at, span, &allocation);
+                    // It would be looked for in vain in the next round, too.
+                    looked = false;
+                }
                 Found::At(at, allocation) if at == self.now => self.start(entry, allocation),
                 Found::At(at, allocation) => self.keep(job, at, allocation),
                 Found::Never => {

@@ -19,6 +19,7 @@ use crate::request::{Arrangement, Request, SetNumber};
 use crate::space::{Room, See, show};
 use crate::time::Time;
 use crate::totals::Totals;
+use crate::window::WindowNumber;
 
 /// What is free from now on, as far as it is known.
 pub(crate) struct Profile<'a> {
@@ -37,7 +38,7 @@ pub(crate) struct Profile<'a> {
     totals: BTreeMap<(SetNumber, usize), Totals>,
     epochs: Epochs,
     /// When the earliest were that were found, for those who ask for as much or more.
-    found: Vec<(Arc<Request>, Duration, Time)>,
+    found: Vec<(Arc<Request>, Option<WindowNumber>, Duration, Time)>,
     steps: Cell<u64>,
 }
 
@@ -158,6 +159,14 @@ impl<'a> Profile<'a> {
                 }
             }
         }
+        for window in cluster.windows().values() {
+            for at in [window.from, window.until]
+                .into_iter()
+                .filter(|at| *at > now)
+            {
+                releases.entry(at).or_default().extend(window.nodes.iter());
+            }
+        }
         Self {
             cluster,
             now,
@@ -188,10 +197,10 @@ impl<'a> Profile<'a> {
         effort: u64,
     ) -> Found {
         let (request, span) = (&queued.request, span(queued));
-        let covered = |(found, its, _): &&(Arc<Request>, Duration, Time)| {
-            *its <= span && asks_no_less(found, request)
-        };
-        let found = self.found.iter().filter(covered);
+        let right = queued.standing.right;
+        let found = self.found.iter().filter(|(found, its_right, its, _)| {
+            *its <= span && *its_right == right && asks_no_less(found, request)
+        });
         let found = found.map(|(.., at)| *at).chain(from).max();
         let mut from = found.unwrap_or(self.now).max(self.now);
         self.steps
@@ -210,7 +219,7 @@ impl<'a> Profile<'a> {
             };
             let nodes = self.cluster.nodes();
             if let Some(allocation) = place(nodes, &room, &among, request, placement) {
-                self.remember(Arc::clone(request), span, at);
+                self.remember(Arc::clone(request), right, span, at);
                 return Found::At(at, allocation);
             }
             // Of one member of several it says nothing about the others.
@@ -310,13 +319,19 @@ impl<'a> Profile<'a> {
     }
 
     /// Keeps in mind when one was found: whoever comes after it finds no more room.
-    fn remember(&mut self, request: Arc<Request>, span: Duration, at: Time) {
+    fn remember(
+        &mut self,
+        request: Arc<Request>,
+        right: Option<WindowNumber>,
+        span: Duration,
+        at: Time,
+    ) {
         const MOST: usize = 128;
         if request.chunks.len() > 1 || !request.others.is_empty() || at == self.now {
             return;
         }
-        self.found.retain(|(found, its, then)| {
-            *then > at || *its < span || !asks_no_less(&request, found)
+        self.found.retain(|(found, its_right, its, then)| {
+            *then > at || *its < span || *its_right != right || !asks_no_less(&request, found)
         });
         if self.found.len() == MOST {
             let earliest = self
@@ -328,7 +343,7 @@ impl<'a> Profile<'a> {
                 self.found.swap_remove(number);
             }
         }
-        self.found.push((request, span, at));
+        self.found.push((request, right, span, at));
     }
 
     /// Takes room from a moment on for a span.

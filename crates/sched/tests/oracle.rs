@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hyperion_sched::{
-    Allocation, Amounts, Arrangement, Backfill, CORES, Cluster, JobNumber, Memory, Node,
+    Allocation, Amounts, Arrangement, Backfill, CORES, Caps, Cluster, JobNumber, Memory, Node,
     NodeNumber, NodeSet, Order, Part, Placement, Policy, Queue, Queued, Request, Reservation,
-    SetNumber, Standing, Time, plan, plan_on,
+    Running, SetNumber, Standing, Time, Window, plan, plan_on,
 };
 use proptest::prelude::*;
 
@@ -18,8 +18,22 @@ struct Case {
     licences: u64,
     set: Vec<bool>,
     closed: Vec<bool>,
-    running: Vec<(Request, u64)>,
-    waiting: Vec<(Request, u64)>,
+    /// From when on, for how long, and which nodes are kept.
+    window: (u64, u64, Vec<bool>),
+    /// How many jobs that count may run, and how many cores they may have.
+    most: (u64, u64),
+    running: Vec<Job>,
+    waiting: Vec<Job>,
+}
+
+#[derive(Debug, Clone)]
+struct Job {
+    request: Request,
+    seconds: u64,
+    /// It has a right to what is kept.
+    right: bool,
+    /// It counts for the quota.
+    counts: bool,
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -47,25 +61,52 @@ fn case() -> impl Strategy<Value = Case> {
         name: "n".into(),
         capacity: Amounts::new([c * 1000, m, g]),
     });
-    let jobs = |most| prop::collection::vec((request(), 1..=9u64), 0..most);
+    let some_do = || prop::bool::weighted(0.3);
+    let job = || {
+        (request(), 1..=9u64, some_do(), some_do()).prop_map(|(request, seconds, right, counts)| {
+            Job {
+                request,
+                seconds,
+                right,
+                counts,
+            }
+        })
+    };
+    let jobs = |most| prop::collection::vec(job(), 0..most);
     let nodes = prop::collection::vec(node, 1..=6);
     let some = || prop::collection::vec(prop::bool::weighted(0.8), 6);
-    (nodes, 0..4u64, some(), some(), jobs(6), jobs(14)).prop_map(
-        |(nodes, licences, set, open, running, waiting)| Case {
-            nodes,
-            licences,
-            set,
-            closed: open.into_iter().map(|open| !open).collect(),
-            running,
-            waiting,
-        },
+    let window = (0..20u64, 0..15u64, some());
+    let most = (0..5u64, 0..20u64);
+    (
+        nodes,
+        0..4u64,
+        some(),
+        some(),
+        window,
+        most,
+        jobs(6),
+        jobs(14),
     )
+        .prop_map(
+            |(nodes, licences, set, open, window, most, running, waiting)| Case {
+                window,
+                most,
+                nodes,
+                licences,
+                set,
+                closed: open.into_iter().map(|open| !open).collect(),
+                running,
+                waiting,
+            },
+        )
 }
 
 /// What is free in each second on each node; the last is for licences.
 struct Naive<'a> {
     case: &'a Case,
     free: Vec<Vec<Amounts>>,
+    /// What those that run and count have.
+    counted: Vec<Allocation>,
 }
 
 impl Naive<'_> {
@@ -82,8 +123,35 @@ impl Naive<'_> {
         }
     }
 
+    /// Tells whether a job that starts at a second may have a node.
+    fn may(&self, job: &Job, at: usize, from: u64) -> bool {
+        let (begin, span, nodes) = &self.case.window;
+        let (end, until) = (begin + span, from + job.seconds);
+        match job.right {
+            true => nodes[at] && *begin <= from && until <= end,
+            false => !nodes[at] || until <= *begin || end <= from,
+        }
+    }
+
+    /// Tells whether the quota allows one more beside those that count.
+    fn allows(&self, jobs: &[&Allocation], job: &Job, cores: u64) -> bool {
+        let of = |part: &Part| match part.node {
+            NodeNumber::NONE => 0,
+            _ => part.taken.of(CORES),
+        };
+        let used: u64 = jobs.iter().flat_map(|parts| parts.iter()).map(of).sum();
+        let (most_jobs, most_cores) = self.case.most;
+        !job.counts || (jobs.len() as u64) < most_jobs && used + cores <= most_cores * 1000
+    }
+
     /// Places a job for some seconds, on the first nodes that will do.
-    fn place(&self, request: &Request, from: u64, until: u64) -> Option<Allocation> {
+    fn place(&self, job: &Job, from: u64, until: u64) -> Option<Allocation> {
+        self.place_as(job, from, until, from)
+    }
+
+    /// The same, for one that starts at another second.
+    fn place_as(&self, job: &Job, from: u64, until: u64, start: u64) -> Option<Allocation> {
+        let request = &job.request;
         let seconds = &self.free[from as usize..until as usize];
         let during = |at: usize| {
             let mut least = seconds[0][at].clone();
@@ -99,7 +167,8 @@ impl Naive<'_> {
             let outside = request.among == SetNumber(1) && !self.case.set[at];
             let free = during(at);
             let taken = request.exclusive && free != node.capacity;
-            if self.case.closed[at] || outside || taken || missing == 0 {
+            if self.case.closed[at] || outside || taken || missing == 0 || !self.may(job, at, start)
+            {
                 continue;
             }
             let most = match request.arrangement {
@@ -133,7 +202,11 @@ fn naive(case: &Case) -> Naive<'_> {
     let mut capacities: Vec<Amounts> = case.nodes.iter().map(|n| n.capacity.clone()).collect();
     capacities.push(Amounts::new([case.licences]));
     let free = vec![capacities; END as usize];
-    Naive { case, free }
+    Naive {
+        case,
+        free,
+        counted: Vec::new(),
+    }
 }
 
 /// Makes the same case for both: running jobs are placed by the naive one.
@@ -159,20 +232,52 @@ fn make(case: &Case) -> (Naive<'_>, Cluster, Queue) {
     for node in numbers.filter(|at| case.closed[at.0 as usize]) {
         cluster.close(node);
     }
-    for (job, (request, seconds)) in (1000..).zip(&case.running) {
-        if let Some(allocation) = naive.place(request, 0, END) {
-            naive.take(&allocation, 0, *seconds);
-            cluster.start(JobNumber(job), allocation, Time::seconds(*seconds));
+    let (begin, span, kept) = &case.window;
+    let nodes = (0..case.nodes.len()).filter(|at| kept[*at]);
+    let window = cluster.keep(Window {
+        nodes: nodes.map(|at| NodeNumber(at as u32)).collect(),
+        from: Time::seconds(*begin),
+        until: Time::seconds(begin + span),
+    });
+    let quota = cluster.quota(Caps {
+        jobs: Some(case.most.0),
+        amounts: vec![(CORES, case.most.1 * 1000)],
+        core_seconds: None,
+    });
+    let standing = |job: &Job| Standing {
+        right: job.right.then_some(window),
+        quotas: job.counts.then_some(quota).into_iter().collect(),
+        ..Standing::default()
+    };
+    for (number, job) in (1000..).zip(&case.running) {
+        // Who runs does so whatever the rules have become.
+        let free = Job {
+            seconds: 0,
+            right: false,
+            ..job.clone()
+        };
+        if let Some(allocation) = naive.place_as(&free, 0, END, 300) {
+            naive.take(&allocation, 0, job.seconds);
+            if job.counts {
+                naive.counted.push(allocation.clone());
+            }
+            let running = Running {
+                allocation,
+                since: Time(0),
+                until: Time::seconds(job.seconds),
+                standing: standing(job),
+            };
+            cluster.start_as(JobNumber(number), running);
         }
     }
     let mut queue = Queue::new(Order::Fifo);
-    for (job, (request, seconds)) in (0..).zip(&case.waiting) {
+    for (number, job) in (0..).zip(&case.waiting) {
         queue.insert(Queued {
-            job: JobNumber(job),
-            submitted: Time(job),
-            limit: Duration::from_secs(*seconds),
-            request: renamed(request).into(),
-            standing: Standing::default(),
+            job: JobNumber(number),
+            submitted: Time(number),
+            limit: Duration::from_secs(job.seconds),
+            request: renamed(&job.request).into(),
+            standing: standing(job),
         });
     }
     (naive, cluster, queue)
@@ -188,18 +293,50 @@ fn made(policy: Policy, cluster: &Cluster, queue: &Queue) -> Made {
     (starts, made.reservations)
 }
 
+/// What starts now beside what runs, as far as it counts.
+struct Count(Vec<Allocation>);
+
+impl Count {
+    fn allows(&self, naive: &Naive<'_>, job: &Job, cores: u64) -> bool {
+        let all: Vec<&Allocation> = naive.counted.iter().chain(&self.0).collect();
+        naive.allows(&all, job, cores)
+    }
+
+    /// Tells whether there is a limit for what a job has been given.
+    fn takes(&mut self, naive: &Naive<'_>, job: &Job, allocation: &Allocation) -> bool {
+        let on_nodes = allocation
+            .iter()
+            .filter(|part| part.node != NodeNumber::NONE);
+        let cores = on_nodes.map(|part| part.taken.of(CORES)).sum();
+        if !self.allows(naive, job, cores) {
+            return false;
+        }
+        if job.counts {
+            self.0.push(allocation.clone());
+        }
+        true
+    }
+}
+
 fn naive_conservative(mut naive: Naive<'_>) -> Made {
     let (mut starts, mut kept) = (Vec::new(), Vec::new());
-    for (job, (request, seconds)) in (0..).map(JobNumber).zip(&naive.case.waiting) {
-        let fits = |at: u64| Some((at, naive.place(request, at, at + seconds)?));
+    let mut count = Count(Vec::new());
+    for (number, job) in (0..).map(JobNumber).zip(&naive.case.waiting) {
+        if !count.allows(&naive, job, job.request.cores()) {
+            continue;
+        }
+        let fits = |at: u64| Some((at, naive.place(job, at, at + job.seconds)?));
         let Some((at, allocation)) = (0..END / 2).find_map(fits) else {
             continue;
         };
-        naive.take(&allocation, at, at + seconds);
+        if at == 0 && !count.takes(&naive, job, &allocation) {
+            continue;
+        }
+        naive.take(&allocation, at, at + job.seconds);
         match at {
-            0 => starts.push((job, allocation)),
+            0 => starts.push((number, allocation)),
             _ => kept.push(Reservation {
-                job,
+                job: number,
                 at: Time::seconds(at),
                 allocation,
             }),
@@ -210,24 +347,22 @@ fn naive_conservative(mut naive: Naive<'_>) -> Made {
 
 fn naive_easy(mut naive: Naive<'_>) -> Made {
     let (mut starts, mut kept) = (Vec::new(), Vec::new());
+    let mut count = Count(Vec::new());
     let mut shadow = None;
     let mut blocked = false;
-    // What is free at the shadow, beside what is kept.
-    for (job, (request, seconds)) in (0..).map(JobNumber).zip(&naive.case.waiting) {
-        // A job runs into no other that starts later: nothing does but the one that is kept.
-        let now = naive.place(request, 0, 1);
-        if !blocked {
-            if let Some(allocation) = now {
-                naive.take(&allocation, 0, *seconds);
-                starts.push((job, allocation));
-                continue;
-            }
+    for (number, job) in (0..).map(JobNumber).zip(&naive.case.waiting) {
+        if !count.allows(&naive, job, job.request.cores()) {
+            continue;
+        }
+        let now = naive.place(job, 0, 1);
+        if !blocked && now.is_none() {
             blocked = true;
-            let fits = |at: u64| Some((at, naive.place(request, at, at + 1)?));
+            let fits = |at: u64| Some((at, naive.place(job, at, at + 1)?));
             if let Some((at, allocation)) = (1..END / 2).find_map(fits) {
+                // What is free then, beside what is kept for the first.
                 naive.take(&allocation, at, at + 1);
                 shadow = Some(at);
-                let at = Time::seconds(at);
+                let (job, at) = (number, Time::seconds(at));
                 kept.push(Reservation {
                     job,
                     at,
@@ -236,14 +371,16 @@ fn naive_easy(mut naive: Naive<'_>) -> Made {
             }
             continue;
         }
-        let Some(shadow) = shadow else { continue };
-        let found = match *seconds <= shadow {
-            true => now,
-            false => naive.place_in_both(request, shadow),
+        let found = match (blocked, shadow) {
+            (false, _) => now,
+            (true, None) => None,
+            (true, Some(shadow)) if job.seconds <= shadow => now,
+            (true, Some(shadow)) => naive.place_in_both(job, shadow),
         };
-        if let Some(allocation) = found {
-            naive.take(&allocation, 0, 1.max(*seconds));
-            starts.push((job, allocation));
+        let Some(allocation) = found else { continue };
+        if count.takes(&naive, job, &allocation) {
+            naive.take(&allocation, 0, job.seconds);
+            starts.push((number, allocation));
         }
     }
     (starts, kept)
@@ -251,13 +388,14 @@ fn naive_easy(mut naive: Naive<'_>) -> Made {
 
 impl Naive<'_> {
     /// Places a job in what is free now, and at a later second too.
-    fn place_in_both(&self, request: &Request, later: u64) -> Option<Allocation> {
+    fn place_in_both(&self, job: &Job, later: u64) -> Option<Allocation> {
         let free = vec![self.free[0].clone(), self.free[later as usize].clone()];
         let both = Naive {
-            case: self.case,
             free,
+            counted: Vec::new(),
+            ..*self
         };
-        both.place(request, 0, 2)
+        both.place(job, 0, 2)
     }
 }
 
@@ -302,14 +440,23 @@ proptest! {
             for round in 0.. {
                 prop_assert!(round < 5000, "it never ends");
                 let made = plan_on(policy, &cluster, &queue, Time(0), &mut memory, effort);
-                queue.remove_started(&made);
-                for start in made.starts {
+                for (start, queued) in made.starts.iter().zip(queue.remove_started(&made)) {
                     started.push(start.job);
-                    cluster.start(start.job, start.allocation, start.until);
+                    let running = Running {
+                        allocation: start.allocation.clone(),
+                        since: Time(0),
+                        until: start.until,
+                        standing: queued.standing,
+                    };
+                    cluster.start_as(start.job, running);
                 }
                 if !made.unfinished {
                     break;
                 }
+            }
+            // With EASY what is kept for the first may lie elsewhere in the next round.
+            if backfill != Backfill::Conservative {
+                continue;
             }
             let mut right: Vec<JobNumber> = whole.starts.iter().map(|start| start.job).collect();
             right.sort();
@@ -322,6 +469,8 @@ proptest! {
     fn no_reservation_moves_later_while_jobs_end_early_and_others_come(
         case in case(), more in prop::collection::vec((request(), 1..=9u64), 6),
     ) {
+        // Who is at a limit has no reservation.
+        let case = Case { most: (1000, 1000), ..case };
         let (_, mut cluster, mut queue) = make(&case);
         let policy = Policy { backfill: Backfill::Conservative, placement: Placement::First };
         let mut memory = Memory::default();
