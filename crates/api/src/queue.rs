@@ -161,7 +161,7 @@ pub struct JobView {
 }
 
 /// Why a task waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Waits {
     /// Its user keeps it from starting.
@@ -180,6 +180,12 @@ pub enum Waits {
     Resources(Moment),
     /// For those before it.
     Turn,
+    /// Those who share a limit with it have as much as they may: who.
+    Limit(String),
+    /// No node that it may have is open to jobs.
+    NodesClosed,
+    /// Its partition starts no jobs: which.
+    PartitionClosed(String),
 }
 
 /// A node.

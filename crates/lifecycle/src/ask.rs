@@ -1,8 +1,9 @@
 //! What a submission takes of a site's nodes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hyperion_model::submission::{Arrangement as Said, Part, Per, Sharing, Submission, TimeLimit};
+use hyperion_model::submission::{Arrangement as Said, Part, Per, Sharing, Submission};
 use hyperion_sched::{Amounts, Arrangement, Chunk, Node, Request};
 use thiserror::Error;
 
@@ -24,8 +25,8 @@ pub enum AskError {
     /// Nothing of that kind is counted here.
     #[error("no node has {0}")]
     Kind(String),
-    /// Licences are not counted here.
-    #[error("licences are not counted here: the job asks for {0}")]
+    /// There is no licence of that name.
+    #[error("there is no licence {0} here")]
     Licence(String),
     /// So many of something cannot be shared out among so many pieces.
     #[error("{count} of {what} cannot be shared out evenly among {pieces}")]
@@ -56,43 +57,49 @@ impl Site {
         }
     }
 
-    /// Gives how long each task of a submission may run.
-    pub(crate) fn limit(&self, submission: &Submission) -> Duration {
-        let asked = match submission.time_limit {
-            Some(TimeLimit::Span(span)) => Some(span),
-            Some(TimeLimit::Unlimited) => None,
-            None => self.usual_limit,
-        };
-        asked.unwrap_or(Duration::MAX)
+    /// Gives what each task of a submission takes.
+    ///
+    /// Each part is a member, and they start together or not at all.
+    pub(crate) fn request(
+        &self,
+        submission: &Submission,
+        licences: &BTreeMap<String, u64>,
+    ) -> Result<Request, AskError> {
+        let members = submission.parts.iter();
+        let members = members.map(|part| self.member(part, licences));
+        let mut members = members.collect::<Result<Vec<Request>, AskError>>()?;
+        if members.is_empty() {
+            return Ok(Request::default());
+        }
+        let mut first = members.remove(0);
+        first.others = members;
+        Ok(first)
     }
 
-    /// Gives what each task of a submission takes.
-    pub(crate) fn request(&self, submission: &Submission) -> Result<Request, AskError> {
-        let mut chunks = Vec::new();
-        let mut arrangement = None;
-        let mut exclusive = false;
-        for part in &submission.parts {
-            let (of_part, arranged) = self.chunks(part)?;
-            chunks.extend(of_part);
-            // Parts that lie differently lie as it comes.
-            arrangement = Some(match arrangement {
-                Some(before) if before != arranged => Arrangement::Free,
-                _ => arranged,
-            });
-            exclusive |= part.sharing == Sharing::Nobody;
+    fn member(&self, part: &Part, licences: &BTreeMap<String, u64>) -> Result<Request, AskError> {
+        let (chunks, arrangement) = self.chunks(part)?;
+        let unknown = part
+            .licences
+            .keys()
+            .find(|name| !licences.contains_key(*name));
+        if let Some(name) = unknown {
+            return Err(AskError::Licence(name.clone()));
         }
+        let count = |name: &String| part.licences.get(name).copied().unwrap_or(0);
+        let shared = licences.keys().map(|name| u64::from(count(name)));
         Ok(Request {
             chunks,
-            arrangement: arrangement.unwrap_or_default(),
-            exclusive,
+            arrangement,
+            exclusive: part.sharing == Sharing::Nobody,
+            shared: match part.licences.is_empty() {
+                true => Amounts::default(),
+                false => Amounts::new(shared),
+            },
             ..Request::default()
         })
     }
 
     fn chunks(&self, part: &Part) -> Result<(Vec<Chunk>, Arrangement), AskError> {
-        if let Some(licence) = part.licences.keys().next() {
-            return Err(AskError::Licence(licence.clone()));
-        }
         let nodes = part.nodes.map(|nodes| u64::from(nodes.least.max(1)));
         let pieces = part.chunks.map(u64::from).or(nodes);
         let per = |of: Per| part.tasks.get(&of).map(|&tasks| u64::from(tasks.max(1)));

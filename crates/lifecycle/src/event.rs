@@ -4,6 +4,8 @@ use hyperion_sched::Time;
 use thiserror::Error;
 
 use crate::ask::AskError;
+use crate::grounds::RulesError;
+use crate::rules::{Booking, NodeState, PartitionState};
 use crate::state::{End, State, TaskId};
 
 /// Who asks for something.
@@ -45,6 +47,15 @@ pub enum Event {
     Over(TaskId, End),
     /// The same, with what it used.
     Ended(TaskId, Box<Outcome>),
+    /// An operator says whether jobs start on a node, by its name. What ran on one that
+    /// is down is told to end.
+    Node(Who, String, NodeState),
+    /// An operator keeps nodes for a time, by a name.
+    Book(Who, String, Booking),
+    /// An operator keeps them no longer.
+    Unbook(Who, String),
+    /// An operator says what may be done with a partition.
+    Partition(Who, String, PartitionState),
     /// A job that has ended is not to be kept any more.
     Forget(u64),
     /// Time passes.
@@ -80,6 +91,12 @@ pub enum Refusal {
     /// It waits for what is not there.
     #[error("the job depends on job {0}, which is not known")]
     DependsOnUnknown(u64),
+    /// The site's rules do not allow it.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// Only an operator may do that.
+    #[error("only an operator may do that")]
+    NotOperator,
     /// No node has so much, also when nothing runs.
     #[error("the job asks for more than the nodes have")]
     NeverFits,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Explanation, Forecast, Time, explain, what_if};
+use hyperion_sched::{Explanation, Forecast, Queued, Time, explain, what_if};
 
 use crate::event::{Refusal, Who};
-use crate::ledger::{Ledger, queued};
+use crate::ledger::Ledger;
 use crate::state::{Reason, TaskId};
 
 /// How far ahead is looked for one who asks, in steps: some tenths of a second.
@@ -39,7 +39,7 @@ impl Ledger {
     /// # Errors
     /// [`Refusal`], as if it were submitted.
     pub fn what_if(
-        &self,
+        &mut self,
         now: Time,
         who: Who,
         submission: Submission,
@@ -51,7 +51,13 @@ impl Ledger {
             index: 0,
         };
         let from = begin.map_or(now, |begin| begin.max(now));
-        let queued = queued(task, &asked, Arc::new(asked.request.clone()), now);
+        let queued = Queued {
+            job: task.number(),
+            submitted: now,
+            limit: asked.limit,
+            request: Arc::new(self.among(&asked)),
+            standing: self.standing(&asked),
+        };
         let (cluster, queue) = (&self.cluster, &self.queue);
         let forecast = what_if(self.policy, cluster, queue, now, queued, EFFORT);
         Ok(match forecast {

@@ -28,6 +28,8 @@ pub struct Job {
     pub(crate) queued: BTreeSet<u32>,
     /// Those that have started once, or ended.
     pub(crate) tasks: BTreeMap<u32, Task>,
+    /// Its tasks are counted as such that wait or run.
+    pub(crate) counted: bool,
     /// How many have nodes.
     pub(crate) active: u32,
     /// How many have ended.
@@ -78,6 +80,7 @@ impl Job {
             request,
             waiting,
             queued: BTreeSet::new(),
+            counted: true,
             tasks: BTreeMap::new(),
             active: 0,
             ended: 0,

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, Request, Running,
-    Standing, Time, first_start,
+    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Request,
+    Running, Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
 use crate::ask::Site;
 use crate::condition::{Asker, Verdict, holds, is_by_index, named};
+use crate::grounds::{Scope, cluster};
 use crate::job::{Job, Task};
 use crate::record::{Change, Record, Submitted};
+use crate::rules::{Booking, NodeState, PartitionState, Rules};
 use crate::state::{End, Reason, State, TaskId, Why, state_of};
 
 /// All jobs, by number.
@@ -27,6 +29,7 @@ const WINDOW: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Ledger {
     pub(crate) site: Site,
+    pub(crate) rules: Rules,
     pub(crate) order: Order,
     pub(crate) policy: Policy,
     pub(crate) jobs: Jobs,
@@ -35,6 +38,15 @@ pub struct Ledger {
     /// The same where nothing runs.
     pub(crate) empty: Cluster,
     pub(crate) queue: Queue,
+    /// Nodes that are kept for a time, by name.
+    pub(crate) bookings: BTreeMap<String, (Booking, WindowNumber)>,
+    /// Nodes on which no job starts, by name.
+    pub(crate) node_states: BTreeMap<String, NodeState>,
+    /// What was told of partitions, by name.
+    pub(crate) partition_states: BTreeMap<String, PartitionState>,
+    pub(crate) quotas: BTreeMap<Scope, QuotaNumber>,
+    /// How many tasks wait or run.
+    pub(crate) open: BTreeMap<Scope, u64>,
     /// What jobs take: each once.
     shapes: BTreeSet<Arc<Request>>,
     pub(crate) alarms: Alarms,
@@ -56,7 +68,7 @@ pub(crate) struct Planned {
     /// What is kept for whom from when on.
     pub(crate) kept: BTreeMap<JobNumber, Time>,
     /// Why the others wait, by number.
-    pub(crate) verdicts: Vec<(JobNumber, hyperion_sched::Verdict)>,
+    pub(crate) verdicts: Vec<(JobNumber, Plan)>,
     /// The first that does not start.
     pub(crate) head: Option<JobNumber>,
     /// When it is to be planned anew.
@@ -65,12 +77,34 @@ pub(crate) struct Planned {
     pub(crate) memory: Memory,
 }
 
+impl Planned {
+    fn verdict(&self, job: JobNumber) -> Option<Plan> {
+        let at = self
+            .verdicts
+            .binary_search_by_key(&job, |(number, _)| *number);
+        at.ok().map(|at| self.verdicts[at].1)
+    }
+}
+
 impl Ledger {
-    /// Opens a ledger in which nothing is written.
+    /// Opens a ledger in which nothing is written, for a site that forbids nothing.
     pub fn new(site: Site, order: Order, policy: Policy) -> Self {
+        Self::with_rules(site, Rules::default(), order, policy)
+    }
+
+    /// Opens one for a site with rules. The same records may be read under other rules
+    /// than they were written under: what runs goes on.
+    pub fn with_rules(site: Site, rules: Rules, order: Order, policy: Policy) -> Self {
+        let licences = || rules.licences.values().copied();
         Self {
-            cluster: Cluster::new(site.nodes.clone()),
-            empty: Cluster::new(site.nodes.clone()),
+            empty: cluster(&site, licences()),
+            cluster: cluster(&site, licences()),
+            rules,
+            bookings: BTreeMap::new(),
+            node_states: BTreeMap::new(),
+            partition_states: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            open: BTreeMap::new(),
             site,
             order,
             policy,
@@ -99,6 +133,22 @@ impl Ledger {
     /// Gives what the site has.
     pub fn site(&self) -> &Site {
         &self.site
+    }
+
+    /// Gives the rules of the site.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Tells whether jobs start on a node.
+    pub fn node_state(&self, name: &str) -> &NodeState {
+        self.node_states.get(name).unwrap_or(&NodeState::Up)
+    }
+
+    /// Gives what is kept for a time, by name.
+    pub fn bookings(&self) -> impl Iterator<Item = (&str, &Booking)> {
+        let bookings = self.bookings.iter();
+        bookings.map(|(name, (booking, _))| (name.as_str(), booking))
     }
 
     /// Gives the nodes and what runs on them.
@@ -137,10 +187,23 @@ impl Ledger {
             Verdict::Never => return Some(Reason::DependsInVain),
             Verdict::Yes => {}
         }
+        if let Some(partition) = self.shut(&job.asked) {
+            return Some(Reason::PartitionClosed(partition.to_owned()));
+        }
         if !job.queued.contains(&index) {
             return Some(Reason::AtOnce);
         }
         let (number, planned) = (task.number(), &self.planned);
+        match planned.verdict(number) {
+            Some(Plan::Limit(quota)) => {
+                let mut quotas = self.quotas.iter();
+                if let Some((scope, _)) = quotas.find(|(_, number)| **number == quota) {
+                    return Some(Reason::Limit(scope.clone()));
+                }
+            }
+            Some(Plan::Closed) => return Some(Reason::NodesClosed),
+            _ => {}
+        }
         if let Some(at) = planned.kept.get(&number) {
             return Some(Reason::Resources(*at));
         }
@@ -228,6 +291,20 @@ impl Ledger {
             }
             Change::Dropped { job, index } => self.dropped(*job, *index, at),
             Change::Forgotten { job } => self.forgotten(*job),
+            Change::Node { node, state } => self.set_node(node, state),
+            Change::Booked { name, booking } => {
+                self.unbook(name);
+                self.book(name, booking);
+                self.stand_anew();
+            }
+            Change::Unbooked { name } => {
+                self.unbook(name);
+                self.stand_anew();
+            }
+            Change::Partition { name, state } => {
+                self.partition_states.insert(name.clone(), *state);
+                self.partition_changed(name, at);
+            }
         }
     }
 
@@ -245,6 +322,7 @@ impl Ledger {
         }
         let request = self.shape(asked);
         let its = Job::new(Arc::new(asked.clone()), request, at);
+        self.count(asked, u64::from(its.size()), u64::saturating_add);
         let begin = asked.begin.filter(|_| !its.due);
         self.jobs.insert(job, its);
         self.look_at(job, begin);
@@ -254,21 +332,105 @@ impl Ledger {
     /// Gives what a job's tasks take; jobs that take the same share it.
     fn shape(&mut self, asked: &Submitted) -> Arc<Request> {
         const MANY: usize = 4096;
-        if let Some(request) = self.shapes.get(&asked.request) {
+        let request = self.among(asked);
+        if let Some(request) = self.shapes.get(&request) {
             return Arc::clone(request);
         }
         if self.shapes.len() == MANY {
             self.shapes.retain(|request| Arc::strong_count(request) > 1);
         }
-        let request = Arc::new(asked.request.clone());
+        let request = Arc::new(request);
         self.shapes.insert(Arc::clone(&request));
         request
     }
 
+    /// Counts tasks that wait or run where there is a limit to them.
+    fn count(&mut self, asked: &Submitted, tasks: u64, change: fn(u64, u64) -> u64) {
+        let scopes = self.scopes(asked).into_iter();
+        let scopes: Vec<Scope> = scopes
+            .filter(|(_, limits)| limits.submitted.is_some())
+            .map(|(scope, _)| scope)
+            .collect();
+        for scope in scopes {
+            let open = self.open.entry(scope).or_default();
+            *open = change(*open, tasks);
+        }
+    }
+
+    fn set_node(&mut self, name: &str, state: &NodeState) {
+        let Some(number) = self.site.node(name) else {
+            return;
+        };
+        match state {
+            NodeState::Up => {
+                self.node_states.remove(name);
+                self.cluster.open(number);
+            }
+            state => {
+                self.node_states.insert(name.to_owned(), state.clone());
+                self.cluster.close(number);
+            }
+        }
+    }
+
+    fn unbook(&mut self, name: &str) {
+        if let Some((_, window)) = self.bookings.remove(name) {
+            self.cluster.keep_no_more(window);
+        }
+    }
+
+    /// Gives what waits the standing that it has now.
+    fn stand_anew(&mut self) {
+        let waiting: Vec<Queued> = self.queue.iter().cloned().collect();
+        for mut queued in waiting {
+            let job = self.jobs.get(&TaskId::of(queued.job).job);
+            if let Some(asked) = job.map(|job| Arc::clone(&job.asked)) {
+                queued.standing = self.standing(&asked);
+                self.queue.insert(queued);
+            }
+        }
+    }
+
+    /// Gives the partition of a job, where none of its jobs start.
+    fn shut<'a>(&self, asked: &'a Submitted) -> Option<&'a str> {
+        let name = asked.partition.as_deref()?;
+        (!self.partition_state(name).starts()).then_some(name)
+    }
+
+    fn partition_changed(&mut self, name: &str, at: Time) {
+        let its = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.asked.partition.as_deref() == Some(name));
+        let its: Vec<u64> = its.map(|(number, _)| *number).collect();
+        for number in its {
+            let Some(job) = self.jobs.get_mut(&number) else {
+                continue;
+            };
+            if !self
+                .partition_states
+                .get(name)
+                .is_some_and(|state| state.starts())
+            {
+                for index in std::mem::take(&mut job.queued) {
+                    job.waiting.insert(index);
+                    self.queue.remove(TaskId { job: number, index }.number());
+                }
+            }
+            self.offer(number, at);
+        }
+    }
+
     fn started(&mut self, task: TaskId, allocation: &Allocation, until: Time, at: Time) {
         let number = task.number();
-        self.queue.remove(number);
-        self.cluster.start(number, allocation.clone(), until);
+        let queued = self.queue.remove(number);
+        let running = Running {
+            allocation: allocation.clone(),
+            since: at,
+            until,
+            standing: queued.map(|queued| queued.standing).unwrap_or_default(),
+        };
+        self.cluster.start_as(number, running);
         let Some(job) = self.jobs.get_mut(&task.job) else {
             return;
         };
@@ -456,13 +618,23 @@ impl Ledger {
             return;
         };
         if job.is_over() {
+            if job.counted {
+                let (asked, tasks) = (Arc::clone(&job.asked), u64::from(job.size()));
+                self.count(&asked, tasks, u64::saturating_sub);
+            }
+            if let Some(job) = self.jobs.get_mut(&number) {
+                job.counted = false;
+            }
+            let Some(job) = self.jobs.get(&number) else {
+                return;
+            };
             if let Some(condition) = job.asked.submission.after.clone() {
                 self.waits_no_more(number, &condition);
             }
             self.look_at(number, None);
             return;
         }
-        if job.held.is_some() || !job.due {
+        if job.held.is_some() || !job.due || self.shut(&job.asked).is_some() {
             return;
         }
         let array = job.asked.submission.array.as_ref();
@@ -500,6 +672,13 @@ impl Ledger {
             self.hopeless.insert(number);
         }
         self.look_at(number, when);
+        if offered.is_empty() {
+            return;
+        }
+        let Some(asked) = self.jobs.get(&number).map(|job| Arc::clone(&job.asked)) else {
+            return;
+        };
+        let standing = self.standing(&asked);
         let Some(job) = self.jobs.get_mut(&number) else {
             return;
         };
@@ -508,27 +687,13 @@ impl Ledger {
             job.queued.insert(index);
             let task = TaskId { job: number, index };
             let request = Arc::clone(&job.request);
-            let queued = queued(task, &job.asked, request, job.submitted);
-            self.queue.insert(queued);
+            self.queue.insert(Queued {
+                job: task.number(),
+                submitted: job.submitted,
+                limit: asked.limit,
+                request,
+                standing: standing.clone(),
+            });
         }
-    }
-}
-
-pub(crate) fn queued(
-    task: TaskId,
-    asked: &Submitted,
-    request: Arc<Request>,
-    submitted: Time,
-) -> Queued {
-    Queued {
-        job: task.number(),
-        submitted,
-        limit: asked.limit,
-        request,
-        standing: Standing {
-            nice: asked.submission.nice,
-            fixed: asked.submission.priority,
-            ..Standing::default()
-        },
     }
 }

@@ -19,18 +19,22 @@ mod ask;
 mod condition;
 mod event;
 mod explain;
+mod grounds;
 mod job;
 mod ledger;
 mod record;
+mod rules;
 mod state;
 mod step;
 
 pub use ask::{AskError, Site};
 pub use event::{Event, Refusal, Who};
 pub use explain::Waits;
+pub use grounds::{RulesError, Scope};
 pub use job::{Job, Task};
 pub use ledger::Ledger;
 pub use record::{Change, Record, Submitted};
+pub use rules::{Booking, Limits, NodeState, Partition, PartitionState, Qos, Rules};
 pub use state::{End, Holder, Reason, State, TaskId, Why};
 
 pub use hyperion_sched::{Blocker, Explanation, Forecast, Lack, Time};

@@ -5,6 +5,7 @@ use hyperion_model::submission::Submission;
 use hyperion_sched::{Allocation, Request, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::rules::{Booking, NodeState, PartitionState};
 use crate::state::{End, Holder, TaskId, Why};
 
 /// What has changed, and when: a line of the journal.
@@ -103,6 +104,32 @@ pub enum Change {
         /// The job.
         job: u64,
     },
+    /// Jobs start on a node, or do not.
+    Node {
+        /// Its name.
+        node: String,
+        /// Which of both.
+        state: NodeState,
+    },
+    /// Nodes are kept for a time; in place of what had that name.
+    Booked {
+        /// Its name.
+        name: String,
+        /// What is.
+        booking: Booking,
+    },
+    /// They are not any more.
+    Unbooked {
+        /// Its name.
+        name: String,
+    },
+    /// Something else may be done with a partition.
+    Partition {
+        /// Its name.
+        name: String,
+        /// What.
+        state: PartitionState,
+    },
 }
 
 impl Change {
@@ -134,4 +161,7 @@ pub struct Submitted {
     pub limit: Duration,
     /// It does not start before.
     pub begin: Option<Time>,
+    /// The partition that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
 }

@@ -1,3 +1,4 @@
+use crate::grounds::Scope;
 pub use hyperion_model::task::{End, State};
 use hyperion_sched::{JobNumber, Time};
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub enum Holder {
 }
 
 /// Why a task waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// Somebody keeps it from starting.
     Held(Holder),
@@ -57,6 +58,12 @@ pub enum Reason {
     Resources(Time),
     /// For those before it.
     Turn,
+    /// Those who share a limit with it have as much as they may.
+    Limit(Scope),
+    /// For a node that it may have: none is open to jobs.
+    NodesClosed,
+    /// Its partition starts no jobs.
+    PartitionClosed(String),
 }
 
 /// Why a task is told to end.
@@ -71,6 +78,8 @@ pub enum Why {
     Preempted,
     /// It is to wait again.
     Requeued,
+    /// Its node is gone.
+    NodeDown,
 }
 
 /// Gives the state of a task that ended so, told to or not.
@@ -79,6 +88,7 @@ pub(crate) const fn state_of(end: End, told: Option<Why>) -> State {
         (Some(Why::Cancelled | Why::Requeued), _) => State::Cancelled,
         (Some(Why::TimeLimit), _) => State::TimedOut,
         (Some(Why::Preempted), _) => State::Preempted,
+        (Some(Why::NodeDown), _) => State::NodeFailed,
         (None, End::Exit(exit)) if exit.is_success() => State::Completed,
         (None, End::Exit(_) | End::Broken) => State::Failed,
         (None, End::OutOfMemory) => State::OutOfMemory,

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Start, Time, has_room, plan_on};
+use hyperion_sched::{Arrangement, Queued, Standing, Start, Time, has_room, plan_on};
 
 use crate::alarm::Alarm;
 use crate::condition::named;
 use crate::event::{Event, Refusal, Who};
+use crate::grounds::{Grounds, RulesError};
 use crate::job::Job;
-use crate::ledger::{Ledger, queued};
+use crate::ledger::Ledger;
 use crate::record::{Change, Record, Submitted};
+use crate::rules::NodeState;
 use crate::state::{End, Holder, State, TaskId, Why};
 
 /// How many steps a round of planning may take: some hundredths of a second.
@@ -81,6 +83,34 @@ impl Ledger {
                 pen.over(task, Outcome { end, why, cost });
             }
             Event::Ended(task, outcome) => pen.over(task, *outcome),
+            Event::Node(who, node, state) => {
+                only_operator(who)?;
+                pen.node(node, state)?;
+            }
+            Event::Book(who, name, booking) => {
+                only_operator(who)?;
+                let site = &pen.ledger.site;
+                if let Some(node) = booking.nodes.iter().find(|node| site.node(node).is_none()) {
+                    return Err(RulesError::NoNode(node.clone()).into());
+                }
+                pen.write(Change::Booked { name, booking });
+            }
+            Event::Unbook(who, name) => {
+                only_operator(who)?;
+                if !pen.ledger.bookings.contains_key(&name) {
+                    return Err(RulesError::NoReservation(name).into());
+                }
+                pen.write(Change::Unbooked { name });
+            }
+            Event::Partition(who, name, state) => {
+                only_operator(who)?;
+                if !pen.ledger.rules.partitions.contains_key(&name) {
+                    return Err(RulesError::NoPartition(name).into());
+                }
+                if pen.ledger.partition_state(&name) != state {
+                    pen.write(Change::Partition { name, state });
+                }
+            }
             Event::Forget(job) => {
                 let waited_for = pen.ledger.waiters.contains_key(&job);
                 let over = pen.ledger.jobs.get(&job).is_some_and(Job::is_over);
@@ -142,7 +172,7 @@ impl Ledger {
 
     /// Takes what a submission asks.
     pub(crate) fn taken(
-        &self,
+        &mut self,
         who: Who,
         submission: Submission,
         begin: Option<Time>,
@@ -153,8 +183,22 @@ impl Ledger {
                 return Err(Refusal::DependsOnUnknown(unknown));
             }
         }
-        let request = self.site.request(&submission)?;
-        let limit = self.site.limit(&submission);
+        let Grounds { partition, limit } = self.grounds(who, &submission)?;
+        let its = partition
+            .as_ref()
+            .and_then(|name| self.rules.partitions.get(name));
+        let mut request = self.site.request(&submission, &self.rules.licences)?;
+        if its.is_some_and(|partition| partition.max_nodes == Some(1)) && request.others.is_empty()
+        {
+            request.arrangement = Arrangement::Together;
+        }
+        if its.is_some_and(|partition| partition.exclusive) {
+            request.exclusive = true;
+            request
+                .others
+                .iter_mut()
+                .for_each(|other| other.exclusive = true);
+        }
         let asked = Submitted {
             job: self.next,
             user: who.user,
@@ -162,13 +206,21 @@ impl Ledger {
             request,
             limit,
             begin,
+            partition,
         };
+        self.has_room_for(&asked)?;
         let task = TaskId {
             job: asked.job,
             index: 0,
         };
-        let request = Arc::new(asked.request.clone());
-        match has_room(&self.empty, &queued(task, &asked, request, Time(0))) {
+        let alone = Queued {
+            job: task.number(),
+            submitted: Time(0),
+            limit,
+            request: Arc::new(self.among(&asked)),
+            standing: Standing::default(),
+        };
+        match has_room(&self.empty, &alone) {
             true => Ok(asked),
             false => Err(Refusal::NeverFits),
         }
@@ -193,6 +245,13 @@ impl Ledger {
                 state,
             }),
         }
+    }
+}
+
+fn only_operator(who: Who) -> Result<(), Refusal> {
+    match who.operator {
+        true => Ok(()),
+        false => Err(Refusal::NotOperator),
     }
 }
 
@@ -261,6 +320,32 @@ impl<'a> Pen<'a> {
         Ok(())
     }
 
+    fn node(&mut self, node: String, state: NodeState) -> Result<(), Refusal> {
+        let number = self.ledger.site.node(&node);
+        let number = number.ok_or_else(|| RulesError::NoNode(node.clone()))?;
+        let is_down = matches!(state, NodeState::Down(_));
+        if *self.ledger.node_state(&node) != state {
+            self.write(Change::Node { node, state });
+        }
+        if !is_down {
+            return Ok(());
+        }
+        let running = self.ledger.cluster.running().iter();
+        let there = running.filter(|(_, its)| its.allocation.iter().any(|p| p.node == number));
+        let tasks: Vec<TaskId> = there.map(|(job, _)| TaskId::of(*job)).collect();
+        for task in tasks {
+            let told = self
+                .ledger
+                .jobs
+                .get(&task.job)
+                .and_then(|job| job.task(task.index)?.told);
+            if told.is_none() {
+                self.stop(task, Why::NodeDown);
+            }
+        }
+        Ok(())
+    }
+
     fn stop(&mut self, task: TaskId, why: Why) {
         self.write(Change::Stopping { task, why });
     }
@@ -280,7 +365,7 @@ impl<'a> Pen<'a> {
         let again = match (its.told, end) {
             (Some(Why::Requeued), _) => true,
             (Some(Why::Cancelled | Why::TimeLimit), _) => false,
-            (Some(Why::Preempted), _) | (None, End::Lost) => job.may_start_again(),
+            (Some(Why::Preempted | Why::NodeDown), _) | (None, End::Lost) => job.may_start_again(),
             (None, _) => false,
         };
         self.write(Change::Ended {

@@ -53,7 +53,11 @@ impl Server {
             | Change::Up { .. }
             | Change::Ended { .. }
             | Change::Dropped { .. }
-            | Change::Forgotten { .. } => {}
+            | Change::Forgotten { .. }
+            | Change::Node { .. }
+            | Change::Booked { .. }
+            | Change::Unbooked { .. }
+            | Change::Partition { .. } => {}
         }
     }
 

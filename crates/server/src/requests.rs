@@ -17,6 +17,8 @@ pub(crate) fn refused(refusal: &Refusal) -> Refused {
             Class::Conflict,
             "`hyperion queue --all` tells how far each job is",
         ),
+        Refusal::NotOperator => (Class::Denied, "ask an operator"),
+        Refusal::Rules(_) => (Class::Denied, "the rules of the site say who may have what"),
         Refusal::Ask(_) | Refusal::NeverFits => {
             (Class::Unsupported, "`hyperion nodes` lists what there is")
         }

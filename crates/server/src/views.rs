@@ -205,6 +205,9 @@ fn waits(reason: Reason) -> Waits {
         Reason::AtOnce => Waits::AtOnce,
         Reason::Resources(at) => Waits::Resources(at.0),
         Reason::Turn => Waits::Turn,
+        Reason::Limit(scope) => Waits::Limit(scope.to_string()),
+        Reason::NodesClosed => Waits::NodesClosed,
+        Reason::PartitionClosed(name) => Waits::PartitionClosed(name),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use hyperion_lifecycle::{Change, Event, Ledger, Record, Refusal, Site, State, TaskId, Who};
+use hyperion_lifecycle::{
+    Change, Event, Ledger, Reason, Record, Refusal, Rules, Site, State, TaskId, Who,
+};
 use hyperion_model::indices::Array;
 use hyperion_model::submission::{Command, Dialect, Per, Submission};
 use hyperion_sched::{Amounts, Backfill, Node, Order, Placement, Policy, Time};
@@ -10,6 +12,11 @@ use hyperion_sched::{Amounts, Backfill, Node, Order, Placement, Policy, Time};
 pub(crate) const USER: Who = Who {
     user: 1000,
     operator: false,
+};
+
+pub(crate) const OPERATOR: Who = Who {
+    user: 0,
+    operator: true,
 };
 
 pub(crate) struct Case {
@@ -20,6 +27,10 @@ pub(crate) struct Case {
 }
 
 pub(crate) fn ledger(nodes: u32, cores: u64) -> Ledger {
+    ledger_with(nodes, cores, Rules::default())
+}
+
+pub(crate) fn ledger_with(nodes: u32, cores: u64, rules: Rules) -> Ledger {
     let node = |number: u32| Node {
         name: format!("n{number}"),
         capacity: Amounts::new([cores * 1000, 64 << 30]),
@@ -33,7 +44,7 @@ pub(crate) fn ledger(nodes: u32, cores: u64) -> Ledger {
         backfill: Backfill::Easy { scan: Order::Fifo },
         placement: Placement::First,
     };
-    Ledger::new(site, Order::Fifo, policy)
+    Ledger::with_rules(site, rules, Order::Fifo, policy)
 }
 
 pub(crate) fn array(text: &str) -> Array {
@@ -49,6 +60,19 @@ impl Case {
             begin: None,
             journal: Vec::new(),
         }
+    }
+
+    /// Nodes `n0`, `n1` and so on, of so many cores, with rules.
+    pub(crate) fn with_rules(nodes: u32, cores: u64, rules: Rules) -> Self {
+        Self {
+            ledger: ledger_with(nodes, cores, rules),
+            ..Self::new(cores)
+        }
+    }
+
+    /// Says why a task waits.
+    pub(crate) fn why(&self, job: u64) -> Option<Reason> {
+        self.ledger.reason(TaskId { job, index: 0 }, self.now)
     }
 
     pub(crate) fn at(&mut self, seconds: u64) -> &mut Self {

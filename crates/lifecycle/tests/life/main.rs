@@ -2,4 +2,5 @@
 
 mod case;
 mod rules;
+mod site;
 mod stories;

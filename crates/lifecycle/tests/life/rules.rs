@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::case::{Case, USER, ledger};
-use hyperion_lifecycle::{Change, End, Event, Ledger, Reason, Record, TaskId, Who};
+use crate::case::{Case, USER, ledger_with};
+use hyperion_lifecycle::{
+    Booking, Change, End, Event, Ledger, Limits, NodeState, Partition, PartitionState, Reason,
+    Record, Rules, TaskId, Who,
+};
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{Condition, Event as Happened, JobRef, JobWord, TimeLimit};
 use proptest::prelude::*;
@@ -25,6 +28,9 @@ enum Act {
     Requeue(usize),
     Suspend(usize),
     Resume(usize),
+    Node(u8),
+    Book(u8),
+    Partition(u8),
     Up(usize),
     Over(usize, u8),
     Pass(u64),
@@ -44,6 +50,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::Requeue),
         1 => any::<usize>().prop_map(Act::Suspend),
         1 => any::<usize>().prop_map(Act::Resume),
+        1 => any::<u8>().prop_map(Act::Node),
+        1 => any::<u8>().prop_map(Act::Book),
+        1 => any::<u8>().prop_map(Act::Partition),
         4 => any::<usize>().prop_map(Act::Up),
         8 => (any::<usize>(), any::<u8>()).prop_map(|(t, e)| Act::Over(t, e)),
         3 => (0u64..50).prop_map(Act::Pass),
@@ -100,7 +109,8 @@ fn perform(case: &mut Case, act: &Act) {
                     Condition::Job(JobRef { job, tasks: None }, event)
                 });
             });
-            submitted.expect("it fits");
+            // Or it is refused, which changes nothing.
+            let _ = submitted;
             None
         }
         Act::Hold(number) => job(number).map(|job| Event::Hold(operator, job)),
@@ -109,6 +119,36 @@ fn perform(case: &mut Case, act: &Act) {
         Act::Requeue(number) => task(number).map(|task| Event::Requeue(USER, task)),
         Act::Suspend(number) => task(number).map(|task| Event::Suspend(USER, task)),
         Act::Resume(number) => task(number).map(|task| Event::Resume(USER, task)),
+        Act::Node(kind) => Some(Event::Node(
+            operator,
+            "n0".into(),
+            match kind % 4 {
+                0 => NodeState::Drain("dust".into()),
+                1 => NodeState::Down("fire".into()),
+                _ => NodeState::Up,
+            },
+        )),
+        Act::Book(kind) if kind % 3 == 0 => Some(Event::Unbook(operator, "b".into())),
+        Act::Book(kind) => {
+            let from = case.now + Duration::from_secs(u64::from(kind % 16));
+            let booking = Booking {
+                nodes: BTreeSet::new(),
+                from,
+                until: from + Duration::from_secs(20),
+                users: BTreeSet::new(),
+                accounts: BTreeSet::new(),
+            };
+            Some(Event::Book(operator, "b".into(), booking))
+        }
+        Act::Partition(kind) => Some(Event::Partition(
+            operator,
+            "all".into(),
+            match kind % 3 {
+                0 => PartitionState::Down,
+                1 => PartitionState::Drain,
+                _ => PartitionState::Up,
+            },
+        )),
         Act::Up(number) => task(number).map(Event::Up),
         Act::Over(number, kind) => task(number).map(|task| Event::Over(task, end(kind))),
         Act::Pass(seconds) => {
@@ -123,6 +163,23 @@ fn perform(case: &mut Case, act: &Act) {
     case.started();
 }
 
+/// A partition, and limits that are reached now and then.
+fn rules() -> Rules {
+    let all = Partition {
+        default: true,
+        ..Partition::default()
+    };
+    Rules {
+        partitions: BTreeMap::from([("all".into(), all)]),
+        each_user: Limits {
+            running: Some(3),
+            submitted: Some(20),
+            ..Limits::default()
+        },
+        ..Rules::default()
+    }
+}
+
 /// What the ledger says of itself, without what was planned last.
 fn told(ledger: &Ledger) -> String {
     let text = format!("{ledger:#?}");
@@ -135,7 +192,7 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_given_twice_or_forgotten(acts in prop::collection::vec(act(), 1..80)) {
-        let mut case = Case::new(4);
+        let mut case = Case::with_rules(1, 4, rules());
         for act in &acts {
             perform(&mut case, act);
             // Cores: `Cluster::start` panics where one is given twice; here, that what
@@ -159,7 +216,7 @@ proptest! {
             prop_assert_eq!(running, said);
         }
         // A journal that is read gives the ledger that wrote it, also through JSON.
-        let mut replayed = ledger(1, 4);
+        let mut replayed = ledger_with(1, 4, rules());
         for record in &case.journal {
             let line = serde_json::to_string(record).expect("a line");
             let read: Record = serde_json::from_str(&line).expect("a record");
@@ -168,7 +225,7 @@ proptest! {
         }
         prop_assert_eq!(told(&replayed), told(&case.ledger));
         // The same acts give the same journal.
-        let mut again = Case::new(4);
+        let mut again = Case::with_rules(1, 4, rules());
         acts.iter().for_each(|act| perform(&mut again, act));
         prop_assert_eq!(&again.journal, &case.journal);
     }
@@ -182,6 +239,8 @@ proptest! {
         for job in jobs {
             let _ = case.try_tell(Event::Release(operator, job));
         }
+        let _ = case.try_tell(Event::Node(operator, "n0".into(), NodeState::Up));
+        let _ = case.try_tell(Event::Unbook(operator, "b".into()));
         let mut starts: BTreeMap<TaskId, u32> = BTreeMap::new();
         for _ in 0..2000 {
             case.started();

@@ -374,7 +374,7 @@ fn a_job_is_told_when_it_would_start_before_it_is_submitted() {
     let mut case = Case::new(4);
     case.submit(3, |_| {});
     case.started();
-    let ledger = case.ledger.clone();
+    let mut ledger = case.ledger.clone();
     for (tasks, seconds) in [(1, 0), (2, 3600), (4, 3600)] {
         let mut submission = Submission::new(Dialect::Slurm, Command::Program(vec!["a".into()]));
         submission.parts[0].tasks.insert(Per::Job, tasks);

@@ -153,7 +153,7 @@ fn waiting_row(view: &JobView, now: Timestamp) -> Vec<String> {
         (Some(from), None) => clock(since(from)),
         (None, _) => String::new(),
     };
-    let place = match (view.reason, &view.why) {
+    let place = match (view.reason.clone(), &view.why) {
         (Some(reason), _) => why(reason),
         (None, Some(why)) => why.clone(),
         (None, None) => view.hosts.join(","),
@@ -223,6 +223,9 @@ fn why(reason: Waits) -> String {
         Waits::Resources(u64::MAX) => "waits for nodes".into(),
         Waits::Resources(at) => format!("waits for nodes, until {} at most", local(at)),
         Waits::Turn => "waits for its turn".into(),
+        Waits::Limit(who) => format!("{who} has as much as it may"),
+        Waits::NodesClosed => "its nodes are closed".into(),
+        Waits::PartitionClosed(name) => format!("partition {name} starts no jobs"),
     }
 }
 

@@ -1,0 +1,155 @@
+//! What a site allows to whom: plain data, as a file of it holds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hyperion_sched::Time;
+use serde::{Deserialize, Serialize};
+
+/// What a site allows to whom. Nothing said is nothing forbidden.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// The partitions (queues), by name. Where there is none a name of one means nothing.
+    pub partitions: BTreeMap<String, Partition>,
+    /// The qualities of service, by name. Where there is none a name of one means nothing.
+    pub qos: BTreeMap<String, Qos>,
+    /// What each user may have.
+    pub each_user: Limits,
+    /// What each project may have; an account where a job names none.
+    pub each_project: Limits,
+    /// What some users may have instead, by number.
+    pub users: BTreeMap<u32, Limits>,
+    /// What some projects may have instead, by name.
+    pub projects: BTreeMap<String, Limits>,
+    /// How many licences there are of each kind.
+    pub licences: BTreeMap<String, u64>,
+}
+
+/// Some of the nodes, and what may run there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Partition {
+    /// The names of its nodes; all nodes when empty.
+    pub nodes: BTreeSet<String>,
+    /// Jobs that name none go there.
+    pub default: bool,
+    /// How long a job may run, in minutes.
+    pub max_minutes: Option<u64>,
+    /// How long one runs that says nothing of it, in minutes.
+    pub default_minutes: Option<u64>,
+    /// How many nodes a job may have.
+    pub max_nodes: Option<u32>,
+    /// The numbers of those who may use it; everybody when empty. Groups are written
+    /// out by whoever reads the file.
+    pub users: BTreeSet<u32>,
+    /// The accounts that may use it; all when empty.
+    pub accounts: BTreeSet<String>,
+    /// What its jobs have beside the others'.
+    pub priority: u16,
+    /// Its jobs have their nodes alone.
+    pub exclusive: bool,
+    /// What may be done with it.
+    pub state: PartitionState,
+    /// What its jobs may have together.
+    pub limits: Limits,
+    /// What each user's jobs in it may have.
+    pub each_user: Limits,
+}
+
+/// What may be done with a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionState {
+    /// Jobs are taken, and start.
+    #[default]
+    Up,
+    /// Jobs are taken, and do not start.
+    Down,
+    /// No more jobs are taken; those that wait start.
+    Drain,
+    /// Neither.
+    Inactive,
+}
+
+impl PartitionState {
+    pub(crate) const fn takes(self) -> bool {
+        matches!(self, Self::Up | Self::Down)
+    }
+
+    pub(crate) const fn starts(self) -> bool {
+        matches!(self, Self::Up | Self::Drain)
+    }
+}
+
+/// A quality of service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Qos {
+    /// What its jobs have beside the others'.
+    pub priority: u16,
+    /// How long a job may run, in minutes.
+    pub max_minutes: Option<u64>,
+    /// What its jobs may have together.
+    pub limits: Limits,
+    /// What each user's jobs in it may have.
+    pub each_user: Limits,
+}
+
+/// How much may be had at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How many tasks run.
+    pub running: Option<u64>,
+    /// How many tasks wait or run.
+    pub submitted: Option<u64>,
+    /// How many cores they have.
+    pub cores: Option<u64>,
+    /// What the cores of those that run come to by their time limits, in core-minutes.
+    pub core_minutes: Option<u64>,
+    /// How much they have of what else is counted: `gpu`, `gpu:h100`.
+    pub resources: BTreeMap<String, u64>,
+}
+
+impl Limits {
+    pub(crate) fn limit_what_runs(&self) -> bool {
+        let counted = [self.running, self.cores, self.core_minutes];
+        counted.iter().any(Option::is_some) || !self.resources.is_empty()
+    }
+}
+
+/// Nodes that are kept for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Booking {
+    /// The names of the nodes; all nodes when empty.
+    pub nodes: BTreeSet<String>,
+    /// When it begins.
+    pub from: Time,
+    /// When it ends.
+    pub until: Time,
+    /// The numbers of those who may use it.
+    pub users: BTreeSet<u32>,
+    /// The accounts that may use it. Where there is neither a user nor an account it is
+    /// for nobody: the nodes are being maintained.
+    pub accounts: BTreeSet<String>,
+}
+
+/// Whether jobs start on a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// They do.
+    #[default]
+    Up,
+    /// What runs goes on, and nothing starts, for a reason that is for people to read.
+    Drain(String),
+    /// It is gone, and what ran there with it.
+    Down(String),
+}
+
+/// Gives minutes as a span.
+pub(crate) fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes.saturating_mul(60))
+}
