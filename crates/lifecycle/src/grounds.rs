@@ -174,7 +174,8 @@ impl Ledger {
         let account = asked.account.as_ref().or(asked.project.as_ref());
         let account = partition.accounts.is_empty()
             || account.is_some_and(|account| partition.accounts.contains(account));
-        if !(user && account) && !who.operator {
+        let may = who.operator || (user && account);
+        if !may {
             return Err(RulesError::NotAllowed(Scope::Partition(name.to_owned())));
         }
         let nodes = asked.parts.iter().filter_map(|part| part.nodes);
