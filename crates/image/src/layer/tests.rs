@@ -742,3 +742,52 @@ fn an_ext4_holds_files_that_are_larger_than_an_inode_can_say() {
     let taken = file.metadata().expect("there").blocks() * 512;
     assert!(taken < 4 << 20, "{taken}");
 }
+
+#[test]
+fn an_ext4_of_a_machine_takes_the_room_of_a_larger_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use crate::layer::erofs::{Growth, grow};
+    hyperion_testkit::requires!("command:e2fsck", "command:debugfs");
+    let layer = Archive::new().file("kept", b"2").folder("folder/").bytes();
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join("disk");
+    let make = || {
+        let file = std::fs::File::create(&path).expect("made");
+        build_as(std::slice::from_ref(&layer), Form::Disk, file).expect("built");
+        let options = std::fs::File::options().read(true).write(true).open(&path);
+        options.expect("opened")
+    };
+    // A disk that becomes larger twice, one whose groups need a second block, the largest.
+    for sizes in [&[1000u64, 10 << 10][..], &[40 << 10], &[2 << 20]] {
+        let file = make();
+        check_ext4(&path);
+        let old = file.metadata().expect("there").len();
+        assert_eq!(grow(&file, old).expect("looked at"), Growth::Fits);
+        for mib in sizes {
+            let size = mib << 20;
+            file.set_len(size).expect("sparse");
+            let group = 128 << 20;
+            let grown = (size / group * group).min(1 << 40);
+            assert_eq!(grow(&file, size).expect("grows"), Growth::Grown(grown));
+            assert_eq!(grow(&file, size).expect("looked at"), Growth::Fits);
+            if grown < 1 << 40 {
+                check_ext4(&path);
+            }
+            let blocks = format!("Block count:              {}\n", grown / 4096);
+            let stats = ask_ext4(&path, "stats -h");
+            assert!(stats.contains(&blocks), "{stats}");
+            assert_eq!(ask_ext4(&path, "cat /kept"), "2");
+        }
+        let taken = file.metadata().expect("there").blocks() * 512;
+        assert!(taken < 100 << 20, "{taken}");
+    }
+    // What other tools have changed is left alone.
+    let file = make();
+    let tuned = Command::new("tune2fs").args(["-O", "quota"]).arg(&path).output();
+    assert!(tuned.expect("tune2fs").status.success());
+    file.set_len(1 << 30).expect("sparse");
+    assert_eq!(grow(&file, 1 << 30).expect("looked at"), Growth::Foreign);
+    let other = std::fs::File::open("/dev/zero").expect("there");
+    assert_eq!(grow(&other, 1 << 30).expect("looked at"), Growth::Foreign);
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::rootfs::{AS_EXT4, OWNED_BY_CALLER, remove_all};
+use super::rootfs::{AS_DISK, AS_EXT4, OWNED_BY_CALLER, remove_all};
 use super::{Adding, ImageRecord, Store, StoreError, open_lock};
 use crate::digest::Digest;
 
@@ -137,7 +137,9 @@ impl Store {
         };
         self.sweep("blobs/sha256", &mut pruned, |name| keeps(&live.blobs, name))?;
         self.sweep("erofs", &mut pruned, |name| {
-            keeps(&live.images, name.strip_suffix(AS_EXT4).unwrap_or(name))
+            let mut of = [AS_EXT4, AS_DISK].iter();
+            let digest = of.find_map(|end| name.strip_suffix(end));
+            keeps(&live.images, digest.unwrap_or(name))
         })?;
         self.sweep("layers", &mut pruned, |name| keeps(&live.diff_ids, name))?;
         self.sweep("partial", &mut pruned, |_| false)?;

@@ -51,6 +51,8 @@ pub enum RootForm {
     OneFile,
     /// One ext4 file, for machines whose kernel has no EROFS.
     Ext4,
+    /// One ext4 file that the disks of machines lie on.
+    Disk,
 }
 
 /// How root file systems are made on this host.
@@ -138,6 +140,9 @@ impl Store {
             RootForm::Ext4 => RootSource::Erofs {
                 file: self.ext4_path(&image.digest),
             },
+            RootForm::Disk => RootSource::Erofs {
+                file: self.disk_path(&image.digest),
+            },
         };
         Ok(Root { source, lease })
     }
@@ -148,6 +153,7 @@ impl Store {
             RootForm::Folders => folders(self, image, policy).all(|path| path.exists()),
             RootForm::OneFile => self.erofs_path(&image.digest).exists(),
             RootForm::Ext4 => self.ext4_path(&image.digest).exists(),
+            RootForm::Disk => self.disk_path(&image.digest).exists(),
         }
     }
 
@@ -181,6 +187,11 @@ impl Store {
             RootForm::Ext4 => {
                 let target = self.ext4_path(&image.digest);
                 let build = |file: &Path| self.build_file(image, Form::Ext4, file, policy);
+                self.once(&target, build)
+            }
+            RootForm::Disk => {
+                let target = self.disk_path(&image.digest);
+                let build = |file: &Path| self.build_file(image, Form::Disk, file, policy);
                 self.once(&target, build)
             }
         }
@@ -301,6 +312,10 @@ impl Store {
         self.dir.join("erofs").join(digest.hex() + AS_EXT4)
     }
 
+    pub(super) fn disk_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("erofs").join(digest.hex() + AS_DISK)
+    }
+
     pub(super) fn folder_path(&self, layer: &LayerRecord, owners: Owners) -> PathBuf {
         let mut name = layer.diff_id.hex();
         if owners == Owners::Caller {
@@ -313,6 +328,8 @@ impl Store {
 
 /// Ends the names of files that hold ext4.
 pub(super) const AS_EXT4: &str = ".ext4";
+/// Ends the names of files that disks of machines lie on.
+pub(super) const AS_DISK: &str = ".disk";
 
 /// Ends the names of layers whose files all belong to the caller.
 pub(super) const OWNED_BY_CALLER: &str = "-mine";

@@ -1,8 +1,10 @@
 //! The same tree as an ext4 file system, for kernels without EROFS.
 //!
-//! It is never written to, so there is no journal, no copy of the superblock and
-//! no room for more. All that describes it lies behind the data (`flex_bg`), but
-//! the superblock and the groups' descriptors, for which the front is kept free.
+//! Jobs only read it, so there is no journal and no room for more. What a machine
+//! that stays writes to, in a layer above, has both, and can grow ([`super::grow`]).
+//! There is no copy of the superblock.
+//! All that describes it lies behind the data (`flex_bg`), but the superblock and
+//! the groups' descriptors, for which the front is kept free.
 //!
 //! The format is the kernel's `Documentation/filesystems/ext4/`.
 
@@ -15,14 +17,24 @@ use super::{BLOCK, Output};
 /// Blocks at the front, which are none of a file's: descriptors of 8192 groups.
 pub(super) const FRONT: u64 = 65;
 /// Blocks of a group: as many as a block has bits.
-const GROUP: u64 = 8 * BLOCK;
+pub(super) const GROUP: u64 = 8 * BLOCK;
+/// The most groups, whose descriptors fill the front.
+pub(super) const MOST_GROUPS: u64 = (FRONT - 1) * BLOCK / DESCRIPTOR;
 /// Bytes of an inode.
-const INODE: u64 = 256;
-const INODES_PER_BLOCK: u64 = BLOCK / INODE;
+pub(super) const INODE: u64 = 256;
+pub(super) const INODES_PER_BLOCK: u64 = BLOCK / INODE;
+/// The fewest inodes of a group: one for 16 KiB, as others have it.
+const INODES: u64 = GROUP / 4;
+/// The inode that a boot loader would lie in: it keeps what is free at the front
+/// for the descriptors of groups to come.
+pub(super) const KEEPS_FRONT: u64 = 5;
+/// The inode of the journal, and its blocks.
+const JOURNAL: u64 = 8;
+const JOURNAL_BLOCKS: u64 = 4096;
 /// The number of the first inode that is not the file system's own.
 const FIRST: u64 = 11;
 /// Bytes of a group's descriptor.
-const DESCRIPTOR: u64 = 32;
+pub(super) const DESCRIPTOR: u64 = 32;
 /// The most blocks that one extent has.
 const EXTENT: u64 = 32768;
 /// Extents in an inode, and in a block.
@@ -32,10 +44,12 @@ const IN_BLOCK: usize = (BLOCK as usize - 12) / 12;
 const MOST_LINKS: u32 = 65_000;
 /// Attributes; copies of the superblock only where it says, which is nowhere.
 const COMPATIBLE: u32 = 0x8 | 0x200;
+/// That, and a journal.
+pub(super) const JOURNALED: u32 = COMPATIBLE | 0x4;
 /// Kinds in folders, extents, groups that keep nothing to themselves.
-const INCOMPATIBLE: u32 = 0x2 | 0x40 | 0x200;
+pub(super) const INCOMPATIBLE: u32 = 0x2 | 0x40 | 0x200;
 /// Large files, many folders, large inodes.
-const READ_ONLY: u32 = 0x2 | 0x20 | 0x40;
+pub(super) const READ_ONLY: u32 = 0x2 | 0x20 | 0x40;
 
 /// Where the data of a node lie.
 #[derive(Clone, Copy, Default)]
@@ -54,12 +68,20 @@ struct Shape {
     inodes_per_group: u64,
     /// The first block that is no data: of the bitmaps, the inodes come behind.
     meta: u64,
-    /// All blocks.
+    /// All blocks: those of whole groups where it can grow.
     blocks: u64,
+    /// The first block of the journal, where there is one.
+    journal: Option<u64>,
 }
 
-/// Writes all that is not the content of files, and the superblock.
-pub(super) fn write(tree: &Tree, output: &mut Output, uuid: [u8; 16]) -> io::Result<()> {
+/// Writes all that is not the content of files, and the superblock; with a journal
+/// and room where it is to be `written`.
+pub(super) fn write(
+    tree: &Tree,
+    output: &mut Output,
+    uuid: [u8; 16],
+    written: bool,
+) -> io::Result<()> {
     let layouter = Layouter::new(tree);
     let mut numbers = vec![0; tree.nodes.len()];
     for (number, &id) in (FIRST..).zip(layouter.order.iter().skip(1)) {
@@ -75,9 +97,16 @@ pub(super) fn write(tree: &Tree, output: &mut Output, uuid: [u8; 16]) -> io::Res
     };
     writer.use_blocks(0, 1);
     writer.write_data(output)?;
-    let shape = Shape::new(output.at / BLOCK, last).ok_or_else(too_large)?;
-    let descriptors = (shape.groups * DESCRIPTOR).div_ceil(BLOCK);
-    writer.use_blocks(1, descriptors);
+    let journal = match written {
+        true => Some(writer.write_journal(output)?),
+        false => None,
+    };
+    let shape = Shape::new(output.at / BLOCK, journal, last).ok_or_else(too_large)?;
+    let front = match written {
+        true => FRONT - 1,
+        false => descriptor_blocks(shape.groups),
+    };
+    writer.use_blocks(1, front);
     let tables = shape.groups * shape.inodes_per_group / INODES_PER_BLOCK;
     writer.use_blocks(shape.meta, 2 * shape.groups + tables);
     writer.write_meta(output, &shape, last)?;
@@ -94,19 +123,29 @@ pub(super) fn write(tree: &Tree, output: &mut Output, uuid: [u8; 16]) -> io::Res
 
 impl Shape {
     /// Finds the fewest groups that hold `data` blocks and inodes up to `last`.
-    fn new(data: u64, last: u64) -> Option<Self> {
-        let most = (FRONT - 1) * BLOCK / DESCRIPTOR;
-        (data.div_ceil(GROUP)..=most).find_map(|groups| {
+    fn new(data: u64, journal: Option<u64>, last: u64) -> Option<Self> {
+        (data.div_ceil(GROUP)..=MOST_GROUPS).find_map(|groups| {
             let each = last.div_ceil(groups).next_multiple_of(INODES_PER_BLOCK);
+            let each = each.max(if journal.is_some() { INODES } else { 0 });
             let end = data + groups * (2 + each / INODES_PER_BLOCK);
             (each <= GROUP && end <= groups * GROUP).then_some(Self {
                 groups,
                 inodes_per_group: each,
                 meta: data,
-                // The last group has something.
-                blocks: end.max((groups - 1) * GROUP + FRONT),
+                blocks: match journal {
+                    Some(_) => groups * GROUP,
+                    // The last group has something.
+                    None => end.max((groups - 1) * GROUP + FRONT),
+                },
+                journal,
             })
         })
+    }
+
+    /// Gives the blocks at the front that no descriptor needs yet.
+    fn kept(&self) -> (u64, u64) {
+        let first = 1 + descriptor_blocks(self.groups);
+        (first, FRONT - first)
     }
 }
 
@@ -177,6 +216,34 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Writes an empty journal (the kernel's Documentation/filesystems/ext4/journal.rst).
+    fn write_journal(&mut self, output: &mut Output) -> io::Result<u64> {
+        const MAGIC: u32 = 0xc03b_3998;
+        /// A superblock of the second kind.
+        const KIND: u32 = 4;
+        let first = output.at / BLOCK;
+        self.use_blocks(first, JOURNAL_BLOCKS);
+        // Magic, kind, no number; a block's size, all blocks, the first of the log, the
+        // next number, and nothing in it.
+        let words = [
+            MAGIC,
+            KIND,
+            0,
+            BLOCK as u32,
+            JOURNAL_BLOCKS as u32,
+            1,
+            1,
+            0,
+        ];
+        let mut head: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+        head.resize(0x40, 0);
+        head.extend(1u32.to_be_bytes()); // of one file system
+        head.resize(BLOCK as usize, 0);
+        output.write(&head)?;
+        output.skip((JOURNAL_BLOCKS - 1) * BLOCK)?;
+        Ok(first)
+    }
+
     /// Gives the blocks of a folder.
     fn folder(&self, id: NodeId) -> Vec<u8> {
         let parent = self.layouter.parents[id];
@@ -220,17 +287,24 @@ impl Writer<'_> {
             let used = used_inodes(shape, group, last);
             output.write(&bitmap(|bit| bit < used || bit >= shape.inodes_per_group))?;
         }
-        for number in 1..=shape.groups * shape.inodes_per_group {
+        for number in 1..=last {
             let place = match number {
                 2 => Some(0),
                 number => number.checked_sub(FIRST).map(|n| n as usize + 1),
             };
-            match place.and_then(|place| self.layouter.order.get(place)) {
-                Some(&id) => output.write(&self.inode(id))?,
-                None => output.write(&[0; INODE as usize])?,
+            let node = place.and_then(|place| self.layouter.order.get(place));
+            let own = shape.journal.and_then(|journal| match number {
+                KEEPS_FRONT => Some(shape.kept()),
+                JOURNAL => Some((journal, JOURNAL_BLOCKS)),
+                _ => None,
+            });
+            match (own, node) {
+                (Some(blocks), _) => output.write(&own_inode(blocks))?,
+                (None, Some(&id)) => output.write(&self.inode(id))?,
+                (None, None) => output.write(&[0; INODE as usize])?,
             }
         }
-        Ok(())
+        output.skip((shape.groups * shape.inodes_per_group - last) * INODE)
     }
 
     fn block_bitmap(&self, shape: &Shape, group: u64) -> Vec<u8> {
@@ -387,6 +461,14 @@ impl Writer<'_> {
         ] {
             put(at, &value.to_le_bytes());
         }
+        if let Some(journal) = shape.journal {
+            put(0x5c, &JOURNALED.to_le_bytes());
+            put(0xe0, &(JOURNAL as u32).to_le_bytes());
+            // What its inode says, where a checker finds it without that.
+            put(0x10c, &own_inode((journal, JOURNAL_BLOCKS))[40..100]);
+            put(0x150, &((JOURNAL_BLOCKS * BLOCK) as u32).to_le_bytes());
+            put(0xfd, &[1]);
+        }
         for (at, value) in [
             (0x36, u16::MAX), // checked after no number of mounts
             (0x38, 0xef53),
@@ -402,6 +484,37 @@ impl Writer<'_> {
         put(0x174, &[4]); // groups that are together: 16
         out
     }
+}
+
+/// Blocks that the descriptors of so many groups take.
+pub(super) fn descriptor_blocks(groups: u64) -> u64 {
+    (groups * DESCRIPTOR).div_ceil(BLOCK)
+}
+
+/// Gives an inode of the file system's own, with blocks that lie together.
+pub(super) fn own_inode((first, count): (u64, u64)) -> Vec<u8> {
+    let mut out = vec![0; INODE as usize];
+    let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &0x8180u16.to_le_bytes()); // a file that is its owner's
+    put(4, &((count * BLOCK) as u32).to_le_bytes());
+    put(26, &1u16.to_le_bytes()); // with one name
+    put(28, &((count * BLOCK / 512) as u32).to_le_bytes());
+    put(32, &0x80000u32.to_le_bytes()); // in extents
+    let extents = extents((first, count));
+    put(40, &header(extents.len(), IN_INODE, 0));
+    put(52, &extents.concat());
+    put(128, &32u16.to_le_bytes());
+    out
+}
+
+/// Gives the bitmap of which so many are used, at the front.
+pub(super) fn first_used(used: u64) -> Vec<u8> {
+    bitmap(|bit| bit < used)
+}
+
+/// Gives the bitmap of inodes, of which none is used and so many are there.
+pub(super) fn none_used(inodes: u64) -> Vec<u8> {
+    bitmap(|bit| bit >= inodes)
 }
 
 /// Inodes of a group that are used, or the file system's own: they come first.

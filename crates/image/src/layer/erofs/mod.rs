@@ -11,6 +11,7 @@
 //! `fs/erofs/erofs_fs.h`: blocks of 4 KiB, not compressed, long inodes.
 
 mod ext4;
+mod grow;
 mod tree;
 mod write;
 
@@ -21,6 +22,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::grow::{Growth, grow};
 use self::tree::{Content, Tree};
 use super::stream::{LayerDigests, LayerStream};
 use super::tar::{Entry, Kind, Tar};
@@ -43,6 +45,8 @@ pub enum Form {
     Erofs,
     /// The one that every kernel has.
     Ext4,
+    /// The same with a journal, to be written to in a layer above, and to [`grow`].
+    Disk,
 }
 
 /// A file with a file system that is being made, a layer at a time.
@@ -117,7 +121,7 @@ impl Builder {
         // The first block is the superblock's.
         let front = match form {
             Form::Erofs => 1,
-            Form::Ext4 => ext4::FRONT,
+            Form::Ext4 | Form::Disk => ext4::FRONT,
         };
         output.skip(front * BLOCK).map_err(written)?;
         Ok(Self {
@@ -274,11 +278,13 @@ impl Builder {
     pub fn finish(mut self, uuid: [u8; 16]) -> Result<File, LayerError> {
         self.give_back_dead_data().map_err(written)?;
         let mut output = self.output;
-        let write = match self.form {
-            Form::Erofs => write::write,
-            Form::Ext4 => ext4::write,
-        };
-        write(&self.tree, &mut output, uuid).map_err(written)?;
+        let (tree, output_of) = (&self.tree, &mut output);
+        match self.form {
+            Form::Erofs => write::write(tree, output_of, uuid),
+            Form::Ext4 => ext4::write(tree, output_of, uuid, false),
+            Form::Disk => ext4::write(tree, output_of, uuid, true),
+        }
+        .map_err(written)?;
         Ok(output.file)
     }
 
