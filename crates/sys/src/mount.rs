@@ -162,6 +162,21 @@ pub fn overlay(
     Ok(mount("hyperion", target, "overlay", flags, options)?)
 }
 
+/// Has a file system write out what it holds back and write nothing more, or lets it
+/// write again. `root` is a folder of it.
+///
+/// # Errors
+/// The kernel's: `EBUSY` and `EINVAL` where it is so already.
+pub fn freeze(root: impl AsFd, frozen: bool) -> io::Result<()> {
+    // FIFREEZE and FITHAW of linux/fs.h: _IOWR('X', 119, int) and 120.
+    let order: libc::Ioctl = if frozen { 0xc004_5877 } else { 0xc004_5878 };
+    // SAFETY: the kernel takes no argument of either.
+    match unsafe { libc::ioctl(root.as_fd().as_raw_fd(), order, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Opens a path below a root as if the root were `/`: no `..`, symbolic link
 /// or magic link leads out of it.
 ///

@@ -54,8 +54,13 @@ pub fn join(interface: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         ask(&socket, order, &mut request)?;
     }
     up(&socket, interface)?;
+    linked(&socket, interface)
+}
+
+/// Waits until an interface can carry something.
+fn linked(socket: &OwnedFd, interface: &str) -> io::Result<()> {
     let started = Instant::now();
-    while !is_running(&socket, interface)? {
+    while !is_running(socket, interface)? {
         if started.elapsed() > LINK_WITHIN {
             return Err(Errno::TIMEDOUT.into());
         }
@@ -105,6 +110,137 @@ pub(crate) fn ask(fd: &OwnedFd, order: libc::Ioctl, request: &mut libc::ifreq) -
     match unsafe { libc::ioctl(fd.as_raw_fd(), order, std::ptr::from_mut(request)) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+/// Starts an interface that may have no address yet, and waits until it has its link.
+///
+/// # Errors
+/// As [`join`].
+pub fn start(interface: &str) -> io::Result<()> {
+    let socket = socket()?;
+    up(&socket, interface)?;
+    linked(&socket, interface)
+}
+
+/// Leads all that is for no network of this host's to a router.
+///
+/// # Errors
+/// The kernel's: `ENETUNREACH` when the router is in no network of this host's.
+pub fn default_route(router: Ipv4Addr) -> io::Result<()> {
+    let address = |value: Ipv4Addr| {
+        let address = libc::sockaddr_in {
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: 0,
+            sin_addr: libc::in_addr {
+                s_addr: value.to_bits().to_be(),
+            },
+            sin_zero: [0; 8],
+        };
+        // SAFETY: both are plain data, and of one size.
+        unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address) }
+    };
+    // SAFETY: all-zero is a valid `rtentry`.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = address(Ipv4Addr::UNSPECIFIED);
+    route.rt_genmask = address(Ipv4Addr::UNSPECIFIED);
+    route.rt_gateway = address(router);
+    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    let socket = socket()?;
+    // SAFETY: `route` is live and as route(7) of netdevice says for this request.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCADDRT, &raw const route) } {
+        -1 => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            e => Err(e),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Packets of IPv4 on one interface, which needs no address for it (packet(7)).
+#[derive(Debug)]
+pub struct Packets {
+    socket: OwnedFd,
+    index: i32,
+}
+
+impl Packets {
+    /// Listens on an interface.
+    ///
+    /// # Errors
+    /// The kernel's: `ENODEV`, `EAFNOSUPPORT` without the driver `af_packet`.
+    pub fn on(interface: &str) -> io::Result<Self> {
+        let index = rustix::net::netdevice::name_to_index(&socket()?, interface)?.cast_signed();
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::PACKET, SocketType::DGRAM, flags, None)?;
+        let packets = Self { socket, index };
+        let (address, size) = packets.address([0; 6]);
+        // SAFETY: `address` is live and of this size.
+        match unsafe {
+            libc::bind(
+                packets.socket.as_raw_fd(),
+                (&raw const address).cast(),
+                size,
+            )
+        } {
+            0 => Ok(packets),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn address(&self, hardware: [u8; 6]) -> (libc::sockaddr_ll, libc::socklen_t) {
+        // SAFETY: all-zero is a valid `sockaddr_ll`.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+        address.sll_ifindex = self.index;
+        address.sll_halen = 6;
+        address.sll_addr[..6].copy_from_slice(&hardware);
+        (address, size_of::<libc::sockaddr_ll>() as libc::socklen_t)
+    }
+
+    /// Sends a packet to all that hear.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn broadcast(&self, packet: &[u8]) -> io::Result<()> {
+        let (address, size) = self.address([0xff; 6]);
+        // SAFETY: `packet` and `address` are live and of the sizes that are given.
+        let sent = unsafe {
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                packet.as_ptr().cast(),
+                packet.len(),
+                0,
+                (&raw const address).cast(),
+                size,
+            )
+        };
+        match sent {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the next packet; `None` when none comes within `limit`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn receive(&self, buffer: &mut [u8], limit: Duration) -> io::Result<Option<usize>> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let limit = Timespec {
+            tv_sec: limit.as_secs().cast_signed(),
+            tv_nsec: limit.subsec_nanos().into(),
+        };
+        poll(
+            &mut [PollFd::new(&self.socket, PollFlags::IN)],
+            Some(&limit),
+        )?;
+        match rustix::io::read(&self.socket, buffer) {
+            Ok(got) => Ok(Some(got)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 }
 

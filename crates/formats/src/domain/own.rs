@@ -1,7 +1,7 @@
 //! What a machine has and libvirt's words do not: an element of its own in
 //! `<metadata>`, which libvirt keeps and does not read.
 
-use hyperion_model::machine::{Seed, SeedUser};
+use hyperion_model::machine::{MachineImage, Restart, Seed, SeedUser, Service, Starts};
 use hyperion_model::{Bytes, MachineSpec};
 
 use super::Remedy;
@@ -38,6 +38,7 @@ pub(super) fn metadata(spec: &MachineSpec) -> Option<Element> {
         }
     }
     own = own.and(spec.seed.as_ref().map(seed));
+    own = own.and(spec.image.as_ref().map(image));
     if own.attributes.len() > 1 || !own.children.is_empty() {
         parts.push(own);
     }
@@ -62,6 +63,28 @@ fn seed(seed: &Seed) -> Element {
     }
     let data = seed.user_data.as_ref();
     element.and(data.map(|data| Element::new("hyperion:user-data").holding(data)))
+}
+
+fn image(image: &MachineImage) -> Element {
+    let element = Element::new("hyperion:image").with("reference", &image.reference);
+    let element = element.with("digest", &image.digest);
+    let Starts::Service(service) = &image.starts else {
+        return element;
+    };
+    let mut part = Element::new("hyperion:service").with("restart", service.restart);
+    for (name, value) in [
+        ("user", &service.user),
+        ("folder", &service.folder),
+        ("stop-signal", &service.stop_signal),
+    ] {
+        if let Some(value) = value {
+            part = part.with(name, value);
+        }
+    }
+    let words = service.command.iter();
+    let part = part.and(words.map(|word| Element::new("hyperion:word").holding(word)));
+    let env = service.env.iter();
+    element.and([part.and(env.map(|env| Element::new("hyperion:env").holding(env)))])
 }
 
 impl Reading {
@@ -124,6 +147,43 @@ impl Reading {
                 self.leftovers(data, &[]);
             }
             spec.seed = Some(seed);
+            self.leftovers(part, &[]);
+        }
+        if let Some(mut part) = own.take("image") {
+            self.stands("image", part.place);
+            let value = |part: &mut Element, name| Some(part.take_attribute(name)?.value);
+            let mut image = MachineImage {
+                reference: value(&mut part, "reference").unwrap_or_default(),
+                digest: value(&mut part, "digest").unwrap_or_default(),
+                starts: Starts::Init,
+            };
+            if let Some(mut part) = part.take("service") {
+                let restart = part.take_attribute("restart");
+                let restart = restart.map(|word| (word.value.parse::<Restart>(), word.place));
+                let mut service = Service {
+                    user: value(&mut part, "user"),
+                    folder: value(&mut part, "folder"),
+                    stop_signal: value(&mut part, "stop-signal"),
+                    ..Service::default()
+                };
+                match restart {
+                    Some((Ok(restart), _)) => service.restart = restart,
+                    Some((Err(error), place)) => {
+                        let ask = Remedy::Ask("write one of them".into());
+                        self.wrong(place, error.to_string(), ask);
+                    }
+                    None => {}
+                }
+                for (name, list) in [("word", &mut service.command), ("env", &mut service.env)] {
+                    for mut word in part.take_all(|child| child.name == name) {
+                        list.push(std::mem::take(&mut word.text));
+                        self.leftovers(word, &[]);
+                    }
+                }
+                image.starts = Starts::Service(service);
+                self.leftovers(part, &[]);
+            }
+            spec.image = Some(image);
             self.leftovers(part, &[]);
         }
         self.leftovers(own, &[]);

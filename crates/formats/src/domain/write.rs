@@ -40,7 +40,7 @@ pub fn write(spec: &MachineSpec) -> String {
     for (name, action) in [
         ("on_poweroff", "destroy"),
         ("on_reboot", "restart"),
-        ("on_crash", "destroy"),
+        ("on_crash", spec.on_crash.word()),
     ] {
         root = root.and([text(name, action)]);
     }

@@ -23,7 +23,8 @@ impl Archive {
     pub(crate) fn add(mut self, kind: EntryType, path: &str, link: &str, data: &[u8]) -> Self {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
-        header.set_mode(if kind.is_dir() { 0o755 } else { 0o644 });
+        let runs = kind.is_dir() || data.starts_with(b"#!");
+        header.set_mode(if runs { 0o755 } else { 0o644 });
         let (uid, gid) = rustix_ids();
         header.set_uid(uid);
         header.set_gid(gid);

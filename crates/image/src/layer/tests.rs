@@ -747,9 +747,21 @@ fn an_ext4_holds_files_that_are_larger_than_an_inode_can_say() {
 fn an_ext4_of_a_machine_takes_the_room_of_a_larger_disk() {
     use std::os::unix::fs::MetadataExt as _;
 
-    use crate::layer::erofs::{Growth, grow};
+    use crate::layer::erofs::{Found, Growth, grow, look};
     hyperion_testkit::requires!("command:e2fsck", "command:debugfs");
-    let layer = Archive::new().file("kept", b"2").folder("folder/").bytes();
+    let long = format!("{}usr/bin/tool", "./".repeat(40));
+    let layer = Archive::new()
+        .file("kept", b"2")
+        .folder("folder/")
+        .folder("usr/bin/")
+        .file("usr/bin/tool", b"#!")
+        .symlink("bin", "usr/bin")
+        .symlink("far", &long)
+        .symlink("loop", "loop");
+    let layer = (0..500).fold(layer, |layer, n| {
+        layer.file(&format!("usr/bin/{n}-tool"), b"")
+    });
+    let layer = layer.bytes();
     let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("disk");
     let make = || {
@@ -782,9 +794,23 @@ fn an_ext4_of_a_machine_takes_the_room_of_a_larger_disk() {
         let taken = file.metadata().expect("there").blocks() * 512;
         assert!(taken < 100 << 20, "{taken}");
     }
+    // What lies in it can be told without mounting it.
+    let file = make();
+    let look = |path: &str| look(&file, path).expect("whole");
+    assert_eq!(look("/bin/tool"), Found::Program);
+    assert_eq!(look("/usr/../usr/bin/./tool"), Found::Program);
+    assert_eq!(look("/usr/bin"), Found::Folder);
+    assert_eq!(look("/kept"), Found::Other);
+    assert_eq!(look("/far"), Found::Program);
+    assert_eq!(look("/loop"), Found::Nothing);
+    assert_eq!(look("/kept/x"), Found::Nothing);
+    assert_eq!(look("/bin/none"), Found::Nothing);
     // What other tools have changed is left alone.
     let file = make();
-    let tuned = Command::new("tune2fs").args(["-O", "quota"]).arg(&path).output();
+    let tuned = Command::new("tune2fs")
+        .args(["-O", "quota"])
+        .arg(&path)
+        .output();
     assert!(tuned.expect("tune2fs").status.success());
     file.set_len(1 << 30).expect("sparse");
     assert_eq!(grow(&file, 1 << 30).expect("looked at"), Growth::Foreign);

@@ -30,6 +30,8 @@ use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
+pub(crate) use spawn::{Confinement, become_user, spawn_on};
+
 use crate::protocol::{Event, Reply, Request};
 use crate::wire::{Frame, Wire};
 

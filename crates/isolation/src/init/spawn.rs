@@ -17,7 +17,7 @@ use crate::error::SpawnStep;
 use crate::protocol::Config;
 
 /// What is taken from every process that is started.
-pub(super) struct Confinement {
+pub(crate) struct Confinement {
     confine: bool,
     caps: CapSet,
     filter: Option<Filter>,
@@ -25,6 +25,16 @@ pub(super) struct Confinement {
 }
 
 impl Confinement {
+    /// Takes nothing.
+    pub(crate) fn none() -> Self {
+        Self {
+            confine: false,
+            caps: CapSet::default(),
+            filter: None,
+            set_groups: true,
+        }
+    }
+
     /// Compiles the fence.
     ///
     /// # Errors
@@ -49,13 +59,6 @@ pub(super) fn spawn(
     spec: &ProcessSpec,
     fds: Vec<OwnedFd>,
 ) -> Result<(Pid, Option<OwnedFd>), Failure> {
-    let user = match &spec.user {
-        None => None,
-        Some(text) => {
-            let unknown = || (SpawnStep::User, io::Error::from(rustix::io::Errno::NOENT));
-            Some(users::look_up(text).ok_or_else(unknown)?)
-        }
-    };
     if confinement.confine {
         // As docker does with a WORKDIR that no layer made.
         let _ = std::fs::create_dir_all(&spec.cwd);
@@ -63,6 +66,24 @@ pub(super) fn spawn(
     let terminal = match spec.tty {
         true => Some(open_terminal(spec).map_err(|e| (SpawnStep::Terminal, e))?),
         false => None,
+    };
+    spawn_on(confinement, spec, terminal, fds)
+}
+
+/// Starts a process on a terminal that is there, or on descriptors alone; gives its
+/// number and the other end of the terminal.
+pub(crate) fn spawn_on(
+    confinement: &Confinement,
+    spec: &ProcessSpec,
+    terminal: Option<Pty>,
+    fds: Vec<OwnedFd>,
+) -> Result<(Pid, Option<OwnedFd>), Failure> {
+    let user = match &spec.user {
+        None => None,
+        Some(text) => {
+            let unknown = || (SpawnStep::User, io::Error::from(rustix::io::Errno::NOENT));
+            Some(users::look_up(text).ok_or_else(unknown)?)
+        }
     };
     let fork = |e| (SpawnStep::Fork, e);
     let program = program(spec, user.as_ref()).map_err(|e| (SpawnStep::Execute, e))?;
@@ -140,7 +161,7 @@ fn prepare(
     Ok(())
 }
 
-fn become_user(user: &UserSpec, set_groups: bool) -> io::Result<()> {
+pub(crate) fn become_user(user: &UserSpec, set_groups: bool) -> io::Result<()> {
     use rustix::process::{Gid, Uid};
     let gid = Gid::from_raw(user.gid);
     if set_groups {

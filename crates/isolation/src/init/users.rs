@@ -10,12 +10,12 @@ const MAX_SIZE: u32 = 16 << 20;
 
 /// Looks up `user[:group]`, each a name or a number, in `/etc/passwd` and
 /// `/etc/group`. A number needs no entry; a name does.
-pub(super) fn look_up(text: &str) -> Option<UserSpec> {
+pub(crate) fn look_up(text: &str) -> Option<UserSpec> {
     find(text, &read("/etc/passwd"), &read("/etc/group"))
 }
 
 /// Gives the home folder of a user by number.
-pub(super) fn home_of(uid: u32) -> Option<String> {
+pub(crate) fn home_of(uid: u32) -> Option<String> {
     let passwd = read("/etc/passwd");
     passwd
         .lines()

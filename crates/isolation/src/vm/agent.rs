@@ -313,6 +313,14 @@ impl Agent {
         self.ask("guest-fsfreeze-thaw", json!({}), SHORT)
     }
 
+    /// Asks the guest to switch itself off. Who does has no answer.
+    ///
+    /// # Errors
+    /// [`AgentError`], where it could not be asked.
+    pub fn shut_down(&mut self) -> Result<(), AgentError> {
+        self.send(&line("guest-shutdown", json!({"mode": "powerdown"})))
+    }
+
     fn ask<T: DeserializeOwned>(
         &mut self,
         command: &'static str,

@@ -24,6 +24,7 @@ use super::Boot;
 use super::folders::guest as folders;
 use super::qemu::{Board, DISK, PORT, ROOT};
 use super::relay::{Course, Relay, Side, Word};
+use super::stay;
 use crate::container::ContainerIsolation;
 use crate::protocol::Reply;
 use crate::wire::Wire;
@@ -50,22 +51,35 @@ pub(super) struct Failure {
     error: io::Error,
 }
 
+impl Failure {
+    pub(super) fn new(step: &str, error: impl Into<io::Error>) -> Self {
+        Self {
+            step: step.to_owned(),
+            error: error.into(),
+        }
+    }
+}
+
 pub(super) trait Doing<T> {
     fn doing(self, step: &str) -> Result<T, Failure>;
 }
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, step: &str) -> Result<T, Failure> {
-        self.map_err(|e| Failure {
-            step: step.to_owned(),
-            error: e.into(),
-        })
+        self.map_err(|e| Failure::new(step, e))
     }
 }
 
-/// Is PID 1 of a machine: serves its job and switches the machine off.
+/// Is PID 1 of a machine: serves its job and switches the machine off. One that stays
+/// goes a way of its own from where the kernel is up.
 pub(crate) fn run() -> ! {
-    let outcome = prepare().and_then(|port| serve(port).doing("serving the job"));
+    let outcome = prepare().and_then(|()| match stay::is_asked() {
+        true => Err(stay::run()),
+        false => {
+            let port = open_port().doing("opening the port to the host")?;
+            serve(Wire::over_stream(port)).doing("serving the job")
+        }
+    });
     if let Err(Failure { step, error }) = outcome {
         // The console is what there is when the port is not.
         let words = format!("hyperion: {step} failed: {error}\n");
@@ -78,8 +92,8 @@ pub(crate) fn run() -> ! {
     }
 }
 
-/// Brings the kernel's file systems and drivers up, and opens the port to the host.
-fn prepare() -> Result<Wire, Failure> {
+/// Brings the kernel's file systems and drivers up.
+fn prepare() -> Result<(), Failure> {
     let quiet = NO_SUID | NO_DEV | NO_EXEC;
     for (kind, at, attributes) in [
         ("proc", "/proc", quiet),
@@ -112,9 +126,7 @@ fn prepare() -> Result<Wire, Failure> {
         load(module)?;
     }
     // MPI libraries talk to themselves by it.
-    hyperion_sys::net::loopback_up().doing("starting the loopback interface")?;
-    let port = open_port().doing("opening the port to the host")?;
-    Ok(Wire::over_stream(port))
+    hyperion_sys::net::loopback_up().doing("starting the loopback interface")
 }
 
 /// Loads a module that only some machines need, with those that it needs itself.
@@ -164,7 +176,7 @@ pub(super) fn put(
 pub(super) fn put_file(form: Form, disk: &str, at: &str, step: &str) -> Result<(), Failure> {
     let kind = match form {
         Form::Erofs => "erofs",
-        Form::Ext4 => {
+        Form::Ext4 | Form::Disk => {
             load_on_demand("ext4")?;
             "ext4"
         }

@@ -56,6 +56,10 @@ pub struct Places {
     pub firmware: Option<(PathBuf, PathBuf)>,
     /// The disk that cloud-init reads at the first boot.
     pub seed: Option<PathBuf>,
+    /// The disk that the init of an image's machine reads at each boot.
+    pub orders: Option<PathBuf>,
+    /// What the kernel is told beside what the definition says.
+    pub kernel_words: String,
     /// The network cards, from 0, whose way out is a program beside QEMU.
     pub beside: BTreeSet<usize>,
 }
@@ -425,7 +429,8 @@ fn firmware(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<()
             words.say("-initrd", file);
         }
         if let Some(line) = &kernel.cmdline {
-            words.say("-append", line.clone());
+            let line = format!("{line} {}", places.kernel_words);
+            words.say("-append", line.trim_end().to_owned());
         }
     }
     words.say("-boot", "strict=on".into());

@@ -23,6 +23,7 @@ pub mod qemu;
 pub mod qmp;
 pub(crate) mod relay;
 mod seats;
+pub mod stay;
 pub mod virtiofsd;
 
 use std::os::fd::AsFd;
@@ -40,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub use end::{DiskUse, MachineEnd, Said, plain};
 pub use folders::host::copy_image;
 pub(crate) use guest::run as run_guest;
-pub use qemu::{Accelerator, Board, Disk, Folders, Machine};
+pub use qemu::{Accelerator, Board, Disk, Folders, Machine, kernel_words};
 pub use seats::{Cell, HostNode, Seats, TieError, tie};
 
 use self::folders::{Lent, share_point};

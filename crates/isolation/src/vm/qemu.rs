@@ -182,14 +182,24 @@ pub(super) const EMULATED: &str = "max,erms=off,fsrm=off";
 /// Tells the kernel how fast the processor's counter runs, which it would measure
 /// in vain while the host is busy. An emulated one is the host's, and QEMU sees to
 /// it that it never goes back: then it is the clock, and no other is as cheap.
-fn clock(machine: &Machine) -> String {
-    match (&machine.counter, machine.accelerator) {
+fn clock(counter: Option<&Reading>, accelerator: Accelerator) -> String {
+    match (counter, accelerator) {
         (Some(counter), Accelerator::Tcg) => {
             format!("tsc_early_khz={} tsc=reliable", counter.khz())
         }
         (Some(counter), Accelerator::Kvm) => format!("tsc_early_khz={}", counter.khz()),
         // The kernel finds its clock by itself.
         (None, _) => "tsc_early_khz=1000000".to_owned(),
+    }
+}
+
+/// Gives what a kernel is told of the host that it starts on.
+#[must_use]
+pub fn kernel_words(counter: Option<&Reading>, accelerator: Accelerator) -> String {
+    let clock = clock(counter, accelerator);
+    match accelerator {
+        Accelerator::Kvm => clock,
+        Accelerator::Tcg => format!("{clock} {EMULATED_WORDS}"),
     }
 }
 
@@ -313,11 +323,8 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Ve
     // Open already: whom QEMU becomes may not be able to walk the way to them.
     say("-kernel", format!("/proc/self/fd/{KERNEL_FD}"));
     say("-initrd", format!("/proc/self/fd/{INITRAMFS_FD}"));
-    let mut kernel = format!("{} {}", KERNEL_WORDS.join(" "), clock(machine));
-    if machine.accelerator == Accelerator::Tcg {
-        kernel += &format!(" {EMULATED_WORDS}");
-    }
-    say("-append", kernel);
+    let more = kernel_words(machine.counter.as_ref(), machine.accelerator);
+    say("-append", format!("{} {more}", KERNEL_WORDS.join(" ")));
     say("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     say("-serial", "chardev:console".into());
     say("-chardev", format!("socket,id=monitor,fd={MONITOR_FD}"));

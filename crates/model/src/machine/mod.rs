@@ -6,6 +6,7 @@
 
 mod address;
 mod devices;
+mod image;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -22,6 +23,7 @@ pub use devices::{
     Graphics, Interface, InterfaceKind, NicModel, Protocol, Share, ShareKind, Video, VncListen,
     Watchdog, WatchdogAction, WatchdogModel,
 };
+pub use image::{MachineImage, Restart, Service, Starts};
 pub use validate::{Problem, Problems};
 pub use words::WordError;
 
@@ -106,9 +108,27 @@ pub struct MachineSpec {
     /// What the guest sets up when it first boots.
     #[serde(default)]
     pub seed: Option<Seed>,
+    /// The image that it was made of.
+    #[serde(default)]
+    pub image: Option<MachineImage>,
+    /// What is done when its guest crashes.
+    #[serde(default)]
+    pub on_crash: OnCrash,
     /// It is started with its host.
     #[serde(default)]
     pub autostart: bool,
+}
+
+words! {
+    /// What is done when the kernel of a guest panics.
+    #[derive(Default)]
+    OnCrash, "answer to a crash" {
+        /// The machine ends.
+        #[default]
+        Destroy = "destroy",
+        /// It is started again.
+        Restart = "restart",
+    }
 }
 
 /// The memory of a machine.
@@ -431,6 +451,8 @@ impl MachineSpec {
             agent: false,
             watchdog: None,
             seed: None,
+            image: None,
+            on_crash: OnCrash::default(),
             autostart: false,
         }
     }

@@ -35,7 +35,7 @@ pub(super) use folders::find_virtiofsd;
 pub(super) use host::HostSize;
 pub(super) use huge::pages as huge_pages;
 pub(super) use ids::own_ids;
-pub(super) use vm::{accelerator, find_qemu};
+pub(super) use vm::{accelerator, find_qemu, refuse_too_little};
 pub(crate) use words::{Args, Isolate};
 
 /// Runs the job, attached or not.

@@ -32,7 +32,7 @@ const QEMU: &str = "qemu-system-x86_64";
 const LEAST_BESIDE_ROOT: Bytes = Bytes(48 << 20);
 
 /// Refuses a machine in which the kernel would not come up, or stop without words.
-fn refuse_too_little(memory: Bytes, initramfs: &Path) -> anyhow::Result<()> {
+pub(crate) fn refuse_too_little(memory: Bytes, initramfs: &Path) -> anyhow::Result<()> {
     let root = std::fs::metadata(initramfs).map_or(0, |root| root.len());
     let least = LEAST_BESIDE_ROOT.0 + 3 * root;
     let least = Bytes(least.next_multiple_of(4 << 20));

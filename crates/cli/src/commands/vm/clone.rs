@@ -25,6 +25,7 @@ use hyperion_sys::failpoint;
 
 use super::change::{file_of, is_written};
 use super::create::{fresh_uuid, write_seed};
+use super::image::link;
 use super::layers;
 use super::live::{self, Alone, MOST_LAYERS, alone};
 use super::unfinished::Unfinished;
@@ -208,6 +209,7 @@ fn make(
         disk.source = Some(DiskSource::File(copy));
     }
     variables(old, new, &mut spec)?;
+    kernel(old, new, &mut spec)?;
     failpoint!("clone-filled");
     // With a name of its own inside, and as another instance to cloud-init.
     write_seed(new, &spec)?;
@@ -278,6 +280,26 @@ fn variables(
     if from.is_file() {
         copy_file(&from, &new.variables())
             .with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
+}
+
+/// Gives the clone the kernel that the other has for itself.
+fn kernel(old: &MachineFolder, new: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result<()> {
+    let Some(kernel) = &mut spec.boot.kernel else {
+        return Ok(());
+    };
+    for file in [Some(&mut kernel.kernel), kernel.initrd.as_mut()]
+        .into_iter()
+        .flatten()
+    {
+        let Ok(name) = file.strip_prefix(&old.path) else {
+            continue;
+        };
+        let own = new.path.join(name);
+        fs::create_dir_all(own.parent().unwrap_or(&new.path))?;
+        link(file, &own)?;
+        *file = own;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use hyperion_formats::domain::{self, DomainError, Mode};
 use hyperion_image::disk;
+use hyperion_isolation::vm::stay::Orders;
 use hyperion_model::machine::{
     Backing, Boot, Bus, Clock, CpuModel, DirectKernel, Disk, DiskDevice, DiskFormat, DiskSource,
     Enlightenment, Firmware, Graphics, Interface, InterfaceKind, NicModel, PortForward, Seed,
@@ -15,6 +16,7 @@ use hyperion_model::machine::{
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
 
+use super::image::{self, ImageArgs};
 use super::layers;
 use super::machines::power_on;
 use super::seats::SeatArgs;
@@ -26,6 +28,8 @@ use crate::{errors, output};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     hyperion vm create small --memory 512MiB --vcpus 1 --disk 1GiB --os-variant debian12\n  \
+    hyperion vm create web --image nginx -p 8080:80 --start\n  \
+    hyperion vm create box --image debian --disk 20GiB -- sleep infinity\n  \
     hyperion vm create web --image ./debian.qcow2 --ssh-key ~/.ssh/id_ed25519.pub -p 2222:22 --start\n  \
     hyperion vm create setup --disk 20GiB --cdrom ./debian.iso --uefi --vnc")]
 pub(crate) struct CreateArgs {
@@ -51,9 +55,11 @@ pub(crate) struct CreateArgs {
     /// Disk: a size for a new thin one, or the file of one that exists; repeatable
     #[arg(long, value_name = "SIZE|FILE", help_heading = "Disks")]
     disk: Vec<String>,
-    /// Disk image of which the first disk is a thin copy; the image is only read
-    #[arg(long, value_name = "FILE", help_heading = "Disks")]
-    image: Option<PathBuf>,
+    /// Image of which the first disk is a thin copy, and which is only read: a disk image, or one of
+    /// the store, whose command then runs in the machine (`--init`: whose init); of that, the first
+    /// size of --disk is the disk's [10GiB]
+    #[arg(long, value_name = "FILE|IMAGE", help_heading = "Disks")]
+    image: Option<String>,
     /// File that may lie below a disk or an image, as its header says; repeatable
     #[arg(long, value_name = "FILE", help_heading = "Disks")]
     backing: Vec<PathBuf>,
@@ -87,6 +93,8 @@ pub(crate) struct CreateArgs {
         help_heading = "System"
     )]
     append: Option<String>,
+    #[command(flatten)]
+    of_store: ImageArgs,
     #[command(flatten)]
     guest: GuestArgs,
 }
@@ -172,7 +180,27 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
     }
     guest(&args.guest, &mut spec, ctx)?;
     let allowed = layers::allowed(&args.backing)?;
-    if let Some(image) = &args.image {
+    let mut words: Vec<&String> = args.disk.iter().collect();
+    let of_file = match &args.image {
+        Some(image) => image::as_file(image, &args.of_store)?,
+        None => None,
+    };
+    let mut chosen = None;
+    if let (Some(image), None) = (&args.image, of_file) {
+        if args.kernel.is_some() {
+            return Err(errors::advised(
+                Class::User,
+                "the machine of an image of the store boots a kernel of Hyperion's",
+                "leave out --kernel; `hyperion vm kernel ls` lists those that there are",
+            ));
+        }
+        let is_size = |word: &&String| word.parse::<Bytes>().is_ok() && !Path::new(word).exists();
+        let size = words.iter().position(|word| is_size(word));
+        let size = size.and_then(|at| words.remove(at).parse().ok());
+        let made = image::choose(image, &args.of_store, size, args.bus, &mut spec, ctx)?;
+        chosen = Some(made);
+    }
+    if let Some(image) = of_file {
         let image = existing(image)?;
         layers::nobodys(&image, ctx)?;
         let seen = disk::info(&image)?;
@@ -188,7 +216,7 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
         );
         spec.disks.push(disk);
     }
-    for word in &args.disk {
+    for word in words {
         let disk = disk_of(word, &spec, args.bus, &allowed)?;
         spec.disks.push(disk);
     }
@@ -202,7 +230,10 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
         });
         spec.disks.push(drive);
     }
-    add(spec, args.guest.start, ctx, |_, _| Ok(()))
+    add(spec, args.guest.start, ctx, |machine, spec| match &chosen {
+        Some(chosen) => chosen.fill(machine, spec, ctx),
+        None => Ok(()),
+    })
 }
 
 /// Carries over what is said of the guest.
@@ -236,7 +267,7 @@ pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec, ctx: &Context) -> 
     if args.vnc {
         spec.graphics = Graphics::Vnc(VncListen::Socket(None));
     }
-    spec.seed = seed(args)?;
+    spec.seed = seed(args, spec.image.is_some())?;
     for word in &args.share {
         spec.shares.push(share(word)?);
     }
@@ -289,7 +320,7 @@ fn share(word: &str) -> anyhow::Result<Share> {
 }
 
 /// What the guest is to set up: nothing, if nothing was asked for.
-fn seed(args: &GuestArgs) -> anyhow::Result<Option<Seed>> {
+fn seed(args: &GuestArgs, of_store: bool) -> anyhow::Result<Option<Seed>> {
     let read = |file: &PathBuf| {
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
     };
@@ -321,7 +352,9 @@ fn seed(args: &GuestArgs) -> anyhow::Result<Option<Seed>> {
         }
         return Ok(None);
     }
-    let name = args.user.as_deref().unwrap_or("hyperion");
+    // In an image of the store nobody makes users.
+    let usual = if of_store { "root" } else { "hyperion" };
+    let name = args.user.as_deref().unwrap_or(usual);
     let user = SeedUser {
         name: name.to_owned(),
         keys,
@@ -503,18 +536,31 @@ pub(super) fn add(
     output::line(&spec.name)
 }
 
-/// Writes the disk that cloud-init reads, or removes that of an earlier definition.
+/// Writes the disk by which the guest is told what to do, at its first boot by cloud-init
+/// or at each by our init, or removes that of an earlier definition.
 pub(super) fn write_seed(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<()> {
-    let file = machine.disks().join("seed.iso");
-    match &spec.seed {
-        Some(_) => std::fs::write(&file, hyperion_formats::seed::image(spec)?)
-            .with_context(|| format!("cannot write {}", file.display())),
-        None => {
-            let _ = std::fs::remove_file(&file);
-            Ok(())
+    let orders = Orders::of(spec);
+    let seed = match (&spec.seed, &orders) {
+        (Some(_), None) => Some(hyperion_formats::seed::image(spec)?),
+        _ => None,
+    };
+    for (name, content) in [(SEED, seed), (ORDERS, orders.map(|orders| orders.disk()))] {
+        let file = machine.disks().join(name);
+        match content {
+            Some(content) => std::fs::write(&file, content)
+                .with_context(|| format!("cannot write {}", file.display()))?,
+            None => {
+                let _ = std::fs::remove_file(&file);
+            }
         }
     }
+    Ok(())
 }
+
+/// The disks by which a guest is told what to do: cloud-init, and our init.
+pub(super) const SEED: &str = "seed.iso";
+/// See [`SEED`].
+pub(super) const ORDERS: &str = "orders";
 
 /// Makes the disks that have a size, or something to lie on, and no content yet.
 fn make_disks(machine: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result<()> {

@@ -9,19 +9,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
-use hyperion_isolation::vm::Accelerator;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line, limits};
 use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
+use hyperion_isolation::vm::{Accelerator, kernel_words};
 use hyperion_model::machine::{DiskSource, Firmware, InterfaceKind, ShareKind};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{
     Fault, FaultKind, MachineError, MachineFolder, MachineState, Machines, Stall, Standing, Start,
 };
+use hyperion_sys::tsc::Reading;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
+use super::agent::agent;
 use super::autostart;
+use super::create::{ORDERS, SEED};
 use crate::args::OutputFormat;
 use crate::commands::run::{accelerator, find_qemu, find_virtiofsd};
 use crate::context::Context;
@@ -370,6 +373,9 @@ pub(super) fn command(
     };
     let mut places = places(machine, spec)?;
     places.beside = beside;
+    if spec.image.is_some() {
+        places.kernel_words = kernel_words(Reading::take().as_ref(), accelerator);
+    }
     if files == Files::Open {
         // It stands in that folder already.
         places.folder = PathBuf::new();
@@ -391,11 +397,13 @@ fn places(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<Places>
             variables,
         } => Some(uefi(machine, *secure_boot, loader, variables)?),
     };
-    let seed = machine.disks().join("seed.iso");
+    let there = |name: &str| Some(machine.disks().join(name)).filter(|file| file.is_file());
     Ok(Places {
         folder: machine.run(),
         firmware,
-        seed: seed.is_file().then_some(seed),
+        seed: there(SEED),
+        orders: there(ORDERS),
+        kernel_words: String::new(),
         beside: BTreeSet::new(),
     })
 }
@@ -435,12 +443,12 @@ pub(super) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<()> {
         let until = Instant::now() + args.time;
         if !args.time.is_zero() {
             for machine in Machines::new(&ctx.root).list()? {
-                ask_to_end(&machine);
+                ask_to_end(&machine, ctx);
             }
         }
         return autostart::all(ctx, "stopped", MachineFolder::is_locked, |machine| {
             let left = until.saturating_duration_since(Instant::now());
-            match power_off(&machine, left) {
+            match power_off(&machine, left, ctx) {
                 // It has just gone.
                 Err(MachineError::NotRunning(_)) => Ok(()),
                 other => Ok(other?),
@@ -448,17 +456,17 @@ pub(super) fn stop(args: &StopArgs, ctx: &Context) -> anyhow::Result<()> {
         });
     };
     let machine = Machines::new(&ctx.root).find(name)?;
-    power_off(&machine, args.time)?;
+    power_off(&machine, args.time, ctx)?;
     output::line(name)
 }
 
 /// Asks a guest to shut down, switches it off when it does not, and kills a QEMU
 /// that does not hear that either.
-fn power_off(machine: &MachineFolder, grace: Duration) -> Result<(), MachineError> {
+fn power_off(machine: &MachineFolder, grace: Duration, ctx: &Context) -> Result<(), MachineError> {
     if !machine.is_locked() {
         return Err(MachineError::NotRunning(machine.name.clone()));
     }
-    if !grace.is_zero() && ask_to_end(machine) && gone(machine, grace) {
+    if !grace.is_zero() && ask_to_end(machine, ctx) && gone(machine, grace) {
         return Ok(());
     }
     let quits = machine.monitor(LIMIT).is_ok_and(|mut m| m.quit().is_ok());
@@ -468,10 +476,26 @@ fn power_off(machine: &MachineFolder, grace: Duration) -> Result<(), MachineErro
     kill(machine)
 }
 
+/// How long the init of an image's machine may take to hear.
+const HEARS: Duration = Duration::from_secs(5);
+
 /// Asks a guest to shut down; one whose processors are stopped would hear nothing.
-fn ask_to_end(machine: &MachineFolder) -> bool {
-    let monitor = machine.monitor(LIMIT);
-    monitor.is_ok_and(|mut monitor| monitor.cont().and_then(|()| monitor.power_down()).is_ok())
+fn ask_to_end(machine: &MachineFolder, ctx: &Context) -> bool {
+    let Ok(mut monitor) = machine.monitor(LIMIT) else {
+        return false;
+    };
+    if monitor.cont().is_err() {
+        return false;
+    }
+    // Its kernel need not have the driver of the button.
+    let of_image = machine.spec().is_ok_and(|spec| spec.image.is_some());
+    if of_image
+        && let Ok(mut agent) = agent(machine.name.as_str(), HEARS, ctx)
+        && agent.shut_down().is_ok()
+    {
+        return true;
+    }
+    monitor.power_down().is_ok()
 }
 
 /// Kills QEMU; nothing of what its guest has in memory is kept.

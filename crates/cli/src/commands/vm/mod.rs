@@ -8,6 +8,7 @@ mod create;
 mod exec;
 mod export;
 mod external;
+mod image;
 mod import;
 mod kernel;
 mod layers;

@@ -164,7 +164,7 @@ impl Reading {
         spec.cpu = self.cpu(root, &mut spec.vcpus);
         self.numatune(root, &mut spec);
         self.clock(root, &mut spec);
-        self.ends(root);
+        self.ends(root, &mut spec);
         let devices = self.device_list(root, start);
         self.devices(devices, &mut spec);
         if let Some(own) = own.take() {
@@ -337,15 +337,19 @@ impl Reading {
         self.leftovers(backing, &foreign);
     }
 
-    fn ends(&mut self, root: &mut Element) {
+    fn ends(&mut self, root: &mut Element, spec: &mut MachineSpec) {
         for (name, usual) in [
             ("on_poweroff", "destroy"),
             ("on_reboot", "restart"),
-            ("on_crash", "destroy, restart"),
+            ("on_crash", "destroy"),
         ] {
             if let Some((text, place)) = self.text(root, name, &[])
-                && !usual.split(", ").any(|word| word == text)
+                && text != usual
             {
+                if let ("on_crash", Ok(word)) = (name, text.parse()) {
+                    spec.on_crash = word;
+                    continue;
+                }
                 self.note(place, format!("<{name}>{}: not carried over", shown(&text)));
             }
         }

@@ -225,16 +225,7 @@ impl Writer<'_> {
         self.use_blocks(first, JOURNAL_BLOCKS);
         // Magic, kind, no number; a block's size, all blocks, the first of the log, the
         // next number, and nothing in it.
-        let words = [
-            MAGIC,
-            KIND,
-            0,
-            BLOCK as u32,
-            JOURNAL_BLOCKS as u32,
-            1,
-            1,
-            0,
-        ];
+        let words = [MAGIC, KIND, 0, BLOCK as u32, JOURNAL_BLOCKS as u32, 1, 1, 0];
         let mut head: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
         head.resize(0x40, 0);
         head.extend(1u32.to_be_bytes()); // of one file system

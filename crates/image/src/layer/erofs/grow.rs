@@ -10,8 +10,8 @@ use std::os::unix::fs::FileExt;
 
 use super::BLOCK;
 use super::ext4::{
-    self, DESCRIPTOR, FRONT, GROUP, INCOMPATIBLE, INODE, INODES_PER_BLOCK, JOURNALED,
-    KEEPS_FRONT, MOST_GROUPS, READ_ONLY,
+    self, DESCRIPTOR, FRONT, GROUP, INCOMPATIBLE, INODE, INODES_PER_BLOCK, JOURNALED, KEEPS_FRONT,
+    MOST_GROUPS, READ_ONLY,
 };
 
 /// Where the superblock begins, in bytes.
@@ -94,7 +94,10 @@ pub fn grow(disk: &File, size: u64) -> io::Result<Growth> {
     disk.write_all_at(&descriptors, BLOCK + old * DESCRIPTOR)?;
     disk.sync_data()?;
     let added = new - old;
-    let free = [number(0x0c) + added * (GROUP - taken), number(0x10) + added * each];
+    let free = [
+        number(0x0c) + added * (GROUP - taken),
+        number(0x10) + added * each,
+    ];
     for (at, count) in [
         (0x00, new * each),
         (0x04, new * GROUP),

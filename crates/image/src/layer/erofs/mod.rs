@@ -12,6 +12,7 @@
 
 mod ext4;
 mod grow;
+mod look;
 mod tree;
 mod write;
 
@@ -23,6 +24,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::grow::{Growth, grow};
+pub use self::look::{Found, look};
 use self::tree::{Content, Tree};
 use super::stream::{LayerDigests, LayerStream};
 use super::tar::{Entry, Kind, Tar};

@@ -6,6 +6,7 @@ use hyperion_model::machine::{
 };
 use serde_json::{Value, json};
 
+use super::super::stay::ORDERS_SERIAL;
 use super::{Places, Unsupported, Words, boot_index, escaped, unsupported};
 
 /// Comes before the target in the names of nodes.
@@ -91,14 +92,18 @@ pub(super) fn all(
         }
         words.say("-device", device);
     }
-    if let Some(seed) = &places.seed {
-        let file = words.file(seed, false);
+    for (name, file, more) in [
+        ("seed", &places.seed, String::new()),
+        ("orders", &places.orders, format!(",serial={ORDERS_SERIAL}")),
+    ] {
+        let Some(file) = file else { continue };
+        let file = words.file(file, false);
         let node = json!({
-            "driver": "raw", "node-name": "seed", "read-only": true,
+            "driver": "raw", "node-name": name, "read-only": true,
             "file": {"driver": "file", "filename": file, "read-only": true},
         });
         words.say("-blockdev", node.to_string());
-        words.say("-device", "virtio-blk-pci,drive=seed".into());
+        words.say("-device", format!("virtio-blk-pci,drive={name}{more}"));
     }
     Ok(())
 }

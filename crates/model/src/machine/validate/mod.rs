@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{
     Architecture, Board, BootDevice, CpuModel, Enlightenment, Firmware, HugePages, InterfaceKind,
-    MachineSpec, Seed,
+    MachineImage, MachineSpec, Seed, Starts,
 };
 use crate::mount::is_plain_absolute;
 
@@ -73,6 +73,9 @@ impl MachineSpec {
         if let Some(seed) = &self.seed {
             look.seed(seed);
         }
+        if let Some(image) = &self.image {
+            look.image(image);
+        }
         if look.0.is_empty() {
             Ok(())
         } else {
@@ -106,6 +109,66 @@ impl Look {
             "description",
             "has control characters, is empty or longer than 64 KiB",
             "write plain text, or leave it out",
+        );
+    }
+
+    fn image(&mut self, image: &MachineImage) {
+        let line = "write one line of at most 256 characters";
+        let reference = &image.reference;
+        self.must(
+            is_line(reference, 256),
+            "image.reference",
+            "is not one line",
+            line,
+        );
+        let digest = image.digest.strip_prefix("sha256:").unwrap_or_default();
+        self.must(
+            digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()),
+            "image.digest",
+            "is no digest",
+            "write sha256: and 64 digits",
+        );
+        let Starts::Service(service) = &image.starts else {
+            return;
+        };
+        let all = || service.command.iter().chain(&service.env);
+        let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+        self.must(
+            all().map(String::len).sum::<usize>() <= 128 << 10
+                && !all().any(|t| t.contains(control)),
+            "image.starts",
+            "has control characters, or words of more than 128 KiB",
+            "write less and plain text, or put it into a file of the image",
+        );
+        let first = service.command.first().map_or("", String::as_str);
+        self.must(
+            !first.is_empty(),
+            "image.starts.command",
+            "names no program",
+            "write the program and its arguments",
+        );
+        let named = |env: &String| env.find('=').is_some_and(|at| at > 0);
+        self.must(
+            service.env.iter().all(named),
+            "image.starts.env",
+            "has a variable without a name or a value",
+            "write NAME=VALUE",
+        );
+        let lines = [&service.user, &service.folder, &service.stop_signal];
+        self.must(
+            lines
+                .iter()
+                .all(|text| text.as_deref().is_none_or(|t| is_line(t, 4096))),
+            "image.starts",
+            "has a user, a folder or a signal that is not one line",
+            line,
+        );
+        let folder = service.folder.as_deref();
+        self.must(
+            folder.is_none_or(|folder| folder.starts_with('/')),
+            "image.starts.folder",
+            "is not a whole path",
+            "begin it with /",
         );
     }
 
