@@ -19,3 +19,4 @@ mod seats;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;
+mod stays;

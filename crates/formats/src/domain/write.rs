@@ -321,6 +321,14 @@ fn disk(disk: &Disk, boot: Option<Element>) -> Element {
     if let Some(discard) = disk.discard {
         driver = driver.with("discard", discard);
     }
+    for (name, word) in [
+        ("error_policy", disk.on_write_error),
+        ("rerror_policy", disk.on_read_error),
+    ] {
+        if let Some(word) = word {
+            driver = driver.with(name, word);
+        }
+    }
     let target = Element::new("target")
         .with("dev", &disk.target)
         .with("bus", disk.bus);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use hyperion_model::machine::{
     Board, BootDevice, Clock, Console, CpuModel, Firmware, Graphics, HugePages, HyperV,
-    InterfaceKind, MachineSpec, NicModel, Protocol, Share, ShareKind, Video, VncListen,
+    InterfaceKind, MachineSpec, NicModel, OnCrash, Protocol, Share, ShareKind, Video, VncListen,
 };
 use hyperion_model::{Bytes, Cores, Resources};
 use serde_json::json;
@@ -574,6 +574,10 @@ fn extras(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), 
     if spec.board != Some(Board::Microvm) && spec.hyperv == HyperV::default() {
         // By which a kernel says that it panicked. Windows has no driver for it.
         words.say("-device", "pvpanic".into());
+    }
+    if spec.on_crash == OnCrash::Restart {
+        // Whoever keeps it starts it again.
+        words.say("-action", "panic=pause".into());
     }
     if let Some(watchdog) = spec.watchdog {
         words.say("-device", watchdog.model.to_string());

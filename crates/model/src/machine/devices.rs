@@ -44,6 +44,12 @@ pub struct Disk {
     /// What becomes of blocks that the guest gives back; none: the backend's choice.
     #[serde(default)]
     pub discard: Option<Discard>,
+    /// What is done when the host cannot write it; none: the machine stops.
+    #[serde(default)]
+    pub on_write_error: Option<OnError>,
+    /// What is done when the host cannot read it; none: the guest is told.
+    #[serde(default)]
+    pub on_read_error: Option<OnError>,
 }
 
 impl Disk {
@@ -61,6 +67,8 @@ impl Disk {
             serial: None,
             cache: None,
             discard: None,
+            on_write_error: None,
+            on_read_error: None,
         }
     }
 }
@@ -182,6 +190,20 @@ words! {
         Directsync = "directsync",
         /// Flushes are ignored: only for what may be lost.
         Unsafe = "unsafe",
+    }
+}
+
+words! {
+    /// What is done when a disk fails.
+    OnError, "answer to an error" {
+        /// The machine stops, and goes on when it is told to: nothing is lost.
+        Stop = "stop",
+        /// The guest is told.
+        Report = "report",
+        /// Nobody is.
+        Ignore = "ignore",
+        /// The machine stops where there is no room; else the guest is told.
+        Enospace = "enospace",
     }
 }
 

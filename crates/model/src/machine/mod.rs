@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 pub use address::{AddressError, Mac, PortForward, Uuid, WebAddress};
 pub use devices::{
     Backing, Bus, Cache, Clock, Console, Discard, Disk, DiskDevice, DiskFormat, DiskSource,
-    Graphics, Interface, InterfaceKind, NicModel, Protocol, Share, ShareKind, Video, VncListen,
-    Watchdog, WatchdogAction, WatchdogModel,
+    Graphics, Interface, InterfaceKind, NicModel, OnError, Protocol, Share, ShareKind, Video,
+    VncListen, Watchdog, WatchdogAction, WatchdogModel,
 };
 pub use image::{MachineImage, Restart, Service, Starts};
 pub use validate::{Problem, Problems};

@@ -13,7 +13,7 @@ use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
 use hyperion_isolation::vm::qmp::{Event, Qmp};
 use hyperion_isolation::vm::{self, TieError};
 use hyperion_model::Resources;
-use hyperion_model::machine::Vcpus;
+use hyperion_model::machine::{OnCrash, Vcpus};
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::{Cgroup, CgroupError, Entrance, Layout};
 use hyperion_sys::process::{self, Fork, Program};
@@ -26,7 +26,7 @@ use serde::Serialize;
 
 use super::faults::{self, Faults};
 use super::share::{self, Lent};
-use super::{MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed, passt};
+use super::{Crash, MachineEnd, MachineError, MachineFolder, MachineRunning, Words, failed, passt};
 use crate::jobs::private_file;
 
 /// How long QEMU may take to open what it is given and to answer.
@@ -43,6 +43,8 @@ const CONSOLE: &str = "run/console.log";
 const CONSOLE_END: u64 = 64 << 10;
 /// What a kernel begins with when it panics.
 const PANIC: &str = "Kernel panic - not syncing: ";
+/// Why a guest has crashed that has said so.
+const PANICKED: &str = "the guest's kernel panicked";
 /// How much of what QEMU said is told.
 const TOLD: usize = 2000;
 
@@ -63,6 +65,8 @@ pub struct Start {
     pub vcpus: Vcpus,
     /// What QEMU may take, where this process may limit it.
     pub limits: Resources,
+    /// What is done when its guest panics.
+    pub on_crash: OnCrash,
 }
 
 /// Starts a machine, and comes back when it runs.
@@ -196,7 +200,7 @@ fn keep(
         }
     };
     let number = |pid: Pid| pid.as_raw_pid().unsigned_abs();
-    let running = MachineRunning {
+    let mut running = MachineRunning {
         started: Timestamp::now(),
         keeper: number(rustix::process::getpid()),
         qemu: number(qemu),
@@ -204,13 +208,21 @@ fn keep(
         interfaces,
         group: group.clone(),
         boot: super::boot(),
+        crashes: Vec::new(),
     };
     // What an earlier start has said there is not of this one.
     let console = fs::symlink_metadata(path.join(CONSOLE)).map_or(0, |log| log.len());
     write(path, "running.json", &running)?;
     said.write_all(b"runs")?;
     drop(said);
-    let reason = listen(&mut monitor, path, console);
+    let mut listener = Listener {
+        monitor: &mut monitor,
+        folder: path,
+        console,
+        again: start.on_crash == OnCrash::Restart,
+        running: &mut running,
+    };
+    let reason = listener.listen();
     let helped = !leaves(qemu, STILL)?;
     let ended = process::wait_for(qemu)?;
     let (crashed, why) = match (reason, ended.exit) {
@@ -293,33 +305,98 @@ fn group(start: &Start) -> Cgroup {
     made.unwrap_or_default()
 }
 
-/// Waits until QEMU says that it goes, or says nothing more; gives what it said
-/// of the reason: whether the guest crashed, and why.
-fn listen(monitor: &mut Qmp, folder: &Path, console: u64) -> Option<(bool, String)> {
-    let mut reason = None;
-    let mut faults = Faults::default();
-    loop {
-        let limit = faults.write(folder, Duration::from_secs(3600));
-        match monitor.next_event(limit) {
-            Ok(Some(event)) => {
-                faults.hear(&event, Timestamp::now());
-                reason = why(&event).or(reason);
-                if event.name == "SHUTDOWN" {
-                    break;
+/// How often a guest that panics is started again within this time; whoever panics
+/// more often does so at each start.
+const PANICS: (usize, Duration) = (3, Duration::from_secs(600));
+
+/// Hears what QEMU says of a machine that runs.
+struct Listener<'a> {
+    monitor: &'a mut Qmp,
+    folder: &'a Path,
+    /// How long the console's log was when it was started.
+    console: u64,
+    /// A guest that panics is started again.
+    again: bool,
+    running: &'a mut MachineRunning,
+}
+
+impl Listener<'_> {
+    /// Waits until QEMU says that it goes, or says nothing more; gives what it said
+    /// of the reason: whether the guest crashed, and why.
+    fn listen(&mut self) -> Option<(bool, String)> {
+        let mut reason = None;
+        let mut faults = Faults::default();
+        loop {
+            let limit = faults.write(self.folder, Duration::from_secs(3600));
+            match self.monitor.next_event(limit) {
+                Ok(Some(event)) => {
+                    faults.hear(&event, Timestamp::now());
+                    if self.again && event.name == "GUEST_PANICKED" {
+                        reason = self.panicked().or(reason);
+                        continue;
+                    }
+                    match why(&event) {
+                        // What it crashed of says more than that it was ended for that.
+                        Some((false, _))
+                            if reason.as_ref().is_some_and(|(crashed, _)| *crashed) => {}
+                        Some(why) => reason = Some(self.with_words(why)),
+                        None => {}
+                    }
+                    if event.name == "SHUTDOWN" {
+                        break;
+                    }
                 }
+                Ok(None) => {}
+                // It has closed its end; nothing else is worth to be told.
+                Err(_) => break,
             }
-            Ok(None) => {}
-            // It has closed its end; nothing else is worth to be told.
-            Err(_) => break,
         }
+        faults.write_now(self.folder);
+        reason
     }
-    faults.write_now(folder);
-    reason.map(
-        |(crashed, why)| match panicked(folder, console).filter(|_| crashed) {
+
+    /// Adds what a kernel said on its console to why its machine crashed.
+    fn with_words(&self, (crashed, why): (bool, String)) -> (bool, String) {
+        match panicked(self.folder, self.console).filter(|_| crashed) {
             Some(said) => (crashed, format!("{why}: {said}")),
             None => (crashed, why),
-        },
-    )
+        }
+    }
+
+    /// Starts a guest again that has panicked; gives the end of one that does nothing else.
+    fn panicked(&mut self) -> Option<(bool, String)> {
+        let (_, why) = self.with_words((true, PANICKED.to_owned()));
+        let crashes = &mut self.running.crashes;
+        crashes.push(Crash {
+            at: Timestamp::now(),
+            why: why.clone(),
+        });
+        let (most, within) = PANICS;
+        crashes.drain(..crashes.len().saturating_sub(most + 1));
+        let since = |crash: &&Crash| {
+            let age = Timestamp::now().duration_since(crash.at);
+            age.unsigned_abs() < within
+        };
+        let times = crashes.iter().filter(since).count();
+        let _ = write(self.folder, "running.json", self.running);
+        let console = fs::symlink_metadata(self.folder.join(CONSOLE));
+        self.console = console.map_or(self.console, |log| log.len());
+        if times <= most
+            && self
+                .monitor
+                .reset()
+                .and_then(|()| self.monitor.cont())
+                .is_ok()
+        {
+            return None;
+        }
+        let _ = self.monitor.quit();
+        let minutes = within.as_secs() / 60;
+        Some((
+            true,
+            format!("{why} ({times} times within {minutes} minutes)"),
+        ))
+    }
 }
 
 /// Finds what a kernel said on its console when it panicked.
@@ -362,12 +439,12 @@ fn why(event: &Event) -> Option<(bool, String)> {
             let reason = event.data["reason"].as_str().unwrap_or_default();
             Some(match reason {
                 "guest-shutdown" => (false, "the guest switched itself off".to_owned()),
-                "guest-panic" => (true, "the guest's kernel panicked".to_owned()),
+                "guest-panic" => (true, PANICKED.to_owned()),
                 "host-qmp-quit" => (false, "it was switched off".to_owned()),
                 other => (false, format!("it was shut down ({other})")),
             })
         }
-        "GUEST_PANICKED" => Some((true, "the guest's kernel panicked".to_owned())),
+        "GUEST_PANICKED" => Some((true, PANICKED.to_owned())),
         _ => None,
     }
 }

@@ -195,6 +195,18 @@ pub struct MachineRunning {
     /// By what the kernel tells one start of the host from another.
     #[serde(default)]
     pub boot: String,
+    /// When its guest crashed last and was started again, and of what.
+    #[serde(default)]
+    pub crashes: Vec<Crash>,
+}
+
+/// A guest crashed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// When.
+    pub at: Timestamp,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// Names this start of the host.

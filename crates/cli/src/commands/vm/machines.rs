@@ -153,7 +153,8 @@ pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
             output::table(&["Id", "Name", "State"], rows.iter().map(row))?;
             for row in &rows {
                 let why = stalled(&row.machine, &row.standing);
-                if let Some(why) = why.or_else(|| failing(&row.machine)) {
+                let why = why.or_else(|| failing(&row.machine));
+                if let Some(why) = why.or_else(|| restarted(&row.machine)) {
                     output::talk("note", why);
                 }
             }
@@ -179,10 +180,35 @@ fn stalled(machine: &MachineFolder, standing: &Standing) -> Option<String> {
     let place = place(machine, target);
     let (why, help) = match full {
         true => ("there is no room for", "make room there"),
-        false => ("the host cannot write", "mend its disk (`dmesg` says more)"),
+        false => (
+            match read_last(machine, target) {
+                true => "the host cannot read",
+                false => "the host cannot write",
+            },
+            "mend its disk (`dmesg` says more)",
+        ),
     };
     Some(format!(
         "{name} waits, and nothing is lost: {why} {place}. {help}, then: hyperion vm resume {name}"
+    ))
+}
+
+/// Tells whether a disk could not be read, and not written since.
+fn read_last(machine: &MachineFolder, target: &str) -> bool {
+    let all = machine.faults().into_iter();
+    let last = all
+        .filter(|fault| fault.target == target)
+        .max_by_key(|fault| fault.last);
+    last.is_some_and(|fault| fault.kind == FaultKind::Read)
+}
+
+/// Says that a machine's guest has crashed, and was started again.
+fn restarted(machine: &MachineFolder) -> Option<String> {
+    let running = machine.running()?;
+    let last = running.crashes.last()?;
+    Some(format!(
+        "{}: started again, as it is to be when it crashes: {} (last at {:.0})",
+        machine.name, last.why, last.at
     ))
 }
 
@@ -238,6 +264,7 @@ pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let disks = super::layers::told(&machines, &spec)?;
     let why = stalled(&machine, &standing)
         .or_else(|| failing(&machine))
+        .or_else(|| restarted(&machine))
         .or_else(|| machine.lost().map(str::to_owned));
     output::json(&json!({
         "definition": spec, "disks": disks, "state": standing.state.word(),
@@ -308,6 +335,7 @@ pub(super) fn power_on(
         emulated: accelerator == Accelerator::Tcg,
         vcpus: spec.vcpus.clone(),
         limits: limits(spec, accelerator),
+        on_crash: spec.on_crash,
     })?;
     Ok(())
 }

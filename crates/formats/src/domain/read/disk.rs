@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use hyperion_model::MachineSpec;
 use hyperion_model::machine::{
-    Backing, BootDevice, Bus, Disk, DiskDevice, DiskFormat, DiskSource, WebAddress,
+    Backing, BootDevice, Bus, Disk, DiskDevice, DiskFormat, DiskSource, OnError, WebAddress,
 };
 
 use super::super::Remedy;
@@ -134,10 +134,14 @@ impl Reading {
             .unwrap_or_default();
         disk.cache = self.word(&mut driver, "cache", &["default"]);
         disk.discard = self.word(&mut driver, "discard", &[]);
+        disk.on_write_error = self.word(&mut driver, "error_policy", &[]);
+        // As libvirt has it: one word for both, unless it is of writing alone.
+        let both = disk
+            .on_write_error
+            .filter(|word| *word != OnError::Enospace);
+        disk.on_read_error = self.word(&mut driver, "rerror_policy", &[]).or(both);
         let foreign = [
             "@io",
-            "@error_policy",
-            "@rerror_policy",
             "@ioeventfd",
             "@event_idx",
             "@copy_on_read",

@@ -2,7 +2,7 @@
 
 use hyperion_model::MachineSpec;
 use hyperion_model::machine::{
-    Backing, Board, BootDevice, Bus, Cache, Disk, DiskDevice, DiskFormat, DiskSource,
+    Backing, Board, BootDevice, Bus, Cache, Disk, DiskDevice, DiskFormat, DiskSource, OnError,
 };
 use serde_json::{Value, json};
 
@@ -81,7 +81,11 @@ pub(super) fn all(
         if disk.device == DiskDevice::Disk && !disk.read_only {
             // A full disk of the host, or one that fails, stops the guest before
             // it has lost anything; it goes on when it is told to.
-            device += ",werror=stop";
+            let word = disk.on_write_error.unwrap_or(OnError::Stop);
+            device += &format!(",werror={}", policy(word));
+        }
+        if let (DiskDevice::Disk, Some(word)) = (disk.device, disk.on_read_error) {
+            device += &format!(",rerror={}", policy(word));
         }
         if let Some(serial) = &disk.serial {
             device += &format!(",serial={}", escaped(serial));
@@ -106,6 +110,14 @@ pub(super) fn all(
         words.say("-device", format!("virtio-blk-pci,drive={name}{more}"));
     }
     Ok(())
+}
+
+/// Gives QEMU's word for what is done when a disk fails.
+fn policy(word: OnError) -> &'static str {
+    match word {
+        OnError::Enospace => "enospc",
+        other => other.word(),
+    }
 }
 
 /// Describes the content of a disk, in JSON: no name in it has a meaning of its own.

@@ -3,7 +3,7 @@
 use super::{Look, is_line};
 use crate::machine::{
     Board, Bus, Disk, DiskDevice, DiskFormat, DiskSource, Graphics, Interface, InterfaceKind,
-    Share, ShareKind, VncListen,
+    OnError, Share, ShareKind, VncListen,
 };
 use crate::units::Bytes;
 
@@ -16,6 +16,12 @@ impl Look {
             &at("target"),
             format!("the name {target:?} does not fit the bus {bus}"),
             &format!("write {0}a, {0}b and so on, or another bus", bus.prefix()),
+        );
+        self.must(
+            disk.on_read_error != Some(OnError::Enospace),
+            &at("on_read_error"),
+            "who reads needs no room",
+            "write stop, report or ignore",
         );
         self.must(
             !(bus == Bus::Ide && board == Some(Board::Q35)),
