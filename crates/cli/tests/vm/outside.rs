@@ -142,7 +142,7 @@ fn damage(image: &Path) {
 fn a_damaged_disk_is_told_whatever_its_guest_makes_of_it() {
     requires!("command:qemu-img", "command:qemu-system-x86_64");
     let site = Site::new();
-    let start = |name: &str, mut disk: Vec<u8>| {
+    let broken = |name: &str, mut disk: Vec<u8>| {
         let raw = site.path().join("disk.img");
         disk.resize(2 << 20, 1);
         fs::write(&raw, disk).expect("a file");
@@ -152,6 +152,10 @@ fn a_damaged_disk_is_told_whatever_its_guest_makes_of_it() {
         convert.args(["convert", "-f", "raw", "-O", "qcow2", &from, &to]);
         crate::site::finish(convert).ok();
         damage(&image);
+        to
+    };
+    let start = |name: &str, disk: Vec<u8>| {
+        let to = broken(name, disk);
         let words = ["create", name, "--memory", "32MiB", "--disk", &to];
         vm(&site, &[&words[..], &["--start"]].concat()).ok();
         let is_told = || show(&site, name)["faults"].as_array().map_or(0, Vec::len) == 2;
@@ -178,7 +182,24 @@ fn a_damaged_disk_is_told_whatever_its_guest_makes_of_it() {
     assert!(wait_until(LONG, is_paused));
     vm(&site, &["resume", "unwritten"]).refused(&told, "qemu-img check");
     assert!(is_paused());
-    for name in ["unread", "unwritten"] {
+    // One that reads stands still too, where its definition says so.
+    let image = broken("unasked", crate::boot::reading(2));
+    vm(
+        &site,
+        &["create", "unasked", "--memory", "32MiB", "--disk", &image],
+    )
+    .ok();
+    let xml = vm(&site, &["export", "unasked"]).ok();
+    vm(&site, &["delete", "unasked"]).ok();
+    let stops = "<driver name='qemu' type='qcow2' error_policy='stop'/>";
+    let xml = xml.replace("<driver name='qemu' type='qcow2'/>", stops);
+    let file = site.path().join("stops.xml").display().to_string();
+    fs::write(&file, xml).expect("written");
+    vm(&site, &["define", &file, "--start"]).ok();
+    let is_paused = || show(&site, "unasked")["state"] == "paused";
+    assert!(wait_until(LONG, is_paused), "{}", show(&site, "unasked"));
+    assert_eq!(kinds(&show(&site, "unasked")), ["damaged", "read"]);
+    for name in ["unread", "unwritten", "unasked"] {
         vm(&site, &["delete", "--force", name]).ok();
     }
 }

@@ -207,6 +207,60 @@ fn a_machine_of_an_image_starts_its_own_init_or_ends_with_its_command() {
     vm(&site, &["delete", "oci-once"]).ok();
 }
 
+/// A guest that panics is started again where its definition says so, until it seems to
+/// do nothing else.
+fn panics(site: &Site) {
+    let script =
+        "while ! cat /go 2>/dev/null; do sleep 0.1; done; sleep 0.2; echo c > /proc/sysrq-trigger";
+    let words = [
+        "create",
+        "oci-panics",
+        "--image",
+        "tools",
+        "--memory",
+        "256MiB",
+        "--",
+        "sh",
+        "-c",
+    ];
+    vm(site, &[&words[..], &[script]].concat()).ok();
+    let xml = vm(site, &["export", "oci-panics"]).ok();
+    let again = "<on_crash>restart</on_crash>";
+    let xml = xml.replace("<on_crash>destroy</on_crash>", again);
+    let file = site.path().join("panics.xml");
+    fs::write(&file, xml).expect("written");
+    let mut edit = site.command(&["vm", "edit", "oci-panics"]);
+    edit.env("EDITOR", format!("cp {}", file.display()));
+    crate::site::finish(edit).ok();
+    vm(site, &["start", "oci-panics"]).ok();
+    inside(
+        site,
+        "oci-panics",
+        "echo > /go; echo s > /proc/sysrq-trigger",
+    )
+    .ok();
+    let crashes = || {
+        show(site, "oci-panics")["running"]["crashes"]
+            .as_array()
+            .map_or(0, Vec::len)
+    };
+    assert!(wait_until(LONG, || crashes() > 0));
+    let seen = show(site, "oci-panics");
+    let why = "the guest's kernel panicked: sysrq triggered crash";
+    if let Some(told) = seen["why"].as_str() {
+        assert!(
+            told.contains("started again") && told.contains(why),
+            "{told}"
+        );
+    }
+    assert!(wait_until(LONG, || show(site, "oci-panics")["state"]
+        == "crashed"
+        && !show(site, "oci-panics")["end"].is_null()));
+    let end = show(site, "oci-panics")["end"].clone();
+    assert_eq!(end["why"], format!("{why} (4 times within 10 minutes)"));
+    vm(site, &["delete", "oci-panics"]).ok();
+}
+
 #[test]
 fn an_image_that_makes_no_machine_is_refused_and_leaves_nothing() {
     requires!("command:qemu-img");

@@ -494,8 +494,18 @@ fn power_off(machine: &MachineFolder, grace: Duration, ctx: &Context) -> Result<
     if !machine.is_locked() {
         return Err(MachineError::NotRunning(machine.name.clone()));
     }
-    if !grace.is_zero() && ask_to_end(machine, ctx) && gone(machine, grace) {
-        return Ok(());
+    let until = Instant::now() + grace;
+    while !until.saturating_duration_since(Instant::now()).is_zero() && ask_to_end(machine, ctx) {
+        let left = until.saturating_duration_since(Instant::now());
+        // An init that has just begun may not have heard it.
+        let limit = if is_of_image(machine) {
+            left.min(ASKS_AGAIN)
+        } else {
+            left
+        };
+        if gone(machine, limit) {
+            return Ok(());
+        }
     }
     let quits = machine.monitor(LIMIT).is_ok_and(|mut m| m.quit().is_ok());
     if quits && gone(machine, LIMIT) {
@@ -506,6 +516,12 @@ fn power_off(machine: &MachineFolder, grace: Duration, ctx: &Context) -> Result<
 
 /// How long the init of an image's machine may take to hear.
 const HEARS: Duration = Duration::from_secs(5);
+/// How long it is waited for before it is asked again.
+const ASKS_AGAIN: Duration = Duration::from_secs(10);
+
+fn is_of_image(machine: &MachineFolder) -> bool {
+    machine.spec().is_ok_and(|spec| spec.image.is_some())
+}
 
 /// Asks a guest to shut down; one whose processors are stopped would hear nothing.
 fn ask_to_end(machine: &MachineFolder, ctx: &Context) -> bool {
@@ -516,8 +532,7 @@ fn ask_to_end(machine: &MachineFolder, ctx: &Context) -> bool {
         return false;
     }
     // Its kernel need not have the driver of the button.
-    let of_image = machine.spec().is_ok_and(|spec| spec.image.is_some());
-    if of_image
+    if is_of_image(machine)
         && let Ok(mut agent) = agent(machine.name.as_str(), HEARS, ctx)
         && agent.shut_down().is_ok()
     {

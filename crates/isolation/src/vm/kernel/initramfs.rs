@@ -39,6 +39,7 @@ pub(super) const ON_DEMAND: &[&str] = &[
     "sd_mod",
     "sr_mod",
     "virtio_balloon",
+    "pvpanic_mmio",
     "loop",
     "isofs",
     "squashfs",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use hyperion_sys::process::{self, Fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::service::HEARD;
 use super::{agent, network, say};
 
 /// How long the first start waits for a network.
@@ -23,6 +24,7 @@ pub(super) fn start(own_init: bool, first: bool, missing: Vec<String>) -> io::Re
     match process::fork()? {
         Fork::Child => {
             drop(heard);
+            let _ = hyperion_sys::signals::unblock(&HEARD);
             process::rename(c"hyperion-agent");
             let _ = rustix::process::setsid();
             let cards = network::cards();

@@ -31,6 +31,7 @@ pub use service::{INITS, PATH};
 
 use super::guest::{Doing, Failure, disk, load_on_demand, put};
 use super::qemu::ROOT;
+use service::Keeper;
 
 /// The word of the kernel's command line by which the init knows such a machine.
 pub const WORD: &str = "hyperion.machine";
@@ -137,10 +138,15 @@ fn start() -> Result<Failure, Failure> {
     }
     let first = files::name(&orders.name);
     files::keys(&orders.keys);
+    // Before anybody can ask it to end: to the first process an unheard signal is none.
+    let keeper = match &orders.starts {
+        Starts::Init => None,
+        Starts::Service(service) => Some(Keeper::new(service).doing("listening for signals")?),
+    };
     helper::start(own, first, drivers).doing("starting the agent")?;
-    Ok(match orders.starts {
-        Starts::Init => service::become_init(),
-        Starts::Service(service) => service::serve(&service),
+    Ok(match keeper {
+        None => service::become_init(),
+        Some(mut keeper) => keeper.serve(),
     })
 }
 

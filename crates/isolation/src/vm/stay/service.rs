@@ -40,6 +40,8 @@ pub(super) const REBOOT: i32 = 34 + 5;
 const USR1: i32 = 10;
 const USR2: i32 = 12;
 const POWER: i32 = 30;
+/// What the first process hears.
+pub(super) const HEARD: [i32; 8] = [SIGCHLD, SIGTERM, SIGINT, USR1, USR2, POWER, OFF, REBOOT];
 /// How long is waited before a command is started again, at first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// A command that ran so long begins with the shortest wait again.
@@ -77,17 +79,7 @@ enum Way {
 }
 
 /// Keeps a command running until the machine is to end.
-pub(super) fn serve(service: &Service) -> Failure {
-    match Keeper::new(service) {
-        Ok(mut keeper) => {
-            let way = keeper.keep();
-            keeper.see_off(way)
-        }
-        Err(e) => Failure::new("listening for signals", e),
-    }
-}
-
-struct Keeper<'a> {
+pub(super) struct Keeper<'a> {
     service: &'a Service,
     arrived: SignalFd,
     running: Option<(Pid, Instant)>,
@@ -97,10 +89,11 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    fn new(service: &'a Service) -> io::Result<Self> {
+    /// Listens to who asks it to end from here on.
+    pub(super) fn new(service: &'a Service) -> io::Result<Self> {
         // The keys that reset a machine ask, too.
         let _ = rustix::system::reboot(RebootCommand::CadOff);
-        let arrived = SignalFd::new(&[SIGCHLD, SIGTERM, SIGINT, USR1, USR2, POWER, OFF, REBOOT])?;
+        let arrived = SignalFd::new(&HEARD)?;
         Ok(Self {
             service,
             arrived,
@@ -108,6 +101,12 @@ impl<'a> Keeper<'a> {
             next: Some(Instant::now()),
             pause: AGAIN.0,
         })
+    }
+
+    /// Stays until the machine ends.
+    pub(super) fn serve(&mut self) -> Failure {
+        let way = self.keep();
+        self.see_off(way)
     }
 
     fn keep(&mut self) -> Way {
