@@ -178,6 +178,7 @@ fn a_machine_of_an_image_starts_its_own_init_or_ends_with_its_command() {
     vm(&site, &["start", "oci-init"]).ok();
     says(&site, "oci-init", "cat /asked", "asked");
     vm(&site, &["delete", "-f", "oci-init"]).ok();
+    panics(&site);
     let words = [
         "create",
         "oci-once",
@@ -211,7 +212,7 @@ fn a_machine_of_an_image_starts_its_own_init_or_ends_with_its_command() {
 /// do nothing else.
 fn panics(site: &Site) {
     let script =
-        "while ! cat /go 2>/dev/null; do sleep 0.1; done; sleep 0.2; echo c > /proc/sysrq-trigger";
+        "while ! cat /go 2>/dev/null; do sleep 0.1; done; sleep 1; echo c > /proc/sysrq-trigger";
     let words = [
         "create",
         "oci-panics",
@@ -253,9 +254,9 @@ fn panics(site: &Site) {
             "{told}"
         );
     }
-    assert!(wait_until(LONG, || show(site, "oci-panics")["state"]
-        == "crashed"
-        && !show(site, "oci-panics")["end"].is_null()));
+    let ended = || !show(site, "oci-panics")["end"].is_null();
+    assert!(wait_until(LONG * 3, ended));
+    assert_eq!(show(site, "oci-panics")["state"], "crashed");
     let end = show(site, "oci-panics")["end"].clone();
     assert_eq!(end["why"], format!("{why} (4 times within 10 minutes)"));
     vm(site, &["delete", "oci-panics"]).ok();

@@ -195,7 +195,7 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
             ));
         }
         let is_size = |word: &&String| word.parse::<Bytes>().is_ok() && !Path::new(word).exists();
-        let size = words.iter().position(|word| is_size(word));
+        let size = words.iter().position(is_size);
         let size = size.and_then(|at| words.remove(at).parse().ok());
         let made = image::choose(image, &args.of_store, size, args.bus, &mut spec, ctx)?;
         chosen = Some(made);

@@ -99,10 +99,13 @@ struct Agent {
     frozen: bool,
 }
 
+/// The bytes of a stream, and whether there were more.
+type Kept = (Vec<u8>, bool);
+
 struct Program {
     child: Child,
     /// What it writes, where that is kept.
-    streams: Option<[JoinHandle<(Vec<u8>, bool)>; 2]>,
+    streams: Option<[JoinHandle<Kept>; 2]>,
 }
 
 /// Why something was not done.
