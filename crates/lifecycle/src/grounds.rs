@@ -291,6 +291,8 @@ impl Ledger {
             fixed: submission.priority,
             partition: share(partition.map(|its| its.priority), highest),
             qos: share(qos.map(|its| its.priority), highest_qos),
+            rank: qos.map_or(0, |its| its.rank),
+            yields: qos.is_some_and(|its| its.preempted.is_some()),
             right: reservation.and_then(|name| Some(self.bookings.get(name)?.1)),
             quotas,
             ..Standing::default()

@@ -270,6 +270,7 @@ impl Ledger {
                     .retain(|(_, alarm)| *alarm != Alarm::Warn(*task));
             }
             Change::Stopping { task, why } => {
+                self.cluster.set_ending(task.number());
                 self.forget_alarms(*task);
                 if let Some(its) = self.task_mut(*task) {
                     its.state = State::Completing;
@@ -429,6 +430,7 @@ impl Ledger {
             since: at,
             until,
             standing: queued.map(|queued| queued.standing).unwrap_or_default(),
+            ending: false,
         };
         self.cluster.start_as(number, running);
         let Some(job) = self.jobs.get_mut(&task.job) else {

@@ -34,7 +34,7 @@ pub use grounds::{RulesError, Scope};
 pub use job::{Job, Task};
 pub use ledger::Ledger;
 pub use record::{Change, Record, Submitted};
-pub use rules::{Booking, Limits, NodeState, Partition, PartitionState, Qos, Rules};
+pub use rules::{Booking, Limits, NodeState, Partition, PartitionState, Preempted, Qos, Rules};
 pub use state::{End, Holder, Reason, State, TaskId, Why};
 
 pub use hyperion_sched::{Blocker, Explanation, Forecast, Lack, Time};

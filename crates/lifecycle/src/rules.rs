@@ -88,12 +88,28 @@ impl PartitionState {
 pub struct Qos {
     /// What its jobs have beside the others'.
     pub priority: u16,
+    /// Its jobs come before those of a lower rank, and these make room for them where
+    /// they say so.
+    pub rank: u16,
+    /// What becomes of its jobs when one of a higher rank needs their room; where
+    /// nothing is said they stay.
+    pub preempted: Option<Preempted>,
     /// How long a job may run, in minutes.
     pub max_minutes: Option<u64>,
     /// What its jobs may have together.
     pub limits: Limits,
     /// What each user's jobs in it may have.
     pub each_user: Limits,
+}
+
+/// What becomes of a job whose room another needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preempted {
+    /// It ends, and waits again if it may.
+    Requeue,
+    /// It ends.
+    Cancel,
 }
 
 /// How much may be had at a time.

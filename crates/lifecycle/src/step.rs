@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Arrangement, Queued, Standing, Start, Time, has_room, plan_on};
+use hyperion_sched::{Arrangement, Preemption, Queued, Standing, Start, Time, has_room, plan_on};
 
 use crate::alarm::Alarm;
 use crate::condition::named;
@@ -13,7 +13,7 @@ use crate::grounds::{Grounds, RulesError};
 use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::record::{Change, Record, Submitted};
-use crate::rules::NodeState;
+use crate::rules::{NodeState, Preempted};
 use crate::state::{End, Holder, State, TaskId, Why};
 
 /// How many steps a round of planning may take: some hundredths of a second.
@@ -135,7 +135,10 @@ impl Ledger {
         }
         let mut pen = Pen::new(self, now);
         loop {
-            let (plan, more) = pen.ledger.plan(now);
+            let (plan, more, preemptions) = pen.ledger.plan(now);
+            for gone in preemptions {
+                pen.stop(TaskId::of(gone.job), Why::Preempted);
+            }
             for start in plan {
                 pen.write(Change::Started {
                     task: TaskId::of(start.job),
@@ -153,8 +156,8 @@ impl Ledger {
         }
     }
 
-    /// Plans one round; gives what starts, and how many wait when it has.
-    fn plan(&mut self, now: Time) -> (Vec<Start>, usize) {
+    /// Plans one round; gives what starts, how many wait when it has, and who makes room.
+    fn plan(&mut self, now: Time) -> (Vec<Start>, usize, Vec<Preemption>) {
         let (cluster, queue) = (&self.cluster, &self.queue);
         let memory = &mut self.planned.memory;
         let plan = plan_on(self.policy, cluster, queue, now, memory, EFFORT);
@@ -167,7 +170,7 @@ impl Ledger {
             false => plan.wake_at,
         };
         let left = self.queue.len() - plan.starts.len();
-        (plan.starts, left)
+        (plan.starts, left, plan.preemptions)
     }
 
     /// Takes what a submission asks.
@@ -346,6 +349,13 @@ impl<'a> Pen<'a> {
         Ok(())
     }
 
+    /// Tells whether a job that makes room for another does not wait again.
+    fn is_cancelled(&self, job: &Job) -> bool {
+        let qos = job.asked.submission.qos.as_ref();
+        let qos = qos.and_then(|name| self.ledger.rules.qos.get(name));
+        qos.is_some_and(|qos| qos.preempted == Some(Preempted::Cancel))
+    }
+
     fn stop(&mut self, task: TaskId, why: Why) {
         self.write(Change::Stopping { task, why });
     }
@@ -365,6 +375,7 @@ impl<'a> Pen<'a> {
         let again = match (its.told, end) {
             (Some(Why::Requeued), _) => true,
             (Some(Why::Cancelled | Why::TimeLimit), _) => false,
+            (Some(Why::Preempted), _) if self.is_cancelled(job) => false,
             (Some(Why::Preempted | Why::NodeDown), _) | (None, End::Lost) => job.may_start_again(),
             (None, _) => false,
         };

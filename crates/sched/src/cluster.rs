@@ -76,6 +76,8 @@ pub struct Running {
     pub until: Time,
     /// What counts for it beside that.
     pub standing: Standing,
+    /// It was told to end.
+    pub ending: bool,
 }
 
 impl Running {
@@ -252,6 +254,7 @@ impl Cluster {
             since: Time(0),
             until,
             standing: Standing::default(),
+            ending: false,
         };
         self.start_as(job, running);
     }
@@ -285,6 +288,13 @@ impl Cluster {
             self.quotas.end(&running.standing.quotas, &before);
             self.quotas.start(&running.standing.quotas, &running.used());
             self.ends.insert((until, job));
+        }
+    }
+
+    /// Says that a job that runs was told to end.
+    pub fn set_ending(&mut self, job: JobNumber) {
+        if let Some(running) = self.running.get_mut(&job) {
+            running.ending = true;
         }
     }
 

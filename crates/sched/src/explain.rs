@@ -162,6 +162,7 @@ pub fn forecast(
                 since: at,
                 until: start.until,
                 standing: queued.map(|queued| queued.standing).unwrap_or_default(),
+                ending: false,
             };
             cluster.start_as(start.job, running);
         }

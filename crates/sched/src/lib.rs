@@ -23,6 +23,7 @@ mod nodeset;
 mod order;
 mod place;
 mod plan;
+mod preempt;
 mod profile;
 mod queue;
 mod quota;
@@ -43,6 +44,7 @@ pub use plan::{
     Backfill, Memory, Plan, Policy, Reservation, Start, Verdict, first_start, has_room, plan,
     plan_on,
 };
+pub use preempt::Preemption;
 pub use queue::{JobNumber, Queue, Queued};
 pub use quota::{Caps, QuotaNumber, Used};
 pub use request::{Arrangement, Chunk, Request, SetNumber};

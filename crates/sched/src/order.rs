@@ -86,6 +86,10 @@ pub struct Standing {
     pub nice: i64,
     /// A priority that somebody gave it in place of all that.
     pub fixed: Option<i64>,
+    /// Those of a lower rank come after it, and make room for it where they yield.
+    pub rank: u16,
+    /// It makes room for jobs of a higher rank.
+    pub yields: bool,
     /// The window to which it has a right.
     pub right: Option<WindowNumber>,
     /// The quotas that it uses of.

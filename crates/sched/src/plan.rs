@@ -11,6 +11,7 @@ use crate::failed::Failed;
 use crate::masks::{Among, Masks};
 use crate::order::Order;
 use crate::place::{Placement, Tally, place};
+use crate::preempt::{Preemption, preempt};
 use crate::profile::{Found, Profile};
 use crate::queue::{Entry, JobNumber, Queue, Queued, sort};
 use crate::quota::{Purse, QuotaNumber, Used};
@@ -47,6 +48,8 @@ pub enum Backfill {
 pub struct Plan {
     /// What starts now, in this order.
     pub starts: Vec<Start>,
+    /// What is to end, so that the first that does not start can.
+    pub preemptions: Vec<Preemption>,
     /// What is kept for those that wait.
     pub reservations: Vec<Reservation>,
     /// Why the others do not start, by number. Who is not among them was not looked at.
@@ -157,6 +160,7 @@ pub fn plan_on(
         Backfill::Conservative => round.conservative(memory),
         Backfill::None | Backfill::Easy { .. } => round.easy(memory),
     }
+    round.preempt();
     if let Some(window) = cluster.next_window(now).filter(|_| !queue.is_empty()) {
         let wake_at = round.plan.wake_at.unwrap_or(window);
         round.plan.wake_at = Some(wake_at.min(window));
@@ -363,6 +367,21 @@ impl<'a> Round<'a> {
     /// What a job comes to that starts now, by what it asks for.
     fn used(&self, queued: &Queued) -> Used {
         Used::one(queued.request.total(), self.now, self.now + queued.limit)
+    }
+
+    /// Has others make room for the first that does not start, if it may.
+    fn preempt(&mut self) {
+        let head = self.plan.head.and_then(|head| self.queue.get(head));
+        let Some(queued) = head.filter(|queued| queued.standing.rank > 0) else {
+            return;
+        };
+        let mut space = self.cluster.space().clone();
+        for start in &self.plan.starts {
+            space.take(&start.allocation);
+        }
+        let among = self.masks.of(queued, self.now);
+        let placement = self.policy.placement;
+        self.plan.preemptions = preempt(self.cluster, space, &among, queued, placement);
     }
 
     fn is_spent(&self) -> bool {

@@ -1,4 +1,4 @@
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,14 +47,16 @@ pub(crate) struct Entry {
     pub(crate) queued: Queued,
 }
 
-/// A job's place in an order: by score, then submission, then number.
+/// A job's place in an order: by rank, the highest first, score, then submission, then
+/// number.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Key(f64, Time, JobNumber);
+pub(crate) struct Key(Reverse<u16>, f64, Time, JobNumber);
 
 impl Key {
     pub(crate) fn of(queued: &Queued, order: Order, view: &View<'_>) -> Self {
         let score = order.score(queued, view);
-        Self(score, queued.submitted, queued.job)
+        let rank = Reverse(queued.standing.rank);
+        Self(rank, score, queued.submitted, queued.job)
     }
 }
 
@@ -68,8 +70,9 @@ impl PartialOrd for Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = self.0.total_cmp(&other.0);
-        by_score.then_with(|| (self.1, self.2).cmp(&(other.1, other.2)))
+        let by_rank = self.0.cmp(&other.0);
+        let by_score = by_rank.then_with(|| self.1.total_cmp(&other.1));
+        by_score.then_with(|| (self.2, self.3).cmp(&(other.2, other.3)))
     }
 }
 

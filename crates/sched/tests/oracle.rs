@@ -266,6 +266,7 @@ fn make(case: &Case) -> (Naive<'_>, Cluster, Queue) {
                 since: Time(0),
                 until: Time::seconds(job.seconds),
                 standing: standing(job),
+                ending: false,
             };
             cluster.start_as(JobNumber(number), running);
         }
@@ -447,6 +448,7 @@ proptest! {
                         since: Time(0),
                         until: start.until,
                         standing: queued.standing,
+                        ending: false,
                     };
                     cluster.start_as(start.job, running);
                 }

@@ -112,6 +112,12 @@ impl Case {
         self.try_tell(event).expect("done")
     }
 
+    /// Lets the scheduler do what it does, and tells what that is.
+    pub(crate) fn schedule(&mut self) -> Vec<Change> {
+        let records = self.ledger.schedule(self.now);
+        self.keep(records)
+    }
+
     /// Starts what can start, and tells what that is.
     pub(crate) fn started(&mut self) -> Vec<TaskId> {
         let records = self.ledger.schedule(self.now);

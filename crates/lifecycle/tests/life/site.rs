@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyperion_lifecycle::{
-    Booking, Change, End, Event, Limits, NodeState, Partition, PartitionState, Qos, Reason,
-    Refusal, Rules, RulesError, Scope, State, TaskId,
+    Booking, Change, End, Event, Limits, NodeState, Partition, PartitionState, Preempted, Qos,
+    Reason, Refusal, Rules, RulesError, Scope, State, TaskId, Why,
 };
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{NodeCount, Part, Per, Submission, TimeLimit};
@@ -293,6 +293,49 @@ fn a_quality_of_service_has_limits_of_its_own() {
         case.why(second),
         Some(Reason::Limit(Scope::QosUser("urgent".into(), 1000)))
     );
+}
+
+#[test]
+fn a_job_of_a_higher_rank_has_those_that_yield_out_of_its_way() {
+    for (preempted, state) in [
+        (Preempted::Requeue, State::Pending),
+        (Preempted::Cancel, State::Preempted),
+    ] {
+        let idle = Qos {
+            preempted: Some(preempted),
+            ..Qos::default()
+        };
+        let urgent = Qos {
+            rank: 1,
+            ..Qos::default()
+        };
+        let rules = Rules {
+            qos: BTreeMap::from([("idle".into(), idle), ("urgent".into(), urgent)]),
+            ..Rules::default()
+        };
+        let mut case = Case::with_rules(2, 4, rules);
+        let of = |qos: &'static str| move |asked: &mut Submission| asked.qos = Some(qos.into());
+        let (stays, yields) = (case.submit(4, |_| {}), case.submit(4, of("idle")));
+        assert_eq!(case.started(), [task(stays), task(yields)]);
+        let waits = case.submit(4, of("idle"));
+        let urgent = case.submit(4, of("urgent"));
+        let changes = case.schedule();
+        let why = Why::Preempted;
+        assert_eq!(
+            changes,
+            [Change::Stopping {
+                task: task(yields),
+                why
+            }]
+        );
+        // Once is enough.
+        case.at(1);
+        assert_eq!(case.schedule(), []);
+        case.tell(Event::Over(task(yields), End::Exit(Exit::Signal(15))));
+        assert_eq!(case.state(yields, 0), state);
+        assert_eq!(case.started(), [task(urgent)]);
+        assert_eq!(case.state(waits, 0), State::Pending);
+    }
 }
 
 #[test]
