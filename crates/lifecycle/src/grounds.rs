@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hyperion_model::submission::{Part, Submission, TimeLimit};
 use hyperion_sched::{
-    Caps, Cluster, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber, Standing, Window,
+    Amounts, Caps, Cluster, Family, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber, Standing,
+    Window,
 };
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -411,5 +412,41 @@ impl crate::Site {
 
 /// Makes the cluster of a site, with its licences.
 pub(crate) fn cluster(site: &crate::Site, licences: impl IntoIterator<Item = u64>) -> Cluster {
-    Cluster::with_licences(site.nodes.clone(), hyperion_sched::Amounts::new(licences))
+    let families = families(&site.kinds);
+    let mut nodes = site.nodes.clone();
+    for node in &mut nodes {
+        for family in &families {
+            let of_kinds: u64 = family
+                .kinds
+                .iter()
+                .map(|kind| node.capacity.of(*kind))
+                .sum();
+            // Where some are of a kind that is told, the others are not given out.
+            if of_kinds > 0 {
+                let others = node.capacity.of(family.any).saturating_sub(of_kinds);
+                node.capacity.take(&Amounts::only(family.any, others));
+            }
+        }
+    }
+    let mut cluster = Cluster::with_licences(nodes, Amounts::new(licences));
+    cluster.set_families(families);
+    cluster
+}
+
+/// Finds `gpu` beside `gpu:h100` among what is counted.
+fn families(kinds: &[String]) -> Vec<Family> {
+    let numbered = || kinds.iter().zip(2..);
+    let all = numbered().filter(|(name, _)| !name.contains(':'));
+    let families = all.map(|(name, any)| {
+        let of = |kind: &str| {
+            kind.strip_prefix(name.as_str())
+                .is_some_and(|k| k.starts_with(':'))
+        };
+        let kinds = numbered().filter(|(kind, _)| of(kind));
+        Family {
+            any,
+            kinds: kinds.map(|(_, number)| number).collect(),
+        }
+    });
+    families.filter(|family| !family.kinds.is_empty()).collect()
 }

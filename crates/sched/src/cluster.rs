@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amounts::Amounts;
+use crate::family::Family;
 use crate::nodeset::NodeSet;
 use crate::order::Standing;
 use crate::queue::JobNumber;
@@ -102,6 +103,7 @@ pub struct Cluster {
     closed: NodeSet,
     windows: BTreeMap<WindowNumber, Window>,
     quotas: Quotas,
+    families: Vec<Family>,
     /// Goes up whenever something is free earlier than was known.
     freed: u64,
 }
@@ -134,6 +136,7 @@ impl Cluster {
             closed: NodeSet::default(),
             windows: BTreeMap::new(),
             quotas: Quotas::default(),
+            families: Vec::new(),
             freed: 0,
         }
     }
@@ -216,6 +219,15 @@ impl Cluster {
         let windows = self.windows.values();
         let moments = windows.flat_map(|window| [window.from, window.until]);
         moments.filter(|at| *at > after).min()
+    }
+
+    /// Says which devices count under several numbers.
+    pub fn set_families(&mut self, families: Vec<Family>) {
+        self.families = families;
+    }
+
+    pub(crate) fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// Makes a quota, for those who name it in their standing.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amounts::{Amounts, CORES};
-use crate::cluster::{Allocation, Node, NodeNumber, Part};
+use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
 use crate::nodeset::NodeSet;
 use crate::request::{Arrangement, Chunk, Request};
 use crate::space::{Room, See, Space, show};
@@ -34,7 +34,7 @@ pub enum Placement {
 /// in a few orders: to find room for them whenever there is some is a problem
 /// without a fast answer.
 pub(crate) fn place(
-    nodes: &[Node],
+    cluster: &Cluster,
     room: &dyn Room,
     among: &[Rc<NodeSet>],
     request: &Request,
@@ -42,13 +42,13 @@ pub(crate) fn place(
 ) -> Option<Allocation> {
     let members: SmallVec<[&Request; 1]> = request.members().collect();
     if let [only] = members[..] {
-        return place_member(nodes, room, &among[0], only, placement);
+        return place_member(cluster, room, &among[0], only, placement);
     }
     let mut numbers: Vec<usize> = (0..members.len()).collect();
     for _ in 0..2 {
         let mut less = Less::new(room);
         let all = numbers.iter().try_for_each(|&number| {
-            let found = place_member(nodes, &less, &among[number], members[number], placement)?;
+            let found = place_member(cluster, &less, &among[number], members[number], placement)?;
             less.take(found, number as u32);
             Some(())
         });
@@ -61,7 +61,7 @@ pub(crate) fn place(
 }
 
 fn place_member(
-    nodes: &[Node],
+    cluster: &Cluster,
     room: &dyn Room,
     among: &NodeSet,
     request: &Request,
@@ -70,7 +70,7 @@ fn place_member(
     if !request.shared.is_within(&room.shared()) {
         return None;
     }
-    let lay = Lay { nodes, request };
+    let lay = Lay { cluster, request };
     let mut found = match (&request.chunks[..], request.arrangement) {
         (_, Arrangement::Together) => {
             let all = request.member_total();
@@ -95,23 +95,37 @@ fn place_member(
 
 /// How a member of a request is laid on nodes.
 struct Lay<'a> {
-    nodes: &'a [Node],
+    cluster: &'a Cluster,
     request: &'a Request,
 }
 
 impl Lay<'_> {
     /// Tells how many times `each` has room where that much is free.
     fn times(&self, at: usize, free: &Amounts, each: &Amounts) -> u64 {
-        match self.request.exclusive && *free != self.nodes[at].capacity {
-            true => 0,
-            false => free.times(each),
+        let capacity = &self.cluster.nodes()[at].capacity;
+        if self.request.exclusive && free != capacity {
+            return 0;
         }
+        let times = free.times(each);
+        // Whoever takes any kind of device takes one of some kind.
+        let families = self.cluster.families().iter();
+        let asked = families.filter(|family| each.of(family.any) > 0 && family.is_told(capacity));
+        let most = asked.map(|family| family.kinds_of(free) / each.of(family.any));
+        most.fold(times, u64::min)
+    }
+
+    /// Says of what kind the devices are of which a job has any; tells whether there are
+    /// enough.
+    fn settle(&self, at: usize, free: &Amounts, taken: &mut Amounts) -> bool {
+        let capacity = &self.cluster.nodes()[at].capacity;
+        let mut families = self.cluster.families().iter();
+        families.all(|family| !family.is_told(capacity) || family.settle(free, taken))
     }
 
     /// Gives what a member takes of a node where it needs so much.
     fn part(&self, at: usize, taken: Amounts) -> Part {
         let taken = match self.request.exclusive {
-            true => self.nodes[at].capacity.clone(),
+            true => self.cluster.nodes()[at].capacity.clone(),
             false => taken,
         };
         Part::of(NodeNumber(at as u32), taken)
@@ -139,8 +153,10 @@ impl Lay<'_> {
             if count > 0 {
                 let mut taken = Amounts::default();
                 taken.add(&chunk.each, count);
-                parts.push(self.part(at, taken));
-                missing -= count;
+                if self.settle(at, free, &mut taken) {
+                    parts.push(self.part(at, taken));
+                    missing -= count;
+                }
             }
             match missing {
                 0 => ControlFlow::Break(()),
@@ -256,6 +272,13 @@ impl Lay<'_> {
                 return None;
             }
         }
+        for part in &mut parts {
+            let at = part.node.index();
+            let (_, free) = seen.iter().find(|(other, _)| *other == at)?;
+            if !self.settle(at, free, &mut part.taken) {
+                return None;
+            }
+        }
         let parts = parts.into_iter();
         Some(
             parts
@@ -320,7 +343,7 @@ impl Room for Less<'_> {
 /// Counts how much of a request has room while nodes become free, without
 /// looking at all of them each time.
 pub(crate) struct Tally<'a> {
-    nodes: &'a [Node],
+    cluster: &'a Cluster,
     /// What lies on a node whole, how many of them must, and how many could.
     kinds: SmallVec<[Counted<'a>; 1]>,
 }
@@ -335,13 +358,13 @@ struct Counted<'a> {
 
 impl<'a> Tally<'a> {
     pub(crate) fn new(
-        nodes: &'a [Node],
+        cluster: &'a Cluster,
         space: &Space,
         request: &'a Request,
         among: &[Rc<NodeSet>],
     ) -> Self {
         let mut tally = Self {
-            nodes,
+            cluster,
             kinds: SmallVec::new(),
         };
         for (member, among) in request.members().zip(among) {
@@ -362,7 +385,7 @@ impl<'a> Tally<'a> {
                 }
             }
         }
-        for at in 0..nodes.len() {
+        for at in 0..cluster.nodes().len() {
             tally.count(space, NodeNumber(at as u32), u64::saturating_add);
         }
         tally
@@ -378,7 +401,7 @@ impl<'a> Tally<'a> {
                 _ => 1,
             };
             let lay = Lay {
-                nodes: self.nodes,
+                cluster: self.cluster,
                 request: kind.member,
             };
             let times = lay.times(node.index(), space.free(node), &kind.each);
@@ -408,7 +431,8 @@ impl<'a> Tally<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Cluster;
+    use crate::cluster::{Cluster, Node};
+    use crate::family::Family;
     use crate::queue::JobNumber;
     use crate::space::Now;
     use crate::time::Time;
@@ -439,14 +463,14 @@ mod tests {
             within: None,
             steps: &steps,
         };
-        let found = place(cluster.nodes(), &room, &all, request, placement);
+        let found = place(&cluster, &room, &all, request, placement);
         // The same with the nodes kept in that order.
         let ranked = cluster.space().clone().ranked(placement);
         let room = Now {
             space: &ranked,
             ..room
         };
-        let again = place(cluster.nodes(), &room, &all, request, placement);
+        let again = place(&cluster, &room, &all, request, placement);
         assert_eq!(found, again);
         let cores = |part: &Part| (part.node.0, part.taken.of(CORES) / 1000);
         found.map(|parts| parts.iter().map(cores).collect())
@@ -510,5 +534,70 @@ mod tests {
         assert_eq!(given(&large, Placement::First), each);
         let larger = Request::one(Amounts::new([1000, 17 << 30]));
         assert_eq!(given(&larger, Placement::First), None);
+    }
+
+    /// A node of 8 cores with four devices of one kind and two of another, and one with
+    /// two of which nobody says the kind; kind 2 is any of them.
+    fn with_devices() -> Cluster {
+        let node = |amounts: [u64; 5]| Node {
+            name: "n".into(),
+            capacity: Amounts::new(amounts),
+        };
+        let mut cluster = Cluster::new(vec![node([8000, 0, 6, 4, 2]), node([8000, 0, 2, 0, 0])]);
+        cluster.set_families(vec![Family {
+            any: 2,
+            kinds: vec![3, 4],
+        }]);
+        cluster
+    }
+
+    /// Starts jobs that ask for so many devices of any, the first and the second kind;
+    /// gives on which node each is, and what it has.
+    fn devices(asked: &[[u64; 3]]) -> Vec<Option<(u32, [u64; 3])>> {
+        let mut cluster = with_devices();
+        let (steps, all) = (Cell::new(0), [Rc::new(NodeSet::first(2))]);
+        let mut given = Vec::new();
+        for (number, [any, first, second]) in asked.iter().enumerate() {
+            let request = Request::one(Amounts::new([1000, 0, *any, *first, *second]));
+            let room = Now {
+                space: cluster.space(),
+                within: None,
+                steps: &steps,
+            };
+            let found = place(&cluster, &room, &all, &request, Placement::First);
+            given.push(found.as_ref().map(|parts| {
+                let taken = &parts[0].taken;
+                (parts[0].node.0, [taken.of(2), taken.of(3), taken.of(4)])
+            }));
+            if let Some(allocation) = found {
+                cluster.start(JobNumber(number as u64), allocation, Time::NEVER);
+            }
+        }
+        given
+    }
+
+    #[test]
+    fn any_device_is_one_of_some_kind_and_no_kind_is_given_out_twice() {
+        // Any three are of the kind of which there are most.
+        let given = devices(&[[3, 0, 0], [2, 2, 0], [1, 1, 0], [2, 0, 2]]);
+        let right = [
+            Some((0, [3, 3, 0])),
+            None,
+            Some((0, [1, 1, 0])),
+            Some((0, [2, 0, 2])),
+        ];
+        assert_eq!(given, right);
+        // Five of any take some of both; of the rest there is one of the second kind.
+        let given = devices(&[[5, 0, 0], [1, 1, 0], [1, 0, 1], [2, 0, 0]]);
+        let right = [
+            Some((0, [5, 4, 1])),
+            None,
+            Some((0, [1, 0, 1])),
+            // Nobody knows of what kind those are.
+            Some((1, [2, 0, 0])),
+        ];
+        assert_eq!(given, right);
+        // One of the first kind, and one of any beside it.
+        assert_eq!(devices(&[[2, 1, 0]]), [Some((0, [2, 2, 0]))]);
     }
 }

@@ -206,7 +206,7 @@ pub fn has_room(cluster: &Cluster, queued: &Queued) -> bool {
     };
     let among = Masks::new(cluster).of(queued, Time(0));
     let request = &queued.request;
-    place(cluster.nodes(), &room, &among, request, Placement::First).is_some()
+    place(cluster, &room, &among, request, Placement::First).is_some()
 }
 
 /// One round of planning.
@@ -416,8 +416,7 @@ impl<'a> Round<'a> {
             steps: &self.steps,
         };
         let request = &entry.queued.request;
-        let nodes = self.cluster.nodes();
-        place(nodes, &room, among, request, self.policy.placement)
+        place(self.cluster, &room, among, request, self.policy.placement)
     }
 
     /// Finds when the blocked job can start at the latest, and what is free then
@@ -447,8 +446,7 @@ impl<'a> Round<'a> {
             .members()
             .map(|member| self.cluster.nodes_of(member.among));
         let among: Among = sets.map(|nodes| Rc::new(nodes.clone())).collect();
-        let nodes = self.cluster.nodes();
-        let mut tally = Tally::new(nodes, &future, request, &among);
+        let mut tally = Tally::new(self.cluster, &future, request, &among);
         let mut found = None;
         while let Some((until, allocation)) = ends.next() {
             self.steps.set(self.steps.get() + 1);

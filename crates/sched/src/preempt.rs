@@ -31,7 +31,7 @@ pub(crate) fn preempt(
             within: None,
             steps: &steps,
         };
-        place(cluster.nodes(), &room, among, &queued.request, placement)
+        place(cluster, &room, among, &queued.request, placement)
     };
     let running = cluster.running().iter();
     let (ending, others): (Vec<_>, Vec<_>) = running.partition(|(_, its)| its.ending);

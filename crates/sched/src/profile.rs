@@ -217,8 +217,7 @@ impl<'a> Profile<'a> {
                 until: at + span,
                 missing: &missing,
             };
-            let nodes = self.cluster.nodes();
-            if let Some(allocation) = place(nodes, &room, &among, request, placement) {
+            if let Some(allocation) = place(self.cluster, &room, &among, request, placement) {
                 self.remember(Arc::clone(request), right, span, at);
                 return Found::At(at, allocation);
             }
