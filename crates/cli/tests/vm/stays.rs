@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use hyperion_testkit::{Done, guest_cache, requires, wait_until};
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 use crate::level::furnished;
 use crate::machines::{folder, pid, show, vm};
@@ -108,6 +109,11 @@ fn a_machine_of_an_image_keeps_what_is_written_and_outlives_image_and_kernel() {
     )
     .ok();
     assert_eq!(fs::read(&back).expect("there"), bytes);
+    // To start anew is not to lose what was just written.
+    inside(&site, "oci-keeps", "echo late > /late").ok();
+    vm(&site, &["reboot", "oci-keeps"]).ok();
+    says(&site, "oci-keeps", "cat /said", "up /\nup /\nbye\nup /");
+    assert_eq!(inside(&site, "oci-keeps", "cat /late").ok(), "late");
     // A clone of one that runs has another name, and its files.
     vm(&site, &["clone", "oci-keeps", "oci-other"]).ok();
     let seen = show(&site, "oci-keeps");
@@ -131,7 +137,12 @@ fn a_machine_of_an_image_keeps_what_is_written_and_outlives_image_and_kernel() {
     fs::remove_dir_all(site.root().join("kernels")).expect("removed");
     vm(&site, &["resize", "oci-keeps", "--disk", "vda=3GiB"]).ok();
     vm(&site, &["start", "oci-keeps"]).ok();
-    says(&site, "oci-keeps", "cat /said", "up /\nup /\nbye\nup /");
+    says(
+        &site,
+        "oci-keeps",
+        "cat /said",
+        "up /\nup /\nbye\nup /\nbye\nup /",
+    );
     // Killed, with what was written: the journal brings it in, and the disk grows.
     inside(
         &site,
@@ -308,6 +319,16 @@ fn an_image_that_makes_no_machine_is_refused_and_leaves_nothing() {
         "bare"
     );
     // As domain XML it says the same.
+    // Another kernel takes the place of its own.
+    let boots = || show(&site, "oci-none")["definition"]["boot"]["kernel"].clone();
+    let before = boots();
+    vm(&site, &["edit", "oci-none", "--kernel", "default"]).ok();
+    let after = boots();
+    assert_ne!(before, after);
+    let there =
+        |boots: &Value| fs::exists(boots["initrd"].as_str().expect("a path")).expect("looked");
+    assert!(!there(&before) && there(&after));
+    vm(&site, &["edit", "oci-none", "--kernel", "1.2.3"]).refused("no kernel \"1.2.3\"", "");
     let xml = vm(&site, &["export", "oci-none"]).ok();
     vm(&site, &["delete", "oci-none"]).ok();
     let file = site.path().join("again.xml");

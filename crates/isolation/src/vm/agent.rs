@@ -30,6 +30,8 @@ const SHORT: usize = 1 << 20;
 const OUTPUT: usize = 48 << 20;
 /// How much of a file goes in one piece, in bytes.
 pub const PIECE: usize = 256 << 10;
+/// How long a guest may take to say that it does not end.
+const REFUSES: Duration = Duration::from_millis(500);
 /// Comes before what is not stale.
 const SENTINEL: u8 = 0xff;
 
@@ -313,12 +315,18 @@ impl Agent {
         self.ask("guest-fsfreeze-thaw", json!({}), SHORT)
     }
 
-    /// Asks the guest to switch itself off. Who does has no answer.
+    /// Asks the guest to end: to switch itself off (`powerdown`) or to start anew
+    /// (`reboot`). Who does has no answer.
     ///
     /// # Errors
-    /// [`AgentError`], where it could not be asked.
-    pub fn shut_down(&mut self) -> Result<(), AgentError> {
-        self.send(&line("guest-shutdown", json!({"mode": "powerdown"})))
+    /// [`AgentError::Refused`]; another where it could not be asked.
+    pub fn end(&mut self, mode: &str) -> Result<(), AgentError> {
+        const COMMAND: &str = "guest-shutdown";
+        self.limit = REFUSES;
+        match self.ask::<Value>(COMMAND, json!({"mode": mode}), SHORT) {
+            Err(AgentError::Silent(_) | AgentError::Closed) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     fn ask<T: DeserializeOwned>(

@@ -18,6 +18,7 @@ use serde_json::json;
 
 use super::create::{read_domain, write_seed};
 use super::external;
+use super::image;
 use super::live::{self, Alone, Content, alone};
 use super::machines::LIMIT;
 use super::seats::{SeatArgs, share_out};
@@ -33,10 +34,15 @@ const SAVING: Duration = Duration::from_secs(600);
 #[command(after_help = "Examples:\n  \
     hyperion vm edit web\n  \
     hyperion vm edit web --bind core --hugepages\n  \
-    hyperion vm edit web --bind none --hugepages=none")]
+    hyperion vm edit web --bind none --hugepages=none\n  \
+    hyperion vm edit box --kernel default")]
 pub(crate) struct EditArgs {
     /// Machine, as `hyperion vm ls --all` lists it
     name: String,
+    /// Kernel that a machine of an image boots from now on, as `hyperion vm kernel ls` lists it, or
+    /// default; with the init of this Hyperion
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<String>,
     #[command(flatten)]
     seats: SeatArgs,
 }
@@ -105,8 +111,14 @@ const AGAIN: &str = "the same `hyperion vm edit` goes on with your text";
 pub(super) fn edit(args: &EditArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let before = machine.spec()?;
+    if let Some(release) = &args.kernel {
+        image::renew(&machine, before.clone(), release, ctx)?;
+        if !args.seats.any() {
+            return changed(&machine);
+        }
+    }
     if args.seats.any() {
-        let mut spec = before;
+        let mut spec = machine.spec()?;
         args.seats.apply(&mut spec, ctx)?;
         spec.validate()?;
         machine.define(&spec)?;

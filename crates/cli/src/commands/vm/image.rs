@@ -28,8 +28,8 @@ use crate::errors;
 const USUAL: Bytes = Bytes(10 << 30);
 /// The largest that the file system has descriptors for.
 const LARGEST: Bytes = Bytes(1 << 40);
-/// In a machine's folder, what it boots.
-pub(super) const BOOT: &str = "boot";
+/// In a machine's folder, where that lies which it boots; a number follows.
+const BOOT: &str = "boot";
 
 // What is said of a machine that is made of an image of the store.
 #[derive(Debug, Args)]
@@ -158,22 +158,7 @@ pub(super) fn choose(
         ));
     }
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
-    let network = (!spec.interfaces.is_empty()).then_some("virtio_net");
-    let needed = ["virtio_blk", "virtio_console", "ext4"]
-        .into_iter()
-        .chain(network);
-    let lacking: Vec<&str> = needed.filter(|driver| !kernel.has_driver(driver)).collect();
-    if !lacking.is_empty() {
-        return Err(errors::advised(
-            Class::Unsupported,
-            format!(
-                "the kernel {} has no {}",
-                kernel.release,
-                lacking.join(", ")
-            ),
-            "take another: `hyperion vm kernel install`, `hyperion vm kernel use`",
-        ));
-    }
+    check_drivers(&kernel, spec)?;
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     let initramfs = kernel.initramfs(&program)?;
     refuse_too_little(spec.memory.size, &initramfs)?;
@@ -301,21 +286,87 @@ impl Chosen {
             source: DiskSource::File(below),
             format: DiskFormat::Raw,
         }];
-        let boot = machine.path.join(BOOT);
-        fs::create_dir_all(&boot)?;
-        let (kernel, initrd) = (boot.join("kernel"), boot.join("initrd"));
-        link(self.kernel.boot_image(), &kernel)?;
-        link(&self.initramfs, &initrd)?;
+        let direct = boots(machine, &self.kernel, &self.initramfs)?;
         spec.boot = Boot {
-            kernel: Some(DirectKernel {
-                kernel,
-                initrd: Some(initrd),
-                cmdline: Some(stay::KERNEL_LINE.into()),
-            }),
+            kernel: Some(direct),
             ..Boot::default()
         };
         Ok(())
     }
+}
+
+/// Gives a machine a kernel and its first root for itself, beside those that it may have.
+fn boots(
+    machine: &MachineFolder,
+    kernel: &Kernel,
+    initramfs: &Path,
+) -> anyhow::Result<DirectKernel> {
+    let mut names = (1..).map(|number| machine.path.join(format!("{BOOT}{number}")));
+    let folder = names.find(|folder| !folder.exists()).unwrap_or_default();
+    fs::create_dir_all(&folder)?;
+    let (file, initrd) = (folder.join("kernel"), folder.join("initrd"));
+    link(kernel.boot_image(), &file)?;
+    link(initramfs, &initrd)?;
+    Ok(DirectKernel {
+        kernel: file,
+        initrd: Some(initrd),
+        cmdline: Some(stay::KERNEL_LINE.into()),
+    })
+}
+
+/// Gives a machine of an image another kernel, and the init of this program.
+pub(super) fn renew(
+    machine: &MachineFolder,
+    mut spec: MachineSpec,
+    release: &str,
+    ctx: &Context,
+) -> anyhow::Result<()> {
+    if spec.image.is_none() {
+        return Err(errors::advised(
+            Class::User,
+            format!("machine {} boots what lies on its disks", machine.name),
+            "its kernel is renewed in it, as that of any system",
+        ));
+    }
+    let kernels = Kernels::new(&ctx.root);
+    let kernel = match release {
+        "default" => kernels.default_kernel()?,
+        release => kernels.find(release)?,
+    };
+    check_drivers(&kernel, &spec)?;
+    let program = std::env::current_exe().context("cannot find the file of this program")?;
+    let initramfs = kernel.initramfs(&program)?;
+    refuse_too_little(spec.memory.size, &initramfs)?;
+    let old = spec.boot.kernel.take();
+    spec.boot.kernel = Some(boots(machine, &kernel, &initramfs)?);
+    machine.define(&spec)?;
+    let old = old.and_then(|old| old.kernel.parent().map(Path::to_owned));
+    // What runs has it open.
+    if let Some(old) = old.filter(|old| old.parent() == Some(&machine.path)) {
+        let _ = fs::remove_dir_all(old);
+    }
+    Ok(())
+}
+
+/// Refuses a kernel that an image's machine would not come up with.
+fn check_drivers(kernel: &Kernel, spec: &MachineSpec) -> anyhow::Result<()> {
+    let network = (!spec.interfaces.is_empty()).then_some("virtio_net");
+    let needed = ["virtio_blk", "virtio_console", "ext4"]
+        .into_iter()
+        .chain(network);
+    let lacking: Vec<&str> = needed.filter(|driver| !kernel.has_driver(driver)).collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(errors::advised(
+        Class::Unsupported,
+        format!(
+            "the kernel {} has no {}",
+            kernel.release,
+            lacking.join(", ")
+        ),
+        "take another: `hyperion vm kernel install`, `hyperion vm kernel use`",
+    ))
 }
 
 /// Refuses an image that lacks what its machine is to start.

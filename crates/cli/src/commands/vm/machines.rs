@@ -534,11 +534,25 @@ fn ask_to_end(machine: &MachineFolder, ctx: &Context) -> bool {
     // Its kernel need not have the driver of the button.
     if is_of_image(machine)
         && let Ok(mut agent) = agent(machine.name.as_str(), HEARS, ctx)
-        && agent.shut_down().is_ok()
+        && agent.end("powerdown").is_ok()
     {
         return true;
     }
     monitor.power_down().is_ok()
+}
+
+/// Starts a machine anew: by its init where it is one of an image and answers, else as by
+/// its button.
+pub(super) fn reboot(args: &One, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    if machine.state() == MachineState::Running
+        && is_of_image(&machine)
+        && let Ok(mut agent) = agent(&args.name, HEARS, ctx)
+        && agent.end("reboot").is_ok()
+    {
+        return output::line(&args.name);
+    }
+    ask(args, ctx, Qmp::reset)
 }
 
 /// Kills QEMU; nothing of what its guest has in memory is kept.

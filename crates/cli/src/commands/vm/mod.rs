@@ -46,7 +46,7 @@ pub(crate) enum VmCommand {
     Start(machines::StartArgs),
     /// Ask the guest of a machine to shut down, and switch it off if it does not
     Stop(machines::StopArgs),
-    /// Reset a machine, as by its button
+    /// Reset a machine, as by its button; one of an image ends its command before
     Reboot(machines::One),
     /// Stop the processors of a machine
     #[command(visible_alias = "suspend")]
@@ -99,7 +99,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Start(args) => machines::start(args, ctx),
         C::Autostart(args) => autostart::autostart(args, ctx),
         C::Stop(args) => machines::stop(args, ctx),
-        C::Reboot(args) => machines::ask(args, ctx, Qmp::reset),
+        C::Reboot(args) => machines::reboot(args, ctx),
         C::Pause(args) => machines::ask(args, ctx, Qmp::stop),
         C::Resume(args) => machines::resume(args, ctx),
         C::Delete(args) => machines::delete(args, ctx),
