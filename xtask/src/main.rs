@@ -15,6 +15,7 @@ usage: cargo xtask COMMAND
 
   tidy           check the workspace's own rules; prints FILE:LINE and the fix
   bench [PART]   measure beside the peers and write docs/performance.md
+  order          write crates/cli/link-order.txt, from the built release binary
   fuzz [TARGET [SECONDS]]
                  search for defects in a reader, or in all, with coverage as the guide
   readme-table   write the table of what works into README.md
@@ -37,6 +38,10 @@ fn command(words: &[String]) -> Result<ExitCode> {
     match words.as_slice() {
         ["tidy"] => tidy::run(&root),
         ["bench", parts @ ..] => bench::run(&root, parts),
+        ["order"] => {
+            bench::write_order(&root)?;
+            Ok(ExitCode::SUCCESS)
+        }
         ["fuzz", words @ ..] => fuzz::run(&root, words),
         ["readme-table"] => {
             capabilities::write_readme(&root)?;

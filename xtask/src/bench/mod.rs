@@ -6,6 +6,7 @@
 
 mod command;
 mod mpi;
+mod order;
 mod page;
 mod registry;
 mod sample;
@@ -23,6 +24,8 @@ use anyhow::{Context as _, Result, bail};
 
 use page::Row;
 use stage::Stage;
+
+pub(crate) use order::write as write_order;
 
 type Part = fn(&Stage) -> Vec<Row>;
 
@@ -55,14 +58,8 @@ pub(crate) fn run(workspace: &Path, wanted: &[&str]) -> Result<ExitCode> {
     if std::env::var_os(INSIDE).is_none() {
         return enter(wanted);
     }
-    let hyperion = std::env::var_os("HYPERION").map_or_else(
-        || workspace.join("target/x86_64-unknown-linux-gnu/release/hyperion"),
-        PathBuf::from,
-    );
-    let hyperion = hyperion
-        .canonicalize()
-        .with_context(|| format!("no {}; call this by `make bench`", hyperion.display()))?;
-    let stage = Stage::new(workspace, &hyperion)?;
+    let stage = Stage::new(workspace, &hyperion(workspace)?)?;
+    order::check(workspace, &stage)?;
     let mut rows = vec![];
     for (name, part) in PARTS {
         if wanted.is_empty() || wanted.contains(name) {
@@ -80,6 +77,17 @@ pub(crate) fn run(workspace: &Path, wanted: &[&str]) -> Result<ExitCode> {
         println!("written to {}", page.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The binary that is measured.
+fn hyperion(workspace: &Path) -> Result<PathBuf> {
+    let built = std::env::var_os("HYPERION").map_or_else(
+        || workspace.join("target/x86_64-unknown-linux-gnu/release/hyperion"),
+        PathBuf::from,
+    );
+    built
+        .canonicalize()
+        .with_context(|| format!("no {}; call this by `make bench`", built.display()))
 }
 
 /// Starts this program again with mounts of its own.
