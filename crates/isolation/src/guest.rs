@@ -14,7 +14,7 @@ use rustix::event::Timespec;
 use rustix::process::Pid;
 
 use crate::error::from_errno;
-use crate::protocol::{Config, Event, FileEntry, Reply, Request};
+use crate::protocol::{Event, FileEntry, Reply, Request};
 use crate::vm::MachineEnd;
 use crate::wire::{Frame, Wire};
 use crate::{Asker, Patient, Sandbox, SandboxError, SandboxRecord, Spawned};
@@ -36,7 +36,6 @@ const MAX_EVENTS: usize = 1 << 17;
 pub(crate) struct Guest {
     wire: Wire,
     init: Option<Pid>,
-    init_started: u64,
     pub(crate) cgroup: Cgroup,
     /// What had been used when the sandbox was up.
     pub(crate) base: Usage,
@@ -61,7 +60,6 @@ impl Guest {
     pub(crate) fn new(wire: Wire, init: Pid, cgroup: Cgroup, shim_folder: PathBuf) -> Self {
         let mut guest = Self::beyond(wire);
         guest.init = Some(init);
-        guest.init_started = process::standing(init).map_or(0, |s| s.started);
         guest.cgroup = cgroup;
         guest.shim_folder = shim_folder;
         guest
@@ -72,7 +70,6 @@ impl Guest {
         Self {
             wire,
             init: None,
-            init_started: 0,
             cgroup: Cgroup::default(),
             base: Usage::default(),
             shim_folder: PathBuf::new(),
@@ -94,14 +91,14 @@ impl Guest {
         }
     }
 
-    /// Tells the init how to fence what it starts, with the way into its groups
-    /// where it has not taken that yet.
-    pub(crate) fn configure(
-        &mut self,
-        config: Config,
-        entrance: &[BorrowedFd<'_>],
-    ) -> Result<(), SandboxError> {
-        self.ask(&Request::Configure(config), entrance)
+    /// Lets the init into its groups, where it was not born there.
+    pub(crate) fn let_in(&mut self) -> Result<(), SandboxError> {
+        let entrance = self.cgroup.entrance()?;
+        let fds = entrance.as_fds();
+        match fds.len() {
+            0 => Ok(()),
+            groups => self.ask(&Request::Enter { groups }, &fds),
+        }
     }
 
     fn ask(&mut self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<(), SandboxError> {
@@ -380,11 +377,12 @@ impl Sandbox for Guest {
     }
 
     fn records(&self) -> Vec<SandboxRecord> {
-        let init = self.init.map_or(0, |p| p.as_raw_pid().unsigned_abs());
+        // Its number is its own until it is waited for here.
+        let started = self.init.and_then(process::standing);
         vec![SandboxRecord {
             cgroup: self.cgroup.clone(),
-            init,
-            init_started: self.init_started,
+            init: self.init.map_or(0, |p| p.as_raw_pid().unsigned_abs()),
+            init_started: started.map_or(0, |s| s.started),
         }]
     }
 

@@ -10,8 +10,7 @@ use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
 
 use crate::guest::Guest;
-use crate::init;
-use crate::protocol::Config;
+use crate::init::{self, Confinement, Duty};
 use crate::wire::Wire;
 use crate::{Isolation, Sandbox, SandboxError, Stage};
 
@@ -35,7 +34,15 @@ impl Isolation for ProcessIsolation {
             None => process::fork(),
         };
         let init = match copied {
-            Ok(Fork::Child) => init::run(theirs),
+            Ok(Fork::Child) => {
+                init::settle_in();
+                let duty = Duty {
+                    confinement: Confinement::none(),
+                    rank_socket: rank_socket(&stage.folder),
+                    sweeps: spec.sweeps,
+                };
+                init::run(theirs, duty)
+            }
             Ok(Fork::Parent(pid)) => pid,
             Err(e) => {
                 born_inside.inspect(|cgroup| drop(cgroup.remove()));
@@ -48,17 +55,8 @@ impl Isolation for ProcessIsolation {
         if !layout.uses_v2() {
             guest.cgroup = make_cgroup(&layout, spec)?;
         }
-        let entrance = guest.cgroup.entrance()?;
-        let entrance = entrance.as_fds();
-        let config = Config {
-            set_groups: true,
-            entrance: entrance.len(),
-            rank_socket: rank_socket(&stage.folder),
-            sweeps: spec.sweeps,
-            ..Config::default()
-        };
+        guest.let_in()?;
         guest.leaves_orphans = true;
-        guest.configure(config, &entrance)?;
         Ok(Box::new(guest))
     }
 }

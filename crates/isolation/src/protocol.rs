@@ -3,7 +3,6 @@
 //! Every message is one frame of a [`crate::wire::Wire`]. The supervisor asks;
 //! the init answers each request in order, and reports ends in between.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hyperion_image::folder::Taken;
@@ -18,8 +17,11 @@ use crate::vm::MachineEnd;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "ask")]
 pub enum Request {
-    /// The first message: how processes are fenced.
-    Configure(Config),
+    /// Enter the groups that were made meanwhile; the way in comes with the frame.
+    Enter {
+        /// How many descriptors that are.
+        groups: usize,
+    },
     /// Start a process; descriptors come with the frame.
     Spawn {
         /// The supervisor's number for it.
@@ -74,27 +76,6 @@ pub enum Request {
     Collect,
     /// Kill everything and end.
     Stop,
-}
-
-/// How an init fences the processes that it starts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Config {
-    /// Take privileges away: capabilities, `no_new_privs`, seccomp.
-    pub confine: bool,
-    /// Added capabilities.
-    pub cap_add: Vec<String>,
-    /// Dropped capabilities.
-    pub cap_drop: Vec<String>,
-    /// No seccomp filter.
-    pub seccomp_unconfined: bool,
-    /// Group membership can be changed (it cannot in a user namespace of one user).
-    pub set_groups: bool,
-    /// Where the socket for ranks that are started inside lies.
-    pub rank_socket: PathBuf,
-    /// How many descriptors come along: the way into the cgroups.
-    pub entrance: usize,
-    /// What is left when nothing that was asked for runs is ended before that is told.
-    pub sweeps: bool,
 }
 
 /// What an init answers.

@@ -135,7 +135,7 @@ pub(super) const WIRE: Target = Target {
         "joined",
         "spawn",
         "adopt",
-        "configure",
+        "enter",
         "null",
         "4294967296",
     ],

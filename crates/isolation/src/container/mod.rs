@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! supervisor                          child in new namespaces
-//!   cgroup, clone3 ──────────────────▶ joins the cgroup, waits
+//!   cgroup, clone3 ──────────────────▶ joins the cgroup, compiles the
+//!                                      fence of processes, waits
 //!   id maps
 //!   mapped mounts, made with the
 //!   host's powers
 //!   Go + mounts ─────────────────────▶ puts the root together, pivots
-//!   Ready ◀─────────────────────────── is the init
-//!   Configure ───────────────────────▶ serves
+//!   Ready ◀─────────────────────────── is the init, serves
 //! ```
 //!
 //! What the child mounts it mounts with the powers of its own user namespace
@@ -37,8 +37,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::guest::Guest;
-use crate::process::{make_cgroup, rank_socket};
-use crate::protocol::Config;
+use crate::process::make_cgroup;
 use crate::wire::Wire;
 use crate::{Isolation, Sandbox, SandboxError, Stage};
 
@@ -110,19 +109,8 @@ impl ContainerIsolation {
             cgroup.remove();
             return Err(e);
         }
-        let config = Config {
-            sweeps: spec.sweeps,
-            confine: true,
-            cap_add: options.cap_add.clone(),
-            cap_drop: options.cap_drop.clone(),
-            seccomp_unconfined: options.seccomp_unconfined,
-            set_groups: spec.userns != UsernsMode::Single,
-            rank_socket: rank_socket(Path::new(SHIM_FOLDER)),
-            entrance: 0,
-        };
         let mut guest = Guest::new(ours, init, cgroup, SHIM_FOLDER.into());
         guest.greet()?;
-        guest.configure(config, &[])?;
         Ok(guest)
     }
 }

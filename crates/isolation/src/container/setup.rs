@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use hyperion_model::{Mount, MountKind, Propagation, SandboxSpec, UsernsMode};
 use hyperion_sys::cgroup::Entrance;
@@ -11,9 +12,10 @@ use hyperion_sys::mount::{self, Change, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use hyperion_sys::{process, signals};
 use rustix::fs::{CWD, Mode};
 
-use super::{Go, has_own_network, root, system};
+use super::{Go, SHIM_FOLDER, has_own_network, root, system};
 use crate::Stage;
-use crate::init;
+use crate::init::{self, Confinement, Duty};
+use crate::process::rank_socket;
 use crate::protocol::Reply;
 use crate::wire::Wire;
 
@@ -40,7 +42,14 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
 /// Runs in the child; never returns.
 pub(super) fn run(mut wire: Wire, spec: &SandboxSpec, stage: &Stage, entrance: &Entrance) -> ! {
     let failure = match climb(&mut wire, spec, stage, entrance) {
-        Ok(()) => init::run(wire),
+        Ok(confinement) => {
+            let duty = Duty {
+                confinement,
+                rank_socket: rank_socket(Path::new(SHIM_FOLDER)),
+                sweeps: spec.sweeps,
+            };
+            init::run(wire, duty)
+        }
         Err(failure) => failure,
     };
     let errno = failure
@@ -57,15 +66,19 @@ pub(super) fn run(mut wire: Wire, spec: &SandboxSpec, stage: &Stage, entrance: &
     process::exit_now(1)
 }
 
-/// Returns only what failed.
+/// Gives what is taken from the processes that are started there.
 fn climb(
     wire: &mut Wire,
     spec: &SandboxSpec,
     stage: &Stage,
     entrance: &Entrance,
-) -> Result<(), Failure> {
+) -> Result<Confinement, Failure> {
     signals::die_with_parent().doing("tying the container to its supervisor")?;
     entrance.enter().doing("joining the cgroup")?;
+    init::settle_in();
+    let confinement = Confinement::of_container(spec)
+        .map_err(|name| io::Error::other(name.to_owned()))
+        .doing("compiling the fence")?;
     let go: Go = wire.receive().doing("waiting for the supervisor")?;
     become_root(spec).doing("becoming root inside")?;
     // As docker does it: what the caller's shell has set is not for a root that others enter too.
@@ -129,7 +142,8 @@ fn climb(
         hyperion_sys::net::loopback_up().doing("starting the loopback interface")?;
     }
     wire.send(&Reply::Ready, &[])
-        .doing("telling the supervisor")
+        .doing("telling the supervisor")?;
+    Ok(confinement)
 }
 
 fn become_root(spec: &SandboxSpec) -> io::Result<()> {

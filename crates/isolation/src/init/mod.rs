@@ -62,23 +62,38 @@ pub fn entry(
     (name.file_name()? == shim::NAME).then(|| shim::run(name, arguments, environment()))
 }
 
-/// Runs the init in a fresh copy of a supervisor; never returns.
-pub(crate) fn run(wire: Wire) -> ! {
+/// Does in a fresh copy of a supervisor what needs nothing of what is still to be
+/// made: before that is waited for.
+pub(crate) fn settle_in() {
+    // The words of the command line, which every user may read, are the host's.
+    process::rename(c"hyperion-init");
+}
+
+/// What an init does for its sandbox.
+pub(crate) struct Duty {
+    /// What is taken from what it starts.
+    pub(crate) confinement: Confinement,
+    /// Where ranks report that a program inside has started.
+    pub(crate) rank_socket: PathBuf,
+    /// What is left when nothing that was asked for runs is ended before that is told.
+    pub(crate) sweeps: bool,
+}
+
+/// Runs the init in a copy of a supervisor that has settled in; never returns.
+pub(crate) fn run(wire: Wire, duty: Duty) -> ! {
     if let Ok(socket) = process::keep_only(wire.into_socket(), CONTROL_FD) {
-        serve(Wire::new(socket));
+        serve(Wire::new(socket), duty);
     }
     process::exit_now(0)
 }
 
 /// Serves one supervisor until it says stop or is gone; nothing that was
 /// started runs any more afterwards.
-fn serve(wire: Wire) {
-    // The words of the command line, which every user may read, are the host's.
-    process::rename(c"hyperion-init");
+fn serve(wire: Wire, duty: Duty) {
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     // Other processes inside must not look into this one, nor reach its program file.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    if let Ok(mut init) = Init::new(wire) {
+    if let Ok(mut init) = Init::new(wire, duty) {
         // However the loop ends, everything inside ends with it.
         let _ = init.run();
     }
@@ -88,54 +103,46 @@ fn serve(wire: Wire) {
 struct Init {
     wire: Wire,
     signals: SignalFd,
-    confinement: spawn::Confinement,
+    duty: Duty,
     /// What was spawned, with the supervisor's numbers.
     spawned: HashMap<Pid, u32>,
     /// The terminals of what was spawned, for their sizes.
     terminals: HashMap<u32, OwnedFd>,
     /// Ranks that a program inside will start, until they ask for their streams.
     expected: BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
-    /// Where those ranks report.
-    rank_socket: PathBuf,
     listener: Option<UnixListener>,
     shims: Vec<Wire>,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
-    /// What is left when nothing that was asked for runs is ended before that is told.
-    sweeps: bool,
 }
 
 impl Init {
-    fn new(mut wire: Wire) -> io::Result<Self> {
+    fn new(wire: Wire, duty: Duty) -> io::Result<Self> {
         let mut watched = signals::FORWARDED.to_vec();
         watched.push(SIGCHLD);
-        let signals = SignalFd::new(&watched)?;
-        let Request::Configure(config) = wire.receive()? else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        // Counted: those of the next request may have come already.
-        let entrance = (0..config.entrance).map(|_| wire.take_fd());
-        let entrance = Entrance::from_fds(entrance.collect::<Result<_, _>>()?);
-        if let Err(e) = entrance.enter() {
-            let errno = e.raw_os_error().unwrap_or(EINVAL);
-            let step = "joining the cgroup".to_owned();
-            wire.send(&Reply::SetupFailed { step, errno }, &[])?;
-            return Err(e);
-        }
-        let confinement =
-            spawn::Confinement::new(&config).map_err(|name| io::Error::other(name.to_owned()))?;
         Ok(Self {
             wire,
-            signals,
-            confinement,
+            signals: SignalFd::new(&watched)?,
+            duty,
             spawned: HashMap::new(),
             terminals: HashMap::new(),
             expected: BTreeMap::new(),
-            rank_socket: config.rank_socket,
             listener: None,
             shims: Vec::new(),
             settled: false,
-            sweeps: config.sweeps,
+        })
+    }
+
+    /// Enters the groups of the sandbox, or says why it could not.
+    fn enter(&mut self, groups: usize) -> io::Result<()> {
+        // Counted: those of the next request may have come already.
+        let entrance = (0..groups).map(|_| self.wire.take_fd());
+        let entrance = Entrance::from_fds(entrance.collect::<Result<_, _>>()?);
+        entrance.enter().or_else(|e| {
+            let errno = e.raw_os_error().unwrap_or(EINVAL);
+            let step = "joining the cgroup".to_owned();
+            self.wire.send(&Reply::SetupFailed { step, errno }, &[])?;
+            Err(e)
         })
     }
 
@@ -191,10 +198,10 @@ impl Init {
     /// Carries out one request; tells whether to go on.
     fn handle(&mut self, request: Request) -> io::Result<bool> {
         match request {
-            Request::Configure(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Request::Enter { groups } => self.enter(groups)?,
             Request::Spawn { id, process } => {
                 let fds = self.wire.take_fds();
-                match spawn::spawn(&self.confinement, &process, fds) {
+                match spawn::spawn(&self.duty.confinement, &process, fds) {
                     Ok((pid, terminal)) => {
                         self.spawned.insert(pid, id);
                         let terminal_fd: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
@@ -214,7 +221,7 @@ impl Init {
             }
             Request::Adopt { id, cpus } => {
                 if self.listener.is_none() {
-                    self.listener = Some(shim::listen(&self.rank_socket)?);
+                    self.listener = Some(shim::listen(&self.duty.rank_socket)?);
                 }
                 self.expected.insert(id, (cpus, self.wire.take_fds()));
             }
@@ -277,7 +284,7 @@ impl Init {
                 Err(_) => break false,
             }
         };
-        if self.sweeps && left && self.spawned.is_empty() {
+        if self.duty.sweeps && left && self.spawned.is_empty() {
             kill_everything();
         }
         for event in events {

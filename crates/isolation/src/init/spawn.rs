@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use hyperion_model::{ProcessSpec, UserSpec};
+use hyperion_model::{ProcessSpec, SandboxSpec, UserSpec, UsernsMode};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::process::{self, Program};
 use hyperion_sys::pty::{self, Pty};
@@ -14,39 +14,43 @@ use rustix::process::Pid;
 
 use super::users;
 use crate::error::SpawnStep;
-use crate::protocol::Config;
 
 /// What is taken from every process that is started.
 pub(crate) struct Confinement {
-    confine: bool,
+    fence: Option<Fence>,
+    /// Group membership can be changed (it cannot in a user namespace of one user).
+    set_groups: bool,
+}
+
+/// Powers that are taken away, `no_new_privs` among them.
+struct Fence {
     caps: CapSet,
     filter: Option<Filter>,
-    set_groups: bool,
 }
 
 impl Confinement {
     /// Takes nothing.
     pub(crate) fn none() -> Self {
         Self {
-            confine: false,
-            caps: CapSet::default(),
-            filter: None,
+            fence: None,
             set_groups: true,
         }
     }
 
-    /// Compiles the fence.
+    /// Compiles the fence of a container.
     ///
     /// # Errors
     /// The first name that no capability has.
-    pub(super) fn new(config: &Config) -> Result<Self, &str> {
-        let caps = CapSet::adjusted(&config.cap_add, &config.cap_drop)?;
-        let filtered = config.confine && !config.seccomp_unconfined;
+    pub(crate) fn of_container(spec: &SandboxSpec) -> Result<Self, &str> {
+        let options = &spec.container;
+        let caps = CapSet::adjusted(&options.cap_add, &options.cap_drop)?;
+        let filtered = !options.seccomp_unconfined;
         Ok(Self {
-            confine: config.confine,
-            caps,
-            filter: filtered.then(|| Filter::docker_default(caps)),
-            set_groups: config.set_groups,
+            fence: Some(Fence {
+                caps,
+                filter: filtered.then(|| Filter::docker_default(caps)),
+            }),
+            set_groups: spec.userns != UsernsMode::Single,
         })
     }
 }
@@ -59,7 +63,7 @@ pub(super) fn spawn(
     spec: &ProcessSpec,
     fds: Vec<OwnedFd>,
 ) -> Result<(Pid, Option<OwnedFd>), Failure> {
-    if confinement.confine {
+    if confinement.fence.is_some() {
         // As docker does with a WORKDIR that no layer made.
         let _ = std::fs::create_dir_all(&spec.cwd);
     }
@@ -137,8 +141,8 @@ fn prepare(
     for limit in &spec.rlimits {
         rlimit::apply(limit).map_err(at(SpawnStep::Limits))?;
     }
-    if confinement.confine {
-        confinement
+    if let Some(fence) = &confinement.fence {
+        fence
             .caps
             .limit_bounding()
             .map_err(at(SpawnStep::Privileges))?;
@@ -147,15 +151,12 @@ fn prepare(
     if let Some(user) = user {
         become_user(user, confinement.set_groups).map_err(at(SpawnStep::Privileges))?;
     }
-    if confinement.confine {
-        confinement
-            .caps
-            .apply()
-            .map_err(at(SpawnStep::Privileges))?;
+    if let Some(fence) = &confinement.fence {
+        fence.caps.apply().map_err(at(SpawnStep::Privileges))?;
     }
     rustix::process::chdir(&spec.cwd).map_err(|e| (SpawnStep::Folder, e.into()))?;
     // Last: from here on only what the filter lets through.
-    if let Some(filter) = &confinement.filter {
+    if let Some(filter) = confinement.fence.as_ref().and_then(|f| f.filter.as_ref()) {
         filter.install().map_err(at(SpawnStep::Privileges))?;
     }
     Ok(())
