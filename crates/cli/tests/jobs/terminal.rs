@@ -137,10 +137,11 @@ fn at_the_terminal(container: bool) {
     // The shell runs a trap after its `read` was interrupted, or after the next line.
     terminal.keys(b":\r");
     terminal.wait_for("NOW 44 122");
-    terminal.keys(b"sleep 300\r");
+    // A shell that has not yet started what it was told to would start it after its trap.
+    terminal.keys(b"sh -c 'echo ASLEEP; sleep 300'\r");
+    terminal.wait_for("ASLEEP");
     // What ctrl-C interrupts is the program, not Hyperion.
-    let sleeps = wait_until(LONG, || site.run(&["ps", "-q"]).out.lines().count() == 1);
-    assert!(sleeps);
+    assert_eq!(site.run(&["ps", "-q"]).out.lines().count(), 1);
     terminal.keys(b"\x03");
     terminal.keys(b"echo on\r");
     terminal.wait_for("on\r\n");
