@@ -1,12 +1,13 @@
 //! The words of the command line: global flags and the list of verbs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::commands::Command;
+use crate::commands::{self, Command};
 use crate::errors;
 
 /// Runs parallel programs as a process or in a container, says beforehand
@@ -23,6 +24,52 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The same with the one verb whose start counts: to put all the others
+/// together takes longer than to read the words.
+#[derive(Parser)]
+#[command(version, propagate_version = true)]
+struct RunOnly {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Run,
+}
+
+#[derive(Subcommand)]
+#[command(defer = true)]
+enum Run {
+    Run(Box<commands::RunArgs>),
+}
+
+impl Cli {
+    /// Reads the words of this process.
+    ///
+    /// # Errors
+    /// What is wrong with them, or the help that was asked for.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let words = || std::env::args_os();
+        if words().any(|word| word == "run")
+            && let Ok(RunOnly { global, command }) = parse(words())
+        {
+            let Run::Run(args) = command;
+            let command = Command::Run(args);
+            return Ok(Self { global, command });
+        }
+        // Whatever else it is, an error too, is said with all verbs in view.
+        parse(words())
+    }
+}
+
+/// As [`Parser::try_parse_from`], but leaves what it was parsed with to the end
+/// of the process: to free it piece by piece takes a third as long as to make it.
+fn parse<T: CommandFactory + FromArgMatches>(
+    words: impl Iterator<Item = OsString>,
+) -> Result<T, clap::Error> {
+    let mut command = std::mem::ManuallyDrop::new(T::command());
+    let mut matches = command.try_get_matches_from_mut(words)?;
+    T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 /// Flags that every verb takes.
@@ -125,7 +172,26 @@ mod tests {
 
     #[test]
     fn the_words_are_consistent() {
-        use clap::CommandFactory as _;
         Cli::command().debug_assert();
+        RunOnly::command().debug_assert();
+    }
+
+    #[test]
+    fn run_is_read_alike_with_the_other_verbs_and_without() {
+        for words in [
+            "hyperion run image true",
+            "hyperion run -n 4 -it --rm -v /a:/b -e A=1 --isolation process sh -c run",
+            "hyperion --root /r run --output json image --root /x -- -V",
+            "hyperion run --output quiet image",
+        ] {
+            let words = || words.split(' ').map(OsString::from);
+            let all = Cli::try_parse_from(words()).expect("known to all");
+            let RunOnly { global, command } = parse(words()).expect("known to it");
+            let Run::Run(args) = command;
+            assert_eq!(
+                format!("{:?}", (global, Command::Run(args))),
+                format!("{:?}", (all.global, all.command))
+            );
+        }
     }
 }

@@ -16,8 +16,6 @@ mod session;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     // Inside a sandbox the same file is PID 1, started under another name.
     if let Some(code) =
@@ -29,7 +27,7 @@ fn main() -> ExitCode {
     if let Ok(point) = std::env::var("HYPERION_FAILPOINT") {
         hyperion_sys::failpoint::arm(&point);
     }
-    let cli = match args::Cli::try_parse() {
+    let cli = match args::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return args::report_usage(&error),
     };

@@ -10,6 +10,7 @@ use hyperion_node::client::Heard;
 use hyperion_node::log::Stream;
 use hyperion_node::talk::{Ask, INPUT_WINDOW, Size, Tell};
 use hyperion_node::{Client, End, Failure};
+use hyperion_sys::process;
 use hyperion_sys::signals::{self, SIGHUP, SIGWINCH, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
@@ -103,7 +104,8 @@ impl Session {
                         drop(_raw);
                         tell_failure(&end);
                         at_end(&end)?;
-                        return Ok(ExitCode::from(end.code));
+                        // All is said: nobody need wait for this process to be taken apart.
+                        process::exit_now(end.code);
                     }
                     Heard::Told(Tell::ExecEnded { exit }) => {
                         printer.finish();

@@ -20,6 +20,8 @@ use serde::de::DeserializeOwned;
 
 /// No frame is larger: a peer that claims more speaks nonsense.
 const MAX_FRAME: usize = 16 << 20;
+/// How much is taken in at once: little at first, and more of who sends much.
+const ROOM: (usize, usize) = (2 << 10, 16 << 10);
 /// No message carries more open files.
 const MAX_FDS: usize = 16;
 
@@ -41,6 +43,7 @@ pub struct Wire {
     /// No frame that comes is larger.
     limit: usize,
     inbox: Vec<u8>,
+    room: usize,
     outbox: VecDeque<u8>,
     /// Bytes of all that was ever queued that have been sent.
     sent: u64,
@@ -57,6 +60,7 @@ impl Wire {
             plain: false,
             limit: MAX_FRAME,
             inbox: Vec::new(),
+            room: ROOM.0,
             outbox: VecDeque::new(),
             sent: 0,
             aboard: VecDeque::new(),
@@ -335,55 +339,56 @@ impl Wire {
     }
 
     fn fill(&mut self, flags: RecvFlags) -> io::Result<Filled> {
-        if self.plain {
-            return self.fill_plain(flags.contains(RecvFlags::DONTWAIT));
+        let old = self.inbox.len();
+        self.inbox.resize(old + self.room, 0);
+        let got = match self.plain {
+            true => self.take_plain(old, flags.contains(RecvFlags::DONTWAIT)),
+            false => self.take_message(old, flags),
+        };
+        self.inbox.truncate(old + *got.as_ref().unwrap_or(&0));
+        match got {
+            Ok(0) => Ok(Filled::End),
+            Ok(got) => {
+                if got == self.room {
+                    self.room = ROOM.1;
+                }
+                Ok(Filled::Some)
+            }
+            Err(rustix::io::Errno::INTR) => Ok(Filled::Some),
+            Err(rustix::io::Errno::AGAIN) => Ok(Filled::Nothing),
+            Err(rustix::io::Errno::CONNRESET) if !self.plain => Ok(Filled::End),
+            Err(e) => Err(e.into()),
         }
+    }
+
+    /// Takes bytes into the inbox from there on, with the files beside them.
+    fn take_message(&mut self, at: usize, flags: RecvFlags) -> rustix::io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut buffer = [0u8; 16384];
+        let mut room = [IoSliceMut::new(&mut self.inbox[at..])];
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
-        let got = match recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut buffer)],
-            &mut control,
-            flags,
-        ) {
-            Ok(message) => message.bytes,
-            Err(rustix::io::Errno::INTR) => return Ok(Filled::Some),
-            Err(rustix::io::Errno::AGAIN) => return Ok(Filled::Nothing),
-            Err(rustix::io::Errno::CONNRESET) => return Ok(Filled::End),
-            Err(e) => return Err(e.into()),
-        };
+        let got = recvmsg(&self.socket, &mut room, &mut control, flags)?.bytes;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = message {
                 self.fds.extend(fds);
             }
         }
-        self.inbox.extend_from_slice(&buffer[..got]);
-        Ok(if got == 0 { Filled::End } else { Filled::Some })
+        Ok(got)
     }
-}
 
-impl Wire {
-    fn fill_plain(&mut self, at_once: bool) -> io::Result<Filled> {
-        let mut buffer = [0u8; 16384];
+    /// The same of what is no socket, and never waits by itself.
+    fn take_plain(&mut self, at: usize, at_once: bool) -> rustix::io::Result<usize> {
         loop {
-            match rustix::io::read(&self.socket, &mut buffer) {
-                Ok(0) => return Ok(Filled::End),
-                Ok(got) => {
-                    self.inbox.extend_from_slice(&buffer[..got]);
-                    return Ok(Filled::Some);
-                }
-                Err(rustix::io::Errno::AGAIN) if at_once => return Ok(Filled::Nothing),
-                Err(rustix::io::Errno::AGAIN) => {
+            match rustix::io::read(&self.socket, &mut self.inbox[at..]) {
+                Err(rustix::io::Errno::AGAIN) if !at_once => {
                     let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
                     match poll(&mut fds, None) {
                         Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                        Err(e) => return Err(e.into()),
+                        Err(e) => return Err(e),
                     }
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
+                got => return got,
             }
         }
     }

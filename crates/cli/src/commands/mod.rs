@@ -26,6 +26,8 @@ use clap::Subcommand;
 
 use crate::context::Context;
 
+pub(crate) use run::Args as RunArgs;
+
 /// Every verb. The flags of a verb are put together only when it is used
 /// (`defer`), so what is said of it stands here: documentation of its `Args`
 /// would take that place.

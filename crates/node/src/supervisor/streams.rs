@@ -214,12 +214,15 @@ impl Streams {
     }
 
     fn read(&mut self, readable: &[bool], clients: &mut Clients) {
-        let mut buffer = vec![0; PIECE];
+        // Only what is written to it takes memory.
+        let mut buffer = Vec::with_capacity(PIECE);
         let mut ended = Vec::new();
         for i in (0..self.sources.len()).filter(|&i| readable[i]) {
-            match rustix::io::read(&self.sources[i].fd, &mut buffer) {
+            buffer.clear();
+            let room = rustix::buffer::spare_capacity(&mut buffer);
+            match rustix::io::read(&self.sources[i].fd, room) {
                 Ok(0) => ended.push(i),
-                Ok(n) => self.pass_on(i, &buffer[..n], clients),
+                Ok(_) => self.pass_on(i, &buffer, clients),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
                 // A terminal whose program has gone says EIO.
                 Err(_) => ended.push(i),
