@@ -33,6 +33,10 @@ pub enum Request {
     Suspend(Vec<Target>),
     /// Let them go on.
     Resume(Vec<Target>),
+    /// Say why a job waits, or how it ended.
+    Explain(Target),
+    /// Say when a job would start if it were submitted now; nothing changes.
+    WhatIf(Box<Submission>),
     /// Answer when all of these have ended.
     Wait(Vec<u64>),
     /// Say who you are.
@@ -74,6 +78,10 @@ pub enum Reply {
     Jobs(Vec<JobView>),
     /// The nodes.
     Nodes(Vec<NodeView>),
+    /// Why a job waits; nothing where it does not.
+    Explained(Option<Box<Explained>>),
+    /// When it would start.
+    Starts(Starts),
     /// It was done to all of them.
     Done,
     /// The jobs have ended, the last of them with this code, as a shell has it.
@@ -186,6 +194,62 @@ pub enum Waits {
     NodesClosed,
     /// Its partition starts no jobs: which.
     PartitionClosed(String),
+}
+
+/// Why a job waits, and when it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// In one word.
+    pub reason: Waits,
+    /// How many tasks that wait come before it.
+    pub ahead: u64,
+    /// What it lacks now.
+    pub lacks: Vec<Lack>,
+    /// When it starts, as far as that can be told.
+    pub starts: Starts,
+    /// What ends before it does, on the nodes that it gets.
+    pub until: Vec<Until>,
+}
+
+/// Something of which there is too little.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lack {
+    /// So many more processors.
+    Cores(Cores),
+    /// So much more memory.
+    Memory(Bytes),
+    /// So many more of something that is counted: `gpu`.
+    Kind(String, u64),
+    /// So many more nodes.
+    Nodes(u64),
+    /// Room for so many more pieces: there is enough, but not side by side.
+    Pieces(u64),
+}
+
+/// When a job starts, if none ends before its limit and no other comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Starts {
+    /// Then, on those nodes.
+    At(Moment, Vec<String>),
+    /// Not before; nobody has looked further.
+    NotBefore(Moment),
+    /// As far as is known it never does.
+    Never,
+}
+
+/// A task for the end of which another waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Until {
+    /// When it ends at the latest.
+    pub at: Moment,
+    /// The number of its job.
+    pub job: u64,
+    /// Its index, where it is of an array.
+    pub index: Option<u32>,
+    /// On which node.
+    pub node: String,
 }
 
 /// A node.

@@ -14,6 +14,7 @@
 mod clients;
 mod clock;
 mod dispatch;
+mod explain;
 pub mod journal;
 mod requests;
 mod texts;

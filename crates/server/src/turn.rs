@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use hyperion_api::queue::{Refused, Reply, Request, ServerView, Target};
 use hyperion_engine::Local;
-use hyperion_lifecycle::{Change, End, Event, Ledger, Record, Site, State, TaskId, Time, Who};
+use hyperion_lifecycle::{
+    Change, End, Event, Ledger, Record, Refusal, Site, State, TaskId, Time, Who,
+};
 use hyperion_model::errand::{Errand, News};
 use hyperion_model::{Class, JobId};
 use hyperion_sched::{Order, Policy};
@@ -21,6 +23,7 @@ use thiserror::Error;
 use crate::clients::{ClientId, Clients};
 use crate::clock::Clock;
 use crate::dispatch::hear;
+use crate::explain::starts;
 use crate::journal::{Journal, JournalError, Text};
 use crate::requests::{begin, refused, tasks};
 use crate::texts::take_texts;
@@ -405,6 +408,18 @@ impl Server {
             },
             Request::Jobs(filter) => Reply::Jobs(self.viewer(now).jobs(&filter)),
             Request::Nodes => Reply::Nodes(self.viewer(now).nodes()),
+            Request::Explain(target) => match self.ledger.jobs().get(&target.job) {
+                None => Reply::Refused(refused(&Refusal::Unknown(target.job))),
+                Some(_) => Reply::Explained(self.viewer(now).explain(target).map(Box::new)),
+            },
+            Request::WhatIf(mut submission) => {
+                take_texts(&mut submission);
+                let begin = begin(submission.begin, now).unwrap_or_default();
+                match self.ledger.what_if(now, who, *submission, begin) {
+                    Ok(forecast) => Reply::Starts(starts(&self.ledger, &forecast)),
+                    Err(refusal) => Reply::Refused(refused(&refusal)),
+                }
+            }
             Request::Hold(jobs) => {
                 let events = jobs.into_iter().map(|job| Event::Hold(who, job));
                 self.steps(now, events.collect(), records)
@@ -434,9 +449,7 @@ impl Server {
                     .iter()
                     .find(|job| !self.ledger.jobs().contains_key(job));
                 match unknown {
-                    Some(&job) => {
-                        Reply::Refused(refused(&hyperion_lifecycle::Refusal::Unknown(job)))
-                    }
+                    Some(&job) => Reply::Refused(refused(&Refusal::Unknown(job))),
                     None => return Answer::Ends(jobs),
                 }
             }

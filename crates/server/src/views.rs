@@ -195,7 +195,7 @@ fn wanted(filter: &Filter, over: bool) -> bool {
     }
 }
 
-fn waits(reason: Reason) -> Waits {
+pub(crate) fn waits(reason: Reason) -> Waits {
     match reason {
         Reason::Held(Holder::User) => Waits::HeldByUser,
         Reason::Held(Holder::Operator) => Waits::HeldByOperator,

@@ -86,6 +86,9 @@ pub(crate) enum Command {
     /// List the jobs of the queue that have ended, and what they used
     #[command(display_order = 18)]
     History(queue::list::HistoryArgs),
+    /// Say why a job of the queue waits, and when it starts
+    #[command(display_order = 18)]
+    Explain(queue::explain::Args),
     /// End jobs of the queue, or take them out of it
     #[command(display_order = 19)]
     Cancel(queue::change::Args),
@@ -158,6 +161,7 @@ impl Command {
             Self::Submit(args) => queue::submit::run(&args, ctx),
             Self::Queue(args) => queue::list::queue(&args, ctx),
             Self::History(args) => queue::list::history(&args, ctx),
+            Self::Explain(args) => queue::explain::run(&args, ctx),
             Self::Cancel(args) => queue::change::run(queue::change::Change::Cancel, &args, ctx),
             Self::Hold(args) => queue::change::run(queue::change::Change::Hold, &args, ctx),
             Self::Release(args) => queue::change::run(queue::change::Change::Release, &args, ctx),

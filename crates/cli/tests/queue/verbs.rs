@@ -62,6 +62,17 @@ fn more_than_fits_waits_its_turn_and_the_list_says_why() {
     queue.wait_for_state(&first, "running");
     assert!(queue.list("queue", &second)[0]["reason"]["resources"].is_u64());
     assert_eq!(queue.list("queue", &third)[0]["reason"], "turn");
+    let said = queue.run(&["explain", &second]).ok();
+    let lacks = format!("job {second} (wrap): pending: waits for {cores} more core");
+    assert!(said.contains(&lacks), "{said}");
+    assert!(
+        said.contains(&format!("when job {first} ends\n  starts about ")),
+        "{said}"
+    );
+    let when = queue
+        .run(&["submit", "--dry-run", "-n", "1", "-t", "1", "--wrap=true"])
+        .ok();
+    assert!(when.starts_with("starts about "), "{when}");
     let nodes = queue.run(&["nodes"]).ok();
     assert!(nodes.contains(&format!("{cores} of {cores}")), "{nodes}");
     queue.run(&["cancel", &first]).ok();

@@ -138,7 +138,7 @@ fn jobs(
 }
 
 /// Gives the name of a task: `12`, or `12_7`.
-fn id(view: &JobView) -> String {
+pub(super) fn id(view: &JobView) -> String {
     match &view.index {
         None => view.job.to_string(),
         Some(index) if index.contains(['-', ',', '%']) => format!("{}_[{index}]", view.job),
@@ -212,7 +212,7 @@ fn exit(view: &JobView) -> String {
 }
 
 /// Says in a few words why a task waits.
-fn why(reason: Waits) -> String {
+pub(super) fn why(reason: Waits) -> String {
     match reason {
         Waits::HeldByUser => "held".into(),
         Waits::HeldByOperator => "held by an operator".into(),
@@ -234,7 +234,7 @@ fn moment(at: u64) -> Timestamp {
 }
 
 /// Writes a moment of today as `14:20:05`, another with its day.
-fn local(at: u64) -> String {
+pub(super) fn local(at: u64) -> String {
     let zone = TimeZone::system();
     let then = moment(at).to_zoned(zone.clone());
     let today = Timestamp::now().to_zoned(zone).date();
@@ -245,7 +245,7 @@ fn local(at: u64) -> String {
 }
 
 /// Writes a span as batch systems do: `0:07`, `2:10:00`, `3-00:00:00`.
-fn clock(span: Duration) -> String {
+pub(super) fn clock(span: Duration) -> String {
     let seconds = span.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
     let (minutes, rest) = (seconds / 60 % 60, seconds % 60);

@@ -3,6 +3,7 @@
 pub(super) mod agent;
 mod batch;
 pub(super) mod change;
+pub(super) mod explain;
 pub(super) mod list;
 mod moment;
 pub(super) mod serve;

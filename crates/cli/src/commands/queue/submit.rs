@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Wait for the job's end, and end with its exit code
     #[arg(long)]
     wait: bool,
-    /// Say what the script asks for, and submit nothing
+    /// Say when the job would start, and what it asks for (--output json); submit nothing
     #[arg(long)]
     dry_run: bool,
     /// Do not start a server where none runs
@@ -72,8 +72,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (mut parsed, dialect) = read(args.dialect, &args.words)?;
     parsed.submission.fence = fence(args)?;
     if args.dry_run {
-        output::json(&parsed.submission)?;
-        return Ok(ExitCode::SUCCESS);
+        return tell_if(parsed.submission, ctx, !args.no_autostart);
     }
     let wait = args.wait || parsed.submission.wait;
     let (number, mut server) = send(parsed.submission, ctx, !args.no_autostart)?;
@@ -90,6 +89,20 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Reply::Ended(code) => Ok(ExitCode::from(code)),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Says what would become of a submission.
+fn tell_if(mut submission: Submission, ctx: &Context, autostart: bool) -> anyhow::Result<ExitCode> {
+    if ctx.output == OutputFormat::Json {
+        output::json(&submission)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    settle(&mut submission)?;
+    let mut server = Server::reach(ctx, autostart)?;
+    if let Reply::Starts(starts) = server.ask(&Request::WhatIf(Box::new(submission)))? {
+        output::line(super::explain::begins(&starts))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads a script with its words, and tells the notes.
@@ -122,8 +135,11 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
                 "{}",
                 jobs::tell(&parsed.notes, Kind::Note, &name, text, words)
             );
-            let its_name = parsed.submission.name.is_none().then(|| usual_name(&name));
-            parsed.submission.name = parsed.submission.name.or(its_name);
+            let usual = || match (script.is_some(), dialect) {
+                (false, Dialect::Slurm) => "wrap".to_owned(),
+                _ => usual_name(&name),
+            };
+            parsed.submission.name.get_or_insert_with(usual);
             Ok((parsed, dialect))
         }
         Err(refused) => {

@@ -1,0 +1,82 @@
+//! Why jobs wait, as clients are told.
+
+use hyperion_api::queue::{Explained, Lack, Starts, Target, Until};
+use hyperion_lifecycle::{Ledger, TaskId};
+use hyperion_model::{Bytes, Cores};
+use hyperion_sched::{Blocker, CORES, Forecast, Lack as Lacks, MEMORY};
+
+use crate::views::{Viewer, waits};
+
+impl Viewer<'_> {
+    /// Says why a task waits, or the first of a job's; `None` where none does.
+    pub(crate) fn explain(&self, target: Target) -> Option<Explained> {
+        let job = self.ledger.jobs().get(&target.job)?;
+        let index = target.index.or_else(|| job.waiting().next())?;
+        let task = TaskId {
+            job: target.job,
+            index,
+        };
+        let waited = self.ledger.explain(task, self.now)?;
+        let mut explained = Explained {
+            reason: waits(waited.reason),
+            ahead: 0,
+            lacks: Vec::new(),
+            starts: Starts::Never,
+            until: Vec::new(),
+        };
+        if let Some(more) = waited.explanation {
+            explained.ahead = more.ahead as u64;
+            explained.lacks = more.lacks.iter().map(|lack| self.lack(lack)).collect();
+            explained.starts = starts(self.ledger, &more.forecast);
+            explained.until = more.until.iter().map(|until| self.until(until)).collect();
+        }
+        Some(explained)
+    }
+
+    fn lack(&self, lack: &Lacks) -> Lack {
+        match *lack {
+            Lacks::Kind {
+                kind: CORES,
+                amount,
+            } => Lack::Cores(Cores(amount)),
+            Lacks::Kind {
+                kind: MEMORY,
+                amount,
+            } => Lack::Memory(Bytes(amount)),
+            Lacks::Kind { kind, amount } => {
+                Lack::Kind(self.ledger.site().kind_name(kind).to_owned(), amount)
+            }
+            Lacks::Licence { amount, .. } => Lack::Kind("licence".into(), amount),
+            Lacks::Nodes(count) => Lack::Nodes(count),
+            Lacks::Chunks(count) => Lack::Pieces(count),
+        }
+    }
+
+    fn until(&self, until: &Blocker) -> Until {
+        let task = TaskId::of(until.job);
+        let job = self.ledger.jobs().get(&task.job);
+        let of_array = job.is_some_and(|job| job.asked.submission.array.is_some());
+        let nodes = self.ledger.cluster().nodes();
+        let node = nodes.get(until.node.0 as usize);
+        Until {
+            at: until.until.0,
+            job: task.job,
+            index: of_array.then_some(task.index),
+            node: node.map_or_else(String::new, |node| node.name.clone()),
+        }
+    }
+}
+
+/// Says when a task starts.
+pub(crate) fn starts(ledger: &Ledger, forecast: &Forecast) -> Starts {
+    match forecast {
+        Forecast::At { at, allocation } => {
+            let nodes = ledger.cluster().nodes();
+            let parts = allocation.iter();
+            let named = parts.filter_map(|part| nodes.get(part.node.0 as usize));
+            Starts::At(at.0, named.map(|node| node.name.clone()).collect())
+        }
+        Forecast::NotBefore(at) => Starts::NotBefore(at.0),
+        Forecast::Never => Starts::Never,
+    }
+}
