@@ -10,4 +10,5 @@ pub mod iso;
 pub mod jobs;
 pub mod ova;
 pub mod seed;
+pub mod swf;
 pub mod xml;

@@ -6,6 +6,7 @@
 //! socket, process, environment or randomness, and it depends on no other
 //! crate of the workspace.
 
+pub mod accounting;
 pub mod class;
 pub mod errand;
 pub mod ids;

@@ -72,6 +72,34 @@ fn each_task_of_an_array_knows_its_index_and_no_more_run_than_may() {
     assert_eq!(tasks.len(), 4, "{states}");
     assert_eq!(states.matches("completed").count(), 3, "{states}");
     assert_eq!(queue.read(&format!("slurm-{after}.out")), "after\n");
+    let sum = queue
+        .run(&["--output", "json", "history", "--summary", "--by", "name"])
+        .ok();
+    let sum: serde_json::Value = serde_json::from_str(&sum).expect("JSON");
+    let of = |name: &str| {
+        sum.as_array()
+            .and_then(|all| all.iter().find(|g| g["group"] == name))
+    };
+    let array = of("array.sh").expect("a group");
+    assert_eq!(
+        (&array["jobs"], &array["succeeded"]),
+        (&4.into(), &3.into())
+    );
+    assert!(array["slowdown"]["p50"].as_f64() >= Some(1.0), "{array}");
+    assert!(array["wait"]["max"].as_f64() >= Some(0.15), "{array}");
+    let swf = queue.run(&["history", "--swf"]).ok();
+    assert!(swf.starts_with("; Version: 2.2\n"), "{swf}");
+    let lines: Vec<&str> = swf.lines().filter(|line| !line.starts_with(';')).collect();
+    assert_eq!(lines.len(), 5, "{swf}");
+    assert!(
+        lines.iter().all(|line| line.split(' ').count() == 18),
+        "{swf}"
+    );
+    let enough = queue.run(&["history", "--suggest"]).ok();
+    assert!(
+        enough.contains("array.sh") && enough.contains("1:00"),
+        "{enough}"
+    );
     let waits = queue.list("queue", &never);
     assert_eq!(waits[0]["reason"], "depends-in-vain");
     queue.run(&["cancel", &never]).ok();

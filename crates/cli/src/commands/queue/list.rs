@@ -6,11 +6,13 @@ use std::time::Duration;
 use hyperion_api::queue::{Filter, JobView, NodeView, Reply, Request, Waits};
 use hyperion_model::report::Exit;
 use hyperion_model::task::End;
+use hyperion_model::units::parse_duration;
 use hyperion_sys::signals;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::process::getuid;
 
+use super::past::{self, By};
 use super::{Server, targets};
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -32,6 +34,27 @@ pub(crate) struct QueueArgs {
 // Words of `hyperion history`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct HistoryArgs {
+    /// What they came to: throughput, utilization, waits, slowdowns
+    #[arg(long)]
+    summary: bool,
+    /// By what jobs are told apart in a summary
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        default_value_t,
+        requires = "summary"
+    )]
+    by: By,
+    /// Only those that ended in this span before now
+    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    since: Option<Duration>,
+    /// What would have been enough to ask for, by the names of jobs
+    #[arg(long, conflicts_with = "summary")]
+    suggest: bool,
+    /// The log in the Standard Workload Format
+    #[arg(long, conflicts_with_all = ["summary", "suggest"])]
+    swf: bool,
     /// Only my own
     #[arg(long)]
     me: bool,
@@ -70,7 +93,23 @@ pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode>
 
 /// Lists the jobs that have ended.
 pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let views = jobs(ctx, args.me, &args.jobs, (false, true))?;
+    let mut views = jobs(ctx, args.me, &args.jobs, (false, true))?;
+    if let Some(span) = args.since {
+        let from = Timestamp::now().checked_sub(jiff::SignedDuration::try_from(span)?)?;
+        views.retain(|view| view.ended.is_some_and(|at| moment(at) >= from));
+    }
+    if args.summary {
+        past::summary(&views, args.by, args.since, ctx)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.suggest {
+        past::suggest(&views, ctx)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.swf {
+        past::swf(&views, ctx)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match ctx.output {
         OutputFormat::Json => output::json(&views)?,
         OutputFormat::Quiet => views.iter().try_for_each(|view| output::line(id(view)))?,
@@ -229,7 +268,7 @@ pub(super) fn why(reason: Waits) -> String {
     }
 }
 
-fn moment(at: u64) -> Timestamp {
+pub(super) fn moment(at: u64) -> Timestamp {
     Timestamp::from_microsecond(at.cast_signed()).unwrap_or_default()
 }
 

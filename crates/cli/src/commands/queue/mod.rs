@@ -6,6 +6,7 @@ pub(super) mod change;
 pub(super) mod explain;
 pub(super) mod list;
 mod moment;
+mod past;
 pub(super) mod serve;
 pub(super) mod submit;
 
