@@ -39,6 +39,8 @@ pub enum Request {
     WhatIf(Box<Submission>),
     /// Answer when all of these have ended.
     Wait(Vec<u64>),
+    /// Say how much of what there is, for Prometheus.
+    Metrics,
     /// Say who you are.
     Who,
     /// End, once everything is written down; what runs goes on.
@@ -86,6 +88,8 @@ pub enum Reply {
     Done,
     /// The jobs have ended, the last of them with this code, as a shell has it.
     Ended(u8),
+    /// Numbers in the text format of Prometheus.
+    Metrics(String),
     /// Who it is.
     Server(ServerView),
     /// It was not done.

@@ -16,6 +16,7 @@ mod clock;
 mod dispatch;
 mod explain;
 pub mod journal;
+mod metrics;
 mod requests;
 mod texts;
 mod turn;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 use crate::dispatch::hear;
 use crate::explain::starts;
 use crate::journal::{Journal, JournalError, Text};
+use crate::metrics::{Counts, Port, text};
 use crate::requests::{begin, refused, tasks};
 use crate::texts::take_texts;
 use crate::views::Viewer;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub order: Order,
     /// What may start before, and where.
     pub policy: Policy,
+    /// A port on which Prometheus may ask.
+    pub metrics: Option<TcpListener>,
     /// Something can be read of it when the server is to end.
     pub stop: OwnedFd,
     /// It ends by itself when nobody has wanted anything for so long.
@@ -100,6 +104,8 @@ pub(crate) struct Server {
     /// record was written.
     pub(crate) origin: Option<u64>,
     clients: Clients,
+    port: Option<Port>,
+    counts: Counts,
     pub(crate) agent: Option<Local>,
     pub(crate) agent_since: Instant,
     /// When the next may be started.
@@ -171,9 +177,12 @@ impl Server {
             Some(socket) => Clients::take(socket),
             None => Clients::listen(&folder.join("socket")),
         };
+        let port = settings.metrics.take().map(Port::new).transpose();
         let clock = Clock::start(last);
         let mut server = Self {
             clients: clients.map_err(unusable)?,
+            port: port.map_err(unusable)?,
+            counts: Counts::default(),
             settings,
             journal,
             ledger,
@@ -204,7 +213,14 @@ impl Server {
             let (asked, rest) = self.clients.hear();
             more = rest;
             self.hear_agent();
+            let began = Instant::now();
             self.turn(asked);
+            self.counts.turns += 1;
+            self.counts.busy += began.elapsed();
+            if let Some(mut port) = self.port.take() {
+                port.serve(|| self.metrics());
+                self.port = Some(port);
+            }
             for gone in self.clients.flush() {
                 self.waiting.retain(|(client, _)| *client != gone);
             }
@@ -226,6 +242,9 @@ impl Server {
             fds.push(PollFd::from_borrowed_fd(agent.as_fd(), flags));
         }
         self.clients.poll_set(&mut fds);
+        if let Some(port) = &self.port {
+            port.poll_set(&mut fds);
+        }
         let limit = match more {
             true => Some(Duration::ZERO),
             false => self.until_next(),
@@ -248,11 +267,13 @@ impl Server {
         let again = self.again_at.map(until);
         let sync = self.sync_at.map(until);
         let agent = self.agent.is_none().then_some(AGAIN);
+        let asks = self.port.as_ref().filter(|port| port.is_watched());
+        let asks = asks.map(|_| AGAIN);
         let told = !self.news.is_empty() && self.again_at.is_none();
         let told = told.then_some(Duration::ZERO);
         let idle = self.settings.idle.filter(|_| self.clients.is_empty());
         // A moment is a whole number of microseconds, and is not to be missed by one.
-        let all = [alarm, again, sync, told, agent, idle]
+        let all = [alarm, again, sync, told, asks, agent, idle]
             .into_iter()
             .flatten()
             .min();
@@ -314,6 +335,7 @@ impl Server {
     /// it did goes too.
     fn write(&mut self, turn: &Turn) -> Result<(), JournalError> {
         self.journal.append(&turn.records, &turn.texts)?;
+        self.counts.records += turn.records.len() as u64;
         let promised = !turn.records.is_empty() && !turn.replies.is_empty();
         let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
         if promised || overdue {
@@ -453,6 +475,7 @@ impl Server {
                     None => return Answer::Ends(jobs),
                 }
             }
+            Request::Metrics => Reply::Metrics(self.metrics()),
             Request::Who => Reply::Server(ServerView {
                 version: env!("CARGO_PKG_VERSION").into(),
                 process: std::process::id(),
@@ -469,6 +492,12 @@ impl Server {
             }),
         };
         Answer::Now(Box::new(reply))
+    }
+
+    fn metrics(&mut self) -> String {
+        let now = self.clock.now();
+        let nodes = self.viewer(now).nodes();
+        text(&self.ledger, &nodes, &self.counts, (self.started, now))
     }
 
     fn viewer(&mut self, now: Time) -> Viewer<'_> {

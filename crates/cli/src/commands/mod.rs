@@ -110,6 +110,9 @@ pub(crate) enum Command {
     /// List the nodes of the queue, and what of them is in use
     #[command(display_order = 25)]
     Nodes(queue::list::NodesArgs),
+    /// Print numbers of the queue for Prometheus
+    #[command(display_order = 25)]
+    Metrics(queue::serve::MetricsArgs),
     /// Keep a queue: take jobs, start them when it is their turn
     #[command(display_order = 26)]
     Serve(queue::serve::Args),
@@ -169,6 +172,7 @@ impl Command {
             Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
             Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),
             Self::Nodes(args) => queue::list::nodes(&args, ctx),
+            Self::Metrics(args) => queue::serve::metrics(&args, ctx),
             Self::Serve(args) => queue::serve::run(&args, ctx),
             Self::Agent(args) => queue::agent::run(&args, ctx),
             Self::Image(command) => image::run(&command, ctx),

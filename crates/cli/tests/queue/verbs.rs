@@ -1,6 +1,9 @@
 //! What users do with jobs that wait and run.
 
+use hyperion_testkit::wait_for;
+
 use crate::Queue;
+use crate::site::{LONG, Running};
 
 #[test]
 fn jobs_are_held_released_cancelled_suspended_and_queued_anew() {
@@ -73,10 +76,44 @@ fn more_than_fits_waits_its_turn_and_the_list_says_why() {
         .run(&["submit", "--dry-run", "-n", "1", "-t", "1", "--wrap=true"])
         .ok();
     assert!(when.starts_with("starts about "), "{when}");
+    let numbers = queue.run(&["metrics"]).ok();
+    for line in [
+        "hyperion_tasks{state=\"running\"} 1",
+        "hyperion_tasks{state=\"pending\"} 2",
+        "# TYPE hyperion_tasks_ended_total counter",
+    ] {
+        assert!(numbers.lines().any(|l| l == line), "{line} in {numbers}");
+    }
     let nodes = queue.run(&["nodes"]).ok();
     assert!(nodes.contains(&format!("{cores} of {cores}")), "{nodes}");
     queue.run(&["cancel", &first]).ok();
     queue.wait_for_state(&third, "completed");
     let started = |job: &str| queue.list("history", job)[0]["started"].as_u64();
     assert!(started(&second) <= started(&third));
+}
+
+#[test]
+fn prometheus_is_answered_on_a_port_of_the_loopback_interface() {
+    use std::io::{Read as _, Write as _};
+    let queue = Queue::new();
+    queue
+        .run(&["serve", "--metrics", "0.0.0.0:0"])
+        .refused("not of the loopback interface", "127.0.0.1");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("its address").to_string();
+    drop(free);
+    let server = Running::start(&queue.site, &["serve", "--metrics", &address]);
+    let connect = || std::net::TcpStream::connect(&address).ok();
+    let mut stream = wait_for(LONG, connect).expect("it listens");
+    // One that says nothing holds nobody up.
+    let _silent = connect();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\n\r\n")
+        .expect("asked");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).expect("answered");
+    assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
+    assert!(said.contains("\nhyperion_node_cores{node=\""), "{said}");
+    server.signal(rustix::process::Signal::TERM);
+    server.finish().expect_code(0);
 }

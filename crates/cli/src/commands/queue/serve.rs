@@ -1,14 +1,16 @@
 //! `hyperion serve`
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyperion_api::queue::Request;
+use hyperion_api::queue::{Reply, Request};
 use hyperion_lifecycle::Site;
+use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_sched::{Amounts, Backfill, Node, Order, Policy};
 use hyperion_server::{Settings, serve};
@@ -19,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Server, folder, program};
 use crate::commands::run::HostSize;
 use crate::context::Context;
+use crate::errors;
 
 /// How long a server that nobody started by hand stays when nobody wants anything.
 const IDLE: Duration = Duration::from_secs(300);
@@ -29,6 +32,9 @@ pub(crate) struct Args {
     /// End when nothing has waited, run or been asked for so long
     #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
     idle: Option<Duration>,
+    /// Answer Prometheus on this port of the loopback interface, such as 127.0.0.1:9477
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// Leave the terminal as soon as jobs are taken
     #[arg(long)]
     background: bool,
@@ -36,6 +42,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["idle", "background"])]
     stop: bool,
 }
+
+// Words of `hyperion metrics`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MetricsArgs {}
 
 /// How to start an agent: the server knows no settings of ours.
 static AGENT: OnceLock<(std::path::PathBuf, std::path::PathBuf)> = OnceLock::new();
@@ -73,6 +83,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             backfill: Backfill::Easy { scan: Order::Fifo },
             ..Policy::default()
         },
+        metrics: args.metrics.map(listen).transpose()?,
         stop,
         idle: args.idle.or(args.background.then_some(IDLE)),
     };
@@ -84,6 +95,25 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         told = tell_ready(args.background, ctx);
     })?;
     told.context("cannot leave the terminal")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        return Err(errors::advised(
+            Class::User,
+            format!("{address} is not of the loopback interface: everybody could ask there"),
+            "take 127.0.0.1, and let something that asks who it is stand before it",
+        ));
+    }
+    TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Prints numbers for Prometheus.
+pub(crate) fn metrics(_: &MetricsArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if let Reply::Metrics(text) = Server::reach(ctx, true)?.ask(&Request::Metrics)? {
+        crate::output::line(text.trim_end())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
