@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for view in &views {
-        let waits = view.reason.and(explained.as_deref());
+        let waits = explained.as_deref().filter(|_| view.reason.is_some());
         output::line(words(view, waits).trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -73,7 +73,7 @@ fn words(view: &JobView, waits: Option<&Explained>) -> String {
         let _ = write!(out, "\n  {}", begins(&explained.starts));
         return out;
     }
-    if let Some(reason) = view.reason {
+    if let Some(reason) = view.reason.clone() {
         let _ = write!(out, ": {}", why(reason));
     }
     match (view.started, view.ended) {
@@ -109,7 +109,7 @@ fn lacks(explained: &Explained) -> String {
             1 => ", behind one other".to_owned(),
             ahead => format!(", behind {ahead} others"),
         };
-        return why(explained.reason) + &ahead;
+        return why(explained.reason.clone()) + &ahead;
     }
     format!("waits for {}", all.join(" and "))
 }
