@@ -1,15 +1,10 @@
 //! Jobs that wait and run, as a server tells them.
 
-use std::time::Duration;
-
-use hyperion_model::errand::Cost;
-use hyperion_model::submission::{Dialect, Submission};
-use hyperion_model::task::{End, State};
-use hyperion_model::{Bytes, Class, Cores, Level};
+use hyperion_model::submission::Submission;
+use hyperion_model::{Bytes, Class, Cores};
 use serde::{Deserialize, Serialize};
 
-/// A moment, in microseconds since the beginning of 1970.
-pub type Moment = u64;
+pub use hyperion_model::view::{JobView, Moment, NodeView, Waits};
 
 /// What a client asks. Each question has one answer, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,99 +102,6 @@ pub struct Refused {
     pub hint: String,
 }
 
-/// A task, or the tasks of an array that wait.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JobView {
-    /// The number of the job.
-    pub job: u64,
-    /// Its indices where it is an array: `7`, or `8-100:2%5` for those that wait.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<String>,
-    /// What it is called.
-    pub name: String,
-    /// Whose it is.
-    pub user: String,
-    /// Whose it is, by number.
-    pub uid: u32,
-    /// Whose words it was submitted in.
-    pub dialect: Dialect,
-    /// Who pays.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub account: Option<String>,
-    /// The queue, or partition.
-    pub queue: String,
-    /// How it is fenced.
-    pub level: Level,
-    /// How far it is.
-    pub state: State,
-    /// Why it waits.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Waits>,
-    /// When it was submitted.
-    pub submitted: Moment,
-    /// When it was started last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started: Option<Moment>,
-    /// When it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended: Option<Moment>,
-    /// How long it may run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Duration>,
-    /// How often it was started.
-    pub starts: u32,
-    /// How many nodes it has, or asks for.
-    pub nodes: u32,
-    /// The names of those that it has.
-    pub hosts: Vec<String>,
-    /// The processors that it has, or asks for.
-    pub cores: Cores,
-    /// The memory that it asks for.
-    pub memory: Bytes,
-    /// How it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub end: Option<End>,
-    /// Why, where it is not its own doing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// What it used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost: Option<Cost>,
-    /// Where it was submitted.
-    pub folder: String,
-    /// The name under which `hyperion logs`, `exec` and `stats` know it while it runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-}
-
-/// Why a task waits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Waits {
-    /// Its user keeps it from starting.
-    HeldByUser,
-    /// An operator does.
-    HeldByOperator,
-    /// It does not begin before.
-    Begins(Moment),
-    /// For other jobs.
-    Depends,
-    /// For what will never happen to other jobs.
-    DependsInVain,
-    /// As many tasks of its array run as may at once.
-    AtOnce,
-    /// For nodes: they are kept for it from then on, at the latest.
-    Resources(Moment),
-    /// For those before it.
-    Turn,
-    /// Those who share a limit with it have as much as they may: who.
-    Limit(String),
-    /// No node that it may have is open to jobs.
-    NodesClosed,
-    /// Its partition starts no jobs: which.
-    PartitionClosed(String),
-}
-
 /// Why a job waits, and when it starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explained {
@@ -254,23 +156,6 @@ pub struct Until {
     pub index: Option<u32>,
     /// On which node.
     pub node: String,
-}
-
-/// A node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodeView {
-    /// What it is called.
-    pub name: String,
-    /// Its processors.
-    pub cores: Cores,
-    /// Those that jobs have.
-    pub cores_used: Cores,
-    /// Its memory.
-    pub memory: Bytes,
-    /// What jobs have of it.
-    pub memory_used: Bytes,
-    /// How many tasks run there.
-    pub tasks: u32,
 }
 
 /// A server.

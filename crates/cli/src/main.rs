@@ -27,6 +27,10 @@ fn main() -> ExitCode {
     if let Ok(point) = std::env::var("HYPERION_FAILPOINT") {
         hyperion_sys::failpoint::arm(&point);
     }
+    // Called as the command of a batch system, it answers as that.
+    if let Some(code) = commands::shims::entry() {
+        return code;
+    }
     let cli = match args::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return args::report_usage(&error),

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod domain;
 pub mod iso;
 pub mod jobs;
+pub mod listings;
 pub mod ova;
 pub mod seed;
 pub mod swf;

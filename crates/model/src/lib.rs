@@ -25,6 +25,7 @@ pub mod submission;
 pub mod task;
 pub mod units;
 pub mod usage;
+pub mod view;
 
 pub use class::Class;
 pub use ids::{JobId, Name, Rank};

@@ -237,7 +237,7 @@ pub(crate) fn hear(
 }
 
 /// Counts the tasks of a part, as far as they were said.
-fn tasks_of(part: &hyperion_model::submission::Part) -> u32 {
+pub(crate) fn tasks_of(part: &hyperion_model::submission::Part) -> u32 {
     use hyperion_model::submission::Per;
     let of = |per| part.tasks.get(&per).copied();
     let pieces = part.chunks.or(part.nodes.map(|nodes| nodes.least));

@@ -10,7 +10,7 @@ use hyperion_lifecycle::{Holder, Job, Ledger, Reason, State, Task, TaskId, Time}
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
-use crate::dispatch::id_of;
+use crate::dispatch::{id_of, tasks_of};
 
 /// Makes what clients are shown of a ledger.
 #[derive(Debug)]
@@ -132,6 +132,7 @@ impl Viewer<'_> {
             ended: None,
             limit: (asked.limit != Duration::MAX).then_some(asked.limit),
             starts: 0,
+            tasks: part.map_or(1, tasks_of),
             nodes: part
                 .and_then(|part| part.nodes)
                 .map_or(1, |nodes| nodes.least),
@@ -142,6 +143,7 @@ impl Viewer<'_> {
             why: None,
             cost: None,
             folder: submission.origin.folder.clone(),
+            comment: submission.comment.clone(),
             id: None,
         }
     }

@@ -15,6 +15,7 @@ mod push;
 mod queue;
 mod report;
 mod run;
+pub(crate) mod shims;
 mod stats;
 mod stop;
 mod version;
@@ -116,6 +117,12 @@ pub(crate) enum Command {
     /// Keep a queue: take jobs, start them when it is their turn
     #[command(display_order = 26)]
     Serve(queue::serve::Args),
+    /// Let this program answer to sbatch, qsub, bsub and the other commands of batch systems
+    ///
+    /// Makes links of those names in a folder; put that in front of PATH. Nothing that is not such
+    /// a link is overwritten or removed.
+    #[command(display_order = 27)]
+    InstallShims(shims::install::Args),
     /// Start jobs for the server of a queue
     #[command(hide = true)]
     Agent(queue::agent::Args),
@@ -174,6 +181,7 @@ impl Command {
             Self::Nodes(args) => queue::list::nodes(&args, ctx),
             Self::Metrics(args) => queue::serve::metrics(&args, ctx),
             Self::Serve(args) => queue::serve::run(&args, ctx),
+            Self::InstallShims(args) => shims::install::run(&args),
             Self::Agent(args) => queue::agent::run(&args, ctx),
             Self::Image(command) => image::run(&command, ctx),
             Self::Vm(command) => vm::run(&command, ctx),

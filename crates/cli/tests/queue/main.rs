@@ -5,6 +5,7 @@
 
 mod faults;
 mod scripts;
+mod shims;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;

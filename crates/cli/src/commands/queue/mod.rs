@@ -30,16 +30,16 @@ use crate::errors;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Gives the folder of the queue.
-fn folder(ctx: &Context) -> PathBuf {
+pub(super) fn folder(ctx: &Context) -> PathBuf {
     ctx.root.join("queue")
 }
 
 /// A connection to the server.
-struct Server(Lines);
+pub(super) struct Server(Lines);
 
 impl Server {
     /// Connects to the server of this queue; starts one where none runs, if that is wanted.
-    fn reach(ctx: &Context, autostart: bool) -> anyhow::Result<Self> {
+    pub(super) fn reach(ctx: &Context, autostart: bool) -> anyhow::Result<Self> {
         let folder = folder(ctx);
         let since = Instant::now();
         loop {
@@ -79,7 +79,7 @@ impl Server {
     }
 
     /// Asks, and waits for the answer.
-    fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
+    pub(super) fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
         let gone = "the server of the queue is gone";
         self.0.say(request).context(gone)?;
         match self.0.hear().context(gone)? {
@@ -168,7 +168,7 @@ fn program(ctx: &Context) -> anyhow::Result<Command> {
 }
 
 /// Reads the name of a job, or of tasks of an array: `12`, `12_7`, `12[3-5]`, `12.host`.
-fn targets(text: &str) -> anyhow::Result<Vec<Target>> {
+pub(super) fn targets(text: &str) -> anyhow::Result<Vec<Target>> {
     let wrong = || {
         errors::advised(
             Class::User,

@@ -70,7 +70,7 @@ fn parse_dialect(text: &str) -> Result<Dialect, String> {
 /// Submits a script.
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (mut parsed, dialect) = read(args.dialect, &args.words)?;
-    parsed.submission.fence = fence(args)?;
+    parsed.submission.fence = fence(args.isolation, args.image.clone(), args.run_flag.clone())?;
     if args.dry_run {
         return tell_if(parsed.submission, ctx, !args.no_autostart);
     }
@@ -164,7 +164,7 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
 }
 
 /// What a job is called that has no name: as its script.
-fn usual_name(script: &str) -> String {
+pub(in crate::commands) fn usual_name(script: &str) -> String {
     let name = script.rsplit('/').next().unwrap_or(script);
     match name {
         "-" | "" => "STDIN".into(),
@@ -172,7 +172,7 @@ fn usual_name(script: &str) -> String {
     }
 }
 
-fn load(wanted: &Wanted) -> anyhow::Result<(String, Option<Vec<u8>>)> {
+pub(in crate::commands) fn load(wanted: &Wanted) -> anyhow::Result<(String, Option<Vec<u8>>)> {
     match wanted {
         Wanted::Command => Ok(("command".into(), None)),
         Wanted::Input => {
@@ -190,8 +190,13 @@ fn load(wanted: &Wanted) -> anyhow::Result<(String, Option<Vec<u8>>)> {
     }
 }
 
-fn fence(args: &Args) -> anyhow::Result<Fence> {
-    let level = match (args.isolation, &args.image) {
+/// Settles how a job is fenced.
+pub(in crate::commands) fn fence(
+    isolation: Option<Isolate>,
+    image: Option<String>,
+    flags: Vec<String>,
+) -> anyhow::Result<Fence> {
+    let level = match (isolation, &image) {
         (Some(Isolate::Process), Some(_)) => {
             let hint = "leave out --image, or take --isolation container";
             let what = "a process sees the host as it is, and has no image";
@@ -207,13 +212,13 @@ fn fence(args: &Args) -> anyhow::Result<Fence> {
     };
     Ok(Fence {
         level,
-        image: args.image.clone(),
-        flags: args.run_flag.clone(),
+        image,
+        flags,
     })
 }
 
 /// Hands a submission to the server; gives its number.
-pub(super) fn send(
+pub(in crate::commands) fn send(
     mut submission: Submission,
     ctx: &Context,
     autostart: bool,
@@ -257,7 +262,7 @@ fn settle(submission: &mut Submission) -> anyhow::Result<()> {
 }
 
 /// Gives the variables of this process that are text.
-fn variables() -> BTreeMap<String, String> {
+pub(in crate::commands) fn variables() -> BTreeMap<String, String> {
     let all = std::env::vars_os();
     all.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)))
         .collect()

@@ -1,0 +1,292 @@
+//! `bsub`, `bjobs`, `bkill`, `bqueues` and `bhosts`
+
+use std::process::ExitCode;
+
+use hyperion_api::queue::{JobView, Request, Target};
+use hyperion_formats::listings::lsf::{self, BJOBS, BKILL, BQUEUES, Columns};
+use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
+use hyperion_formats::listings::{matches, one_by_one};
+use hyperion_model::submission::Dialect;
+use hyperion_model::task::State;
+use hyperion_node::talk::Ask;
+use hyperion_node::{Client, Jobs};
+use hyperion_sys::signals;
+use jiff::Timestamp;
+
+use super::submit::{Refusal, submit};
+use super::{Call, Outcome, Stop, is_meant, numbers, print, queues, targets, with_site};
+
+/// How LSF's commands end when something is wrong.
+const WRONG: u8 = 255;
+/// How long LSF lists what has ended: an hour, in microseconds.
+const REMEMBERED: u64 = 3600 * 1_000_000;
+
+pub(super) fn answer(call: &Call) -> Outcome {
+    match call.name.as_str() {
+        "bsub" => bsub(call),
+        "bjobs" => bjobs(call),
+        "bkill" => bkill(call),
+        "bqueues" => {
+            read(call, BQUEUES)?;
+            let jobs = call.jobs(Vec::new(), false)?;
+            print(&lsf::queues(&jobs, &queues(&jobs)))
+        }
+        _ => {
+            read(call, BQUEUES)?;
+            print(&lsf::hosts(&call.nodes()?))
+        }
+    }
+}
+
+fn read(call: &Call, options: &[Opt]) -> Result<Words, Stop> {
+    let name = &call.name;
+    let words = call.read(options, Style::Names).map_err(|wrong| {
+        let what = match wrong {
+            Wrong::Unknown(option) | Wrong::Value(option) => {
+                format!("illegal option -- {}", option.trim_start_matches('-'))
+            }
+            Wrong::NoValue(option) => {
+                format!(
+                    "option requires an argument -- {}",
+                    option.trim_start_matches('-')
+                )
+            }
+        };
+        Stop::new(
+            WRONG,
+            format!("{name}: {what}\nUsage: {name} with {}", known(options)),
+        )
+    })?;
+    match () {
+        () if words.has("-V") => Err(Stop::new(
+            0,
+            "IBM Spectrum LSF 10.1 commands, answered by Hyperion",
+        )),
+        () if words.has("-h") => Err(Stop::new(
+            0,
+            format!("Usage: {name} with {}", known(options)),
+        )),
+        () => Ok(words),
+    }
+}
+
+fn bsub(call: &Call) -> Outcome {
+    let refused = |refusal| {
+        let text = match refusal {
+            Refusal::Option(word) => {
+                format!("bsub: illegal option -- {}\n", word.trim_start_matches('-'))
+            }
+            Refusal::Script(lines) => lines,
+            Refusal::Other(text) => format!("{text}. "),
+        };
+        Stop::new(WRONG, text + "Job not submitted.")
+    };
+    let Some(job) = submit(call, Dialect::Lsf).map_err(refused)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let queue = job
+        .submission
+        .parts
+        .first()
+        .and_then(|part| part.queues.first());
+    match queue {
+        Some(queue) => print(&format!(
+            "Job <{}> is submitted to queue <{queue}>.",
+            job.number
+        ))?,
+        None => print(&format!(
+            "Job <{}> is submitted to default queue <main>.",
+            job.number
+        ))?,
+    };
+    match job.submission.wait {
+        true => {
+            eprintln!("<<Waiting for dispatch ...>>");
+            let code = job.wait()?;
+            eprintln!("<<Job is finished>>");
+            Ok(ExitCode::from(code))
+        }
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Tells whether a user is meant: `all`, a name, or whoever calls.
+fn by_user(words: &Words, job: &JobView) -> bool {
+    match words.value("-u") {
+        None => job.uid == rustix::process::getuid().as_raw(),
+        Some("all") => true,
+        Some(user) => job.user == user,
+    }
+}
+
+fn by_name(words: &Words, job: &JobView) -> bool {
+    let name = words
+        .value("-J")
+        .map(|name| name.split('[').next().unwrap_or(name));
+    name.is_none_or(|name| matches(name, &job.name))
+        && words.value("-q").is_none_or(|queue| queue == job.queue)
+}
+
+fn bjobs(call: &Call) -> Outcome {
+    let words = read(call, BJOBS)?;
+    let wrong = |text: String| Stop::new(WRONG, text);
+    let columns = words.value("-o").map(Columns::read).transpose();
+    let columns = columns.map_err(|text| wrong(format!("{text}. Known: {}", Columns::known())))?;
+    if words.has("-l") {
+        return Err(wrong(
+            "bjobs: -l is not known here; -o takes each of the fields".into(),
+        ));
+    }
+    let named: Vec<String> = words.rest.clone();
+    let mut code = 0;
+    let mut jobs = Vec::new();
+    for word in named.iter().filter(|word| *word != "0") {
+        let meant = targets(std::slice::from_ref(word))
+            .map_err(|_| wrong(format!("{word}: Illegal job ID.")))?;
+        let mut found = call.jobs(numbers(&meant), true)?;
+        found = one_by_one(found);
+        found.retain(|job| is_meant(job, &meant));
+        if found.is_empty() {
+            eprintln!("Job <{word}> is not found");
+            code = WRONG;
+        }
+        jobs.extend(found);
+    }
+    let all = named.iter().all(|word| word == "0");
+    if all {
+        let now = Timestamp::now().as_microsecond().unsigned_abs();
+        let (ended_too, ended_only) = (words.has("-a"), words.has("-d"));
+        jobs = one_by_one(call.jobs(Vec::new(), true)?);
+        jobs.retain(|job| {
+            let ended = job.ended.or(job.state.is_end().then_some(job.submitted));
+            let recent = ended.is_some_and(|at| at.saturating_add(REMEMBERED) > now);
+            let state = lsf::state(job);
+            let by_state = match () {
+                () if ended_only => recent,
+                () if words.has("-r") => state == "RUN",
+                () if words.has("-p") => state == "PEND",
+                () if words.has("-s") => state.ends_with("SUSP"),
+                () if ended_too => ended.is_none() || recent,
+                () => ended.is_none(),
+            };
+            by_state && by_user(&words, job) && by_name(&words, job)
+        });
+        if jobs.is_empty() && !words.has("-json") {
+            eprintln!(
+                "No {}job found",
+                if ended_too || ended_only {
+                    ""
+                } else {
+                    "unfinished "
+                }
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    if jobs.is_empty() && !words.has("-json") {
+        return Ok(ExitCode::from(code));
+    }
+    let head = !words.has("-noheader");
+    let text = with_site(|site| match &columns {
+        Some(columns) if words.has("-json") => {
+            let record = |job: &JobView| {
+                let fields = columns.fields(job, site).into_iter();
+                let fields = fields.map(|(name, value)| (name.to_owned(), value.into()));
+                serde_json::Value::Object(fields.collect())
+            };
+            let records: Vec<_> = jobs.iter().map(record).collect();
+            let whole = serde_json::json!({
+                "COMMAND": "bjobs", "JOBS": records.len(), "RECORDS": records,
+            });
+            serde_json::to_string_pretty(&whole).unwrap_or_default()
+        }
+        Some(columns) => columns.write(&jobs, site, head),
+        None => lsf::table(&jobs, site, head, words.has("-w") || words.has("-W")),
+    });
+    print(&text)?;
+    Ok(ExitCode::from(code))
+}
+
+fn bkill(call: &Call) -> Outcome {
+    let words = read(call, BKILL)?;
+    let mut code = 0;
+    let signal = match words.value("-s") {
+        None => None,
+        Some(text) => {
+            let number = text.parse().ok().or_else(|| signals::by_name(text));
+            Some(number.ok_or_else(|| Stop::new(WRONG, format!("{text}: Illegal signal value")))?)
+        }
+    };
+    let mut meant: Vec<(String, Target)> = Vec::new();
+    for word in words.rest.iter().filter(|word| *word != "0") {
+        let all = targets(std::slice::from_ref(word))
+            .map_err(|_| Stop::new(WRONG, format!("{word}: Illegal job ID.")))?;
+        meant.extend(all.into_iter().map(|target| (word.clone(), target)));
+    }
+    if words.rest.iter().any(|word| word == "0")
+        || (words.rest.is_empty() && (words.has("-J") || words.has("-q")))
+    {
+        for job in call.jobs(Vec::new(), false)? {
+            if by_user(&words, &job) && by_name(&words, &job) {
+                meant.push((
+                    job.job.to_string(),
+                    Target {
+                        job: job.job,
+                        index: None,
+                    },
+                ));
+            }
+        }
+        meant.dedup();
+    }
+    if meant.is_empty() {
+        return Err(Stop::new(
+            WRONG,
+            "Job ID is missing; name jobs, or 0 for all of your own",
+        ));
+    }
+    for (word, target) in meant {
+        let mut jobs = call.jobs(vec![target.job], true)?;
+        jobs.retain(|job| is_meant(job, &[target]));
+        let alive: Vec<&JobView> = jobs.iter().filter(|job| !job.state.is_end()).collect();
+        if jobs.is_empty() {
+            eprintln!("Job <{word}>: No matching job found");
+            code = WRONG;
+            continue;
+        }
+        if alive.is_empty() {
+            eprintln!("Job <{word}>: Job has already finished");
+            code = WRONG;
+            continue;
+        }
+        let all = vec![target];
+        let request = match signal {
+            Some(signals::SIGSTOP) => Request::Suspend(all),
+            Some(signals::SIGCONT) => Request::Resume(all),
+            None | Some(signals::SIGKILL | signals::SIGTERM) => Request::Cancel(all),
+            Some(signal) => {
+                for id in alive
+                    .iter()
+                    .filter(|job| job.state == State::Running)
+                    .filter_map(|job| job.id.as_ref())
+                {
+                    let found = Jobs::new(&call.ctx.root)
+                        .find(id)
+                        .map_err(anyhow::Error::from)?;
+                    let mut client = Client::connect(&found).map_err(anyhow::Error::from)?;
+                    client
+                        .ask(&Ask::Signal(signal))
+                        .map_err(anyhow::Error::from)?;
+                }
+                print(&format!("Job <{word}> is being signaled"))?;
+                continue;
+            }
+        };
+        call.ask(&request)?;
+        print(&match signal {
+            None => format!("Job <{word}> is being terminated"),
+            Some(_) => format!("Job <{word}> is being signaled"),
+        })?;
+    }
+    Ok(ExitCode::from(code))
+}

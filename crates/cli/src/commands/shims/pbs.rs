@@ -1,0 +1,269 @@
+//! `qsub`, `qstat`, `qdel`, `qhold`, `qrls` and `pbsnodes` of PBS
+
+use std::process::ExitCode;
+
+use hyperion_api::queue::{JobView, Request, Target};
+use hyperion_formats::listings::pbs::{self, PBSNODES, QDEL, QHOLD, QSTAT};
+use hyperion_formats::listings::waits;
+use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
+use hyperion_model::submission::Dialect;
+use serde_json::{Map, Value};
+
+use super::submit::{Refusal, submit};
+use super::{Call, Outcome, Stop, host, is_meant, numbers, print, queues, targets, with_site};
+
+/// PBS's code for a job that nobody knows, as its commands end with it.
+const UNKNOWN: u8 = 153;
+/// And for one that has ended.
+const FINISHED: u8 = 35;
+
+pub(super) fn answer(call: &Call) -> Outcome {
+    if call.words.first().is_some_and(|word| word == "--version") {
+        return print("pbs_version = 22.05.11");
+    }
+    match call.name.as_str() {
+        "qsub" => qsub(call),
+        "qstat" => qstat(call),
+        "pbsnodes" => pbsnodes(call),
+        _ => change(call),
+    }
+}
+
+fn read(call: &Call, options: &[Opt]) -> Result<Words, Stop> {
+    call.read(options, Style::Letters).map_err(|wrong| {
+        let name = &call.name;
+        let what = match wrong {
+            Wrong::Unknown(option) | Wrong::Value(option) => {
+                format!("invalid option -- '{}'", option.trim_start_matches('-'))
+            }
+            Wrong::NoValue(option) => {
+                format!(
+                    "option requires an argument -- '{}'",
+                    option.trim_start_matches('-')
+                )
+            }
+        };
+        Stop::new(
+            2,
+            format!("{name}: {what}\nusage: {name} with {}", known(options)),
+        )
+    })
+}
+
+fn qsub(call: &Call) -> Outcome {
+    let refused = |refusal| match refusal {
+        Refusal::Option(word) => {
+            let letter: String = word.chars().skip(1).take(1).collect();
+            let text = format!("qsub: invalid option -- '{letter}'");
+            Stop::new(
+                2,
+                text + "\nusage: qsub with the options of docs/reference/job-scripts.md, PBS",
+            )
+        }
+        Refusal::Script(lines) => Stop::new(2, lines + "qsub: the job asks for what cannot be"),
+        Refusal::Other(text) if text.starts_with("cannot read the script") => Stop::new(
+            1,
+            format!("qsub: script file:: No such file or directory ({text})"),
+        ),
+        // "Job exceeds queue and/or server resource limits"
+        Refusal::Other(text) => Stop::new(188, format!("qsub: {text}")),
+    };
+    let Some(job) = submit(call, Dialect::Pbs).map_err(refused)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let brackets = if job.submission.array.is_some() {
+        "[]"
+    } else {
+        ""
+    };
+    if !job.reply.quiet {
+        print(&format!("{}{brackets}.{}", job.number, host()))?;
+    }
+    match job.submission.wait {
+        true => Ok(ExitCode::from(job.wait()?)),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Looks up jobs by the names that were written; what is wrong is told, and gives the code.
+fn find(call: &Call, words: &[String], ended: bool) -> Result<(Vec<(JobView, Target)>, u8), Stop> {
+    let mut found = Vec::new();
+    let mut code = 0;
+    let mut fail = |number: u8, text: String| {
+        eprintln!("{}: {text}", call.name);
+        code = number;
+    };
+    for word in words {
+        let Ok(meant) = targets(std::slice::from_ref(word)) else {
+            fail(1, format!("illegally formed job identifier: {word}"));
+            continue;
+        };
+        let full = match word.contains('.') {
+            true => word.clone(),
+            false => format!("{word}.{}", host()),
+        };
+        let mut jobs = call.jobs(numbers(&meant), true)?;
+        jobs.retain(|job| is_meant(job, &meant));
+        if jobs.is_empty() {
+            fail(UNKNOWN, format!("Unknown Job Id {full}"));
+        } else if !ended && jobs.iter().all(|job| job.state.is_end()) {
+            let text = match call.name.as_str() {
+                "qstat" => format!(
+                    "{full} Job has finished, use -x or -H to obtain historical job information"
+                ),
+                _ => format!("Job has finished {full}"),
+            };
+            fail(FINISHED, text);
+        } else {
+            let first = meant[0];
+            found.extend(
+                jobs.into_iter()
+                    .filter(|job| ended || !job.state.is_end())
+                    .map(|job| (job, first)),
+            );
+        }
+    }
+    Ok((found, code))
+}
+
+fn qstat(call: &Call) -> Outcome {
+    let words = read(call, QSTAT)?;
+    let history = words.has("-x") || words.has("-H");
+    if words.has("-Q") {
+        let jobs = call.jobs(Vec::new(), false)?;
+        return print(&pbs::queues(&jobs, &queues(&jobs)));
+    }
+    if words.has("-B") {
+        let jobs = call.jobs(Vec::new(), false)?;
+        return print(&pbs::server(&jobs, &host()));
+    }
+    // A word that is no number is the name of a queue.
+    let is_queue = |word: &&String| !word.starts_with(|c: char| c.is_ascii_digit());
+    let (of_queues, named): (Vec<&String>, Vec<&String>) = words.rest.iter().partition(is_queue);
+    let named: Vec<String> = named.into_iter().cloned().collect();
+    let (mut jobs, code) = match named.is_empty() {
+        true => (call.jobs(Vec::new(), true)?, 0),
+        false => {
+            let (found, code) = find(call, &named, history)?;
+            (found.into_iter().map(|(job, _)| job).collect(), code)
+        }
+    };
+    let users = words.list("-u");
+    jobs.retain(|job| {
+        let over = job.state.is_end();
+        let by_user = users.as_ref().is_none_or(|all| all.contains(&job.user));
+        let by_queue = of_queues.is_empty() || of_queues.iter().any(|queue| job.queue == **queue);
+        let by_state = match (words.has("-i"), words.has("-r")) {
+            (true, _) => waits(job),
+            (false, true) => job.state.is_active(),
+            (false, false) => true,
+        };
+        by_user
+            && by_queue
+            && by_state
+            && (history || !over)
+            && (!words.has("-H") || over || !named.is_empty())
+    });
+    let wide = ["-a", "-i", "-r", "-u", "-H", "-n", "-s", "-1", "-w"];
+    let text = with_site(|site| match words.value("-F").unwrap_or("default") {
+        "json" => json(&jobs, site),
+        _ if words.has("-f") => jobs
+            .iter()
+            .map(|job| pbs::full(job, site, !words.has("-w") && !words.has("-1")))
+            .collect(),
+        _ if wide.iter().any(|name| words.has(name)) => {
+            pbs::wide_table(&jobs, site, words.has("-n"))
+        }
+        _ => pbs::table(&jobs, site),
+    });
+    print(&text)?;
+    Ok(ExitCode::from(code))
+}
+
+/// The attributes as `qstat -f -F json` has them.
+fn json(jobs: &[JobView], site: &hyperion_formats::listings::Site<'_>) -> String {
+    let mut all = Map::new();
+    for job in jobs {
+        let mut its = Map::new();
+        for (name, value) in pbs::attributes(job, site) {
+            // What counts is a number there.
+            let value = match (value.parse::<i64>(), name.as_str()) {
+                (Ok(number), "Exit_status" | "run_count" | "Priority") => Value::from(number),
+                (Ok(number), name) if name.ends_with("ncpus") || name.ends_with("nodect") => {
+                    Value::from(number)
+                }
+                _ => Value::from(value),
+            };
+            match name.split_once('.') {
+                Some((family, name)) => {
+                    let family = its.entry(family).or_insert_with(|| Map::new().into());
+                    if let Some(family) = family.as_object_mut() {
+                        family.insert(name.to_owned(), value);
+                    }
+                }
+                None => drop(its.insert(name, value)),
+            }
+        }
+        all.insert(pbs::id(job, site.host), its.into());
+    }
+    let whole = serde_json::json!({
+        "timestamp": site.now / 1_000_000,
+        "pbs_version": "22.05.11",
+        "pbs_server": site.host,
+        "Jobs": all,
+    });
+    serde_json::to_string_pretty(&whole).unwrap_or_default()
+}
+
+fn change(call: &Call) -> Outcome {
+    let options = if call.name == "qdel" { QDEL } else { QHOLD };
+    let words = read(call, options)?;
+    if words.rest.is_empty() {
+        return Err(Stop::new(
+            2,
+            format!("usage: {} job_identifier...", call.name),
+        ));
+    }
+    let (found, mut code) = find(call, &words.rest, false)?;
+    let mut done: Vec<Target> = Vec::new();
+    for (_, target) in found {
+        if done.contains(&target) {
+            continue;
+        }
+        done.push(target);
+        let request = match call.name.as_str() {
+            "qdel" => Request::Cancel(vec![target]),
+            "qhold" => Request::Hold(vec![target.job]),
+            _ => Request::Release(vec![target.job]),
+        };
+        if let Err(stop) = call.ask(&request) {
+            eprintln!("{}: {} {}.{}", call.name, stop.text, target.job, host());
+            code = 168;
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+fn pbsnodes(call: &Call) -> Outcome {
+    let words = read(call, PBSNODES)?;
+    let mut nodes = call.nodes()?;
+    if words.has("-l") {
+        // Those that are down: a node that nobody reaches is not listed here at all.
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(unknown) = words
+        .rest
+        .iter()
+        .find(|name| !nodes.iter().any(|node| node.name == **name))
+    {
+        return Err(Stop::new(1, format!("pbsnodes: Unknown node {unknown}")));
+    }
+    nodes.retain(|node| words.rest.is_empty() || words.rest.contains(&node.name));
+    let jobs = call.jobs(Vec::new(), false)?;
+    print(&with_site(|site| {
+        nodes
+            .iter()
+            .map(|node| pbs::node(node, &jobs, site))
+            .collect::<String>()
+    }))
+}

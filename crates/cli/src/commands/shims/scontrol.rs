@@ -1,0 +1,173 @@
+//! `scontrol`
+
+use std::process::ExitCode;
+
+use hyperion_api::queue::Request;
+use hyperion_formats::jobs::hosts;
+use hyperion_formats::listings::slurm;
+use hyperion_formats::listings::words::{Opt, Takes};
+
+use super::slurm::{VERSION, read};
+use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, with_site};
+
+/// The options of scontrol.
+const SCONTROL: &[Opt] = &[
+    Opt(&["--oneliner", "-o"], Takes::Nothing),
+    Opt(&["--details", "-d"], Takes::Nothing),
+    Opt(&["--all", "-a"], Takes::Nothing),
+    Opt(&["--quiet", "-Q"], Takes::Nothing),
+    Opt(&["--verbose", "-v"], Takes::Nothing),
+    Opt(&["--cluster", "--clusters", "-M"], Takes::Value),
+    Opt(&["--version", "-V"], Takes::Nothing),
+    Opt(&["--help", "-h"], Takes::Nothing),
+];
+
+pub(super) fn answer(call: &Call) -> Outcome {
+    let words = match read(call, SCONTROL)? {
+        Ok(words) => words,
+        Err(code) => return Ok(code),
+    };
+    let rest: Vec<&str> = words.rest.iter().map(String::as_str).collect();
+    let one_line = words.has("--oneliner");
+    match rest[..] {
+        ["version"] => print(VERSION),
+        ["ping"] => {
+            call.nodes()?;
+            print(&format!("Slurmctld(primary) at {} is UP", super::host()))
+        }
+        ["show", what, ref named @ ..] => show(call, what, named, one_line),
+        [
+            "hold" | "uhold" | "release" | "requeue" | "suspend" | "resume",
+            ref named @ ..,
+        ] if !named.is_empty() => change(call, rest[0], named),
+        ["update" | "requeuehold", ..] => Err(Stop::new(
+            1,
+            format!(
+                "scontrol: {} is not known here; known: hold, release, requeue, suspend, resume, show, ping, version",
+                rest[0]
+            ),
+        )),
+        [] => Err(Stop::new(
+            1,
+            "scontrol: there is no prompt here; known: hold, release, requeue, suspend, resume, show, ping, version",
+        )),
+        [word, ..] => Err(Stop::new(1, format!("invalid keyword: {word}"))),
+    }
+}
+
+fn change(call: &Call, verb: &str, named: &[&str]) -> Outcome {
+    let mut code = ExitCode::SUCCESS;
+    for word in named.iter().flat_map(|words| words.split(',')) {
+        let name = word
+            .trim_start_matches("jobid=")
+            .trim_start_matches("JobId=");
+        let wrong = || {
+            Stop::new(
+                1,
+                format!(
+                    "Invalid job id specified for job {word}\nslurm_suspend error: Invalid job id specified"
+                ),
+            )
+        };
+        let targets = targets(&[name.to_owned()]).map_err(|_| wrong())?;
+        let known = call.jobs(numbers(&targets), true)?;
+        if known.is_empty() {
+            return Err(wrong());
+        }
+        let request = match verb {
+            "hold" | "uhold" => Request::Hold(numbers(&targets)),
+            "release" => Request::Release(numbers(&targets)),
+            "requeue" => Request::Requeue(targets),
+            "suspend" => Request::Suspend(targets),
+            _ => Request::Resume(targets),
+        };
+        if let Err(stop) = call.ask(&request) {
+            eprintln!("{} for job {word}", stop.text);
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
+    let line = |text: String| match one_line {
+        true => text.split_whitespace().collect::<Vec<_>>().join(" ") + "\n",
+        false => text,
+    };
+    match what.to_ascii_lowercase().as_str() {
+        "job" | "jobs" => {
+            let names: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+            let wanted = targets(&names)
+                .map_err(|_| Stop::new(1, "slurm_load_jobs error: Invalid job id specified"))?;
+            let mut jobs = call.jobs(numbers(&wanted), true)?;
+            jobs.retain(|job| wanted.is_empty() || is_meant(job, &wanted));
+            match (jobs.is_empty(), names.is_empty()) {
+                (true, true) => print("No jobs in the system"),
+                (true, false) => Err(Stop::new(
+                    1,
+                    "slurm_load_jobs error: Invalid job id specified",
+                )),
+                _ => print(&with_site(|site| {
+                    jobs.iter()
+                        .map(|job| line(slurm::job(job, site)) + if one_line { "" } else { "\n" })
+                        .collect::<String>()
+                })),
+            }
+        }
+        "node" | "nodes" => {
+            let nodes = call.nodes()?;
+            let wanted = named
+                .first()
+                .map(|text| hosts::expand(text).unwrap_or_default());
+            let meant = nodes
+                .iter()
+                .filter(|node| wanted.as_ref().is_none_or(|all| all.contains(&node.name)));
+            let text: String = meant.map(|node| line(slurm::node(node))).collect();
+            match text.is_empty() {
+                true => Err(Stop::new(1, format!("Node {} not found", named.join(",")))),
+                false => print(&text),
+            }
+        }
+        "partition" | "partitions" => match named.first() {
+            Some(name) if *name != slurm::PARTITION => {
+                Err(Stop::new(1, format!("Partition {name} not found")))
+            }
+            _ => print(&line(slurm::partition(&call.nodes()?))),
+        },
+        "hostnames" | "hostname" => {
+            let given = named.first().map(|text| (*text).to_owned());
+            let list = given.or_else(|| std::env::var("SLURM_JOB_NODELIST").ok());
+            let list = list.ok_or_else(|| {
+                Stop::new(
+                    1,
+                    "scontrol: show hostnames needs a list, or SLURM_JOB_NODELIST",
+                )
+            })?;
+            let all = hosts::expand(&list)
+                .ok_or_else(|| Stop::new(1, format!("Invalid hostlist: {list}")))?;
+            print(&all.join("\n"))
+        }
+        "hostlist" | "hostlistsorted" => {
+            let mut all: Vec<String> = named
+                .iter()
+                .flat_map(|list| hosts::expand(list).unwrap_or_default())
+                .collect();
+            if what.ends_with("sorted") {
+                all.sort();
+            }
+            print(&hosts::compress(&all))
+        }
+        "config" => {
+            let host = super::host();
+            print(&format!(
+                "ClusterName             = hyperion\nSlurmctldHost[0]        = {host}\nSLURM_VERSION           = 22.05.8"
+            ))
+        }
+        other => Err(Stop::new(
+            1,
+            format!(
+                "invalid entity:{other} for keyword:show \nknown: job, node, partition, hostnames, hostlist, config"
+            ),
+        )),
+    }
+}

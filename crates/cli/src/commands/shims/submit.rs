@@ -1,0 +1,123 @@
+//! What `sbatch`, `qsub` and `bsub` have in common.
+
+use hyperion_api::queue::{Reply, Request};
+use hyperion_formats::jobs::{self, Kind, Origin, Source};
+use hyperion_model::submission::{Command, Dialect, Submission};
+
+use super::{Call, Stop, told};
+use crate::commands::queue::Server;
+use crate::commands::queue::submit::{fence, load, send, usual_name, variables};
+use crate::commands::run::Isolate;
+
+/// A job that was handed in.
+pub(super) struct Submitted {
+    pub(super) number: u64,
+    pub(super) submission: Submission,
+    pub(super) reply: jobs::Reply,
+    server: Server,
+}
+
+/// Why one was not.
+pub(super) enum Refusal {
+    /// The first option that is not known.
+    Option(String),
+    /// What is wrong, told in as many lines as that needs.
+    Script(String),
+    /// Whatever else went wrong.
+    Other(String),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(told(&error))
+    }
+}
+
+/// Reads a script with the words of a call.
+fn read(call: &Call, dialect: Dialect) -> Result<(Submission, jobs::Reply), Refusal> {
+    let words = &call.words;
+    let (name, script) = load(&jobs::wanted(dialect, words))?;
+    let variables: Vec<(String, String)> = variables().into_iter().collect();
+    let source = Source {
+        script: script.as_deref(),
+        words,
+        variables: &variables,
+    };
+    let text = script.as_deref().unwrap_or_default();
+    let notes =
+        |notes: &[jobs::Remark]| eprint!("{}", jobs::tell(notes, Kind::Note, &name, text, words));
+    match jobs::read(dialect, &source) {
+        Ok(mut parsed) => {
+            notes(&parsed.notes);
+            // As each system calls what has no name.
+            let usual = match (dialect, &parsed.submission.command) {
+                (Dialect::Slurm, _) if script.is_none() => "wrap".into(),
+                (Dialect::Slurm, _) if name == "-" => "sbatch".into(),
+                (Dialect::Lsf, Command::Program(words)) => words.join(" "),
+                (_, Command::Program(words)) => {
+                    usual_name(words.first().map_or("", String::as_str))
+                }
+                _ => usual_name(&name),
+            };
+            parsed.submission.name.get_or_insert(usual);
+            Ok((parsed.submission, parsed.reply))
+        }
+        Err(refused) => {
+            let unknown = refused.mistakes.iter().find(|mistake| {
+                mistake.span.origin == Origin::Words
+                    && mistake.what.starts_with("there is no option")
+            });
+            if let Some(unknown) = unknown {
+                let word = words.get(unknown.span.place.line.saturating_sub(1) as usize);
+                return Err(Refusal::Option(word.cloned().unwrap_or_default()));
+            }
+            notes(&refused.notes);
+            let text = jobs::tell(&refused.mistakes, Kind::Error, &name, text, words);
+            Err(Refusal::Script(text))
+        }
+    }
+}
+
+/// Hands in a job. At which level it runs, and in which image, is in variables:
+/// the words are those of a system that knows nothing of it.
+pub(super) fn submit(call: &Call, dialect: Dialect) -> Result<Option<Submitted>, Refusal> {
+    let (mut submission, reply) = read(call, dialect)?;
+    let variable = |name| {
+        std::env::var(name)
+            .ok()
+            .filter(|text: &String| !text.is_empty())
+    };
+    let isolation = match variable("HYPERION_ISOLATION").as_deref() {
+        None => None,
+        Some("process") => Some(Isolate::Process),
+        Some("container") => Some(Isolate::Container),
+        Some("vm") => Some(Isolate::Vm),
+        Some(_) => {
+            let text = "HYPERION_ISOLATION is one of process, container and vm";
+            return Err(Refusal::Other(text.into()));
+        }
+    };
+    let flags = variable("HYPERION_RUN_FLAGS").unwrap_or_default();
+    let flags = flags.split_whitespace().map(str::to_owned).collect();
+    submission.fence = fence(isolation, variable("HYPERION_IMAGE"), flags)?;
+    if reply.test_only {
+        return Ok(None);
+    }
+    let (number, server) = send(submission.clone(), &call.ctx, true)?;
+    Ok(Some(Submitted {
+        number,
+        submission,
+        reply,
+        server,
+    }))
+}
+
+impl Submitted {
+    /// Waits for the end; gives the code.
+    pub(super) fn wait(mut self) -> Result<u8, Stop> {
+        match self.server.ask(&Request::Wait(vec![self.number]))? {
+            Reply::Ended(code) => Ok(code),
+            _ => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! `scontrol show`
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hyperion_model::view::{JobView, NodeView};
+
+use super::{PARTITION, hosts, reason, state};
+use crate::listings::{Site, cpus, full_clock, waits};
+
+/// Resources as Slurm counts them.
+pub(super) fn tres(job: &JobView) -> String {
+    let (cpus, nodes) = (cpus(job), job.nodes);
+    let memory = match job.memory.0 {
+        0 => String::new(),
+        bytes => format!("mem={},", super::megabytes(bytes)),
+    };
+    format!("cpu={cpus},{memory}node={nodes},billing={cpus}")
+}
+
+/// Writes `scontrol show job`.
+pub fn job(job: &JobView, site: &Site<'_>) -> String {
+    let none = "(null)";
+    let at = |moment: Option<u64>| moment.map_or("Unknown".into(), |at| (site.local)(at).iso());
+    let started = job.started;
+    let limit = job.limit.map_or("UNLIMITED".into(), full_clock);
+    let must_end = job.ended.or_else(|| {
+        let micros = |limit: Duration| u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        Some(started?.saturating_add(micros(job.limit?)))
+    });
+    let array = job.index.as_ref().map_or_else(String::new, |index| {
+        format!(" ArrayJobId={} ArrayTaskId={index}", job.job)
+    });
+    let comment = job.comment.as_ref();
+    let comment = comment.map_or_else(String::new, |text| format!("   Comment={text} \n"));
+    let eligible = match waits(job) && job.index.is_some() {
+        true => "Unknown".into(),
+        false => at(Some(job.submitted)),
+    };
+    let list = hosts(job);
+    let batch = job.hosts.first();
+    let batch = batch.map_or_else(String::new, |host| format!("   BatchHost={host}\n"));
+    let cpus = cpus(job);
+    let each = (cpus / u64::from(job.tasks.max(1))).max(1);
+    let state = state(job.state).1;
+    let reason = reason(job);
+    let code = super::sacct::code(job);
+    let (user, uid, name, number) = (&job.user, job.uid, &job.name, job.job);
+    let (account, folder) = (job.account.as_deref().unwrap_or(none), &job.folder);
+    let memory = job.memory.0 >> 20;
+    let tres = tres(job);
+    format!(
+        "JobId={number}{array} JobName={name}\n   \
+           UserId={user}({uid}) GroupId=(null) MCS_label=N/A\n   \
+           Priority=0 Nice=0 Account={account} QOS={none}\n   \
+           JobState={state} Reason={reason} Dependency={none}\n   \
+           Requeue=1 Restarts={} BatchFlag=1 Reboot=0 ExitCode={code}\n   \
+           RunTime={} TimeLimit={limit} TimeMin=N/A\n   \
+           SubmitTime={} EligibleTime={eligible}\n   \
+           AccrueTime={eligible}\n   \
+           StartTime={} EndTime={} Deadline=N/A\n   \
+           SuspendTime=None SecsPreSuspend=0 LastSchedEval=Unknown Scheduler=Main\n   \
+           Partition={} AllocNode:Sid={}:0\n   \
+           ReqNodeList={none} ExcNodeList={none}\n   \
+           NodeList={list}\n\
+         {batch}   \
+           NumNodes={} NumCPUs={cpus} NumTasks={} CPUs/Task={each} ReqB:S:C:T=0:0:*:*\n   \
+           TRES={tres}\n   \
+           Socks/Node=* NtasksPerN:B:S:C=0:0:*:* CoreSpec=*\n   \
+           MinCPUsNode=1 MinMemoryNode={memory}M MinTmpDiskNode=0\n   \
+           Features={none} DelayBoot=00:00:00\n   \
+           OverSubscribe=OK Contiguous=0 Licenses={none} Network={none}\n   \
+           Command={none}\n   \
+           WorkDir={folder}\n\
+         {comment}   \
+           Power=\n   \n",
+        job.starts.saturating_sub(1),
+        full_clock(site.ran(job)),
+        at(Some(job.submitted)),
+        at(started),
+        at(must_end),
+        job.queue,
+        site.host,
+        job.nodes,
+        job.tasks,
+    )
+}
+
+/// Writes `scontrol show node`.
+pub fn node(node: &NodeView) -> String {
+    let name = &node.name;
+    let all = node.cores.0 / 1000;
+    let used = node.cores_used.0.div_ceil(1000);
+    let (memory, taken) = (node.memory.0 >> 20, node.memory_used.0 >> 20);
+    let (free, state) = (
+        memory.saturating_sub(taken),
+        super::sinfo::state(node).1.to_ascii_uppercase(),
+    );
+    let alloc = match used {
+        0 => String::new(),
+        used => format!("cpu={used},mem={taken}M"),
+    };
+    format!(
+        "NodeName={name} Arch=x86_64 CoresPerSocket=1 \n   \
+           CPUAlloc={used} CPUEfctv={all} CPUTot={all} CPULoad=N/A\n   \
+           AvailableFeatures=(null)\n   \
+           ActiveFeatures=(null)\n   \
+           Gres=(null)\n   \
+           NodeAddr={name} NodeHostName={name} Version=22.05.8\n   \
+           RealMemory={memory} AllocMem={taken} FreeMem={free} Sockets={all} Boards=1\n   \
+           State={state} ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A\n   \
+           Partitions={PARTITION} \n   \
+           CfgTRES=cpu={all},mem={memory}M,billing={all}\n   \
+           AllocTRES={alloc}\n\n"
+    )
+}
+
+/// Writes `scontrol show partition`.
+pub fn partition(nodes: &[NodeView]) -> String {
+    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let list = crate::jobs::hosts::compress(&names);
+    let cpus: u64 = nodes.iter().map(|node| node.cores.0 / 1000).sum();
+    let memory: u64 = nodes.iter().map(|node| node.memory.0 >> 20).sum();
+    let count = nodes.len();
+    let mut out = format!("PartitionName={PARTITION}\n");
+    for line in [
+        "AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL",
+        "AllocNodes=ALL Default=YES QoS=N/A",
+        "DefaultTime=NONE DisableRootJobs=NO ExclusiveUser=NO GraceTime=0 Hidden=NO",
+        "MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED",
+        &format!("Nodes={list}"),
+        "PriorityJobFactor=1 PriorityTier=1 RootOnly=NO ReqResv=NO OverSubscribe=NO",
+        "OverTimeLimit=NONE PreemptMode=OFF",
+        &format!("State=UP TotalCPUs={cpus} TotalNodes={count} SelectTypeParameters=NONE"),
+        "JobDefaults=(null)",
+        "DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED",
+        &format!("TRES=cpu={cpus},mem={memory}M,node={count},billing={cpus}"),
+    ] {
+        let _ = writeln!(out, "   {line}");
+    }
+    out.push('\n');
+    out
+}

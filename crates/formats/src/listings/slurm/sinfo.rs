@@ -1,0 +1,244 @@
+//! `sinfo`
+
+use std::fmt::Write as _;
+
+use hyperion_model::view::NodeView;
+
+use super::{PARTITION, Piece, pieces, write};
+use crate::listings::words::{Opt, Takes, Words};
+
+use Takes::{Nothing, Value};
+
+/// The options of sinfo.
+pub const SINFO: &[Opt] = &[
+    Opt(&["--noheader", "-h"], Nothing),
+    Opt(&["--format", "-o"], Value),
+    Opt(&["--Node", "-N"], Nothing),
+    Opt(&["--long", "-l"], Nothing),
+    Opt(&["--summarize", "-s"], Nothing),
+    Opt(&["--nodes", "-n"], Value),
+    Opt(&["--partition", "-p"], Value),
+    Opt(&["--states", "-t"], Value),
+    Opt(&["--exact", "-e"], Nothing),
+    Opt(&["--all", "-a"], Nothing),
+    Opt(&["--hide"], Nothing),
+    Opt(&["--responding", "-r"], Nothing),
+    Opt(&["--dead", "-d"], Nothing),
+    Opt(&["--list-reasons", "-R"], Nothing),
+    Opt(&["--sort", "-S"], Value),
+    Opt(&["--clusters", "--cluster", "-M"], Value),
+    Opt(&["--local"], Nothing),
+    Opt(&["--federation"], Nothing),
+    Opt(&["--reservation", "-T"], Nothing),
+    Opt(&["--verbose", "-v"], Nothing),
+    Opt(&["--version", "-V"], Nothing),
+    Opt(&["--help"], Nothing),
+    Opt(&["--usage"], Nothing),
+    Opt(&["--iterate", "-i"], Value),
+];
+
+const USUAL: &str = "%9P %.5a %.10l %.6D %.6t %N";
+const LONG: &str = "%9P %.5a %.10l %.10s %.4r %.8h %.10g %.6D %.11T %N";
+const NODES: &str = "%9N %.6D %.9P %6t";
+const NODES_LONG: &str = "%9N %.6D %.9P %.11T %4c %.8z %.6m %.8d %.6w %.8f %20E";
+const SUMMARY: &str = "%9P %.5a %.10l %.16F %N";
+const REASONS: &str = "%20E %9u %19H %N";
+
+const HEADINGS: &[(char, &str)] = &[
+    ('a', "AVAIL"),
+    ('A', "NODES(A/I)"),
+    ('b', "ACTIVE_FEATURES"),
+    ('B', "MAX_CPUS_PER_NODE"),
+    ('c', "CPUS"),
+    ('C', "CPUS(A/I/O/T)"),
+    ('d', "TMP_DISK"),
+    ('D', "NODES"),
+    ('e', "FREE_MEM"),
+    ('E', "REASON"),
+    ('f', "AVAIL_FEATURES"),
+    ('F', "NODES(A/I/O/T)"),
+    ('g', "GROUPS"),
+    ('G', "GRES"),
+    ('h', "OVERSUBSCRIBE"),
+    ('H', "TIMESTAMP"),
+    ('I', "PRIO_JOB_FACTOR"),
+    ('l', "TIMELIMIT"),
+    ('L', "DEFAULTTIME"),
+    ('m', "MEMORY"),
+    ('M', "PREEMPT_MODE"),
+    ('n', "HOSTNAMES"),
+    ('N', "NODELIST"),
+    ('o', "NODE_ADDR"),
+    ('O', "CPU_LOAD"),
+    ('p', "PRIO_TIER"),
+    ('P', "PARTITION"),
+    ('r', "ROOT"),
+    ('R', "PARTITION"),
+    ('s', "JOB_SIZE"),
+    ('S', "ALLOCNODES"),
+    ('t', "STATE"),
+    ('T', "STATE"),
+    ('u', "USER"),
+    ('U', "USER"),
+    ('v', "VERSION"),
+    ('w', "WEIGHT"),
+    ('X', "SOCKETS"),
+    ('Y', "CORES"),
+    ('Z', "THREADS"),
+    ('z', "S:C:T"),
+];
+
+/// How nodes are listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sinfo {
+    head: bool,
+    each: bool,
+    by_state: bool,
+    reasons: bool,
+    /// The names of nodes are to fit.
+    widen: bool,
+    pieces: Vec<Piece>,
+}
+
+impl Sinfo {
+    /// Reads how nodes are to be listed.
+    ///
+    /// # Errors
+    /// What sinfo would say.
+    pub fn read(words: &Words, variable: Option<&str>) -> Result<Self, String> {
+        let (each, long) = (words.has("--Node"), words.has("--long"));
+        let reasons = words.has("--list-reasons");
+        let usual = match (each, long) {
+            _ if reasons => REASONS,
+            _ if words.has("--summarize") => SUMMARY,
+            (false, false) => USUAL,
+            (false, true) => LONG,
+            (true, false) => NODES,
+            (true, true) => NODES_LONG,
+        };
+        let format = words.value("--format").or(variable).unwrap_or(usual);
+        let known = |letter| HEADINGS.iter().any(|(known, _)| *known == letter);
+        let pieces = pieces(format, known)
+            .map_err(|letter| format!("Invalid node format specification: {letter}"))?;
+        let has = |letters: &[char]| {
+            pieces.iter().any(
+                |piece| matches!(piece, Piece::Column { letter, .. } if letters.contains(letter)),
+            )
+        };
+        Ok(Self {
+            head: !words.has("--noheader"),
+            each: each || has(&['n', 'o', 'O', 'e']),
+            by_state: has(&['t', 'T']),
+            reasons,
+            widen: each && words.value("--format").or(variable).is_none(),
+            pieces,
+        })
+    }
+
+    /// Writes the list.
+    pub fn write(&self, nodes: &[NodeView]) -> String {
+        let mut out = String::new();
+        let mut shape = self.pieces.clone();
+        if let (true, Some(Piece::Column { width, .. })) = (self.widen, shape.first_mut()) {
+            let longest = nodes.iter().map(|node| node.name.chars().count()).max();
+            *width = (*width).max(longest);
+        }
+        if self.head {
+            let heading = |letter| {
+                let found = HEADINGS.iter().find(|(known, _)| *known == letter);
+                found.map_or_else(String::new, |(_, heading)| (*heading).to_owned())
+            };
+            let _ = writeln!(out, "{}", write(&shape, heading));
+        }
+        let mut groups: Vec<Vec<&NodeView>> = Vec::new();
+        for node in nodes.iter().filter(|_| !self.reasons) {
+            let alike = |group: &&mut Vec<&NodeView>| {
+                !self.each
+                    && group
+                        .first()
+                        .is_some_and(|first| !self.by_state || state(first) == state(node))
+            };
+            match groups.iter_mut().find(alike) {
+                Some(group) => group.push(node),
+                None => groups.push(vec![node]),
+            }
+        }
+        for group in &groups {
+            let _ = writeln!(out, "{}", write(&shape, |letter| value(letter, group)));
+        }
+        out
+    }
+}
+
+/// How far a node is taken, short and long.
+pub(super) fn state(node: &NodeView) -> (&'static str, &'static str) {
+    match node.cores_used.0 {
+        0 if node.tasks == 0 => ("idle", "idle"),
+        used if used >= node.cores.0 => ("alloc", "allocated"),
+        _ => ("mix", "mixed"),
+    }
+}
+
+/// A range where they are not all the same: `2+`.
+fn least(values: impl Iterator<Item = u64> + Clone) -> String {
+    let (low, high) = (values.clone().min(), values.max());
+    let low_text = low.unwrap_or(0).to_string();
+    if low == high {
+        low_text
+    } else {
+        low_text + "+"
+    }
+}
+
+fn value(letter: char, nodes: &[&NodeView]) -> String {
+    let Some(first) = nodes.first() else {
+        return String::new();
+    };
+    let cores = |node: &&NodeView| node.cores.0 / 1000;
+    let used = |node: &&NodeView| node.cores_used.0.div_ceil(1000);
+    let busy = nodes.iter().filter(|node| state(node).0 != "idle").count();
+    let idle = nodes.len() - busy;
+    match letter {
+        'a' => "up".into(),
+        'A' => format!("{busy}/{idle}"),
+        'B' => "UNLIMITED".into(),
+        'c' => least(nodes.iter().map(cores)),
+        'C' => {
+            let taken: u64 = nodes.iter().map(used).sum();
+            let all: u64 = nodes.iter().map(cores).sum();
+            format!("{taken}/{}/0/{all}", all.saturating_sub(taken))
+        }
+        'd' => "0".into(),
+        'D' => nodes.len().to_string(),
+        'e' => (first.memory.0.saturating_sub(first.memory_used.0) >> 20).to_string(),
+        'E' => "none".into(),
+        'F' => format!("{busy}/{idle}/0/{}", nodes.len()),
+        'g' | 'S' => "all".into(),
+        'h' => "NO".into(),
+        'H' | 'u' | 'U' => "Unknown".into(),
+        'l' => "infinite".into(),
+        'm' => least(nodes.iter().map(|node| node.memory.0 >> 20)),
+        'M' => "OFF".into(),
+        'n' | 'o' => first.name.clone(),
+        'N' => {
+            let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            crate::jobs::hosts::compress(&names)
+        }
+        'O' => {
+            let load = first.cores_used.0;
+            format!("{}.{:02}", load / 1000, load % 1000 / 10)
+        }
+        'p' | 'I' | 'w' | 'Y' | 'Z' => "1".into(),
+        'P' => format!("{PARTITION}*"),
+        'r' => "no".into(),
+        'R' => PARTITION.into(),
+        's' => "1-infinite".into(),
+        't' => state(first).0.into(),
+        'T' => state(first).1.into(),
+        'v' => "22.05.8".into(),
+        'X' => cores(first).to_string(),
+        'z' => format!("{}:1:1", cores(first)),
+        'L' => "n/a".into(),
+        _ => "(null)".into(),
+    }
+}

@@ -1,0 +1,130 @@
+//! What is shown of the jobs and nodes of a queue.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::errand::Cost;
+use crate::job::Level;
+use crate::submission::Dialect;
+use crate::task::{End, State};
+use crate::units::{Bytes, Cores};
+
+/// A moment, in microseconds since the beginning of 1970.
+pub type Moment = u64;
+
+/// A task, or the tasks of an array that wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobView {
+    /// The number of the job.
+    pub job: u64,
+    /// Its indices where it is an array: `7`, or `8-100:2%5` for those that wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+    /// What it is called.
+    pub name: String,
+    /// Whose it is.
+    pub user: String,
+    /// Whose it is, by number.
+    pub uid: u32,
+    /// Whose words it was submitted in.
+    pub dialect: Dialect,
+    /// Who pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The queue, or partition.
+    pub queue: String,
+    /// How it is fenced.
+    pub level: Level,
+    /// How far it is.
+    pub state: State,
+    /// Why it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Waits>,
+    /// When it was submitted.
+    pub submitted: Moment,
+    /// When it was started last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<Moment>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Moment>,
+    /// How long it may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Duration>,
+    /// How often it was started.
+    pub starts: u32,
+    /// How many parallel processes it has room for.
+    #[serde(default)]
+    pub tasks: u32,
+    /// How many nodes it has, or asks for.
+    pub nodes: u32,
+    /// The names of those that it has.
+    pub hosts: Vec<String>,
+    /// The processors that it has, or asks for.
+    pub cores: Cores,
+    /// The memory that it asks for.
+    pub memory: Bytes,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// Why, where it is not its own doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// Where it was submitted.
+    pub folder: String,
+    /// Words for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The name under which `hyperion logs`, `exec` and `stats` know it while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// Why a task waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waits {
+    /// Its user keeps it from starting.
+    HeldByUser,
+    /// An operator does.
+    HeldByOperator,
+    /// It does not begin before.
+    Begins(Moment),
+    /// For other jobs.
+    Depends,
+    /// For what will never happen to other jobs.
+    DependsInVain,
+    /// As many tasks of its array run as may at once.
+    AtOnce,
+    /// For nodes: they are kept for it from then on, at the latest.
+    Resources(Moment),
+    /// For those before it.
+    Turn,
+    /// Those who share a limit with it have as much as they may: who.
+    Limit(String),
+    /// No node that it may have is open to jobs.
+    NodesClosed,
+    /// Its partition starts no jobs: which.
+    PartitionClosed(String),
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    /// What it is called.
+    pub name: String,
+    /// Its processors.
+    pub cores: Cores,
+    /// Those that jobs have.
+    pub cores_used: Cores,
+    /// Its memory.
+    pub memory: Bytes,
+    /// What jobs have of it.
+    pub memory_used: Bytes,
+    /// How many tasks run there.
+    pub tasks: u32,
+}
