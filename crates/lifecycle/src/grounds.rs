@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hyperion_model::submission::{Part, Submission, TimeLimit};
 use hyperion_sched::{
-    Amounts, Caps, Cluster, Family, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber, Standing,
-    Window,
+    Amounts, Caps, Cluster, Family, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber,
+    ShareNumber, Standing, Window,
 };
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -277,6 +277,8 @@ impl Ledger {
             let number = self.quotas.entry(scope);
             quotas.push(*number.or_insert_with(|| cluster.quota(caps)));
         }
+        let next = ShareNumber(self.shares.len() as u32);
+        let share_number = *self.shares.entry(asked.user).or_insert(next);
         let (rules, submission) = (&self.rules, &asked.submission);
         let partitions = &rules.partitions;
         let highest = partitions.values().map(|its| its.priority).max();
@@ -288,6 +290,7 @@ impl Ledger {
         let qos = submission.qos.as_ref().and_then(|name| rules.qos.get(name));
         let reservation = submission.reservation.as_ref();
         Standing {
+            share: share_number,
             nice: submission.nice,
             fixed: submission.priority,
             partition: share(partition.map(|its| its.priority), highest),
@@ -296,7 +299,6 @@ impl Ledger {
             yields: qos.is_some_and(|its| its.preempted.is_some()),
             right: reservation.and_then(|name| Some(self.bookings.get(name)?.1)),
             quotas,
-            ..Standing::default()
         }
     }
 

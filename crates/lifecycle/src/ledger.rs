@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
     Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Request,
-    Running, Time, Verdict as Plan, WindowNumber, first_start,
+    Running, ShareNumber, Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
@@ -45,6 +45,8 @@ pub struct Ledger {
     /// What was told of partitions, by name.
     pub(crate) partition_states: BTreeMap<String, PartitionState>,
     pub(crate) quotas: BTreeMap<Scope, QuotaNumber>,
+    /// Whose share each user's jobs use.
+    pub(crate) shares: BTreeMap<u32, ShareNumber>,
     /// How many tasks wait or run.
     pub(crate) open: BTreeMap<Scope, u64>,
     /// What jobs take: each once.
@@ -104,6 +106,7 @@ impl Ledger {
             node_states: BTreeMap::new(),
             partition_states: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            shares: BTreeMap::new(),
             open: BTreeMap::new(),
             site,
             order,

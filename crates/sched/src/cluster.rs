@@ -10,6 +10,7 @@ use crate::order::Standing;
 use crate::queue::JobNumber;
 use crate::quota::{Caps, QuotaNumber, Quotas, Used};
 use crate::request::SetNumber;
+use crate::shares::ShareNumber;
 use crate::space::Space;
 use crate::time::Time;
 use crate::window::{Window, WindowNumber};
@@ -104,6 +105,10 @@ pub struct Cluster {
     windows: BTreeMap<WindowNumber, Window>,
     quotas: Quotas,
     families: Vec<Family>,
+    /// What its nodes have in all.
+    total: Amounts,
+    /// What is had by whose share.
+    had: BTreeMap<ShareNumber, Amounts>,
     /// Goes up whenever something is free earlier than was known.
     freed: u64,
 }
@@ -125,6 +130,8 @@ impl Cluster {
         let free = nodes.iter().map(|node| node.capacity.clone()).collect();
         let space = Space::new(free, licences);
         let all = NodeSet::first(nodes.len());
+        let mut total = Amounts::default();
+        nodes.iter().for_each(|node| total.add(&node.capacity, 1));
         Self {
             nodes,
             cores: space.cores(),
@@ -137,6 +144,8 @@ impl Cluster {
             windows: BTreeMap::new(),
             quotas: Quotas::default(),
             families: Vec::new(),
+            total,
+            had: BTreeMap::new(),
             freed: 0,
         }
     }
@@ -144,6 +153,16 @@ impl Cluster {
     /// Gives all cores of all nodes, in thousandths.
     pub fn cores(&self) -> u64 {
         self.cores
+    }
+
+    /// Gives what all nodes have together.
+    pub(crate) fn total(&self) -> &Amounts {
+        &self.total
+    }
+
+    /// Gives what is had by whose share.
+    pub(crate) fn had(&self) -> &BTreeMap<ShareNumber, Amounts> {
+        &self.had
     }
 
     /// Gives the nodes, by number.
@@ -284,7 +303,10 @@ impl Cluster {
             );
         }
         self.space.take(&running.allocation);
-        self.quotas.start(&running.standing.quotas, &running.used());
+        let used = running.used();
+        self.quotas.start(&running.standing.quotas, &used);
+        let had = self.had.entry(running.standing.share).or_default();
+        had.add(&used.amounts, 1);
         self.ends.insert((running.until, job));
         let before = self.running.insert(job, running);
         assert!(before.is_none(), "job {} runs already", job.0);
@@ -317,7 +339,11 @@ impl Cluster {
         };
         self.ends.remove(&(running.until, job));
         self.space.release(&running.allocation);
-        self.quotas.end(&running.standing.quotas, &running.used());
+        let used = running.used();
+        self.quotas.end(&running.standing.quotas, &used);
+        if let Some(had) = self.had.get_mut(&running.standing.share) {
+            had.take(&used.amounts);
+        }
         self.freed += 1;
         true
     }

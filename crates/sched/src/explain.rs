@@ -89,7 +89,7 @@ pub fn explain(
     effort: u64,
 ) -> Option<Explanation> {
     let queued = queue.get(job)?;
-    let mut order = queue.in_order(cluster.cores(), now);
+    let mut order = queue.in_order(cluster, now);
     let ahead = order.position(|entry| entry.queued.job == job)?;
     let made = plan_on(policy, cluster, queue, now, &mut Memory::default(), effort);
     let mut left = cluster.space().clone();

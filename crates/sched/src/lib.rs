@@ -18,6 +18,7 @@ mod cluster;
 mod epochs;
 mod explain;
 mod failed;
+mod fairest;
 mod family;
 mod masks;
 mod nodeset;

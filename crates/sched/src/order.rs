@@ -33,6 +33,10 @@ pub enum Order {
     F3,
     /// By r √n + 530,000 log₁₀(s).
     F4,
+    /// The next job of the user who has the smallest share of that of which he has the
+    /// largest, as if each were started when it is his turn: dominant resource fairness.
+    /// (Ghodsi et al., NSDI 2011.) For what is looked at beside that it is as [`Order::Fifo`].
+    Fairest,
     /// By what age, size, fair share, partition and quality of service count for.
     Multifactor(Weights),
 }
@@ -135,7 +139,10 @@ impl Weights {
 impl Order {
     /// Tells whether the order of two jobs changes while they wait.
     pub fn changes(self) -> bool {
-        matches!(self, Self::Wfp3 | Self::Unicep | Self::Multifactor(_))
+        matches!(
+            self,
+            Self::Wfp3 | Self::Unicep | Self::Fairest | Self::Multifactor(_)
+        )
     }
 
     /// Gives the score of a job; the lowest comes first.
@@ -148,7 +155,7 @@ impl Order {
         let s = (job.submitted.0 as f64 / 1e6).max(1.0);
         let w = view.now.since(job.submitted).as_secs_f64();
         match self {
-            Self::Fifo => 0.0,
+            Self::Fifo | Self::Fairest => 0.0,
             // Exact, unlike seconds.
             Self::Shortest => job.limit.as_micros() as f64,
             Self::Wfp3 => -(w / r).powi(3) * n,

@@ -179,7 +179,7 @@ pub fn first_start(
     queue: &Queue,
     now: Time,
 ) -> Option<Reservation> {
-    let first = queue.in_order(cluster.cores(), now).next()?;
+    let first = queue.in_order(cluster, now).next()?;
     let mut round = Round {
         policy,
         cluster,
@@ -229,7 +229,7 @@ impl<'a> Round<'a> {
         if placement != Placement::First && self.queue.len() > 4 {
             space = Cow::Owned(space.into_owned().ranked(placement));
         }
-        let mut waiting = self.queue.in_order(self.cluster.cores(), self.now);
+        let mut waiting = self.queue.in_order(self.cluster, self.now);
         let blocked = loop {
             let Some(entry) = waiting.next() else {
                 memory.next = None;
@@ -477,10 +477,7 @@ impl<'a> Round<'a> {
     fn conservative(&mut self, memory: &mut Memory) {
         let kept = std::mem::take(&mut memory.kept);
         let next = memory.next.take().zip(memory.from.take());
-        let mut waiting = self
-            .queue
-            .in_order(self.cluster.cores(), self.now)
-            .peekable();
+        let mut waiting = self.queue.in_order(self.cluster, self.now).peekable();
         if waiting.peek().is_none() {
             return;
         }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Cluster;
+use crate::fairest::fairest;
 use crate::order::{Order, Standing, View};
 use crate::plan::Plan;
 use crate::request::Request;
@@ -161,12 +163,19 @@ impl Queue {
     }
 
     /// Gives what waits, by the order of the queue.
-    pub(crate) fn in_order(&self, cores: u64, now: Time) -> Box<dyn Iterator<Item = &Entry> + '_> {
+    pub(crate) fn in_order<'a>(
+        &'a self,
+        cluster: &'a Cluster,
+        now: Time,
+    ) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+        if self.order == Order::Fairest {
+            return Box::new(fairest(self.entries.values().map(Box::as_ref), cluster));
+        }
         if !self.order.changes() {
             return Box::new(self.entries.values().map(Box::as_ref));
         }
         let mut all: Vec<&Entry> = self.entries.values().map(Box::as_ref).collect();
-        sort(&mut all, self.order, &self.view(cores, now));
+        sort(&mut all, self.order, &self.view(cluster.cores(), now));
         Box::new(all.into_iter())
     }
 }

@@ -77,6 +77,7 @@ fn policies() -> impl Strategy<Value = (Order, Policy)> {
         Order::Shortest,
         Order::Wfp3,
         Order::F3,
+        Order::Fairest,
         by_factors,
     ];
     let backfills = [
