@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyperion_model::submission::{Part, Submission, TimeLimit};
 use hyperion_sched::{
     Amounts, Caps, Cluster, Family, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber,
-    ShareNumber, Standing, Window,
+    ShareNumber, Standing,
 };
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -338,21 +338,6 @@ impl Ledger {
         self.cluster.set(nodes)
     }
 
-    /// Keeps nodes for a time.
-    pub(crate) fn book(&mut self, name: &str, booking: &Booking) {
-        let nodes = match booking.nodes.is_empty() {
-            true => NodeSet::first(self.site.nodes.len()),
-            false => self.site.set(&booking.nodes),
-        };
-        let window = self.cluster.keep(Window {
-            nodes,
-            from: booking.from,
-            until: booking.until,
-        });
-        self.bookings
-            .insert(name.to_owned(), (booking.clone(), window));
-    }
-
     /// Tells what may be done with a partition.
     pub fn partition_state(&self, name: &str) -> PartitionState {
         let own = || self.rules.partitions.get(name).map(|its| its.state);
@@ -382,7 +367,7 @@ impl crate::Site {
         Some(NodeNumber(at as u32))
     }
 
-    fn set<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> NodeSet {
+    pub(crate) fn set<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> NodeSet {
         let names = names.into_iter();
         names.filter_map(|name| self.node(name)).collect()
     }

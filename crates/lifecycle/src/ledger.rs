@@ -361,70 +361,6 @@ impl Ledger {
         }
     }
 
-    fn set_node(&mut self, name: &str, state: &NodeState) {
-        let Some(number) = self.site.node(name) else {
-            return;
-        };
-        match state {
-            NodeState::Up => {
-                self.node_states.remove(name);
-                self.cluster.open(number);
-            }
-            state => {
-                self.node_states.insert(name.to_owned(), state.clone());
-                self.cluster.close(number);
-            }
-        }
-    }
-
-    fn unbook(&mut self, name: &str) {
-        if let Some((_, window)) = self.bookings.remove(name) {
-            self.cluster.keep_no_more(window);
-        }
-    }
-
-    /// Gives what waits the standing that it has now.
-    fn stand_anew(&mut self) {
-        let waiting: Vec<Queued> = self.queue.iter().cloned().collect();
-        for mut queued in waiting {
-            let job = self.jobs.get(&TaskId::of(queued.job).job);
-            if let Some(asked) = job.map(|job| Arc::clone(&job.asked)) {
-                queued.standing = self.standing(&asked);
-                self.queue.insert(queued);
-            }
-        }
-    }
-
-    /// Gives the partition of a job, where none of its jobs start.
-    fn shut<'a>(&self, asked: &'a Submitted) -> Option<&'a str> {
-        let name = asked.partition.as_deref()?;
-        (!self.partition_state(name).starts()).then_some(name)
-    }
-
-    fn partition_changed(&mut self, name: &str, at: Time) {
-        let its = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.asked.partition.as_deref() == Some(name));
-        let its: Vec<u64> = its.map(|(number, _)| *number).collect();
-        for number in its {
-            let Some(job) = self.jobs.get_mut(&number) else {
-                continue;
-            };
-            if !self
-                .partition_states
-                .get(name)
-                .is_some_and(|state| state.starts())
-            {
-                for index in std::mem::take(&mut job.queued) {
-                    job.waiting.insert(index);
-                    self.queue.remove(TaskId { job: number, index }.number());
-                }
-            }
-            self.offer(number, at);
-        }
-    }
-
     fn started(&mut self, task: TaskId, allocation: &Allocation, until: Time, at: Time) {
         let number = task.number();
         let queued = self.queue.remove(number);
@@ -618,7 +554,7 @@ impl Ledger {
     }
 
     /// Lets the scheduler see tasks of a job, as many as it should.
-    fn offer(&mut self, number: u64, at: Time) {
+    pub(crate) fn offer(&mut self, number: u64, at: Time) {
         let Some(job) = self.jobs.get(&number) else {
             return;
         };

@@ -16,6 +16,7 @@
 
 mod alarm;
 mod ask;
+mod closed;
 mod condition;
 mod event;
 mod explain;

@@ -8,6 +8,9 @@ use hyperion_sched::{
     Queue, Queued, Request, Standing, Time, plan, plan_on,
 };
 
+/// Enough for ten thousand jobs with reservations.
+const EFFORT: u64 = 50_000_000;
+
 const GIB: u64 = 1 << 30;
 const NOW: Time = Time::seconds(1_000_000);
 
@@ -112,19 +115,23 @@ fn a_round_takes_so_long() {
                     backfill,
                     placement,
                 };
-                let mut memory = Memory::default();
-                let begun = Instant::now();
-                let made = plan_on(policy, &cluster, &queue, NOW, &mut memory, 20_000_000);
-                let took = begun.elapsed();
-                let begun = Instant::now();
-                plan_on(policy, &cluster, &queue, NOW, &mut memory, 20_000_000);
+                // The shortest of three: others may want the processor, too.
+                let rounds = (0..3).map(|_| {
+                    let mut memory = Memory::default();
+                    let begun = Instant::now();
+                    let made = plan_on(policy, &cluster, &queue, NOW, &mut memory, EFFORT);
+                    let first = begun.elapsed();
+                    let begun = Instant::now();
+                    plan_on(policy, &cluster, &queue, NOW, &mut memory, EFFORT);
+                    (first, begun.elapsed(), made)
+                });
+                let (first, again, made) = rounds.min_by_key(|round| round.0).expect("three");
                 println!(
-                    "{nodes} nodes, {jobs} jobs, {name}, {placement:?}: {took:.1?} for {} starts, {} reservations of {} running{}; again {:.1?}",
+                    "{nodes} nodes, {jobs} jobs, {name}, {placement:?}: {first:.2?} for {} starts, {} reservations of {} running{}; again {again:.2?}",
                     made.starts.len(),
                     made.reservations.len(),
                     cluster.running().len(),
                     if made.unfinished { ", unfinished" } else { "" },
-                    begun.elapsed(),
                 );
             }
         }

@@ -1,0 +1,91 @@
+//! What is closed to jobs: nodes, partitions, and nodes that are kept for a time.
+
+use std::sync::Arc;
+
+use hyperion_sched::{NodeSet, Queued, Time, Window};
+
+use crate::ledger::Ledger;
+use crate::record::Submitted;
+use crate::rules::{Booking, NodeState};
+use crate::state::TaskId;
+
+impl Ledger {
+    pub(crate) fn set_node(&mut self, name: &str, state: &NodeState) {
+        let Some(number) = self.site.node(name) else {
+            return;
+        };
+        match state {
+            NodeState::Up => {
+                self.node_states.remove(name);
+                self.cluster.open(number);
+            }
+            state => {
+                self.node_states.insert(name.to_owned(), state.clone());
+                self.cluster.close(number);
+            }
+        }
+    }
+
+    pub(crate) fn unbook(&mut self, name: &str) {
+        if let Some((_, window)) = self.bookings.remove(name) {
+            self.cluster.keep_no_more(window);
+        }
+    }
+
+    /// Gives what waits the standing that it has now.
+    pub(crate) fn stand_anew(&mut self) {
+        let waiting: Vec<Queued> = self.queue.iter().cloned().collect();
+        for mut queued in waiting {
+            let job = self.jobs.get(&TaskId::of(queued.job).job);
+            if let Some(asked) = job.map(|job| Arc::clone(&job.asked)) {
+                queued.standing = self.standing(&asked);
+                self.queue.insert(queued);
+            }
+        }
+    }
+
+    /// Gives the partition of a job, where none of its jobs start.
+    pub(crate) fn shut<'a>(&self, asked: &'a Submitted) -> Option<&'a str> {
+        let name = asked.partition.as_deref()?;
+        (!self.partition_state(name).starts()).then_some(name)
+    }
+
+    pub(crate) fn partition_changed(&mut self, name: &str, at: Time) {
+        let its = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.asked.partition.as_deref() == Some(name));
+        let its: Vec<u64> = its.map(|(number, _)| *number).collect();
+        for number in its {
+            let Some(job) = self.jobs.get_mut(&number) else {
+                continue;
+            };
+            if !self
+                .partition_states
+                .get(name)
+                .is_some_and(|state| state.starts())
+            {
+                for index in std::mem::take(&mut job.queued) {
+                    job.waiting.insert(index);
+                    self.queue.remove(TaskId { job: number, index }.number());
+                }
+            }
+            self.offer(number, at);
+        }
+    }
+
+    /// Keeps nodes for a time.
+    pub(crate) fn book(&mut self, name: &str, booking: &Booking) {
+        let nodes = match booking.nodes.is_empty() {
+            true => NodeSet::first(self.site.nodes.len()),
+            false => self.site.set(&booking.nodes),
+        };
+        let window = self.cluster.keep(Window {
+            nodes,
+            from: booking.from,
+            until: booking.until,
+        });
+        self.bookings
+            .insert(name.to_owned(), (booking.clone(), window));
+    }
+}
