@@ -70,3 +70,28 @@ show run --name demo-container -n "$ranks" --repeat 3 --isolation container \
 
 title "what each level cost"
 show report demo-process demo-container
+
+title "the same as scripts of Slurm, PBS and LSF, in a queue"
+shims=$HYPERION_ROOT/shims work=$HYPERION_ROOT/work
+rm -rf "$work"
+mkdir -p "$work"
+cp -r examples/heat examples/batch "$work"
+"$hyperion" install-shims "$shims" >/dev/null 2>&1
+export PATH=$shims:$PATH
+# Open MPI's own launcher wants to be told that root, and few processors, are meant.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+cd "$work"
+line() {
+  printf '$ %s\n' "$*"
+  bash -c "$*"
+}
+line sbatch -n "$ranks" batch/heat.slurm
+line "HYPERION_IMAGE=$image qsub batch/heat.pbs"
+line 'bsub < batch/heat.lsf'
+show queue
+line 'squeue -o "%10i %8j %8u %2t %6M %R"'
+# Bounded: what has not ended after two minutes is taken out.
+timeout 120 bash -c 'while [ -n "$(squeue -h -o %i)" ]; do sleep 0.2; done' || scancel --me
+show history
+line cat check.out || true
+"$hyperion" serve --stop || true
