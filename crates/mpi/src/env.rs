@@ -59,6 +59,19 @@ pub fn rank_env(
     env
 }
 
+/// Gives the variables by which Slurm's srun tells a process who it is.
+pub fn slurm_env(position: Position) -> Vec<(String, String)> {
+    let pair = |name: &str, value: u32| (name.to_owned(), value.to_string());
+    vec![
+        pair("SLURM_PROCID", position.rank.0),
+        pair("SLURM_LOCALID", position.local_rank),
+        pair("SLURM_NODEID", 0),
+        pair("SLURM_NTASKS", position.size),
+        pair("SLURM_NPROCS", position.size),
+        pair("SLURM_STEP_NUM_TASKS", position.size),
+    ]
+}
+
 /// Names the variables of other launchers, which must not reach a rank that
 /// Hyperion starts: with them MPI would look for a launcher that is not there.
 pub fn is_foreign_launcher_variable(name: &str) -> bool {

@@ -5,6 +5,8 @@
 pub enum Style {
     /// `--name=value`, shortened where that is clear, and `-n value`, `-nvalue`, `-hv`.
     Long,
+    /// As `Long`, up to the first word that is no option: what follows is a program's own.
+    Leading,
     /// `-n value`, `-nvalue`, `-fx`.
     Letters,
     /// `-name value`.
@@ -85,6 +87,10 @@ pub fn read(options: &[Opt], style: Style, words: &[String]) -> Result<Words, Wr
         }
         if word.len() < 2 || !word.starts_with('-') {
             read.rest.push(word.clone());
+            if style == Style::Leading {
+                read.rest.extend(words.cloned());
+                break;
+            }
             continue;
         }
         match style {
@@ -97,7 +103,7 @@ pub fn read(options: &[Opt], style: Style, words: &[String]) -> Result<Words, Wr
                 };
                 read.options.push((names[0], value.cloned()));
             }
-            Style::Long if word.starts_with("--") => {
+            Style::Long | Style::Leading if word.starts_with("--") => {
                 let (name, value) = match word.split_once('=') {
                     Some((name, value)) => (name, Some(value.to_owned())),
                     None => (word.as_str(), None),
@@ -113,7 +119,7 @@ pub fn read(options: &[Opt], style: Style, words: &[String]) -> Result<Words, Wr
                 };
                 read.options.push((names[0], value));
             }
-            Style::Long | Style::Letters => {
+            Style::Long | Style::Leading | Style::Letters => {
                 let mut letters = word[1..].chars();
                 while let Some(letter) = letters.next() {
                     let name = format!("-{letter}");

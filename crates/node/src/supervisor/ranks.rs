@@ -13,7 +13,7 @@ use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
 use hyperion_mpi::decide::LaunchKind;
-use hyperion_mpi::env::{Position, is_foreign_launcher_variable, rank_env};
+use hyperion_mpi::env::{Position, is_foreign_launcher_variable, rank_env, slurm_env};
 use hyperion_mpi::openmpi::OpenMpi;
 use hyperion_sys::signals;
 
@@ -207,7 +207,11 @@ impl Supervisor {
             .map_or(&LaunchKind::None, |d| &d.kind);
         let seat = job.seat(rank);
         let position = Position::at(Rank(rank), job.parallel.ranks, seat);
-        let own = rank_env(kind, position, pmi_fd);
+        let mut own = rank_env(kind, position, pmi_fd);
+        // A job in a job of Slurm's words is a step of it.
+        if job.batch.is_none() && job.env.contains_key("SLURM_JOB_ID") {
+            own.extend(slurm_env(position));
+        }
         let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
         if let (Some(task), Some(all)) = (self.task, &job.array) {

@@ -7,6 +7,7 @@ mod pbs;
 mod scontrol;
 mod sge;
 mod slurm;
+mod srun;
 mod submit;
 
 use std::path::Path;
@@ -24,7 +25,7 @@ use crate::context::Context;
 
 /// The commands that this program answers to.
 pub(super) const NAMES: &[&str] = &[
-    "sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", //
+    "sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", //
     "qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes", "qacct", //
     "bsub", "bjobs", "bkill", "bqueues", "bhosts",
 ];
@@ -113,6 +114,7 @@ fn answer(call: &Call) -> Outcome {
     match call.name.as_str() {
         "sbatch" | "squeue" | "scancel" | "sinfo" | "sacct" | "scontrol" => slurm::answer(call),
         "bsub" | "bjobs" | "bkill" | "bqueues" | "bhosts" => lsf::answer(call),
+        "srun" => srun::answer(call),
         "qacct" => sge::answer(call),
         "pbsnodes" => pbs::answer(call),
         _ if sge::is_meant(call) => sge::answer(call),

@@ -62,7 +62,16 @@ fn error(call: &Call, code: u8, text: impl std::fmt::Display) -> Stop {
 
 /// Reads words; answers those that ask for help or the version.
 pub(super) fn read(call: &Call, options: &[Opt]) -> Result<Result<Words, ExitCode>, Stop> {
-    let words = call.read(options, Style::Long).map_err(|wrong| {
+    read_as(call, options, Style::Long)
+}
+
+/// As [`read`], with words of another style.
+pub(super) fn read_as(
+    call: &Call,
+    options: &[Opt],
+    style: Style,
+) -> Result<Result<Words, ExitCode>, Stop> {
+    let words = call.read(options, style).map_err(|wrong| {
         let name = &call.name;
         let what = match wrong {
             Wrong::Unknown(option) if option.starts_with("--") => {
