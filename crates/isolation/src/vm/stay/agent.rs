@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -286,6 +287,8 @@ impl Agent {
             "a+" => options.read(true).append(true).create(true),
             _ => return Err(Refused(format!("invalid file open mode '{mode}'"))),
         };
+        // Not to be held up by a pipe that nobody writes to.
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
         let cannot = |e: io::Error| Refused(format!("failed to open file '{path}': {e}"));
         let file = options.open(path).map_err(cannot)?;
         if file.metadata().map_err(cannot)?.is_dir() {
