@@ -1,5 +1,7 @@
 //! Jobs that wait and run, as a server tells them.
 
+use std::time::Duration;
+
 use hyperion_model::submission::Submission;
 use hyperion_model::{Bytes, Class, Cores};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,12 @@ pub enum Request {
     Jobs(Filter),
     /// Say what the nodes have, and what of it is in use.
     Nodes,
+    /// Say whether jobs start on nodes, by their names.
+    SetNodes(Vec<String>, NodeChange),
+    /// Keep nodes for a time, by a name.
+    Reserve(Reservation),
+    /// Keep them no longer.
+    Unreserve(String),
     /// Keep jobs from starting.
     Hold(Vec<u64>),
     /// Let them start again.
@@ -49,6 +57,36 @@ pub struct Target {
     pub job: u64,
     /// The index of a task; all of them when absent.
     pub index: Option<u32>,
+}
+
+/// Whether jobs start on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeChange {
+    /// They do.
+    Up,
+    /// What runs goes on, and nothing starts, for a reason.
+    Drain(String),
+    /// It is gone, and what ran there with it, for a reason.
+    Down(String),
+}
+
+/// Nodes that are kept for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    /// What it is called.
+    pub name: String,
+    /// The names of the nodes; all nodes when empty.
+    pub nodes: Vec<String>,
+    /// How long from now it begins.
+    pub starts_in: Duration,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// The numbers of those who may use it.
+    pub users: Vec<u32>,
+    /// The accounts that may. Where there is neither: nobody, for the nodes are being
+    /// maintained.
+    pub accounts: Vec<String>,
 }
 
 /// Which jobs are wanted.

@@ -127,4 +127,7 @@ pub struct NodeView {
     pub memory_used: Bytes,
     /// How many tasks run there.
     pub tasks: u32,
+    /// Why nothing starts there; nothing where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<String>,
 }

@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hyperion_api::queue::{Refused, Reply, Request, ServerView, Target};
+use hyperion_api::queue::{NodeChange, Refused, Reply, Request, ServerView, Target};
 use hyperion_engine::Local;
 use hyperion_lifecycle::{
-    Change, End, Event, Ledger, Record, Refusal, Site, State, TaskId, Time, Who,
+    Booking, Change, End, Event, Ledger, NodeState, Record, Refusal, Rules, Site, State, TaskId,
+    Time, Who,
 };
 use hyperion_model::errand::{Errand, News};
 use hyperion_model::{Class, JobId};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub agent: fn() -> io::Result<Command>,
     /// What there is.
     pub site: Site,
+    /// Who may have what.
+    pub rules: Rules,
     /// Who comes first.
     pub order: Order,
     /// What may start before, and where.
@@ -442,6 +445,27 @@ impl Server {
                     Err(refusal) => Reply::Refused(refused(&refusal)),
                 }
             }
+            Request::SetNodes(names, change) => {
+                let state = match change {
+                    NodeChange::Up => NodeState::Up,
+                    NodeChange::Drain(why) => NodeState::Drain(why),
+                    NodeChange::Down(why) => NodeState::Down(why),
+                };
+                let event = |name| Event::Node(who, name, state.clone());
+                self.steps(now, names.into_iter().map(event).collect(), records)
+            }
+            Request::Reserve(asked) => {
+                let from = now + asked.starts_in;
+                let booking = Booking {
+                    nodes: asked.nodes.into_iter().collect(),
+                    from,
+                    until: from + asked.lasts,
+                    users: asked.users.into_iter().collect(),
+                    accounts: asked.accounts.into_iter().collect(),
+                };
+                self.steps(now, vec![Event::Book(who, asked.name, booking)], records)
+            }
+            Request::Unreserve(name) => self.steps(now, vec![Event::Unbook(who, name)], records),
             Request::Hold(jobs) => {
                 let events = jobs.into_iter().map(|job| Event::Hold(who, job));
                 self.steps(now, events.collect(), records)
@@ -560,7 +584,12 @@ impl Server {
 
 /// Makes the ledger that wrote these records.
 fn ledger_of(settings: &Settings, records: &[Record]) -> Ledger {
-    let mut ledger = Ledger::new(settings.site.clone(), settings.order, settings.policy);
+    let mut ledger = Ledger::with_rules(
+        settings.site.clone(),
+        settings.rules.clone(),
+        settings.order,
+        settings.policy,
+    );
     for record in records {
         ledger.apply(record);
     }

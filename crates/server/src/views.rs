@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, Waits};
-use hyperion_lifecycle::{Holder, Job, Ledger, Reason, State, Task, TaskId, Time};
+use hyperion_lifecycle::{Holder, Job, Ledger, NodeState, Reason, State, Task, TaskId, Time};
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
@@ -184,6 +184,11 @@ impl Viewer<'_> {
                     memory: Bytes(node.capacity.of(MEMORY)),
                     memory_used: Bytes(used(MEMORY)),
                     tasks: tasks[number as usize],
+                    closed: match self.ledger.node_state(&node.name) {
+                        NodeState::Up => None,
+                        NodeState::Drain(why) => Some(format!("drained: {why}")),
+                        NodeState::Down(why) => Some(format!("down: {why}")),
+                    },
                 }
             })
             .collect()

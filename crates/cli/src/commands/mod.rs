@@ -111,6 +111,18 @@ pub(crate) enum Command {
     /// List the nodes of the queue, and what of them is in use
     #[command(display_order = 25)]
     Nodes(queue::list::NodesArgs),
+    /// Let nothing more start on nodes of the queue
+    #[command(display_order = 25)]
+    Drain(queue::reserve::DrainArgs),
+    /// Let jobs start on nodes of the queue again
+    #[command(display_order = 25)]
+    Undrain(queue::reserve::UndrainArgs),
+    /// Keep nodes of the queue for some, or for maintenance, for a time
+    #[command(display_order = 25)]
+    Reserve(queue::reserve::ReserveArgs),
+    /// Keep nodes of the queue no longer
+    #[command(display_order = 25)]
+    Unreserve(queue::reserve::UnreserveArgs),
     /// Print numbers of the queue for Prometheus
     #[command(display_order = 25)]
     Metrics(queue::serve::MetricsArgs),
@@ -179,6 +191,10 @@ impl Command {
             Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
             Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),
             Self::Nodes(args) => queue::list::nodes(&args, ctx),
+            Self::Drain(args) => queue::reserve::drain(&args, ctx),
+            Self::Undrain(args) => queue::reserve::undrain(&args, ctx),
+            Self::Reserve(args) => queue::reserve::reserve(&args, ctx),
+            Self::Unreserve(args) => queue::reserve::unreserve(&args, ctx),
             Self::Metrics(args) => queue::serve::metrics(&args, ctx),
             Self::Serve(args) => queue::serve::run(&args, ctx),
             Self::InstallShims(args) => shims::install::run(&args),

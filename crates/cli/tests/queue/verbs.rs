@@ -117,3 +117,53 @@ fn prometheus_is_answered_on_a_port_of_the_loopback_interface() {
     server.signal(rustix::process::Signal::TERM);
     server.finish().expect_code(0);
 }
+
+#[test]
+fn operators_drain_nodes_keep_them_for_a_time_and_say_who_may_have_what() {
+    let queue = Queue::new();
+    let folder = queue.site.root().join("queue");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let say = |text: &str| std::fs::write(folder.join("site.toml"), text).expect("written");
+    say("ordre = \"fifo\"\n");
+    let wrong = queue.run(&["serve"]).refused("site.toml", "first come");
+    assert!(wrong.err.contains("ordre"), "{}", wrong.err);
+    say("order = \"multifactor\"\n[each_user]\nrunning = 1\n\
+         [partitions.short]\nmax_minutes = 10\n[partitions.long]\ndefault = true\n");
+    let node = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    queue
+        .run(&["drain", "--reason", "a disk is changed", &node])
+        .ok();
+    let nodes = queue.run(&["nodes"]).ok();
+    assert!(nodes.contains("drained: a disk is changed"), "{nodes}");
+    let first = queue.wrap(&[], "sleep 300");
+    let second = queue.wrap(&[], "true");
+    assert_eq!(queue.list("queue", &first)[0]["reason"], "nodes-closed");
+    queue
+        .run(&["drain", "--reason", "x", "nowhere"])
+        .refused("nowhere", "");
+    queue.run(&["undrain", &node]).ok();
+    queue.wait_for_state(&first, "running");
+    // One of them at a time.
+    let reason = queue.list("queue", &second)[0]["reason"].clone();
+    assert!(reason["limit"].is_string(), "{reason}");
+    queue
+        .run(&["submit", "-p", "short", "-t", "60", "--wrap=true"])
+        .refused("short", "rules of the site");
+    queue.run(&["cancel", &first]).ok();
+    queue.wait_for_state(&second, "completed");
+    // Maintenance in a minute: what would run into it waits.
+    queue
+        .run(&["reserve", "--in", "1m", "--for", "1h", "maintenance"])
+        .ok();
+    let long = queue.wrap(&["-t", "5"], "true");
+    assert_eq!(queue.state(&long), "pending");
+    queue.run(&["unreserve", "maintenance"]).ok();
+    queue.wait_for_state(&long, "completed");
+    // All of it is written down.
+    queue.run(&["drain", "--reason", "again", &node]).ok();
+    queue.run(&["serve", "--stop"]).ok();
+    assert!(queue.run(&["nodes"]).ok().contains("drained: again"));
+}

@@ -140,9 +140,13 @@ pub(crate) fn nodes(_: &NodesArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
                     format!("{} of {}", node.cores_used, node.cores),
                     format!("{} of {}", node.memory_used, node.memory),
                     node.tasks.to_string(),
+                    node.closed.clone().unwrap_or_else(|| "up".into()),
                 ]
             };
-            output::table(&["NODE", "CORES", "MEMORY", "TASKS"], nodes.iter().map(row))?;
+            output::table(
+                &["NODE", "CORES", "MEMORY", "TASKS", "STATE"],
+                nodes.iter().map(row),
+            )?;
         }
     }
     Ok(ExitCode::SUCCESS)

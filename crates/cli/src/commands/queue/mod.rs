@@ -7,7 +7,9 @@ pub(super) mod explain;
 pub(super) mod list;
 mod moment;
 mod past;
+pub(super) mod reserve;
 pub(super) mod serve;
+mod site;
 pub(super) mod submit;
 
 use std::fs::File;

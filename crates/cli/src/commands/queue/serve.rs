@@ -12,7 +12,7 @@ use hyperion_api::queue::{Reply, Request};
 use hyperion_lifecycle::Site;
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
-use hyperion_sched::{Amounts, Backfill, Node, Order, Policy};
+use hyperion_sched::{Amounts, Node};
 use hyperion_server::{Settings, serve};
 use hyperion_sys::process;
 use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
@@ -73,16 +73,15 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop: OwnedFd = stop.as_fd().try_clone_to_owned()?;
     let program = program(ctx)?.get_program().to_owned();
     let _ = AGENT.set((program.into(), ctx.root.clone()));
+    let said = super::site::read(ctx)?;
     let settings = Settings {
         folder: folder(ctx),
         socket: None,
         agent,
-        site: site(),
-        order: Order::Fifo,
-        policy: Policy {
-            backfill: Backfill::Easy { scan: Order::Fifo },
-            ..Policy::default()
-        },
+        site: site(said.usual_limit),
+        rules: said.rules,
+        order: said.order,
+        policy: said.policy,
         metrics: args.metrics.map(listen).transpose()?,
         stop,
         idle: args.idle.or(args.background.then_some(IDLE)),
@@ -143,7 +142,7 @@ fn tell_ready(background: bool, ctx: &Context) -> anyhow::Result<()> {
 }
 
 /// Gives what this host has for jobs.
-fn site() -> Site {
+fn site(usual_limit: Option<Duration>) -> Site {
     let host = HostSize::read();
     let cores = host.allowed().len() as u64;
     let name = rustix::system::uname()
@@ -156,6 +155,6 @@ fn site() -> Site {
             capacity: Amounts::new([cores * 1000, host.memory().0]),
         }],
         kinds: Vec::new(),
-        usual_limit: None,
+        usual_limit,
     }
 }

@@ -1,0 +1,154 @@
+//! The file of a site: who comes first, and who may have what.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyperion_lifecycle::{Limits, Partition, Qos, Rules};
+use hyperion_model::Class;
+use hyperion_sched::{Backfill, Order, Policy, Weights};
+use serde::Deserialize;
+
+use crate::context::Context;
+use crate::errors;
+
+/// What the file is called, in the folder of the queue.
+pub(super) const NAME: &str = "site.toml";
+
+/// The file, as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Text {
+    order: OrderWord,
+    backfill: BackfillWord,
+    weights: WeightsText,
+    default_minutes: Option<u64>,
+    partitions: BTreeMap<String, Partition>,
+    qos: BTreeMap<String, Qos>,
+    each_user: Limits,
+    each_project: Limits,
+    users: BTreeMap<u32, Limits>,
+    projects: BTreeMap<String, Limits>,
+    licences: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OrderWord {
+    #[default]
+    Fifo,
+    Shortest,
+    Wfp3,
+    Unicep,
+    F1,
+    F2,
+    F3,
+    F4,
+    Multifactor,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum BackfillWord {
+    None,
+    #[default]
+    Easy,
+    Conservative,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WeightsText {
+    age: u32,
+    oldest_minutes: u64,
+    fair_share: u32,
+    size: u32,
+    favor_small: bool,
+    partition: u32,
+    qos: u32,
+}
+
+impl Default for WeightsText {
+    /// A wait of a week counts as much as all of the cluster, and as the highest of the others.
+    fn default() -> Self {
+        Self {
+            age: 1000,
+            oldest_minutes: 7 * 24 * 60,
+            fair_share: 1000,
+            size: 1000,
+            favor_small: false,
+            partition: 1000,
+            qos: 1000,
+        }
+    }
+}
+
+/// What a site says of its queue.
+#[derive(Debug)]
+pub(super) struct SiteRules {
+    pub(super) order: Order,
+    pub(super) policy: Policy,
+    pub(super) rules: Rules,
+    pub(super) usual_limit: Option<Duration>,
+}
+
+/// Reads the file, where there is one.
+pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
+    let path = super::folder(ctx).join(NAME);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let text: Text = toml::from_str(&text).map_err(|e| {
+        errors::advised(
+            Class::User,
+            format!("{}: {}", path.display(), e.to_string().trim_end()),
+            "correct it, or move it away: then it is first come, first served, without limits",
+        )
+    })?;
+    let weights = &text.weights;
+    let order = match text.order {
+        OrderWord::Fifo => Order::Fifo,
+        OrderWord::Shortest => Order::Shortest,
+        OrderWord::Wfp3 => Order::Wfp3,
+        OrderWord::Unicep => Order::Unicep,
+        OrderWord::F1 => Order::F1,
+        OrderWord::F2 => Order::F2,
+        OrderWord::F3 => Order::F3,
+        OrderWord::F4 => Order::F4,
+        OrderWord::Multifactor => Order::Multifactor(Weights {
+            age: weights.age,
+            oldest: Duration::from_secs(weights.oldest_minutes.saturating_mul(60)),
+            fair_share: weights.fair_share,
+            size: weights.size,
+            favor_small: weights.favor_small,
+            partition: weights.partition,
+            qos: weights.qos,
+        }),
+    };
+    let backfill = match text.backfill {
+        BackfillWord::None => Backfill::None,
+        BackfillWord::Easy => Backfill::Easy { scan: order },
+        BackfillWord::Conservative => Backfill::Conservative,
+    };
+    Ok(SiteRules {
+        order,
+        policy: Policy {
+            backfill,
+            ..Policy::default()
+        },
+        usual_limit: text
+            .default_minutes
+            .map(|m| Duration::from_secs(m.saturating_mul(60))),
+        rules: Rules {
+            partitions: text.partitions,
+            qos: text.qos,
+            each_user: text.each_user,
+            each_project: text.each_project,
+            users: text.users,
+            projects: text.projects,
+            licences: text.licences,
+        },
+    })
+}
