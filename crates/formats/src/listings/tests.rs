@@ -233,6 +233,7 @@ fn nodes() -> Vec<NodeView> {
         memory: Bytes(8000 << 20),
         memory_used: Bytes(0),
         tasks: u32::from(used > 0),
+        closed: None,
     };
     vec![node("n1", 0), node("n2", 0)]
 }
