@@ -38,7 +38,7 @@ pub(super) fn prepare(start: &Start, ctx: &Context) -> anyhow::Result<Launch> {
     lay_down(submission, &place, told.hosts.as_deref())?;
     let words = words(submission, &place, &folder);
     run::prepare(parse(words)?, ctx, start.id.clone(), |job| {
-        settle(job, start, told.batch, folder);
+        settle(job, start, &place, told.batch, folder);
     })
 }
 
@@ -79,6 +79,7 @@ pub(super) fn task(start: &Start, ctx: &Context) -> anyhow::Result<LaneTask> {
     lay_down(submission, &place, told.hosts.as_deref())?;
     let mut env = surroundings(submission);
     given(submission, &mut env);
+    put_commands(&mut env, &place);
     // A job that was submitted in another launcher's must not look for that one.
     env.retain(|name, _| !is_foreign_launcher_variable(name));
     env.extend(told.batch.variables.clone());
@@ -255,13 +256,16 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
 }
 
 /// Puts into a job what flags do not say.
-fn settle(job: &mut JobSpec, start: &Start, batch: Batch, folder: PathBuf) {
+fn settle(job: &mut JobSpec, start: &Start, place: &Place, batch: Batch, folder: PathBuf) {
     let submission = &start.submission;
     let mut env = match job.level {
         Level::Process => surroundings(submission),
         Level::Container | Level::Vm => std::mem::take(&mut job.env),
     };
     given(submission, &mut env);
+    if job.level == Level::Process {
+        put_commands(&mut env, place);
+    }
     job.env = env;
     job.workdir = Some(folder);
     if job.level != Level::Process {
@@ -281,6 +285,19 @@ fn limit(start: &Start) -> Option<Cores> {
     let mut parts = start.submission.parts.iter();
     let asked = parts.any(|part| !part.cpus.is_empty() || !part.tasks.is_empty());
     asked.then_some(start.share.cores)
+}
+
+/// Lets a script find the commands of its batch system, and those its own queue.
+fn put_commands(env: &mut BTreeMap<String, String>, place: &Place) {
+    let Some(queue) = place.folder.ancestors().nth(2) else {
+        return;
+    };
+    let shims = queue.join(super::SHIMS);
+    let path = env.entry("PATH".into()).or_insert_with(|| PATH.into());
+    *path = format!("{}:{path}", shims.display());
+    if let Some(root) = queue.parent() {
+        env.insert("HYPERION_ROOT".into(), root.to_string_lossy().into_owned());
+    }
 }
 
 /// Gives the variables of who submitted a job, or those of a fresh login.

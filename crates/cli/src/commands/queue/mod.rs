@@ -31,6 +31,9 @@ use crate::errors;
 /// How long a server that is starting, or going, is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Below the folder of the queue: links by which scripts call this program.
+const SHIMS: &str = "shims";
+
 /// Gives the folder of the queue.
 pub(super) fn folder(ctx: &Context) -> PathBuf {
     ctx.root.join("queue")

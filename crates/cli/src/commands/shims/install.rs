@@ -81,8 +81,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Makes all links, for scripts of a queue.
+pub(in crate::commands) fn all(folder: &Path, program: &Path) -> anyhow::Result<()> {
+    let links: Vec<PathBuf> = NAMES.iter().map(|name| folder.join(name)).collect();
+    match links
+        .iter()
+        .all(|link| fs::read_link(link).is_ok_and(|target| target == program))
+    {
+        true => Ok(()),
+        false => make(&links, program),
+    }
+}
+
 /// Makes links to this program.
-pub(in crate::commands) fn make(links: &[PathBuf], program: &Path) -> anyhow::Result<()> {
+fn make(links: &[PathBuf], program: &Path) -> anyhow::Result<()> {
     for link in links {
         let failed = || format!("cannot make the link {}", link.display());
         if let Some(folder) = link.parent() {
