@@ -8,6 +8,7 @@ mod command;
 mod mpi;
 mod order;
 mod page;
+mod queue;
 mod registry;
 mod sample;
 mod ssh;
@@ -44,6 +45,7 @@ const PARTS: &[(&str, Part)] = &[
     ("vm-image", vm::shared),
     ("vm-clone", vm::clone),
     ("vm-ssh", ssh::rows),
+    ("queue", queue::rows),
 ];
 
 /// Set once the mounts are this program's own.

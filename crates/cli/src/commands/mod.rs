@@ -111,6 +111,9 @@ pub(crate) enum Command {
     /// List the nodes of the queue, and what of them is in use
     #[command(display_order = 25)]
     Nodes(queue::list::NodesArgs),
+    /// Watch the nodes and jobs of the queue
+    #[command(display_order = 24)]
+    Top(queue::top::Args),
     /// Let nothing more start on nodes of the queue
     #[command(display_order = 25)]
     Drain(queue::reserve::DrainArgs),
@@ -191,6 +194,7 @@ impl Command {
             Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
             Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),
             Self::Nodes(args) => queue::list::nodes(&args, ctx),
+            Self::Top(args) => queue::top::run(&args, ctx),
             Self::Drain(args) => queue::reserve::drain(&args, ctx),
             Self::Undrain(args) => queue::reserve::undrain(&args, ctx),
             Self::Reserve(args) => queue::reserve::reserve(&args, ctx),

@@ -11,6 +11,7 @@ pub(super) mod reserve;
 pub(super) mod serve;
 mod site;
 pub(super) mod submit;
+pub(super) mod top;
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
