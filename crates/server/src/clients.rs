@@ -9,8 +9,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use hyperion_api::Lines;
-use hyperion_api::queue::{Reply, Request};
+use hyperion_api::queue::{Refused, Reply, Request};
 use hyperion_lifecycle::Who;
+use hyperion_model::Class;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
@@ -58,8 +59,7 @@ impl Clients {
             .join(std::os::fd::AsRawFd::as_raw_fd(&open).to_string())
             .join(name);
         let listener = UnixListener::bind(short)?;
-        // Who may do what is decided by who asks.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
@@ -137,18 +137,25 @@ impl Clients {
     }
 
     fn greet(&mut self, stream: UnixStream) -> io::Result<()> {
-        let credentials = socket_peercred(&stream)?;
-        let user = credentials.uid.as_raw();
-        let who = Who {
-            user,
-            operator: user == 0 || user == geteuid().as_raw(),
-        };
-        let connection = Connection {
+        let user = socket_peercred(&stream)?.uid.as_raw();
+        // Whatever is submitted runs as the user of this process: nobody else may ask.
+        let may = user == 0 || user == geteuid().as_raw();
+        let mut connection = Connection {
             lines: Lines::new(stream)?,
-            who,
+            who: Who {
+                user,
+                operator: may,
+            },
             waits: false,
-            gone: false,
+            gone: !may,
         };
+        if !may {
+            connection.lines.queue(&Reply::Refused(Refused {
+                class: Class::Denied,
+                causes: vec!["the queue is another user's".into()],
+                hint: "leave out --root: each user has a queue of their own".into(),
+            }))?;
+        }
         self.all.insert(self.next, connection);
         self.next += 1;
         Ok(())

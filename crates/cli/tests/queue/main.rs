@@ -31,6 +31,17 @@ impl Queue {
         queue
     }
 
+    /// One of an ordinary user, for programs that refuse to be root's.
+    fn of_user() -> Self {
+        let queue = Self {
+            site: Site::of_user(),
+        };
+        fs::create_dir(queue.folder()).expect("a folder");
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(queue.folder(), open).expect("it is there");
+        queue
+    }
+
     fn folder(&self) -> PathBuf {
         self.site.path().join("work")
     }

@@ -1,5 +1,7 @@
 //! Scripts in the words of each batch system, unchanged.
 
+use hyperion_testkit::requires;
+
 use crate::Queue;
 
 #[test]
@@ -132,4 +134,44 @@ fn an_option_that_would_change_the_result_is_refused_and_one_that_means_nothing_
         "{}",
         none.err
     );
+}
+
+#[test]
+fn the_examples_of_three_systems_run_unchanged_and_wait_for_each_other() {
+    requires!(
+        "user:nobody",
+        "command:mpiexec",
+        "path:/usr/lib/python3/dist-packages/mpi4py"
+    );
+    let queue = Queue::of_user();
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([examples.join("heat"), examples.join("batch")])
+        .arg(queue.folder())
+        .status();
+    assert!(copied.expect("cp starts").success());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let ranks = cores.min(4).to_string();
+    let submit = |words: &[&str]| {
+        let mut command = queue.site.command(&[&["submit"][..], words].concat());
+        // The distribution's Python, which has mpi4py.
+        command
+            .current_dir(queue.folder())
+            .env("PATH", "/usr/bin:/bin");
+        crate::finish(command).ok()
+    };
+    let heat = submit(&["-n", &ranks, "batch/heat.slurm"]);
+    let sizes = submit(&["batch/heat.pbs"]);
+    let check = submit(&["batch/heat.lsf"]);
+    queue.wait_for_state(&heat, "completed");
+    queue.wait_over(&sizes);
+    queue.wait_for_state(&check, "completed");
+    let found = queue.read("check.out");
+    let of = |file: String| {
+        let lines = found.lines().filter(|line| line.starts_with(&file));
+        assert_eq!(lines.count(), 1, "{file} in {found}");
+    };
+    of(format!("heat-{heat}.out:"));
+    (1..=3).for_each(|index| of(format!("sizes.o{sizes}.{index}:")));
 }

@@ -1,9 +1,9 @@
 //! What users do with jobs that wait and run.
 
-use hyperion_testkit::wait_for;
+use hyperion_testkit::{hyperion_as, requires, wait_for};
 
 use crate::Queue;
-use crate::site::{LONG, Running};
+use crate::site::{LONG, Running, Site, finish};
 
 #[test]
 fn jobs_are_held_released_cancelled_suspended_and_queued_anew() {
@@ -166,4 +166,45 @@ fn operators_drain_nodes_keep_them_for_a_time_and_say_who_may_have_what() {
     queue.run(&["drain", "--reason", "again", &node]).ok();
     queue.run(&["serve", "--stop"]).ok();
     assert!(queue.run(&["nodes"]).ok().contains("drained: again"));
+}
+
+#[test]
+fn nobody_but_its_user_and_root_is_heard_by_a_server() {
+    use std::os::unix::fs::MetadataExt as _;
+    requires!("root");
+    let site = Site::of_user();
+    let wrap = [
+        "submit",
+        "--wait",
+        "-o",
+        "/dev/null",
+        "-D",
+        "/",
+        "--wrap=true",
+    ];
+    site.run(&wrap).ok();
+    let root = site.root();
+    let root = root.to_str().expect("text");
+    let other = |user: &str, words: &[&str]| {
+        let mut command = hyperion_as(site.path(), user);
+        command.args(["--root", root]).args(words).current_dir("/");
+        finish(command)
+    };
+    // What another submits would run as its user.
+    other("daemon", &wrap).refused("Permission denied", "who may use");
+    other("daemon", &["cancel", "1"]).refused("Permission denied", "who may use");
+    // Scripts and variables are for nobody else's eyes, either.
+    for file in ["journal", "journal-wal", "socket"] {
+        let mode = std::fs::metadata(site.root().join("queue").join(file))
+            .expect("there")
+            .mode();
+        assert_eq!(mode & 0o077, 0, "{file}: {mode:o}");
+    }
+    // Not even where somebody has opened the way.
+    for (path, mode) in [("queue", 0o755), ("queue/socket", 0o666)] {
+        let open = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(site.root().join(path), open).expect("it is there");
+    }
+    other("daemon", &wrap).refused("the queue is another user's", "--root");
+    other("root", &["queue", "--all"]).ok();
 }

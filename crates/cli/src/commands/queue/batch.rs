@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use hyperion_formats::jobs::{self, Allocation, Facts, NodeShare};
 use hyperion_model::errand::{Batch, LaneTask, Start};
 use hyperion_model::submission::{Command, Dialect, Folder, Open, Submission};
-use hyperion_model::{Bytes, Cores, JobId, JobSpec, Level};
+use hyperion_model::{Bytes, Cores, JobId, JobSpec, Level, Resources};
 use hyperion_mpi::env::is_foreign_launcher_variable;
 use hyperion_node::supervisor::Launch;
+use hyperion_sys::cgroup::{Cgroup, Layout};
 
 use crate::args::Cli;
 use crate::commands::{Command as Verb, run};
@@ -54,7 +56,7 @@ pub(super) fn shape(start: &Start) -> Option<Shape> {
     let fence = &start.submission.fence;
     (fence.level == Level::Process && fence.flags.is_empty()).then(|| Shape {
         cores: limit(start),
-        memory: start.share.memory,
+        memory: memory(start),
     })
 }
 
@@ -275,7 +277,7 @@ fn settle(job: &mut JobSpec, start: &Start, place: &Place, batch: Batch, folder:
     }
     job.batch = Some(Box::new(batch));
     let resources = &mut job.resources;
-    resources.memory = resources.memory.or(start.share.memory);
+    resources.memory = resources.memory.or_else(|| memory(start));
     resources.cpus = resources.cpus.or_else(|| limit(start));
     job.rlimits.extend(submission.rlimits.iter().cloned());
 }
@@ -284,7 +286,49 @@ fn settle(job: &mut JobSpec, start: &Start, place: &Place, batch: Batch, folder:
 fn limit(start: &Start) -> Option<Cores> {
     let mut parts = start.submission.parts.iter();
     let asked = parts.any(|part| !part.cpus.is_empty() || !part.tasks.is_empty());
-    asked.then_some(start.share.cores)
+    (asked && can_hold(start).cores).then_some(start.share.cores)
+}
+
+/// Gives the memory to which a job is kept.
+fn memory(start: &Start) -> Option<Bytes> {
+    start.share.memory.filter(|_| can_hold(start).memory)
+}
+
+/// What jobs can be kept to.
+#[derive(Debug, Clone, Copy)]
+struct Holds {
+    cores: bool,
+    memory: bool,
+}
+
+/// Tells to what a job can be kept: a user without control groups has a queue, too, whose
+/// jobs are taken at their word. A machine has what it is given.
+fn can_hold(start: &Start) -> Holds {
+    static HOLDS: OnceLock<Holds> = OnceLock::new();
+    if start.submission.fence.level == Level::Vm {
+        return Holds {
+            cores: true,
+            memory: true,
+        };
+    }
+    *HOLDS.get_or_init(|| {
+        let layout = Layout::detect();
+        let name = format!("hyperion-agent-{}", std::process::id());
+        let can = |resources: Resources| {
+            let made = Cgroup::create(&layout, &name, &resources);
+            made.is_ok_and(|group| group.remove().is_empty())
+        };
+        Holds {
+            cores: can(Resources {
+                cpus: Some(Cores::whole(1)),
+                ..Resources::default()
+            }),
+            memory: can(Resources {
+                memory: Some(Bytes::mib(64)),
+                ..Resources::default()
+            }),
+        }
+    })
 }
 
 /// Lets a script find the commands of its batch system, and those its own queue.
@@ -340,20 +384,28 @@ fn lay_down(submission: &Submission, place: &Place, hosts: Option<&str>) -> anyh
 }
 
 fn write_files(submission: &Submission, place: &Place, hosts: &str) -> io::Result<()> {
-    // The user of a container may be another than the one who has it. An agent that was
-    // killed here has left something.
+    // Scripts are their user's alone; but the user of a container may be another than the
+    // one who has it. An agent that was killed here has left something.
+    let mask = match submission.fence.level {
+        Level::Process => 0o700,
+        Level::Container | Level::Vm => 0o755,
+    };
+    let allow =
+        |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode & mask));
     fs::DirBuilder::new()
-        .mode(0o755)
+        .mode(0o700)
         .recursive(true)
         .create(&place.folder)?;
     let write = |path: &Path, mode, bytes: &[u8]| {
         let mut options = fs::File::options();
-        let options = options.write(true).create(true).truncate(true).mode(mode);
-        options.open(path)?.write_all(bytes)
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(path)?.write_all(bytes)?;
+        allow(path, mode)
     };
     if let Command::Script { text, .. } = &submission.command {
         write(&place.script, 0o755, text)?;
     }
+    allow(&place.folder, 0o755)?;
     // The last: when it is there, all is.
     write(&place.hosts, 0o644, hosts.as_bytes())
 }

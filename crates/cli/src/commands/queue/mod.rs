@@ -87,8 +87,10 @@ impl Server {
     /// Asks, and waits for the answer.
     pub(super) fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
         let gone = "the server of the queue is gone";
-        self.0.say(request).context(gone)?;
-        match self.0.hear().context(gone)? {
+        let said = self.0.say(request);
+        // One that hangs up may have said why before.
+        let heard = self.0.hear();
+        match heard.map_err(|e| said.err().unwrap_or(e)).context(gone)? {
             Reply::Refused(refused) => Err(error_of(refused)),
             reply => Ok(reply),
         }

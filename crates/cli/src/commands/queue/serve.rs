@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -69,13 +70,22 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if args.background {
         rustix::process::setsid().ok();
     }
+    // Others may pass through, as through every folder of jobs.
+    let folder = folder(ctx);
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    // Scripts and environments hold what others are not to see.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let stop = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP])?;
     let stop: OwnedFd = stop.as_fd().try_clone_to_owned()?;
     let program = program(ctx)?.get_program().to_owned();
     let _ = AGENT.set((program.into(), ctx.root.clone()));
     let said = super::site::read(ctx)?;
     let settings = Settings {
-        folder: folder(ctx),
+        folder,
         socket: None,
         agent,
         site: site(said.usual_limit),

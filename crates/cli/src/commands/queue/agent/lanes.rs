@@ -22,6 +22,8 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(super) struct Lane {
     /// The connection to its supervisor; none when that has ended.
     pub(super) client: Option<Client>,
+    /// It has come up.
+    up: bool,
     /// What it can run; nothing more where another agent has started it.
     shape: Option<Shape>,
     /// What it was handed and has not ended.
@@ -45,6 +47,7 @@ impl Lane {
     fn new(client: Client, shape: Option<Shape>) -> Self {
         Self {
             client: Some(client),
+            up: false,
             shape,
             handed: VecDeque::new(),
             open: BTreeSet::new(),
@@ -129,6 +132,7 @@ impl Agent<'_> {
         open.extend(running.clone());
         let mut lane = Lane {
             client,
+            up: true,
             shape: None,
             handed: VecDeque::new(),
             open,
@@ -156,6 +160,11 @@ impl Agent<'_> {
             let client = self.lanes.get_mut(id).and_then(|lane| lane.client.as_mut());
             let Some(client) = client else { return };
             match client.try_hear() {
+                Ok(Some(Heard::Told(Tell::Started))) => {
+                    if let Some(lane) = self.lanes.get_mut(id) {
+                        lane.up = true;
+                    }
+                }
                 Ok(Some(Heard::Told(Tell::Task(line)))) => self.hear_line(id, line),
                 Ok(Some(Heard::Told(Tell::Ended(end)))) => {
                     return self.lane_ended(id, Some(outcome(&end)));
@@ -205,9 +214,15 @@ impl Agent<'_> {
             return;
         };
         lane.client = None;
+        let came_up = lane.up;
         for handed in std::mem::take(&mut lane.handed) {
             match handed.asked {
                 _ if handed.begun => {
+                    let outcome = outcome.clone().unwrap_or_else(lost);
+                    self.end(handed.id, broken_off(outcome));
+                }
+                // Another would not come up, either.
+                Some(_) if !came_up => {
                     let outcome = outcome.clone().unwrap_or_else(lost);
                     self.end(handed.id, broken_off(outcome));
                 }
