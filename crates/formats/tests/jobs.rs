@@ -16,7 +16,10 @@ fn lines(submission: &Submission) -> String {
     if let Command::Script { text, .. } = &mut submission.command {
         text.clear();
     }
-    let value = serde_json::to_value(&submission).expect("a request is JSON");
+    let mut value = serde_json::to_value(&submission).expect("a request is JSON");
+    if let Some(all) = value.as_object_mut() {
+        all.retain(|name, _| name != "fence" && name != "origin");
+    }
     let mut out = String::new();
     write(&mut out, String::new(), &value);
     out
@@ -67,6 +70,10 @@ fn told(dialect: Dialect, name: &str, script: &[u8]) -> String {
     };
     let notes = match read(dialect, &source) {
         Ok(parsed) => {
+            let plain = Submission::new(dialect, parsed.submission.command.clone());
+            // Those are no words of a script: whoever submits it says them.
+            assert_eq!(parsed.submission.fence, plain.fence);
+            assert_eq!(parsed.submission.origin, plain.origin);
             out += &lines(&parsed.submission);
             parsed.notes
         }
