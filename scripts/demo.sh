@@ -77,7 +77,8 @@ rm -rf "$work"
 mkdir -p "$work"
 cp -r examples/heat examples/batch "$work"
 "$hyperion" install-shims "$shims" >/dev/null 2>&1
-export PATH=$shims:$PATH
+# The distribution's Python has what the equation needs, whichever else there is.
+export PATH=$shims:/usr/bin:/bin:$PATH
 # Open MPI's own launcher wants to be told that root, and few processors, are meant.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 cd "$work"
