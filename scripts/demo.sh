@@ -73,7 +73,9 @@ show report demo-process demo-container
 
 title "the same as scripts of Slurm, PBS and LSF, in a queue"
 shims=$HYPERION_ROOT/shims work=$HYPERION_ROOT/work
-rm -rf "$work"
+# A queue of its own, too: jobs of another day have the same names.
+"$hyperion" serve --stop >/dev/null 2>&1 || true
+rm -rf "$work" "$HYPERION_ROOT/queue"
 mkdir -p "$work"
 cp -r examples/heat examples/batch "$work"
 "$hyperion" install-shims "$shims" >/dev/null 2>&1
