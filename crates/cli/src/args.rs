@@ -62,6 +62,16 @@ impl Cli {
     }
 }
 
+/// Reads words that begin with `hyperion run`.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn read_run(words: Vec<String>) -> Result<commands::RunArgs, clap::Error> {
+    let RunOnly { command, .. } = parse(words.into_iter().map(OsString::from))?;
+    let Run::Run(args) = command;
+    Ok(*args)
+}
+
 /// As [`Parser::try_parse_from`], but leaves what it was parsed with to the end
 /// of the process: to free it piece by piece takes a third as long as to make it.
 fn parse<T: CommandFactory + FromArgMatches>(

@@ -145,17 +145,7 @@ pub fn plan_on(
     memory: &mut Memory,
     effort: u64,
 ) -> Plan {
-    let mut round = Round {
-        policy,
-        cluster,
-        queue,
-        now,
-        masks: Masks::new(cluster),
-        purse: Purse::new(cluster.quotas()),
-        steps: Cell::new(0),
-        effort,
-        plan: Plan::default(),
-    };
+    let mut round = Round::new(policy, cluster, queue, now, effort);
     match policy.backfill {
         Backfill::Conservative => round.conservative(memory),
         Backfill::None | Backfill::Easy { .. } => round.easy(memory),
@@ -180,17 +170,7 @@ pub fn first_start(
     now: Time,
 ) -> Option<Reservation> {
     let first = queue.in_order(cluster, now).next()?;
-    let mut round = Round {
-        policy,
-        cluster,
-        queue,
-        now,
-        masks: Masks::new(cluster),
-        purse: Purse::new(cluster.quotas()),
-        steps: Cell::new(0),
-        effort: ANY,
-        plan: Plan::default(),
-    };
+    let mut round = Round::new(policy, cluster, queue, now, ANY);
     round.shadow(cluster.space(), first)?;
     round.plan.reservations.pop()
 }
@@ -223,6 +203,20 @@ struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
+    fn new(policy: Policy, cluster: &'a Cluster, queue: &'a Queue, now: Time, effort: u64) -> Self {
+        Self {
+            policy,
+            cluster,
+            queue,
+            now,
+            masks: Masks::new(cluster),
+            purse: Purse::new(cluster.quotas()),
+            steps: Cell::new(0),
+            effort,
+            plan: Plan::default(),
+        }
+    }
+
     fn easy(&mut self, memory: &mut Memory) {
         let placement = self.policy.placement;
         let mut space = Cow::Borrowed(self.cluster.space());

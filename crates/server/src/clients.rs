@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -60,17 +60,6 @@ impl Clients {
             .join(name);
         let listener = UnixListener::bind(short)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener,
-            all: BTreeMap::new(),
-            next: 1,
-        })
-    }
-
-    /// Takes over a socket that listens already.
-    pub(crate) fn take(socket: OwnedFd) -> io::Result<Self> {
-        let listener = UnixListener::from(socket);
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,

@@ -1,7 +1,7 @@
 //! What a request means to the ledger.
 
 use hyperion_api::queue::{Refused, Target};
-use hyperion_lifecycle::{Refusal, Time};
+use hyperion_lifecycle::{Ledger, Refusal, TaskId, Time};
 use hyperion_model::Class;
 use hyperion_model::submission::Moment;
 
@@ -30,13 +30,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Refused {
     }
 }
 
-/// Gives the indices that a target means: `None` for all.
-pub(crate) fn tasks(
-    ledger: &hyperion_lifecycle::Ledger,
-    target: Target,
-) -> Vec<hyperion_lifecycle::TaskId> {
+/// Gives the tasks that a target means; of an array without an index, those that have nodes.
+pub(crate) fn tasks(ledger: &Ledger, target: Target) -> Vec<TaskId> {
     let job = target.job;
-    let task = |index| hyperion_lifecycle::TaskId { job, index };
+    let task = |index| TaskId { job, index };
     match (target.index, ledger.jobs().get(&job)) {
         (Some(index), _) => vec![task(index)],
         (None, Some(its)) if its.asked.submission.array.is_some() => {

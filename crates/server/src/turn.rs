@@ -42,8 +42,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Where the queue lies: the journal, and the socket.
     pub folder: PathBuf,
-    /// A socket that listens already, in place of the one there.
-    pub socket: Option<OwnedFd>,
     /// The command that starts an agent.
     pub agent: fn() -> io::Result<Command>,
     /// What there is.
@@ -176,10 +174,7 @@ impl Server {
                 broken.copy.display()
             ));
         }
-        let clients = match settings.socket.take() {
-            Some(socket) => Clients::take(socket),
-            None => Clients::listen(&folder.join("socket")),
-        };
+        let clients = Clients::listen(&folder.join("socket"));
         let port = settings.metrics.take().map(Port::new).transpose();
         let clock = Clock::start(last);
         let mut server = Self {
@@ -287,10 +282,18 @@ impl Server {
         let Some(idle) = self.settings.idle else {
             return false;
         };
-        if !self.clients.is_empty() || self.ledger.jobs().values().any(|job| !job.is_over()) {
+        if !self.clients.is_empty() {
             self.idle_since = Instant::now();
         }
-        self.idle_since.elapsed() >= idle
+        if self.idle_since.elapsed() < idle {
+            return false;
+        }
+        // Once in that time: most of those that are known may have ended long ago.
+        let busy = self.ledger.jobs().values().any(|job| !job.is_over());
+        if busy {
+            self.idle_since = Instant::now();
+        }
+        !busy
     }
 
     /// Takes what has come, writes down what it means, and carries that out.

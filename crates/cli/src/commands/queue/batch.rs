@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use hyperion_formats::jobs::{self, Allocation, Facts, NodeShare};
 use hyperion_model::errand::{Batch, LaneTask, Start};
 use hyperion_model::submission::{Command, Dialect, Folder, Open, Submission};
@@ -17,8 +16,8 @@ use hyperion_mpi::env::is_foreign_launcher_variable;
 use hyperion_node::supervisor::Launch;
 use hyperion_sys::cgroup::{Cgroup, Layout};
 
-use crate::args::Cli;
-use crate::commands::{Command as Verb, run};
+use crate::args::read_run;
+use crate::commands::run;
 use crate::context::Context;
 
 /// What a job finds programs with where nobody says otherwise.
@@ -39,7 +38,7 @@ pub(super) fn prepare(start: &Start, ctx: &Context) -> anyhow::Result<Launch> {
     let told = told(start, &place, &folder);
     lay_down(submission, &place, told.hosts.as_deref())?;
     let words = words(submission, &place, &folder);
-    run::prepare(parse(words)?, ctx, start.id.clone(), |job| {
+    run::prepare(read_run(words)?, ctx, start.id.clone(), |job| {
         settle(job, start, &place, told.batch, folder);
     })
 }
@@ -64,7 +63,7 @@ pub(super) fn shape(start: &Start) -> Option<Shape> {
 pub(super) fn lane(shape: Shape, id: JobId, ctx: &Context) -> anyhow::Result<Launch> {
     let words = "hyperion run --detach --isolation process --workdir / lane";
     let words = words.split(' ').map(str::to_owned).collect();
-    run::prepare(parse(words)?, ctx, id, |job| {
+    run::prepare(read_run(words)?, ctx, id, |job| {
         job.lane = true;
         job.env.clear();
         job.resources.cpus = shape.cores;
@@ -124,13 +123,6 @@ impl Place {
             hosts: folder.join("hosts"),
             folder,
         }
-    }
-}
-
-fn parse(words: Vec<String>) -> anyhow::Result<run::Args> {
-    match Cli::try_parse_from(words)?.command {
-        Verb::Run(args) => Ok(*args),
-        _ => anyhow::bail!("the words of a job do not run anything"),
     }
 }
 

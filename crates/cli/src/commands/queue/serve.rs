@@ -86,7 +86,6 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let said = super::site::read(ctx)?;
     let settings = Settings {
         folder,
-        socket: None,
         agent,
         site: site(said.usual_limit),
         rules: said.rules,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use hyperion_api::queue::{Reply, Request};
 use hyperion_formats::jobs::{self, Kind, Parsed, Source, Wanted};
-use hyperion_model::submission::{Dialect, Fence, Origin, Submission};
+use hyperion_model::submission::{Command, Dialect, Fence, Origin, Submission};
 use hyperion_model::{Class, Level};
 use jiff::Zoned;
 
@@ -135,11 +135,9 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
                 "{}",
                 jobs::tell(&parsed.notes, Kind::Note, &name, text, words)
             );
-            let usual = || match (script.is_some(), dialect) {
-                (false, Dialect::Slurm) => "wrap".to_owned(),
-                _ => usual_name(&name),
-            };
-            parsed.submission.name.get_or_insert_with(usual);
+            let file = script.as_ref().map(|_| name.as_str());
+            let usual = usual_name(&parsed.submission, file);
+            parsed.submission.name.get_or_insert(usual);
             Ok((parsed, dialect))
         }
         Err(refused) => {
@@ -163,12 +161,18 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
     }
 }
 
-/// What a job is called that has no name: as its script.
-pub(in crate::commands) fn usual_name(script: &str) -> String {
-    let name = script.rsplit('/').next().unwrap_or(script);
-    match name {
-        "-" | "" => "STDIN".into(),
-        name => name.into(),
+/// Gives what each system calls a job that has no name; `script` is the file that it was
+/// read from, `-` for standard input.
+pub(in crate::commands) fn usual_name(submission: &Submission, script: Option<&str>) -> String {
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    match (submission.dialect, script, &submission.command) {
+        (Dialect::Slurm, None, _) => "wrap".into(),
+        (Dialect::Slurm, Some("-"), _) => "sbatch".into(),
+        (_, Some("-"), _) => "STDIN".into(),
+        (_, Some(script), _) => last(script),
+        (Dialect::Lsf, None, Command::Program(words)) => words.join(" "),
+        (_, None, Command::Program(words)) => last(words.first().map_or("", String::as_str)),
+        (_, None, Command::Script { .. }) => "STDIN".into(),
     }
 }
 

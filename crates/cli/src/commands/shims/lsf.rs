@@ -8,8 +8,6 @@ use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one};
 use hyperion_model::submission::Dialect;
 use hyperion_model::task::State;
-use hyperion_node::talk::Ask;
-use hyperion_node::{Client, Jobs};
 use hyperion_sys::signals;
 use jiff::Timestamp;
 
@@ -270,13 +268,7 @@ fn bkill(call: &Call) -> Outcome {
                     .filter(|job| job.state == State::Running)
                     .filter_map(|job| job.id.as_ref())
                 {
-                    let found = Jobs::new(&call.ctx.root)
-                        .find(id)
-                        .map_err(anyhow::Error::from)?;
-                    let mut client = Client::connect(&found).map_err(anyhow::Error::from)?;
-                    client
-                        .ask(&Ask::Signal(signal))
-                        .map_err(anyhow::Error::from)?;
+                    call.signal(id, signal)?;
                 }
                 print(&format!("Job <{word}> is being signaled"))?;
                 continue;

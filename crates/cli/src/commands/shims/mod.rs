@@ -16,6 +16,8 @@ use std::process::ExitCode;
 use hyperion_api::queue::{Filter, JobView, NodeView, Reply, Request, Target};
 use hyperion_formats::listings::words::{self, Opt, Style, Words, Wrong};
 use hyperion_formats::listings::{Civil, Site};
+use hyperion_node::talk::Ask;
+use hyperion_node::{Client, Jobs};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -131,6 +133,12 @@ impl Call {
     /// Asks the server, which is started where none runs.
     fn ask(&self, request: &Request) -> Result<Reply, Stop> {
         Ok(Server::reach(&self.ctx, true)?.ask(request)?)
+    }
+
+    /// Sends a signal to what runs in a record.
+    fn signal(&self, id: &str, signal: i32) -> anyhow::Result<()> {
+        let job = Jobs::new(&self.ctx.root).find(id)?;
+        Ok(Client::connect(&job)?.ask(&Ask::Signal(signal))?)
     }
 
     /// Gives all jobs, or these.

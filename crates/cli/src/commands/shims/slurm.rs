@@ -9,8 +9,6 @@ use hyperion_formats::listings::words::{Opt, Style, Takes, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one, waits};
 use hyperion_model::submission::Dialect;
 use hyperion_model::task::{End, State};
-use hyperion_node::talk::Ask;
-use hyperion_node::{Client, Jobs};
 use hyperion_sys::signals;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -378,13 +376,7 @@ fn scancel(call: &Call) -> Outcome {
         Some(signal) => {
             for job in meant.iter().filter(|job| job.state == State::Running) {
                 if let Some(id) = &job.id {
-                    let found = Jobs::new(&call.ctx.root)
-                        .find(id)
-                        .map_err(anyhow::Error::from)?;
-                    let mut client = Client::connect(&found).map_err(anyhow::Error::from)?;
-                    client
-                        .ask(&Ask::Signal(signal))
-                        .map_err(anyhow::Error::from)?;
+                    call.signal(id, signal)?;
                 }
             }
         }

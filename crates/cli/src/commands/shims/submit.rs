@@ -2,7 +2,7 @@
 
 use hyperion_api::queue::{Reply, Request};
 use hyperion_formats::jobs::{self, Kind, Origin, Source};
-use hyperion_model::submission::{Command, Dialect, Submission};
+use hyperion_model::submission::{Dialect, Submission};
 
 use super::{Call, Stop, told};
 use crate::commands::queue::Server;
@@ -49,16 +49,8 @@ fn read(call: &Call, dialect: Dialect) -> Result<(Submission, jobs::Reply), Refu
     match jobs::read(dialect, &source) {
         Ok(mut parsed) => {
             notes(&parsed.notes);
-            // As each system calls what has no name.
-            let usual = match (dialect, &parsed.submission.command) {
-                (Dialect::Slurm, _) if script.is_none() => "wrap".into(),
-                (Dialect::Slurm, _) if name == "-" => "sbatch".into(),
-                (Dialect::Lsf, Command::Program(words)) => words.join(" "),
-                (_, Command::Program(words)) => {
-                    usual_name(words.first().map_or("", String::as_str))
-                }
-                _ => usual_name(&name),
-            };
+            let file = script.as_ref().map(|_| name.as_str());
+            let usual = usual_name(&parsed.submission, file);
             parsed.submission.name.get_or_insert(usual);
             Ok((parsed.submission, parsed.reply))
         }
