@@ -85,10 +85,10 @@ fn meant<'a>(
     asker: Asker<'a>,
 ) -> Box<dyn Iterator<Item = &'a Job> + 'a> {
     match &on.job {
-        JobWord::Number(number) => Box::new(jobs.get(number).into_iter()),
+        JobWord::Number(number) => Box::new(jobs.get(number).map(Box::as_ref).into_iter()),
         JobWord::Name(pattern) => {
             let asked = &asker.job.asked;
-            let before = jobs.range(..asked.job).map(|(_, job)| job);
+            let before = jobs.range(..asked.job).map(|(_, job)| job.as_ref());
             let its = before.filter(|job| job.asked.user == asked.user);
             Box::new(its.filter(|job| {
                 let name = job.asked.submission.name.as_deref();

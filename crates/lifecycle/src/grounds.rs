@@ -304,7 +304,7 @@ impl Ledger {
 
     /// Gives the request of a job with the nodes that it may have.
     pub(crate) fn among(&mut self, asked: &Submitted) -> Request {
-        let mut request = asked.request.clone();
+        let mut request = Request::clone(&asked.request);
         let all = NodeSet::first(self.site.nodes.len());
         let partition = asked.partition.as_ref();
         let partition = partition.and_then(|name| self.rules.partitions.get(name));

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hyperion_model::Shared;
 use hyperion_model::errand::Cost;
 use hyperion_sched::{Request, Time};
 
@@ -13,7 +14,7 @@ pub struct Job {
     /// What was asked.
     pub asked: Arc<Submitted>,
     /// What each task takes of the ledger's cluster.
-    pub(crate) request: Arc<Request>,
+    pub(crate) request: Shared<Request>,
     /// When.
     pub submitted: Time,
     /// Who keeps it from starting.
@@ -66,7 +67,7 @@ pub struct Task {
 }
 
 impl Job {
-    pub(crate) fn new(asked: Arc<Submitted>, request: Arc<Request>, at: Time) -> Self {
+    pub(crate) fn new(asked: Arc<Submitted>, request: Shared<Request>, at: Time) -> Self {
         let waiting = match &asked.submission.array {
             Some(array) => array.indices.iter().collect(),
             None => BTreeSet::from([0]),

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hyperion_model::Shared;
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Request,
+    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber,
     Running, ShareNumber, Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
 use crate::ask::Site;
+use crate::common::Common;
 use crate::condition::{Asker, Verdict, holds, is_by_index, named};
 use crate::grounds::{Scope, cluster};
 use crate::job::{Job, Task};
@@ -18,8 +20,8 @@ use crate::record::{Change, Record, Submitted};
 use crate::rules::{Booking, NodeState, PartitionState, Rules};
 use crate::state::{End, Reason, State, TaskId, Why, state_of};
 
-/// All jobs, by number.
-pub(crate) type Jobs = BTreeMap<u64, Job>;
+/// All jobs, by number. In boxes: a map keeps room for others beside each.
+pub(crate) type Jobs = BTreeMap<u64, Box<Job>>;
 
 /// How many tasks of one array the scheduler sees at a time: an array of a million
 /// is a million entries in its queue otherwise.
@@ -49,8 +51,8 @@ pub struct Ledger {
     pub(crate) shares: BTreeMap<u32, ShareNumber>,
     /// How many tasks wait or run.
     pub(crate) open: BTreeMap<Scope, u64>,
-    /// What jobs take: each once.
-    shapes: BTreeSet<Arc<Request>>,
+    /// What many jobs have the same of.
+    common: Common,
     pub(crate) alarms: Alarms,
     /// Which jobs wait for one.
     pub(crate) waiters: BTreeMap<u64, BTreeSet<u64>>,
@@ -114,7 +116,7 @@ impl Ledger {
             jobs: Jobs::new(),
             next: 1,
             queue: Queue::new(order),
-            shapes: BTreeSet::new(),
+            common: Common::default(),
             alarms: Alarms::new(),
             waiters: BTreeMap::new(),
             watchers: BTreeSet::new(),
@@ -124,7 +126,7 @@ impl Ledger {
     }
 
     /// Gives the jobs, by number.
-    pub fn jobs(&self) -> &BTreeMap<u64, Job> {
+    pub fn jobs(&self) -> &BTreeMap<u64, Box<Job>> {
         &self.jobs
     }
 
@@ -324,28 +326,16 @@ impl Ledger {
                 self.watchers.insert(job);
             }
         }
-        let request = self.shape(asked);
-        let its = Job::new(Arc::new(asked.clone()), request, at);
-        self.count(asked, u64::from(its.size()), u64::saturating_add);
+        let mut request = Shared::from(self.among(asked));
+        let mut asked = asked.clone();
+        self.common.share(&mut asked, &mut request);
+        let asked = Arc::new(asked);
+        let its = Job::new(Arc::clone(&asked), request, at);
+        self.count(&asked, u64::from(its.size()), u64::saturating_add);
         let begin = asked.begin.filter(|_| !its.due);
-        self.jobs.insert(job, its);
+        self.jobs.insert(job, Box::new(its));
         self.look_at(job, begin);
         self.offer(job, at);
-    }
-
-    /// Gives what a job's tasks take; jobs that take the same share it.
-    fn shape(&mut self, asked: &Submitted) -> Arc<Request> {
-        const MANY: usize = 4096;
-        let request = self.among(asked);
-        if let Some(request) = self.shapes.get(&request) {
-            return Arc::clone(request);
-        }
-        if self.shapes.len() == MANY {
-            self.shapes.retain(|request| Arc::strong_count(request) > 1);
-        }
-        let request = Arc::new(request);
-        self.shapes.insert(Arc::clone(&request));
-        request
     }
 
     /// Counts tasks that wait or run where there is a limit to them.
@@ -627,7 +617,7 @@ impl Ledger {
             job.waiting.remove(&index);
             job.queued.insert(index);
             let task = TaskId { job: number, index };
-            let request = Arc::clone(&job.request);
+            let request = job.request.clone().into();
             self.queue.insert(Queued {
                 job: task.number(),
                 submitted: job.submitted,

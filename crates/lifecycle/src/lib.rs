@@ -17,6 +17,7 @@
 mod alarm;
 mod ask;
 mod closed;
+mod common;
 mod condition;
 mod event;
 mod explain;

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use hyperion_model::Shared;
 use hyperion_model::errand::Cost;
 use hyperion_model::submission::Submission;
 use hyperion_sched::{Allocation, Request, Time};
@@ -156,7 +157,7 @@ pub struct Submitted {
     /// What was asked.
     pub submission: Submission,
     /// What each of its tasks takes.
-    pub request: Request,
+    pub request: Shared<Request>,
     /// How long each of its tasks may run.
     pub limit: Duration,
     /// It does not start before.

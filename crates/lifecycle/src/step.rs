@@ -113,7 +113,7 @@ impl Ledger {
             }
             Event::Forget(job) => {
                 let waited_for = pen.ledger.waiters.contains_key(&job);
-                let over = pen.ledger.jobs.get(&job).is_some_and(Job::is_over);
+                let over = pen.ledger.jobs.get(&job).is_some_and(|its| its.is_over());
                 if over && !waited_for {
                     pen.write(Change::Forgotten { job });
                 }
@@ -206,7 +206,7 @@ impl Ledger {
             job: self.next,
             user: who.user,
             submission,
-            request,
+            request: request.into(),
             limit,
             begin,
             partition,

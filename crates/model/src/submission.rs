@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::indices::Array;
 use crate::job::Level;
 use crate::resources::Rlimit;
+use crate::shared::Shared;
 use crate::units::Bytes;
 
 /// A batch system, by the words that its users write.
@@ -28,7 +29,7 @@ pub enum Dialect {
     Sge,
 }
 
-/// A job as it was submitted.
+/// A job as it was submitted. What is [`Shared`] is the same for most jobs of a user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     /// Whose words the names of its files are in, and whose environment its script expects.
@@ -46,7 +47,7 @@ pub struct Submission {
     /// Words for people.
     pub comment: Option<String>,
     /// What must be there at once: one part, or several of a heterogeneous job.
-    pub parts: Vec<Part>,
+    pub parts: Shared<Vec<Part>>,
     /// How long it may run.
     pub time_limit: Option<TimeLimit>,
     /// The limit may be lowered to this, so that it starts earlier.
@@ -70,11 +71,11 @@ pub struct Submission {
     /// Its priority, in the numbers of its batch system.
     pub priority: Option<i64>,
     /// Who hears of it.
-    pub mail: Mail,
+    pub mail: Shared<Mail>,
     /// Which variables it sees.
-    pub environment: Environment,
+    pub environment: Shared<Environment>,
     /// Where its streams go.
-    pub files: Files,
+    pub files: Shared<Files>,
     /// Where it begins.
     pub folder: Folder,
     /// Whoever submits it waits for its end.
@@ -89,18 +90,18 @@ pub struct Submission {
     pub command: Command,
     /// How it is fenced.
     #[serde(default)]
-    pub fence: Fence,
+    pub fence: Shared<Fence>,
     /// Where it comes from.
     #[serde(default)]
-    pub origin: Origin,
+    pub origin: Shared<Origin>,
     /// What of it lies elsewhere.
     #[serde(default, skip_serializing_if = "Elsewhere::is_nothing")]
-    pub elsewhere: Elsewhere,
+    pub elsewhere: Shared<Elsewhere>,
 }
 
 /// What of a submission is kept apart from it: the long parts, of which many submissions
 /// have the same. What is here is empty there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Elsewhere {
     /// The text of the script, by the digest of its bytes.
@@ -126,7 +127,7 @@ impl Submission {
             qos: None,
             reservation: None,
             comment: None,
-            parts: vec![Part::default()],
+            parts: vec![Part::default()].into(),
             time_limit: None,
             least_time: None,
             array: None,
@@ -138,24 +139,24 @@ impl Submission {
             warning: None,
             nice: 0,
             priority: None,
-            mail: Mail::default(),
-            environment: Environment::default(),
-            files: Files::default(),
+            mail: Shared::default(),
+            environment: Shared::default(),
+            files: Shared::default(),
             folder: Folder::default(),
             wait: false,
             overcommit: false,
             survives_nodes: false,
             rlimits: Vec::new(),
             command,
-            fence: Fence::default(),
-            origin: Origin::default(),
-            elsewhere: Elsewhere::default(),
+            fence: Shared::default(),
+            origin: Shared::default(),
+            elsewhere: Shared::default(),
         }
     }
 }
 
 /// How a job is fenced, in the words of `hyperion run`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Fence {
     /// The level.
@@ -177,7 +178,7 @@ impl Default for Fence {
 }
 
 /// Where a submission comes from: what its script and the names of its files may ask for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Origin {
     /// The folder in which it was submitted.
@@ -195,7 +196,7 @@ pub struct Origin {
 }
 
 /// Nodes, processors and whatever else must be there at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Part {
     /// Queues or partitions, any of which will do.
@@ -255,7 +256,7 @@ pub enum Per {
 }
 
 /// How many nodes will do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NodeCount {
     /// The fewest.
     pub least: u32,
@@ -264,7 +265,7 @@ pub struct NodeCount {
 }
 
 /// Something counted: `gpu:h100:2`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Resource {
     /// What: `gpu`, `fpga`.
     pub family: String,
@@ -277,7 +278,7 @@ pub struct Resource {
 }
 
 /// How the pieces of a job lie on nodes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arrangement {
     /// As it comes.
@@ -290,7 +291,7 @@ pub enum Arrangement {
 }
 
 /// Who else may be on the nodes of a job.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
     /// As the queue has it.
@@ -469,7 +470,7 @@ pub enum WarningTo {
 }
 
 /// Who hears of what.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mail {
     /// Of what.
     pub on: BTreeSet<MailEvent>,
@@ -496,7 +497,7 @@ pub enum MailEvent {
 }
 
 /// Which variables of the submitter a job sees.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Environment {
     /// All of them; else those of a fresh login.
     pub all: bool,
@@ -508,7 +509,7 @@ pub struct Environment {
 
 /// Where the streams of a job go. Names are as they were written; what in them
 /// stands for something else depends on the dialect.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Files {
     /// What it reads; nothing when absent.
     pub input: Option<String>,
@@ -521,7 +522,7 @@ pub struct Files {
 }
 
 /// Where one stream goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Stream {
     /// The file; the batch system's usual one when absent.
     pub path: Option<String>,
@@ -530,7 +531,7 @@ pub struct Stream {
 }
 
 /// What becomes of what is in a file already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Open {
     /// It is written over.
@@ -541,7 +542,7 @@ pub enum Open {
 }
 
 /// Which file both streams go into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Joined {
     /// The one for output.

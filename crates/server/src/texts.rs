@@ -29,14 +29,14 @@ pub(crate) fn put_texts(submission: &mut Submission, journal: &Journal) -> bool 
     let find = |digest: &str| journal.text(digest).ok().flatten();
     let mut whole = true;
     if let (Some(digest), Command::Script { text, .. }) =
-        (elsewhere.script, &mut submission.command)
+        (&elsewhere.script, &mut submission.command)
     {
-        let found = find(&digest);
+        let found = find(digest);
         whole &= found.is_some();
         *text = found.unwrap_or_default();
     }
-    if let Some(digest) = elsewhere.variables {
-        let found = find(&digest).and_then(|json| serde_json::from_slice(&json).ok());
+    if let Some(digest) = &elsewhere.variables {
+        let found = find(digest).and_then(|json| serde_json::from_slice(&json).ok());
         whole &= found.is_some();
         submission.origin.variables = found.unwrap_or_default();
     }

@@ -575,7 +575,7 @@ impl Server {
             let done = all.iter().all(over);
             if done {
                 let last = all.last().and_then(|job| jobs.get(job));
-                told.push((*client, Reply::Ended(last.map_or(0, code_of))));
+                told.push((*client, Reply::Ended(last.map_or(0, |job| code_of(job)))));
             }
             !done
         });

@@ -94,7 +94,7 @@ impl Draft {
     /// Takes a limit of memory as what is asked for, where nothing is.
     pub(super) fn settle_memory(&mut self, per: Per) {
         if let Some(memory) = self.limit_memory {
-            for part in &mut self.job.parts {
+            for part in self.job.parts.iter_mut() {
                 if part.memory.is_empty() {
                     part.memory.insert(per, memory);
                 }
@@ -105,7 +105,7 @@ impl Draft {
     /// Tells every part what all nodes must have.
     pub(super) fn settle_features(&mut self) {
         for feature in std::mem::take(&mut self.features) {
-            for part in &mut self.job.parts {
+            for part in self.job.parts.iter_mut() {
                 if let Err(wrong) = super::values::feature(part, &feature)
                     && let Some((_, span)) = self.given.get("-l").cloned()
                 {

@@ -614,7 +614,7 @@ pub(super) fn finish(draft: &mut Draft) {
     // As sbatch has it: a variable gives way, and of all others there is one.
     let by_variable = |stage: Stage| stage == Stage::Variables;
     let by_option = given.iter().any(|((stage, _), _)| !by_variable(*stage));
-    for part in &mut draft.job.parts {
+    for part in draft.job.parts.iter_mut() {
         for ((stage, _), per) in &given {
             if by_option && by_variable(*stage) {
                 part.memory.remove(per);

@@ -70,7 +70,7 @@ fn parse_dialect(text: &str) -> Result<Dialect, String> {
 /// Submits a script.
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (mut parsed, dialect) = read(args.dialect, &args.words)?;
-    parsed.submission.fence = fence(args.isolation, args.image.clone(), args.run_flag.clone())?;
+    *parsed.submission.fence = fence(args.isolation, args.image.clone(), args.run_flag.clone())?;
     if args.dry_run {
         return tell_if(parsed.submission, ctx, !args.no_autostart);
     }
@@ -242,7 +242,7 @@ fn settle(submission: &mut Submission) -> anyhow::Result<()> {
     let user = variables.get("USER").or_else(|| variables.get("LOGNAME"));
     let umask = rustix::process::umask(rustix::fs::Mode::empty());
     rustix::process::umask(umask);
-    submission.origin = Origin {
+    *submission.origin = Origin {
         folder: folder.to_string_lossy().into_owned(),
         host: rustix::system::uname()
             .nodename()

@@ -91,7 +91,7 @@ pub(super) fn submit(call: &Call, dialect: Dialect) -> Result<Option<Submitted>,
     };
     let flags = variable("HYPERION_RUN_FLAGS").unwrap_or_default();
     let flags = flags.split_whitespace().map(str::to_owned).collect();
-    submission.fence = fence(isolation, variable("HYPERION_IMAGE"), flags)?;
+    *submission.fence = fence(isolation, variable("HYPERION_IMAGE"), flags)?;
     if reply.test_only {
         return Ok(None);
     }

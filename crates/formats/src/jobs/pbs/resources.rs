@@ -223,7 +223,7 @@ fn select(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
 /// Puts parts in the place of those that there were; what is counted over the
 /// whole job stays with the first.
 fn settle(draft: &mut Draft, mut parts: Vec<Part>) {
-    let old = std::mem::take(&mut draft.job.parts);
+    let old = std::mem::take(&mut *draft.job.parts);
     if let (Some(first), Some(old)) = (parts.first_mut(), old.into_iter().next()) {
         let in_all = |per: &Per| *per == Per::Job;
         let apart = |per: &Per| *per == Per::Job || *per == Per::Task;
@@ -240,7 +240,7 @@ fn settle(draft: &mut Draft, mut parts: Vec<Part>) {
             .resources
             .extend(old.resources.into_iter().filter(|one| one.per == Per::Job));
     }
-    draft.job.parts = parts;
+    draft.job.parts = parts.into();
 }
 
 fn chunk(part: &mut Part, arg: &Arg<'_>, field: &str) -> Read {
@@ -316,7 +316,7 @@ fn place(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
                     .hint("write free, pack, scatter, excl or shared"));
             }
         }
-        for part in &mut draft.job.parts {
+        for part in draft.job.parts.iter_mut() {
             part.arrangement = arrangement.unwrap_or(part.arrangement);
             part.sharing = sharing.unwrap_or(part.sharing);
         }
