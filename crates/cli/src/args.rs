@@ -26,21 +26,31 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// The same with the one verb whose start counts: to put all the others
-/// together takes longer than to read the words.
+/// The same with the verbs whose start counts: to put all the others together takes
+/// longer than to read the words.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
-struct RunOnly {
+struct Quick {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Run,
+    command: QuickCommand,
 }
 
 #[derive(Subcommand)]
 #[command(defer = true)]
-enum Run {
+enum QuickCommand {
     Run(Box<commands::RunArgs>),
+    Submit(Box<commands::SubmitArgs>),
+}
+
+impl From<QuickCommand> for Command {
+    fn from(command: QuickCommand) -> Self {
+        match command {
+            QuickCommand::Run(args) => Self::Run(args),
+            QuickCommand::Submit(args) => Self::Submit(args),
+        }
+    }
 }
 
 impl Cli {
@@ -50,11 +60,10 @@ impl Cli {
     /// What is wrong with them, or the help that was asked for.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let words = || std::env::args_os();
-        if words().any(|word| word == "run")
-            && let Ok(RunOnly { global, command }) = parse(words())
+        if words().any(|word| word == "run" || word == "submit")
+            && let Ok(Quick { global, command }) = parse(words())
         {
-            let Run::Run(args) = command;
-            let command = Command::Run(args);
+            let command = command.into();
             return Ok(Self { global, command });
         }
         // Whatever else it is, an error too, is said with all verbs in view.
@@ -67,9 +76,13 @@ impl Cli {
 /// # Errors
 /// What is wrong with them.
 pub(crate) fn read_run(words: Vec<String>) -> Result<commands::RunArgs, clap::Error> {
-    let RunOnly { command, .. } = parse(words.into_iter().map(OsString::from))?;
-    let Run::Run(args) = command;
-    Ok(*args)
+    match parse(words.into_iter().map(OsString::from))? {
+        Quick {
+            command: QuickCommand::Run(args),
+            ..
+        } => Ok(*args),
+        _ => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
+    }
 }
 
 /// As [`Parser::try_parse_from`], but leaves what it was parsed with to the end
@@ -183,23 +196,24 @@ mod tests {
     #[test]
     fn the_words_are_consistent() {
         Cli::command().debug_assert();
-        RunOnly::command().debug_assert();
+        Quick::command().debug_assert();
     }
 
     #[test]
-    fn run_is_read_alike_with_the_other_verbs_and_without() {
+    fn run_and_submit_are_read_alike_with_the_other_verbs_and_without() {
         for words in [
             "hyperion run image true",
             "hyperion run -n 4 -it --rm -v /a:/b -e A=1 --isolation process sh -c run",
             "hyperion --root /r run --output json image --root /x -- -V",
             "hyperion run --output quiet image",
+            "hyperion submit --wait -n 4 --array=1-9 job.sh run --root x",
+            "hyperion --root /r submit --output json - submit",
         ] {
             let words = || words.split(' ').map(OsString::from);
             let all = Cli::try_parse_from(words()).expect("known to all");
-            let RunOnly { global, command } = parse(words()).expect("known to it");
-            let Run::Run(args) = command;
+            let Quick { global, command } = parse(words()).expect("known to it");
             assert_eq!(
-                format!("{:?}", (global, Command::Run(args))),
+                format!("{:?}", (global, Command::from(command))),
                 format!("{:?}", (all.global, all.command))
             );
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hyperion_model::Shared;
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber,
-    Running, ShareNumber, Time, Verdict as Plan, WindowNumber, first_start,
+    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Running,
+    ShareNumber, Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};

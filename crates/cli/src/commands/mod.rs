@@ -27,6 +27,7 @@ use clap::Subcommand;
 
 use crate::context::Context;
 
+pub(crate) use queue::submit::Args as SubmitArgs;
 pub(crate) use run::Args as RunArgs;
 
 /// Every verb. The flags of a verb are put together only when it is used
