@@ -1,6 +1,7 @@
 //! A terminal attached to a job: output out, input in, signals through.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -20,11 +21,50 @@ use crate::{errors, output};
 /// Ctrl-p ctrl-q leaves a job running, as with docker.
 const DETACH: [u8; 2] = [0x10, 0x11];
 
+/// What is put before each line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// Nothing.
+    #[default]
+    None,
+    /// `[3] `
+    Brackets,
+    /// ` 3: `, in so many columns: Slurm's.
+    Colon(usize),
+}
+
+impl Label {
+    /// Puts the rank in brackets where that is wanted.
+    pub(crate) fn brackets(wanted: bool) -> Self {
+        match wanted {
+            true => Self::Brackets,
+            false => Self::None,
+        }
+    }
+
+    fn of(self, rank: u32) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Brackets => format!("[{rank}] "),
+            Self::Colon(width) => format!("{rank:>width$}: "),
+        }
+    }
+}
+
+/// Who hears signals first; gives the code with which the session is left.
+pub(crate) type OnSignal = Box<dyn FnMut(i32) -> Option<u8>>;
+
 /// How a command is attached to a job.
-#[derive(Debug, Clone, Copy)]
+#[derive(Default)]
 pub(crate) struct Session {
-    /// The rank is put before each line.
-    pub(crate) label: bool,
+    /// What is put before each line.
+    pub(crate) label: Label,
+    /// Files in place of standard output and error.
+    pub(crate) files: BTreeMap<(u32, Stream), File>,
+    /// Notes that begin so are of no use here.
+    pub(crate) hush: Option<&'static str>,
+    /// Who is asked what a signal means; it is passed on where nobody is.
+    pub(crate) on_signal: Option<OnSignal>,
     /// Keys go to the job one by one, as they are typed.
     pub(crate) raw: bool,
     /// Input is passed on.
@@ -68,7 +108,7 @@ pub(crate) fn wait_started(mut client: Client, id: &JobId) -> anyhow::Result<Exi
 impl Session {
     /// Stays attached until the job or the command ends, or the user detaches.
     pub(crate) fn run(
-        self,
+        mut self,
         mut client: Client,
         id: &JobId,
         at_end: impl FnOnce(&End) -> anyhow::Result<()>,
@@ -77,7 +117,7 @@ impl Session {
         watched.push(SIGWINCH);
         let arrived = SignalFd::new(&watched)?;
         let _raw = self.raw.then(RawTerminal::enter).transpose()?.flatten();
-        let mut printer = Printer::new(self.label);
+        let mut printer = Printer::new(self.label, std::mem::take(&mut self.files));
         let mut input = self.input.then_some(Input::default());
         loop {
             while let Some(heard) = self.hear(&mut client, id)? {
@@ -92,7 +132,14 @@ impl Session {
                             printer.mute();
                         }
                     }
-                    Heard::Told(Tell::Note(text)) => eprintln!("{}", output::plain(&text)),
+                    Heard::Told(Tell::Note(text)) => {
+                        if !self
+                            .hush
+                            .is_some_and(|hush| text.trim_start().starts_with(hush))
+                        {
+                            eprintln!("{}", output::plain(&text));
+                        }
+                    }
                     Heard::Told(Tell::Ended(_)) if !self.job => {
                         printer.finish();
                         drop(_raw);
@@ -102,7 +149,6 @@ impl Session {
                     Heard::Told(Tell::Ended(end)) => {
                         printer.finish();
                         drop(_raw);
-                        tell_failure(&end);
                         at_end(&end)?;
                         // All is said: nobody need wait for this process to be taken apart.
                         process::exit_now(end.code);
@@ -125,7 +171,11 @@ impl Session {
                         }
                     }
                     Heard::Told(
-                        Tell::Started | Tell::Stats { .. } | Tell::Task(_) | Tell::Sealed,
+                        Tell::Started
+                        | Tell::Stats { .. }
+                        | Tell::Task(_)
+                        | Tell::Step(_)
+                        | Tell::Sealed,
                     ) => {}
                 }
             }
@@ -147,6 +197,11 @@ impl Session {
                 if signal == SIGWINCH {
                     if let Some(size) = terminal_size() {
                         sent(client.ask(&Ask::Resize(size)))?;
+                    }
+                } else if let Some(on_signal) = &mut self.on_signal {
+                    if let Some(code) = on_signal(signal) {
+                        printer.finish();
+                        return Ok(ExitCode::from(code));
                     }
                 } else if signal == SIGHUP {
                     // The terminal is gone; the job goes on.
@@ -171,7 +226,7 @@ impl Session {
         }
     }
 
-    fn hear(self, client: &mut Client, id: &JobId) -> anyhow::Result<Option<Heard>> {
+    fn hear(&self, client: &mut Client, id: &JobId) -> anyhow::Result<Option<Heard>> {
         match client.try_hear() {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(errors::supervisor_gone(id)),
             other => other.context("cannot talk to the supervisor"),
@@ -269,18 +324,32 @@ impl Drop for RawTerminal {
 
 /// Writes output, with labels if asked.
 pub(crate) struct Printer {
-    label: bool,
+    label: Label,
+    files: BTreeMap<(u32, Stream), File>,
     muted: bool,
     /// Beginnings of lines whose end has not come yet.
     open: BTreeMap<(u32, Stream), Vec<u8>>,
 }
 
 impl Printer {
-    pub(crate) fn new(label: bool) -> Self {
+    pub(crate) fn new(label: Label, files: BTreeMap<(u32, Stream), File>) -> Self {
         Self {
             label,
+            files,
             muted: false,
             open: BTreeMap::new(),
+        }
+    }
+
+    fn write(&mut self, rank: u32, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        match (self.files.get_mut(&(rank, stream)), stream) {
+            (Some(file), _) => file.write_all(bytes),
+            (None, Stream::Out) => {
+                let mut out = io::stdout().lock();
+                out.write_all(bytes)?;
+                out.flush()
+            }
+            (None, Stream::Err) => io::stderr().lock().write_all(bytes),
         }
     }
 
@@ -293,8 +362,8 @@ impl Printer {
         if self.muted {
             return Ok(());
         }
-        if !self.label {
-            return write(stream, bytes);
+        if self.label == Label::None {
+            return self.write(rank, stream, bytes);
         }
         let open = self.open.entry((rank, stream)).or_default();
         open.extend_from_slice(bytes);
@@ -304,33 +373,20 @@ impl Printer {
         let whole: Vec<u8> = open.drain(..=end).collect();
         let mut labelled = Vec::with_capacity(whole.len() + 64);
         for line in whole.split_inclusive(|&b| b == b'\n') {
-            labelled.extend_from_slice(format!("[{rank}] ").as_bytes());
+            labelled.extend_from_slice(self.label.of(rank).as_bytes());
             labelled.extend_from_slice(line);
         }
-        write(stream, &labelled)
+        self.write(rank, stream, &labelled)
     }
 
     /// Writes what is left of lines without an end.
     pub(crate) fn finish(&mut self) {
         for ((rank, stream), rest) in std::mem::take(&mut self.open) {
             if !rest.is_empty() && !self.muted {
-                let _ = write(
-                    stream,
-                    &[format!("[{rank}] ").as_bytes(), &rest, b"\n"].concat(),
-                );
+                let line = [self.label.of(rank).as_bytes(), &rest, b"\n"].concat();
+                let _ = self.write(rank, stream, &line);
             }
         }
-    }
-}
-
-fn write(stream: Stream, bytes: &[u8]) -> io::Result<()> {
-    match stream {
-        Stream::Out => {
-            let mut out = io::stdout().lock();
-            out.write_all(bytes)?;
-            out.flush()
-        }
-        Stream::Err => io::stderr().lock().write_all(bytes),
     }
 }
 

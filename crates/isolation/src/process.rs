@@ -40,6 +40,7 @@ impl Isolation for ProcessIsolation {
                     confinement: Confinement::none(),
                     rank_socket: rank_socket(&stage.folder),
                     sweeps: spec.sweeps,
+                    steps: spec.steps,
                 };
                 init::run(theirs, duty)
             }

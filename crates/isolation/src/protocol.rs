@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use hyperion_image::folder::Taken;
+use hyperion_model::errand::Step;
 use hyperion_model::report::Exit;
 use hyperion_model::{CpuSet, ProcessSpec};
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,8 @@ pub enum Event {
         /// What a shell there is to run.
         command: String,
     },
+    /// A launcher inside has begun with a step, or the step has ended.
+    Step(Step),
     /// What was changed in copies of folders is out, as far as it will be. What keeps
     /// the machine on this host says so, never an init.
     Collected(Taken),
@@ -195,6 +198,8 @@ pub enum Event {
 
 /// More time than any process has used, and still so little that sums of it fit.
 const MOST_TIME: Duration = Duration::from_secs(1 << 32);
+/// The longest name of a step that is kept.
+pub(crate) const LONGEST_NAME: usize = 128;
 /// The same of bytes.
 const MOST_BYTES: u64 = 1 << 50;
 
@@ -218,6 +223,19 @@ impl Event {
             for bytes in [max_rss, io_read, io_written] {
                 *bytes = MOST_BYTES.min(*bytes);
             }
+        }
+        if let Self::Step(step) = &mut self {
+            let end = step.name.floor_char_boundary(LONGEST_NAME);
+            step.name.truncate(end);
+        }
+        if let Self::Step(Step {
+            over: Some(over), ..
+        }) = &mut self
+        {
+            for time in [&mut over.wall, &mut over.cpu_user, &mut over.cpu_system] {
+                *time = MOST_TIME.min(*time);
+            }
+            over.memory_peak.0 = over.memory_peak.0.min(MOST_BYTES);
         }
         self
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
+use crate::report::Exit;
 use crate::resources::Rlimit;
 use crate::submission::Submission;
 use crate::task::End;
@@ -57,6 +58,8 @@ pub enum News {
     },
     /// It has ended.
     Over(JobId, Box<Outcome>),
+    /// A step of a task has begun, or ended.
+    Step(JobId, Box<Step>),
     /// Nothing was ever started under that id.
     Unknown(JobId),
 }
@@ -127,6 +130,57 @@ pub struct Cost {
     /// Bytes written to block devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_written: Option<Bytes>,
+    /// Its steps, by number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+}
+
+/// What a script started with the launcher of its batch system: `srun`, `pbsdsh`, `blaunch`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its number in the task, from 0 on.
+    pub number: u32,
+    /// What it is called.
+    pub name: String,
+    /// How many parallel processes it is.
+    pub tasks: u32,
+    /// How long after the task it began.
+    pub begun: Duration,
+    /// How it ended; nothing while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<StepEnd>,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepEnd {
+    /// How the worst of its processes did.
+    pub exit: Exit,
+    /// It reached a time limit of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timed_out: bool,
+    /// From its start to its end.
+    pub wall: Duration,
+    /// Processor time in user mode.
+    pub cpu_user: Duration,
+    /// Processor time in the kernel.
+    pub cpu_system: Duration,
+    /// The largest of its processes.
+    pub memory_peak: Bytes,
+}
+
+impl StepEnd {
+    /// Says of a step whose launcher has told nothing: it was killed.
+    pub const fn killed(wall: Duration) -> Self {
+        Self {
+            exit: Exit::Signal(9),
+            timed_out: false,
+            wall,
+            cpu_user: Duration::ZERO,
+            cpu_system: Duration::ZERO,
+            memory_peak: Bytes(0),
+        }
+    }
 }
 
 /// A task as a lane runs it.

@@ -2,7 +2,7 @@
 //! one range, and a range that nobody can want is refused before it is counted.
 
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -211,9 +211,36 @@ impl FromStr for Array {
     }
 }
 
+/// Writes rising numbers as `1-3,7`.
+pub fn ranges(numbers: &[u32]) -> String {
+    let mut text = String::new();
+    let mut rest = numbers;
+    while let Some(&first) = rest.first() {
+        let run = rest
+            .iter()
+            .zip(first..)
+            .take_while(|(n, want)| **n == *want);
+        let length = run.count();
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = match length {
+            1 => write!(text, "{comma}{first}"),
+            _ => write!(text, "{comma}{first}-{}", first + (length as u32 - 1)),
+        };
+        rest = &rest[length..];
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rising_numbers_are_written_as_ranges() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[7]), "7");
+        assert_eq!(ranges(&[1, 2, 3, 5, 8, 9]), "1-3,5,8-9");
+    }
     use proptest::prelude::*;
 
     fn indices(text: &str) -> Vec<u32> {

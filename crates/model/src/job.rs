@@ -107,6 +107,13 @@ pub struct Parallel {
     pub mpi: MpiChoice,
     /// What becomes of the look before the start.
     pub preflight: Preflight,
+    /// Where ranks know nothing of each other the others go on when one fails, and the
+    /// worst is what the job ends with.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_going: bool,
+    /// How long the others may go on when the first has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linger: Option<Duration>,
 }
 
 impl Default for Parallel {
@@ -118,6 +125,8 @@ impl Default for Parallel {
             oversubscribe: false,
             mpi: MpiChoice::Auto,
             preflight: Preflight::Quiet,
+            keep_going: false,
+            linger: None,
         }
     }
 }

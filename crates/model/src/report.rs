@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errand::Step;
 use crate::ids::JobId;
 use crate::job::Level;
 use crate::metrics::{
@@ -102,6 +103,9 @@ pub struct RunReport {
     pub ranks: Vec<RankReport>,
     /// The wall time of each run of the command: with `--repeat` and arrays there are several.
     pub repeats: Vec<Duration>,
+    /// What the script of a batch system started with that system's launcher.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
 }
 
 const fn one() -> u32 {
@@ -207,6 +211,7 @@ mod tests {
             },
             ranks: vec![rank(0), rank(1)],
             repeats: vec![ms(100), ms(300)],
+            steps: Vec::new(),
         }
     }
 

@@ -89,6 +89,9 @@ pub struct SandboxSpec {
     /// before its end is told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sweeps: bool,
+    /// Launchers inside may say which steps they start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub steps: bool,
 }
 
 /// Who a process runs as, by number.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::errand::Cost;
+use crate::errand::{Cost, Step};
 use crate::job::Level;
 use crate::submission::Dialect;
 use crate::task::{End, State};
@@ -74,6 +74,12 @@ pub struct JobView {
     /// What it used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// It runs a script or a program, and is not room for what comes later.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub script: bool,
+    /// Its steps, where it has not ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     /// Where it was submitted.
     pub folder: String,
     /// Words for people.
@@ -82,6 +88,25 @@ pub struct JobView {
     /// The name under which `hyperion logs`, `exec` and `stats` know it while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_yes(yes: &bool) -> bool {
+    *yes
+}
+
+impl JobView {
+    /// Gives the steps of a task, by number, ended or not.
+    pub fn steps(&self) -> &[Step] {
+        match &self.cost {
+            Some(cost) => &cost.steps,
+            None => &self.steps,
+        }
+    }
 }
 
 /// Why a task waits.

@@ -3,7 +3,7 @@
 //! Data frames carry bytes: from a client on channel 0, standard input; from
 //! the supervisor on [`channel`], output.
 
-use hyperion_model::errand::{LaneLine, LaneTask};
+use hyperion_model::errand::{LaneLine, LaneTask, Step};
 use hyperion_model::report::Exit;
 use hyperion_model::{ProcessSpec, Usage};
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,13 @@ pub enum Ask {
     Stats,
     /// Tell me the end when it comes, and nothing else.
     Wait,
+    /// End the job when I am gone, however that comes.
+    Keep,
+    /// End the job, which was room for commands beside it, as one that ended with this code.
+    Release {
+        /// The code.
+        code: u8,
+    },
     /// Run this when what came before has ended: for lanes.
     Task(Box<LaneTask>),
     /// Begin nothing any more, and say when you have heard it: for lanes.
@@ -77,6 +84,8 @@ pub enum Tell {
     Ended(Box<End>),
     /// A lane has begun with a task, or a task of it has ended.
     Task(LaneLine),
+    /// A step of the job, or of the task that a lane runs, has begun or ended.
+    Step(Step),
     /// It begins nothing any more.
     Sealed,
     /// The command beside the ranks has ended.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hyperion_engine::Local;
 use hyperion_lifecycle::{Change, End, Event, Ledger, Record, State, TaskId, Time};
-use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
+use hyperion_model::errand::{Errand, News, Outcome, Share, Start, Step};
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY};
 
@@ -141,7 +141,10 @@ impl Server {
                     {
                         self.within.insert(id.clone(), within.clone());
                     }
-                    self.news.push_back(news);
+                    match news {
+                        News::Step(id, step) => self.hear_step(id, *step),
+                        news => self.news.push_back(news),
+                    }
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -152,6 +155,15 @@ impl Server {
         }
         self.agent = here.then_some(agent);
         self.start_unknown();
+    }
+
+    /// Hears of a step: it is told to who asks, and written down when its task has ended.
+    fn hear_step(&mut self, id: JobId, step: Step) {
+        let steps = self.steps.entry(id).or_default();
+        match steps.iter_mut().find(|it| it.number == step.number) {
+            Some(known) => *known = step,
+            None => steps.push(step),
+        }
     }
 
     /// Starts anew what an agent was asked to start and has never begun: it was killed.
@@ -216,12 +228,13 @@ pub(crate) fn hear(
     news: &News,
     now: Time,
 ) -> Vec<Record> {
-    let (News::Up { id, .. } | News::Over(id, _) | News::Unknown(id)) = news;
+    let (News::Up { id, .. } | News::Over(id, _) | News::Unknown(id) | News::Step(id, _)) = news;
     let Some(&task) = ids.get(id) else {
         return Vec::new();
     };
     let event = match news {
         News::Up { .. } => Event::Up(task),
+        News::Step(..) => return Vec::new(),
         News::Over(_, outcome) => Event::Ended(task, outcome.clone()),
         // It was to be started, and the agent was killed before.
         News::Unknown(_) => Event::Ended(

@@ -16,7 +16,7 @@ use hyperion_lifecycle::{
     Booking, Change, End, Event, Ledger, NodeState, Record, Refusal, Rules, Site, State, TaskId,
     Time, Who,
 };
-use hyperion_model::errand::{Errand, News};
+use hyperion_model::errand::{Errand, News, Step};
 use hyperion_model::{Class, JobId};
 use hyperion_sched::{Order, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -115,6 +115,8 @@ pub(crate) struct Server {
     pub(crate) ids: BTreeMap<JobId, TaskId>,
     /// The records in which they run that have none of their own.
     pub(crate) within: BTreeMap<JobId, JobId>,
+    /// Steps of starts that have not ended.
+    pub(crate) steps: BTreeMap<JobId, Vec<Step>>,
     /// What was told and is not written yet.
     pub(crate) news: VecDeque<News>,
     /// When what is written is to be on the disk.
@@ -192,6 +194,7 @@ impl Server {
             agent_at: Instant::now(),
             ids: BTreeMap::new(),
             within: BTreeMap::new(),
+            steps: BTreeMap::new(),
             news: VecDeque::new(),
             sync_at: None,
             again_at: None,
@@ -362,6 +365,7 @@ impl Server {
         for id in turn.told {
             let task = self.ids.remove(&id);
             self.within.remove(&id);
+            self.steps.remove(&id);
             self.ask(&Errand::Forget(id));
             let job = task.map(|task| task.job);
             let its = job.and_then(|job| self.ledger.jobs().get(&job));
@@ -533,6 +537,7 @@ impl Server {
             now,
             origin: self.origin.unwrap_or_default(),
             within: &self.within,
+            steps: &self.steps,
             users: &mut self.users,
         }
     }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, Waits};
 use hyperion_lifecycle::{Holder, Job, Ledger, NodeState, Reason, State, Task, TaskId, Time};
+use hyperion_model::errand::Step;
+use hyperion_model::indices;
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
@@ -20,6 +22,8 @@ pub(crate) struct Viewer<'a> {
     pub(crate) origin: u64,
     /// The records in which starts run that have none of their own.
     pub(crate) within: &'a BTreeMap<JobId, JobId>,
+    /// Steps of starts that have not ended.
+    pub(crate) steps: &'a BTreeMap<JobId, Vec<Step>>,
     /// The names of users, as far as they were looked up.
     pub(crate) users: &'a mut BTreeMap<u32, String>,
 }
@@ -66,7 +70,7 @@ impl Viewer<'_> {
             };
             let array = job.asked.submission.array.as_ref();
             let text = array.map(|array| {
-                let mut text = ranges(&waiting);
+                let mut text = indices::ranges(&waiting);
                 if let Some(at_once) = array.at_once {
                     let _ = write!(text, "%{at_once}");
                 }
@@ -97,6 +101,7 @@ impl Viewer<'_> {
                 .collect();
             view.nodes = running.allocation.len() as u32;
             let own = id_of(self.origin, id, task.starts);
+            view.steps = self.steps.get(&own).cloned().unwrap_or_default();
             view.id = Some(self.within.get(&own).unwrap_or(&own).to_string());
         }
         view
@@ -142,6 +147,8 @@ impl Viewer<'_> {
             end: None,
             why: None,
             cost: None,
+            script: true,
+            steps: Vec::new(),
             folder: submission.origin.folder.clone(),
             comment: submission.comment.clone(),
             id: None,
@@ -215,37 +222,5 @@ pub(crate) fn waits(reason: Reason) -> Waits {
         Reason::Limit(scope) => Waits::Limit(scope.to_string()),
         Reason::NodesClosed => Waits::NodesClosed,
         Reason::PartitionClosed(name) => Waits::PartitionClosed(name),
-    }
-}
-
-/// Writes rising numbers as `1-3,7`.
-fn ranges(numbers: &[u32]) -> String {
-    let mut text = String::new();
-    let mut rest = numbers;
-    while let Some(&first) = rest.first() {
-        let run = rest
-            .iter()
-            .zip(first..)
-            .take_while(|(n, want)| **n == *want);
-        let length = run.count();
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = match length {
-            1 => write!(text, "{comma}{first}"),
-            _ => write!(text, "{comma}{first}-{}", first + (length as u32 - 1)),
-        };
-        rest = &rest[length..];
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ranges;
-
-    #[test]
-    fn rising_numbers_are_written_as_ranges() {
-        assert_eq!(ranges(&[]), "");
-        assert_eq!(ranges(&[7]), "7");
-        assert_eq!(ranges(&[1, 2, 3, 5, 8, 9]), "1-3,5,8-9");
     }
 }

@@ -6,7 +6,7 @@ use hyperion_node::talk::Ask;
 use hyperion_node::{Client, Jobs};
 
 use crate::context::Context;
-use crate::session::{self, Session};
+use crate::session::{self, Label, Session};
 
 // Words of `hyperion attach`.
 #[derive(Debug, clap::Args)]
@@ -32,10 +32,14 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         size: session::terminal_size().filter(|_| spec.tty),
     })?;
     let session = Session {
-        label: args.label,
+        label: Label::brackets(args.label),
         raw: spec.tty && input,
         input,
         job: true,
+        ..Session::default()
     };
-    session.run(client, &job.id, |_| Ok(()))
+    session.run(client, &job.id, |end| {
+        session::tell_failure(end);
+        Ok(())
+    })
 }

@@ -65,10 +65,9 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         size,
     })?;
     let session = Session {
-        label: false,
         raw: args.tty && args.interactive,
         input: args.interactive,
-        job: false,
+        ..Session::default()
     };
     session.run(client, &job.id, |_| Ok(()))
 }

@@ -1,5 +1,6 @@
 //! `hyperion logs`
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::context::Context;
 use crate::errors;
-use crate::session::Printer;
+use crate::session::{Label, Printer};
 
 // Words of `hyperion logs`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
     let path = job.log();
     let mut reader = Reader::new(path.clone());
-    let mut printer = Printer::new(args.label);
+    let mut printer = Printer::new(Label::brackets(args.label), BTreeMap::new());
     let mut watch = if args.follow { Watch::new(&job) } else { None };
     loop {
         // Looked at before the last read: what is written between them is not lost.

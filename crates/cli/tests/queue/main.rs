@@ -9,6 +9,7 @@ mod shims;
 #[path = "../jobs/site.rs"]
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;
+mod steps;
 mod verbs;
 
 use std::fs;

@@ -9,12 +9,12 @@ use crate::Queue;
 use crate::site::{LONG, finish};
 
 /// A queue, and the links through which it is asked.
-struct Shims {
-    queue: Queue,
+pub(crate) struct Shims {
+    pub(crate) queue: Queue,
 }
 
 impl Shims {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shims = Self {
             queue: Queue::new(),
         };
@@ -24,7 +24,7 @@ impl Shims {
 
     /// Runs a line of shell in the folder of scripts, with the links in front.
     #[track_caller]
-    fn sh(&self, line: &str) -> Done {
+    pub(crate) fn sh(&self, line: &str) -> Done {
         let mut command = Command::new("sh");
         // What a command of the queue is given, the shell is given.
         let like = self.queue.site.command(&[]);
@@ -277,39 +277,4 @@ fn links_are_made_and_removed_and_nothing_else_is_touched() {
     queue
         .run(&["install-shims", "--only", "nothing", "bin"])
         .refused("nothing is no command", "sbatch");
-}
-
-#[test]
-fn srun_in_a_script_starts_the_tasks_of_the_job() {
-    hyperion_testkit::requires!("command:mpicc.mpich");
-    let shims = Shims::new();
-    shims.queue.script(
-        "ranks.c",
-        "#include <mpi.h>\n#include <stdio.h>\nint main(void) {\n  int rank, size;\n  \
-         MPI_Init(0, 0);\n  MPI_Comm_rank(MPI_COMM_WORLD, &rank);\n  \
-         MPI_Comm_size(MPI_COMM_WORLD, &size);\n  printf(\"rank %d of %d\\n\", rank, size);\n  \
-         return MPI_Finalize();\n}\n",
-    );
-    shims.queue.script(
-        "job.sh",
-        "#!/bin/sh\n#SBATCH -o out -e err\n\
-         srun -n 4 sh -c 'echo task $SLURM_PROCID of $SLURM_NTASKS' | sort\n\
-         srun -n 4 --mpi=pmi2 ./ranks | sort\nsrun sh -c 'exit 7'\n",
-    );
-    shims.sh("mpicc.mpich ranks.c -o ranks").ok();
-    // Scripts find it, whether or not there are links where they were submitted.
-    let done = shims.queue.run(&["submit", "--wait", "job.sh"]);
-    let wrote = shims.queue.read("out");
-    assert_eq!(
-        wrote,
-        "task 0 of 4\ntask 1 of 4\ntask 2 of 4\ntask 3 of 4\n\
-         rank 0 of 4\nrank 1 of 4\nrank 2 of 4\nrank 3 of 4\n"
-    );
-    assert_eq!(done.code, 7, "{done:?}");
-    assert!(
-        shims
-            .sh("srun true || echo no")
-            .err
-            .contains("there is no job around it")
-    );
 }

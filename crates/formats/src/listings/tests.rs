@@ -57,6 +57,8 @@ fn job(number: u64) -> JobView {
         end: None,
         why: None,
         cost: None,
+        script: true,
+        steps: Vec::new(),
         folder: "/tmp/w".into(),
         comment: None,
         id: None,

@@ -47,6 +47,7 @@ pub(super) fn run(mut wire: Wire, spec: &SandboxSpec, stage: &Stage, entrance: &
                 confinement,
                 rank_socket: rank_socket(Path::new(SHIM_FOLDER)),
                 sweeps: spec.sweeps,
+                steps: spec.steps,
             };
             init::run(wire, duty)
         }

@@ -22,6 +22,8 @@ pub(super) const POINTS: [(&str, bool); 6] = [
     ("/etc/resolv.conf", false),
 ];
 
+/// Commands of batch systems that a script finds in every fence: those that need no queue.
+const LAUNCHERS: [&str; 4] = ["srun", "pbsdsh", "blaunch", "scontrol"];
 /// Where this program's file is shown.
 pub(super) const SHIM: &str = "/dev/.hyperion/hyperion-rank";
 
@@ -264,6 +266,14 @@ fn populate_dev(
     rustix::fs::mkdirat(&dev, ".hyperion", Mode::from_raw_mode(0o755))
         .doing("making /dev/.hyperion")?;
     put_in_dev(program, SHIM.trim_start_matches("/dev/"))?;
+    if spec.steps {
+        let made = rustix::fs::mkdirat(&dev, ".hyperion/bin", Mode::from_raw_mode(0o755));
+        made.doing("making /dev/.hyperion/bin")?;
+        for name in LAUNCHERS {
+            let link = Path::new(".hyperion/bin").join(name);
+            rustix::fs::symlinkat(SHIM, &dev, &link).doing("making the launchers of steps")?;
+        }
+    }
 
     write_file(&dev, ".hyperion/hosts", &host.hosts).doing("writing the hosts file")?;
     let hosts = mount::clone_tree(

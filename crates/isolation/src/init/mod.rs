@@ -12,6 +12,7 @@
 mod files;
 mod shim;
 mod spawn;
+mod steps;
 pub(crate) mod users;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +35,11 @@ pub(crate) use spawn::{Confinement, become_user, spawn_on};
 
 use crate::protocol::{Event, Reply, Request};
 use crate::wire::{Frame, Wire};
+use shim::Heard;
+use steps::{Caller, Steps};
+
+pub use shim::{HOLD, Joined, NAME as SHIM};
+pub use steps::StepAsk;
 
 /// How long nothing must happen before an init or a supervisor gives memory back.
 pub const SETTLING: rustix::event::Timespec = rustix::event::Timespec {
@@ -77,6 +83,8 @@ pub(crate) struct Duty {
     pub(crate) rank_socket: PathBuf,
     /// What is left when nothing that was asked for runs is ended before that is told.
     pub(crate) sweeps: bool,
+    /// Launchers may say there which steps they start.
+    pub(crate) steps: bool,
 }
 
 /// Runs the init in a copy of a supervisor that has settled in; never returns.
@@ -111,7 +119,9 @@ struct Init {
     /// Ranks that a program inside will start, until they ask for their streams.
     expected: BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
     listener: Option<UnixListener>,
-    shims: Vec<Wire>,
+    callers: Vec<Caller>,
+    /// What launchers inside have said that they start.
+    steps: Steps,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
 }
@@ -123,12 +133,17 @@ impl Init {
         Ok(Self {
             wire,
             signals: SignalFd::new(&watched)?,
-            duty,
             spawned: HashMap::new(),
             terminals: HashMap::new(),
             expected: BTreeMap::new(),
-            listener: None,
-            shims: Vec::new(),
+            // Where there is no room for it, steps run and are not counted.
+            listener: match duty.steps {
+                true => shim::listen(&duty.rank_socket).ok(),
+                false => None,
+            },
+            duty,
+            callers: Vec::new(),
+            steps: Steps::default(),
             settled: false,
         })
     }
@@ -164,7 +179,7 @@ impl Init {
                 }
             }
             self.reap()?;
-            self.serve_shims(&ready)?;
+            self.serve_callers(&ready)?;
         }
     }
 
@@ -174,8 +189,12 @@ impl Init {
             PollFd::new(&self.signals, PollFlags::IN),
         ];
         fds.extend(self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN)));
-        let first_shim = fds.len();
-        fds.extend(self.shims.iter().map(|s| PollFd::new(s, PollFlags::IN)));
+        let first_caller = fds.len();
+        fds.extend(
+            self.callers
+                .iter()
+                .map(|caller| PollFd::new(&caller.wire, PollFlags::IN)),
+        );
         loop {
             let timeout = (!self.settled).then_some(&SETTLING);
             match poll(&mut fds, timeout) {
@@ -190,8 +209,8 @@ impl Init {
         }
         let ready = |i: usize| !fds[i].revents().is_empty();
         Ok(Ready {
-            shim: self.listener.is_some() && ready(2),
-            shims: (first_shim..fds.len()).map(ready).collect(),
+            newcomer: self.listener.is_some() && ready(2),
+            callers: (first_caller..fds.len()).map(ready).collect(),
         })
     }
 
@@ -200,6 +219,11 @@ impl Init {
         match request {
             Request::Enter { groups } => self.enter(groups)?,
             Request::Spawn { id, process } => {
+                if self.duty.sweeps && self.spawned.is_empty() {
+                    // Another script: its steps are counted anew.
+                    self.steps = Steps::default();
+                    self.callers.clear();
+                }
                 let fds = self.wire.take_fds();
                 match spawn::spawn(&self.duty.confinement, &process, fds) {
                     Ok((pid, terminal)) => {
@@ -293,32 +317,45 @@ impl Init {
         Ok(())
     }
 
-    /// Lets ranks join that a program inside has started, and passes on their ends.
-    fn serve_shims(&mut self, ready: &Ready) -> io::Result<()> {
+    /// Lets ranks join that a program inside has started, and steps begin, and passes on
+    /// their ends.
+    fn serve_callers(&mut self, ready: &Ready) -> io::Result<()> {
+        let mut events = Vec::new();
         let mut kept = Vec::new();
-        for (mut wire, ready) in self.shims.drain(..).zip(&ready.shims) {
+        for (mut caller, ready) in self.callers.drain(..).zip(&ready.callers) {
             if *ready {
-                match shim::hear(&mut wire, &mut self.expected) {
-                    Some(event) => self.wire.send(&Reply::Event(event), &[])?,
-                    None => continue,
+                match shim::hear(&mut caller.wire, &mut self.expected) {
+                    Heard::Event(event) => events.push(event),
+                    Heard::Step(asked) => caller.wants(asked),
+                    Heard::StepEnded(end) => events.extend(self.steps.ended(&mut caller, end)),
+                    Heard::Gone => {
+                        events.extend(self.steps.left(&mut caller));
+                        continue;
+                    }
                 }
             }
-            kept.push(wire);
+            kept.push(caller);
         }
-        self.shims = kept;
-        if ready.shim
+        for caller in &mut kept {
+            events.extend(self.steps.begin(caller));
+        }
+        self.callers = kept;
+        if ready.newcomer
             && let Some(listener) = &self.listener
             && let Ok((stream, _)) = listener.accept()
         {
-            self.shims.push(Wire::new(stream.into()));
+            self.callers.push(Caller::new(Wire::new(stream.into())));
+        }
+        for event in events {
+            self.wire.send(&Reply::Event(event), &[])?;
         }
         Ok(())
     }
 }
 
 struct Ready {
-    shim: bool,
-    shims: Vec<bool>,
+    newcomer: bool,
+    callers: Vec<bool>,
 }
 
 /// Says how a process ended.

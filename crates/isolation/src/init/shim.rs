@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
+use hyperion_model::errand::StepEnd;
 use hyperion_model::report::Exit;
 use hyperion_sys::process::{self, Ended, Program};
 use hyperion_sys::signals::{self, SIGCHLD, SignalFd};
@@ -21,14 +22,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
 use super::ended_event;
+use super::steps::StepAsk;
 use crate::protocol::Event;
 use crate::wire::{Frame, Wire};
 
 /// The name under which the shim is executed.
-pub(super) const NAME: &str = "hyperion-rank";
+pub const NAME: &str = "hyperion-rank";
 
 /// The first word of a call in place of a remote shell.
 const REMOTE: &str = "--remote";
+/// The first word of a call that keeps a job running.
+pub const HOLD: &str = "--hold";
 /// The socket of the init, beside the shim.
 const SOCKET: &str = "ranks";
 
@@ -37,7 +41,7 @@ const RANK_VARIABLES: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RAN
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "say")]
-enum Word {
+pub(super) enum Word {
     /// Shim to init: this rank is about to start.
     Join { rank: u32 },
     /// Init to shim: these are its processors; its streams come along.
@@ -46,6 +50,24 @@ enum Word {
     Remote { host: String, command: String },
     /// Shim to init.
     Ended(Event),
+    /// Launcher to init: this step is about to start.
+    Step(StepAsk),
+    /// Init to launcher: that is its number, and it may begin.
+    Numbered { number: u32 },
+    /// Launcher to init.
+    StepEnded(StepEnd),
+}
+
+/// What an init has heard of one that is connected.
+pub(super) enum Heard {
+    /// To be passed on.
+    Event(Event),
+    /// A launcher wants to start a step.
+    Step(StepAsk),
+    /// It has ended.
+    StepEnded(StepEnd),
+    /// Nothing more comes.
+    Gone,
 }
 
 /// Listens for shims. Every user inside may connect: ranks may run as any.
@@ -56,31 +78,65 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The init's side: hears one shim; gives the event to pass on, or `None` when
-/// the shim is to be forgotten.
+/// The init's side: hears one that is connected.
 pub(super) fn hear(
     wire: &mut Wire,
     expected: &mut BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
-) -> Option<Event> {
+) -> Heard {
     let Ok(Some(Frame::Message(json))) = wire.try_receive_frame() else {
-        return None;
+        return Heard::Gone;
     };
-    match serde_json::from_slice(&json).ok()? {
-        Word::Join { rank } => {
-            // A rank that nobody expects, or a second of the same number, gets nothing.
-            let (cpus, fds) = expected.remove(&rank)?;
-            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-            wire.send(&Word::Welcome { cpus }, &fds).ok()?;
-            Some(Event::Joined { id: rank })
-        }
-        Word::Ended(event @ Event::Ended { .. }) => Some(event),
-        Word::Remote { host, command } => Some(Event::Remote { host, command }),
-        _ => None,
+    let mut welcome = |wire: &mut Wire, rank| {
+        // A rank that nobody expects, or a second of the same number, gets nothing.
+        let (cpus, fds) = expected.remove(&rank)?;
+        let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        wire.send(&Word::Welcome { cpus }, &fds).ok()
+    };
+    match serde_json::from_slice(&json) {
+        Ok(Word::Join { rank }) => match welcome(wire, rank) {
+            Some(()) => Heard::Event(Event::Joined { id: rank }),
+            None => Heard::Gone,
+        },
+        Ok(Word::Ended(event @ Event::Ended { .. })) => Heard::Event(event),
+        Ok(Word::Remote { host, command }) => Heard::Event(Event::Remote { host, command }),
+        Ok(Word::Step(asked)) => Heard::Step(asked),
+        Ok(Word::StepEnded(end)) => Heard::StepEnded(end),
+        _ => Heard::Gone,
+    }
+}
+
+/// A launcher's side: its place among the steps of its job.
+#[derive(Debug)]
+pub struct Joined {
+    wire: Wire,
+    /// The number of the step.
+    pub number: u32,
+}
+
+impl Joined {
+    /// Says to the init that listens at `socket` what is about to start, and waits until it may.
+    ///
+    /// # Errors
+    /// The kernel's, when nobody listens there.
+    pub fn begin(socket: &Path, asked: StepAsk) -> io::Result<Self> {
+        let mut wire = Wire::new(UnixStream::connect(socket)?.into());
+        wire.send(&Word::Step(asked), &[])?;
+        let Word::Numbered { number } = wire.receive()? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        Ok(Self { wire, number })
+    }
+
+    /// Says how it ended.
+    pub fn end(mut self, end: StepEnd) {
+        // An init that is gone counts nothing any more.
+        let _ = self.wire.send(&Word::StepEnded(end), &[]);
     }
 }
 
 /// The shim's side: `FOLDER/hyperion-rank PROGRAM ARGUMENT…`, or, in place of a
-/// remote shell, `FOLDER/hyperion-rank --remote NODE COMMAND ARGUMENT…`.
+/// remote shell, `FOLDER/hyperion-rank --remote NODE COMMAND ARGUMENT…`, or, where a
+/// job is room for commands beside it, `FOLDER/hyperion-rank --hold`.
 pub(super) fn run(
     name: &Path,
     arguments: impl Iterator<Item = OsString>,
@@ -92,6 +148,12 @@ pub(super) fn run(
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => ExitCode::from(say_failure("a command on another node", &e)),
         };
+    }
+    if arguments.peek().is_some_and(|first| first == HOLD) {
+        // Until a signal ends it.
+        loop {
+            let _ = poll(&mut [], None);
+        }
     }
     match try_run(name, arguments, &environment) {
         Ok(code) => code,

@@ -158,7 +158,7 @@ fn of_node(name: &str, error: SandboxError) -> SandboxError {
 fn is_its_own(places: &HashMap<u32, u32>, node: u32, event: &Event) -> bool {
     match event {
         Event::Joined { id } | Event::Ended { id, .. } => places.get(id) == Some(&node),
-        Event::Remote { .. } => node == 0,
+        Event::Remote { .. } | Event::Step(_) => node == 0,
         // The host says so itself.
         Event::Collected(_) => true,
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use hyperion_isolation::SandboxError;
 use hyperion_isolation::wire::{Frame, Wire};
 use hyperion_model::ProcessSpec;
+use hyperion_model::report::Exit;
 use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
@@ -32,6 +33,8 @@ struct Connection {
     feeds: Option<Owner>,
     /// Bytes of input that it has not been told are taken.
     unread: usize,
+    /// The job ends with it.
+    keeps: bool,
     /// Nothing more comes from it.
     left: bool,
 }
@@ -44,6 +47,7 @@ impl Connection {
             attached: false,
             feeds: None,
             unread: 0,
+            keeps: false,
             left: false,
         }
     }
@@ -199,7 +203,7 @@ impl Clients {
         }
     }
 
-    fn tell(&mut self, id: u64, message: &Tell) {
+    pub(super) fn tell(&mut self, id: u64, message: &Tell) {
         self.send(|c| c.id == id, |w| drop(w.queue(message)));
     }
 
@@ -276,19 +280,25 @@ impl Supervisor {
                     }
                 }
                 // Nothing that it started ends for that, but its input does.
-                Said::Left => self.leave(id),
+                Said::Left => self.leave(id)?,
             }
         }
         self.clients.make_room(&self.streams);
         Ok(())
     }
 
-    fn leave(&mut self, id: u64) {
+    fn leave(&mut self, id: u64) -> Result<(), Problem> {
         let feeds = self.feeds_of(id);
+        let mut keepers = self.clients.all.iter().filter(|c| c.keeps);
+        let kept = keepers.any(|c| c.id == id);
         self.clients.all.retain(|c| c.id != id);
         // A job keeps its input open for the next who attaches; a command does not outlive its asker's.
         if let Some(owner @ Owner::Exec(_)) = feeds {
             self.streams.end_input(owner);
+        }
+        match kept {
+            true => self.stop(FAILURE_GRACE),
+            false => Ok(()),
         }
     }
 
@@ -358,11 +368,21 @@ impl Supervisor {
                 let (usage, nodes) = used.unwrap_or_default();
                 self.clients.tell(id, &Tell::Stats { usage, nodes });
             }
-            Ask::Wait => {}
+            Ask::Wait => self.tell_steps(id),
+            Ask::Keep => {
+                if let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) {
+                    client.keeps = true;
+                }
+            }
+            Ask::Release { code } => {
+                self.released = Some(Exit::Code(code));
+                self.stop(FAILURE_GRACE)?;
+            }
             Ask::Task(task) => self.tasks.push_back(*task),
             Ask::Seal => {
                 self.last |= self.launch.plan.job.lane;
                 self.clients.tell(id, &Tell::Sealed);
+                self.tell_steps(id);
             }
         }
         Ok(())

@@ -90,6 +90,8 @@ impl Supervisor {
         let mut env = task.env.clone();
         // The name under which `exec` and others find it.
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
+        env.extend(self.steps_variable());
+        self.steps.begin();
         let process = ProcessSpec {
             node: 0,
             argv: task.argv.clone(),
@@ -131,6 +133,7 @@ impl Supervisor {
             memory_peak: Some(its.memory_peak),
             io_read: bytes(rank.io.0),
             io_written: bytes(rank.io.1),
+            steps: self.steps.ended(),
         };
         let exit = its.exit;
         // To read it takes longer than a short task: what ended well needed no more.

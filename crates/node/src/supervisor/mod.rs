@@ -20,6 +20,7 @@ mod pmi;
 mod preflight;
 mod ranks;
 mod report;
+mod steps;
 mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -53,6 +54,7 @@ use pmi::Pmi;
 use preflight::Decision;
 use ranks::RankState;
 use report::MemoryWatch;
+use steps::Steps;
 use streams::Streams;
 
 /// How long ranks that were told to end may take before they are killed, when
@@ -193,6 +195,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         failed_exit: None,
         task: None,
         tasks: VecDeque::new(),
+        steps: Steps::default(),
         retry_at: None,
         last: false,
         ended_by: SIGTERM as u8,
@@ -204,6 +207,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         kill_at: None,
         limit_at: None,
         timed_out: false,
+        released: None,
         collecting: false,
         collected: None,
         given_up: false,
@@ -260,6 +264,8 @@ struct Supervisor {
     task: Option<u32>,
     /// What a lane is to run next.
     tasks: VecDeque<LaneTask>,
+    /// What the script has started with its batch system's launcher.
+    steps: Steps,
     /// When a lane tries again to write down what there was no room for.
     retry_at: Option<Instant>,
     /// No further run of the command is wanted.
@@ -279,6 +285,8 @@ struct Supervisor {
     limit_at: Option<Instant>,
     /// The time limit ended it.
     timed_out: bool,
+    /// As what it ends, where it was but room for commands beside it.
+    released: Option<Exit>,
     /// What the job changed in copies of folders is on its way out.
     collecting: bool,
     /// What came of that.
@@ -617,6 +625,7 @@ impl Supervisor {
             match event {
                 Event::Joined { id } => self.rank_joined(id),
                 Event::Remote { host, command } => self.start_remote(&host, command)?,
+                Event::Step(step) => self.hear_step(step),
                 Event::Collected(taken) => {
                     // Nothing comes after it, and nobody is there any more.
                     self.collected = Some(taken);

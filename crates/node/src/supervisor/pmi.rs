@@ -15,6 +15,8 @@ use crate::jobs::Failure;
 pub(super) struct Pmi {
     server: Server,
     sockets: Vec<(Rank, OwnedFd)>,
+    /// A rank has said something: they know of each other.
+    pub(super) spoken: bool,
 }
 
 impl Pmi {
@@ -23,6 +25,7 @@ impl Pmi {
         Self {
             server: Server::over(nodes, kvsname),
             sockets: Vec::new(),
+            spoken: false,
         }
     }
 
@@ -64,7 +67,10 @@ impl Pmi {
                     todo.extend(self.server.closed(*rank));
                     gone.push(i);
                 }
-                Ok(n) => todo.extend(self.server.feed(*rank, &buffer[..n])),
+                Ok(n) => {
+                    self.spoken = true;
+                    todo.extend(self.server.feed(*rank, &buffer[..n]));
+                }
                 Err(_) => {}
             }
         }

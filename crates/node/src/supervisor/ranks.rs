@@ -79,6 +79,7 @@ impl Supervisor {
             self.streams.output_dir = Some(dir);
         }
         self.ranks.clear();
+        self.steps.begin();
         let Some(decision) = &self.decision else {
             return Ok(());
         };
@@ -214,6 +215,7 @@ impl Supervisor {
         }
         let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
+        env.extend(job.batch.as_ref().and_then(|_| self.steps_variable()));
         if let (Some(task), Some(all)) = (self.task, &job.array) {
             env.push(format!("HYPERION_TASK_ID={task}"));
             env.push(format!("HYPERION_TASK_COUNT={}", all.0.len()));
@@ -257,6 +259,16 @@ impl Supervisor {
         // The script of a batch system expects that system's.
         let batch = plan.job.batch.iter().flat_map(|batch| &batch.variables);
         env.extend(batch.map(|(n, v)| (n.as_str(), v.as_str())));
+        let path;
+        if plan.job.batch.is_some()
+            && plan.job.level != Level::Process
+            && let Some(sandbox) = &self.sandbox
+        {
+            // The launchers of its batch system, which start steps in here.
+            let own = sandbox.shim_folder().join("bin");
+            path = format!("{}:{}", own.display(), env.get("PATH").unwrap_or(&""));
+            env.insert("PATH", &path);
+        }
         env.extend(own.filter_map(|v| v.split_once('=')));
         let env = env.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         let cwd = if process.cwd.as_os_str().is_empty() {
@@ -408,6 +420,7 @@ impl Supervisor {
         let Some(state) = self.ranks.get_mut(&id) else {
             return Ok(());
         };
+        let exit = self.released.unwrap_or(exit);
         state.io = (io_read, io_written);
         state.times = (user, system);
         state.ended = Some(RankReport {
@@ -417,6 +430,21 @@ impl Supervisor {
             memory_peak: Bytes(max_rss),
             wall: state.started.elapsed(),
         });
+        let parallel = &self.launch.plan.job.parallel;
+        if let Some(linger) = parallel.linger {
+            let at = Instant::now() + linger;
+            self.limit_at = Some(self.limit_at.map_or(at, |old| old.min(at)));
+        }
+        // Those that know of each other would wait for the one that has failed.
+        let spoken = self.pmi.as_ref().is_some_and(|pmi| pmi.spoken);
+        let independent = !spoken && self.leader.is_none();
+        if parallel.keep_going && independent && !exit.is_success() && !self.last {
+            let worst = self.failed_exit.map_or(0, Exit::shell_code);
+            if exit.shell_code() > worst {
+                self.failed_exit = Some(exit);
+            }
+            return Ok(());
+        }
         // What a task of a lane ends with is its own.
         let goes_on = exit.is_success() || self.failed_exit.is_some();
         if goes_on || self.launch.plan.job.lane {

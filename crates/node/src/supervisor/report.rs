@@ -117,6 +117,7 @@ impl Supervisor {
             usage,
             ranks,
             repeats: self.repeats.clone(),
+            steps: self.steps.ended(),
         }
     }
 }

@@ -168,6 +168,7 @@ fn plan() -> NodePlan {
             resources: Resources::default(),
             node: None::<NodePlace>,
             sweeps: false,
+            steps: false,
         },
         image_digest: None,
         image_env: Vec::new(),

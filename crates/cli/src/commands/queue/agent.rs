@@ -281,6 +281,9 @@ impl Agent<'_> {
                 Ok(Some(Heard::Told(Tell::Ended(end)))) => {
                     return self.end(id.clone(), outcome(&end));
                 }
+                Ok(Some(Heard::Told(Tell::Step(step)))) => {
+                    self.tell(&News::Step(id.clone(), Box::new(step)));
+                }
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(_) => return self.look(id),
@@ -349,6 +352,7 @@ fn outcome(end: &hyperion_node::End) -> Outcome {
             memory_peak: report.usage.memory_peak,
             io_read: report.usage.io_read,
             io_written: report.usage.io_written,
+            steps: report.steps.clone(),
         }),
     }
 }

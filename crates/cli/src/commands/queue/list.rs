@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, Reply, Request, Waits};
+use hyperion_model::errand::Step;
 use hyperion_model::report::Exit;
-use hyperion_model::task::End;
+use hyperion_model::task::{End, State};
 use hyperion_model::units::parse_duration;
 use hyperion_sys::signals;
 use jiff::Timestamp;
@@ -55,6 +56,9 @@ pub(crate) struct HistoryArgs {
     /// The log in the Standard Workload Format
     #[arg(long, conflicts_with_all = ["summary", "suggest"])]
     swf: bool,
+    /// Also what scripts started with the launcher of their batch system: 12.0, 12.1
+    #[arg(long, conflicts_with_all = ["summary", "suggest", "swf"])]
+    steps: bool,
     /// Only my own
     #[arg(long)]
     me: bool,
@@ -118,7 +122,12 @@ pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitC
                 "JOB", "NAME", "USER", "LEVEL", "STATE", "EXIT", "WAITED", "RAN", "CPU", "MEMORY",
                 "ENDED",
             ];
-            output::table(&head, views.iter().map(ended_row))?;
+            let rows = views.iter().flat_map(|view| {
+                let steps = view.steps().iter().filter(|_| args.steps);
+                let steps = steps.map(|step| step_row(view, step));
+                std::iter::once(ended_row(view)).chain(steps)
+            });
+            output::table(&head, rows)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -243,10 +252,44 @@ fn ended_row(view: &JobView) -> Vec<String> {
     ]
 }
 
+fn step_row(view: &JobView, step: &Step) -> Vec<String> {
+    let mut row = vec![
+        format!("{}.{}", id(view), step.number),
+        step.name.clone(),
+        view.user.clone(),
+        view.level.to_string(),
+    ];
+    if let Some(over) = step.over {
+        let state = match over.exit.is_success() {
+            true => State::Completed,
+            false if over.timed_out => State::TimedOut,
+            false => State::Failed,
+        };
+        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        let began = view.started.unwrap_or(view.submitted);
+        row.extend([
+            state.to_string(),
+            exit_of(over.exit),
+            String::new(),
+            clock(over.wall),
+            clock(over.cpu_user + over.cpu_system),
+            over.memory_peak.to_string(),
+            local(began.saturating_add(micros(step.begun + over.wall))),
+        ]);
+    }
+    row
+}
+
+fn exit_of(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => code.to_string(),
+        Exit::Signal(signal) => signals::name(signal.into()),
+    }
+}
+
 fn exit(view: &JobView) -> String {
     match view.end {
-        Some(End::Exit(Exit::Code(code))) => code.to_string(),
-        Some(End::Exit(Exit::Signal(signal))) => signals::name(signal.into()),
+        Some(End::Exit(exit)) => exit_of(exit),
         Some(End::OutOfMemory) => "memory".into(),
         Some(End::Broken) => "not run".into(),
         Some(End::Lost) => "lost".into(),

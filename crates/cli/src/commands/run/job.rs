@@ -87,6 +87,8 @@ pub(super) fn spec(
                 Some("only") => Preflight::Only,
                 Some(_) => Preflight::Show,
             },
+            keep_going: false,
+            linger: None,
         },
         members,
         container: ContainerOptions {

@@ -29,7 +29,7 @@ use hyperion_node::supervisor::{Launch, start};
 
 use crate::context::Context;
 use crate::errors;
-use crate::session::{self, Session};
+use crate::session::{self, Label, Session};
 
 pub(super) use folders::find_virtiofsd;
 pub(super) use host::HostSize;
@@ -50,12 +50,14 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         return session::wait_started(client, &id);
     }
     let session = Session {
-        label,
+        label: Label::brackets(label),
         raw,
         input,
         job: true,
+        ..Session::default()
     };
     session.run(client, &id, |end| {
+        session::tell_failure(end);
         if let (Some(shape), Some(cost)) = (&report, &end.report) {
             super::report::print_to_stderr(cost, shape == "json")?;
         }
@@ -155,6 +157,7 @@ pub(super) fn prepare(
             resources,
             node: None,
             sweeps: job.lane,
+            steps: job.lane || job.batch.is_some(),
         },
         image_digest: record.as_ref().map(|r| r.digest.to_string()),
         image_env: record.map(|r| r.config.env).unwrap_or_default(),

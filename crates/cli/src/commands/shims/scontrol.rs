@@ -114,6 +114,30 @@ fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
                 })),
             }
         }
+        "step" | "steps" => {
+            let name = named.first().copied().unwrap_or_default();
+            let number = name
+                .split_once('.')
+                .map(|(_, number)| number.parse::<u32>());
+            let wanted = match name {
+                "" => Vec::new(),
+                name => targets(&[name.to_owned()])
+                    .map_err(|_| Stop::new(1, format!("Invalid step id: {name}")))?,
+            };
+            let mut jobs = call.jobs(numbers(&wanted), false)?;
+            jobs.retain(|job| wanted.is_empty() || is_meant(job, &wanted));
+            let text: String = with_site(|site| {
+                let number = number.and_then(Result::ok);
+                jobs.iter()
+                    .map(|job| slurm::step(job, number, site))
+                    .collect()
+            });
+            match (text.is_empty(), name) {
+                (true, "") => print("No job steps in the system"),
+                (true, name) => Err(Stop::new(1, format!("Job step {name} not found"))),
+                _ => print(&text),
+            }
+        }
         "node" | "nodes" => {
             let nodes = call.nodes()?;
             let wanted = named
@@ -166,7 +190,7 @@ fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
         other => Err(Stop::new(
             1,
             format!(
-                "invalid entity:{other} for keyword:show \nknown: job, node, partition, hostnames, hostlist, config"
+                "invalid entity:{other} for keyword:show \nknown: job, step, node, partition, hostnames, hostlist, config"
             ),
         )),
     }

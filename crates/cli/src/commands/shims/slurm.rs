@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::jobs::hosts;
-use hyperion_formats::listings::slurm::{self, SACCT, SINFO, SQUEUE, Sacct, Sinfo, Squeue};
+use hyperion_formats::listings::slurm::{self, SACCT, SINFO, SQUEUE, Sacct, Sinfo, Squeue, Steps};
 use hyperion_formats::listings::words::{Opt, Style, Takes, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one, waits};
 use hyperion_model::submission::Dialect;
@@ -240,12 +240,21 @@ fn squeue(call: &Call) -> Outcome {
         Err(code) => return Ok(code),
     };
     let variable = std::env::var("SQUEUE_FORMAT").ok();
-    let list = Squeue::read(&words, variable.as_deref()).map_err(|text| error(call, 1, text))?;
     let mut wanted = Wanted::read(call, &words, "--partition", "--account")?;
     if words.has("--steps") {
-        // Steps are not counted.
-        return print("         STEPID     NAME PARTITION     USER      TIME NODELIST");
+        let list = Steps::read(&words).map_err(|text| error(call, 1, text))?;
+        // `-s 12.0`, with a blank.
+        let mut named = words.list("--steps").unwrap_or_default();
+        let rest = words.rest.iter().flat_map(|word| word.split(','));
+        named.extend(rest.map(str::to_owned));
+        let mut jobs = call.jobs(Vec::new(), false)?;
+        if let Some(given) = words.list("--jobs") {
+            wanted.jobs = Some(self::named(call, &given)?);
+        }
+        jobs.retain(|job| wanted.has(job));
+        return print(&with_site(|site| list.write(&jobs, &named, site)));
     }
+    let list = Squeue::read(&words, variable.as_deref()).map_err(|text| error(call, 1, text))?;
     let mut given = words.list("--jobs");
     if let Some(list) = &mut given
         && list.is_empty()
@@ -348,6 +357,20 @@ fn scancel(call: &Call) -> Outcome {
     ];
     if words.rest.is_empty() && !filtered.iter().any(|name| words.has(name)) {
         return Err(error(call, 1, "No job identification provided"));
+    }
+    let is_step = |word: &&String| {
+        let suffix = word.split_once('.').map(|(_, suffix)| suffix);
+        suffix.is_some_and(|suffix| suffix.parse::<u32>().is_ok())
+    };
+    if let Some(step) = words.rest.iter().find(is_step) {
+        // To end the whole job for it would be another thing.
+        return Err(error(
+            call,
+            1,
+            format_args!(
+                "Kill job error on job step id {step}: a step ends with its srun here, or with its job"
+            ),
+        ));
     }
     if !words.rest.is_empty() {
         wanted.jobs = Some(named(call, &words.rest)?);

@@ -4,11 +4,13 @@ mod sacct;
 mod scontrol;
 mod sinfo;
 mod squeue;
+mod steps;
 
 pub use sacct::{SACCT, Sacct};
 pub use scontrol::{job, node, partition};
 pub use sinfo::{SINFO, Sinfo};
 pub use squeue::{SQUEUE, Squeue};
+pub use steps::{Steps, step};
 
 use std::time::Duration;
 

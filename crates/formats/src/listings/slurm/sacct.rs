@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use hyperion_model::Bytes;
+use hyperion_model::errand::{Step, StepEnd};
+use hyperion_model::report::Exit;
 use hyperion_model::task::State;
 use hyperion_model::view::JobView;
 
@@ -178,7 +181,12 @@ impl Sacct {
         for job in jobs {
             self.line(&mut out, |name| value(name, job, site));
             if self.steps && job.started.is_some() {
-                self.line(&mut out, |name| step(name, job, site));
+                if job.script {
+                    self.line(&mut out, |name| script(name, job, site));
+                }
+                for its in job.steps() {
+                    self.line(&mut out, |name| step(name, job, its, site));
+                }
             }
         }
         out
@@ -305,20 +313,46 @@ fn value(name: &str, job: &JobView, site: &Site<'_>) -> String {
     }
 }
 
+/// Writes an amount of memory or bytes as sacct does.
+fn amount(bytes: Option<Bytes>) -> String {
+    bytes.map_or_else(String::new, |bytes| match bytes.0 {
+        0 => "0".into(),
+        bytes => format!("{}K", bytes.div_ceil(1024)),
+    })
+}
+
+/// What only an allocation has, and no step of it.
+fn of_allocation(name: &str) -> bool {
+    matches!(
+        name,
+        "Partition"
+            | "User"
+            | "UID"
+            | "GID"
+            | "Group"
+            | "QOS"
+            | "Timelimit"
+            | "TimelimitRaw"
+            | "Comment"
+            | "WorkDir"
+            | "Reason"
+            | "DerivedExitCode"
+            | "Reserved"
+            | "Planned"
+            | "Priority"
+            | "ReqTRES"
+            | "SubmitLine"
+    )
+}
+
 /// The script as a step of its own, which has what a script used.
-fn step(name: &str, job: &JobView, site: &Site<'_>) -> String {
+fn script(name: &str, job: &JobView, site: &Site<'_>) -> String {
     let cost = job.cost.as_ref();
-    let amount = |bytes: Option<hyperion_model::Bytes>| {
-        bytes.map_or_else(String::new, |bytes| match bytes.0 {
-            0 => "0".into(),
-            bytes => format!("{}K", bytes.div_ceil(1024)),
-        })
-    };
     match name {
-        "JobID" | "JobIDRaw" => format!("{}.batch", id(job, true)),
+        name if of_allocation(name) => String::new(),
+        "JobID" => format!("{}.batch", id(job, true)),
+        "JobIDRaw" => format!("{}.batch", id(job, true)),
         "JobName" => "batch".into(),
-        "Partition" | "User" | "UID" | "Timelimit" | "TimelimitRaw" | "Comment" | "WorkDir"
-        | "Reason" | "DerivedExitCode" | "Reserved" | "Planned" | "Priority" => String::new(),
         "State" if job.state == State::Cancelled => "CANCELLED".into(),
         "NTasks" => "1".into(),
         "MaxRSS" | "AveRSS" => amount(cost.and_then(|cost| cost.memory_peak)),
@@ -326,6 +360,68 @@ fn step(name: &str, job: &JobView, site: &Site<'_>) -> String {
         "MaxDiskWrite" => amount(cost.and_then(|cost| cost.io_written)),
         "AveCPU" => cpu_time(job).map_or_else(String::new, full_clock),
         name => value(name, job, site),
+    }
+}
+
+/// What its script started with a launcher.
+fn step(name: &str, job: &JobView, step: &Step, site: &Site<'_>) -> String {
+    let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let from = job
+        .started
+        .unwrap_or(site.now)
+        .saturating_add(micros(step.begun));
+    let over = step.over.as_ref();
+    let until = over.map(|over| from.saturating_add(micros(over.wall)));
+    let ran = Duration::from_micros(until.unwrap_or(site.now).saturating_sub(from));
+    let at = |moment: u64| (site.local)(moment).iso();
+    let cpus = u64::from(step.tasks).max(1);
+    match name {
+        name if of_allocation(name) => String::new(),
+        "JobID" | "JobIDRaw" => format!("{}.{}", id(job, true), step.number),
+        "JobName" => step.name.clone(),
+        "State" => step_state(job, step).into(),
+        "ExitCode" => match over.map(|over| over.exit) {
+            Some(Exit::Code(code)) => format!("{code}:0"),
+            Some(Exit::Signal(signal)) => format!("0:{signal}"),
+            None => "0:0".into(),
+        },
+        "AllocCPUS" | "NCPUS" | "ReqCPUS" => cpus.to_string(),
+        "AllocNodes" | "NNodes" | "ReqNodes" => "1".into(),
+        "AllocTRES" => format!("cpu={cpus},node=1"),
+        "NTasks" => step.tasks.to_string(),
+        "Elapsed" => full_clock(ran),
+        "ElapsedRaw" => ran.as_secs().to_string(),
+        "CPUTime" => full_clock(ran * step.tasks.max(1)),
+        "CPUTimeRAW" => ran.as_secs().saturating_mul(cpus).to_string(),
+        "Eligible" | "Submit" | "Start" => at(from),
+        "End" => until.map_or("Unknown".into(), at),
+        "SystemCPU" => cpu_clock(over.map(|over| over.cpu_system)),
+        "UserCPU" => cpu_clock(over.map(|over| over.cpu_user)),
+        "TotalCPU" => cpu_clock(over.map(|over| over.cpu_user + over.cpu_system)),
+        "AveCPU" => over.map_or_else(String::new, |over| {
+            full_clock((over.cpu_user + over.cpu_system) / step.tasks.max(1))
+        }),
+        "MaxRSS" | "AveRSS" => amount(over.map(|over| over.memory_peak)),
+        "MaxDiskRead" | "MaxDiskWrite" | "MaxVMSize" | "ReqMem" => String::new(),
+        name => value(name, job, site),
+    }
+}
+
+/// Says how far a step is.
+fn step_state(job: &JobView, step: &Step) -> &'static str {
+    let told = matches!(
+        job.state,
+        State::Cancelled | State::TimedOut | State::Preempted | State::Completing
+    );
+    match &step.over {
+        None => "RUNNING",
+        Some(over) if over.timed_out => "TIMEOUT",
+        Some(over) if over.exit.is_success() => "COMPLETED",
+        Some(StepEnd {
+            exit: Exit::Signal(_),
+            ..
+        }) if told => "CANCELLED",
+        Some(_) => "FAILED",
     }
 }
 

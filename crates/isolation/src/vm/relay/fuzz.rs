@@ -160,7 +160,7 @@ fn ask_all(guest: &mut Guest, says: &mut Says<'_>) -> Result<(), SandboxError> {
                 used.0 += user + system;
                 used.1 += max_rss + io_read + io_written;
             }
-            Some(Event::Joined { .. } | Event::Remote { .. }) => {}
+            Some(Event::Joined { .. } | Event::Remote { .. } | Event::Step(_)) => {}
             Some(Event::Collected(_)) => panic!("only the host says so"),
             None => {
                 let fd = guest.fd().try_clone_to_owned().expect("one more");

@@ -166,6 +166,12 @@ impl Agent<'_> {
                     }
                 }
                 Ok(Some(Heard::Told(Tell::Task(line)))) => self.hear_line(id, line),
+                Ok(Some(Heard::Told(Tell::Step(step)))) => {
+                    let mut handed = self.lanes.get(id).into_iter().flat_map(|lane| &lane.handed);
+                    if let Some(task) = handed.find(|handed| handed.begun).map(|h| h.id.clone()) {
+                        self.tell(&News::Step(task, Box::new(step)));
+                    }
+                }
                 Ok(Some(Heard::Told(Tell::Ended(end)))) => {
                     return self.lane_ended(id, Some(outcome(&end)));
                 }
