@@ -42,6 +42,7 @@ pub(crate) fn run(_: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let folder = super::folder(ctx);
     let lock = File::create(folder.join("agent.lock")).context("cannot lock the agent")?;
     flock(&lock, FlockOperation::LockExclusive).context("cannot lock the agent")?;
+    batch::make_folder(ctx).context("cannot make the folder of scripts")?;
     let program = std::env::current_exe().context("cannot find the file of this program")?;
     crate::commands::shims::install::all(&folder.join(super::SHIMS), &program)?;
     let mut agent = Agent {

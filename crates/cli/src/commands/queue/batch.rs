@@ -96,34 +96,47 @@ pub(super) fn task(start: &Start, ctx: &Context) -> anyhow::Result<LaneTask> {
 
 /// Removes the script of a job.
 pub(super) fn remove(job: u64, ctx: &Context) {
-    let _ = fs::remove_dir_all(Place::of(ctx, job).folder);
+    let place = Place::of(ctx, job);
+    let _ = fs::remove_file(place.script);
+    let _ = fs::remove_file(place.hosts);
+}
+
+/// Makes the folder in which scripts lie.
+pub(super) fn make_folder(ctx: &Context) -> io::Result<()> {
+    let mut folder = fs::DirBuilder::new();
+    folder.recursive(true).mode(0o711).create(batch(ctx))
 }
 
 /// Lists the jobs whose scripts lie here.
 pub(super) fn all(ctx: &Context) -> Vec<u64> {
-    let folders = fs::read_dir(super::folder(ctx).join("batch"));
-    let names = folders.into_iter().flatten().flatten();
+    let names = fs::read_dir(batch(ctx)).into_iter().flatten().flatten();
     names
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let number = name.to_str()?.split('.').next()?;
+            number.parse().ok()
+        })
         .collect()
 }
 
-/// Where the files of a job's script lie, on the host and in every fence.
+/// Where the files of a job's script lie, on the host and in every fence: no folder for
+/// each, which takes longer to make than to run a short job.
 struct Place {
-    folder: PathBuf,
     script: PathBuf,
     hosts: PathBuf,
 }
 
 impl Place {
     fn of(ctx: &Context, job: u64) -> Self {
-        let folder = super::folder(ctx).join("batch").join(job.to_string());
         Self {
-            script: folder.join("script"),
-            hosts: folder.join("hosts"),
-            folder,
+            script: batch(ctx).join(job.to_string()),
+            hosts: batch(ctx).join(format!("{job}.hosts")),
         }
     }
+}
+
+fn batch(ctx: &Context) -> PathBuf {
+    super::folder(ctx).join("batch")
 }
 
 /// Gives the folder in which a job begins.
@@ -146,9 +159,11 @@ fn words(submission: &Submission, place: &Place, folder: &Path) -> Vec<String> {
     if fence.level != Level::Process {
         let submitted = Path::new(&submission.origin.folder);
         let mut seen = BTreeSet::from([Path::new("/")]);
-        for (folder, suffix) in [(folder, ""), (submitted, ""), (&place.folder, ":ro")] {
-            if seen.insert(folder) {
-                let path = text(folder);
+        let files = [&place.script, &place.hosts].map(|file| (file.as_path(), ":ro"));
+        let files = files.into_iter().filter(|(file, _)| file.exists());
+        for (path, suffix) in [(folder, ""), (submitted, "")].into_iter().chain(files) {
+            if seen.insert(path) {
+                let path = text(path);
                 words.extend(["--volume".into(), format!("{path}:{path}{suffix}")]);
             }
         }
@@ -325,7 +340,7 @@ fn can_hold(start: &Start) -> Holds {
 
 /// Lets a script find the commands of its batch system, and those its own queue.
 fn put_commands(env: &mut BTreeMap<String, String>, place: &Place) {
-    let Some(queue) = place.folder.ancestors().nth(2) else {
+    let Some(queue) = place.script.ancestors().nth(2) else {
         return;
     };
     let shims = queue.join(super::SHIMS);
@@ -368,36 +383,32 @@ fn given(submission: &Submission, env: &mut BTreeMap<String, String>) {
 /// Writes the script, and the file of hosts, unless they lie there: all tasks of a job
 /// have the same.
 fn lay_down(submission: &Submission, place: &Place, hosts: Option<&str>) -> anyhow::Result<()> {
-    if place.hosts.exists() {
-        return Ok(());
-    }
-    let written = write_files(submission, place, hosts.unwrap_or_default());
-    written.with_context(|| format!("cannot write the script in {}", place.folder.display()))
-}
-
-fn write_files(submission: &Submission, place: &Place, hosts: &str) -> io::Result<()> {
-    // Scripts are their user's alone; but the user of a container may be another than the
-    // one who has it. An agent that was killed here has left something.
-    let mask = match submission.fence.level {
-        Level::Process => 0o700,
-        Level::Container | Level::Vm => 0o755,
-    };
-    let allow =
-        |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode & mask));
-    fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(&place.folder)?;
-    let write = |path: &Path, mode, bytes: &[u8]| {
-        let mut options = fs::File::options();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(path)?.write_all(bytes)?;
-        allow(path, mode)
+    let put = |path: &Path, mode, bytes: &[u8]| {
+        let put = lay(submission, path, mode, bytes);
+        put.with_context(|| format!("cannot write {}", path.display()))
     };
     if let Command::Script { text, .. } = &submission.command {
-        write(&place.script, 0o755, text)?;
+        put(&place.script, 0o755, text)?;
     }
-    allow(&place.folder, 0o755)?;
-    // The last: when it is there, all is.
-    write(&place.hosts, 0o644, hosts.as_bytes())
+    hosts.map_or(Ok(()), |hosts| put(&place.hosts, 0o644, hosts.as_bytes()))
+}
+
+/// Writes a file, unless it lies there; it is there whole or not at all.
+fn lay(submission: &Submission, path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    // Scripts are their user's alone; but the user of a container may be another than the
+    // one who has it.
+    let alone = submission.fence.level == Level::Process;
+    let mode = if alone { mode & 0o700 } else { mode };
+    // There is one agent at a time; what one that was killed has left is written over.
+    let new = path.with_file_name("new");
+    let mut options = fs::File::options();
+    let options = options.write(true).create(true).truncate(true).mode(mode);
+    options.open(&new)?.write_all(bytes)?;
+    if !alone || submission.origin.umask & 0o700 != 0 {
+        fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
+    }
+    fs::rename(new, path)
 }

@@ -253,15 +253,12 @@ fn settle(submission: &mut Submission) -> anyhow::Result<()> {
         umask: umask.bits(),
         variables,
     };
-    let now = Zoned::now();
-    submission.begin = submission
-        .begin
-        .map(|moment| super::moment::span(moment, &now))
-        .transpose()?;
-    submission.deadline = submission
-        .deadline
-        .map(|moment| super::moment::span(moment, &now))
-        .transpose()?;
+    for moment in [&mut submission.begin, &mut submission.deadline] {
+        if let Some(said) = *moment {
+            // What day it is takes files to tell.
+            *moment = Some(super::moment::span(said, &Zoned::now())?);
+        }
+    }
     Ok(())
 }
 
