@@ -6,7 +6,7 @@ use hyperion_model::submission::Submission;
 use hyperion_model::{Bytes, Class, Cores};
 use serde::{Deserialize, Serialize};
 
-pub use hyperion_model::view::{JobView, Moment, NodeView, Waits};
+pub use hyperion_model::view::{JobView, Moment, NodeView, ShareView, Waits};
 
 /// What a client asks. Each question has one answer, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Request {
     Jobs(Filter),
     /// Say what the nodes have, and what of it is in use.
     Nodes,
+    /// Say who is promised what part, and has used how much.
+    Shares,
     /// Say whether jobs start on nodes, by their names.
     SetNodes(Vec<String>, NodeChange),
     /// Keep nodes for a time, by a name.
@@ -113,6 +115,8 @@ pub enum Reply {
     Jobs(Vec<JobView>),
     /// The nodes.
     Nodes(Vec<NodeView>),
+    /// Accounts and users: each account, then those in it.
+    Shares(Vec<ShareView>),
     /// Why a job waits; nothing where it does not.
     Explained(Option<Box<Explained>>),
     /// When it would start.
@@ -141,7 +145,7 @@ pub struct Refused {
 }
 
 /// Why a job waits, and when it starts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explained {
     /// In one word.
     pub reason: Waits,
@@ -153,6 +157,31 @@ pub struct Explained {
     pub starts: Starts,
     /// What ends before it does, on the nodes that it gets.
     pub until: Vec<Until>,
+    /// What its priority is made of, where the order of the queue knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+}
+
+/// What a priority is made of: the highest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Priority {
+    /// What it comes to.
+    pub total: f64,
+    /// For its wait.
+    pub age: f64,
+    /// For what is due to its user.
+    pub fair_share: f64,
+    /// For its size.
+    pub size: f64,
+    /// For its partition.
+    pub partition: f64,
+    /// For its quality of service.
+    pub qos: f64,
+    /// What its user took from it.
+    pub nice: i64,
+    /// What somebody gave it in place of all that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<i64>,
 }
 
 /// Something of which there is too little.

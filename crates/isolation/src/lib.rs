@@ -132,7 +132,8 @@ pub trait Sandbox {
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError>;
 
-    /// Sends a signal to one process, or to all that were spawned.
+    /// Sends a signal to one process, or to all that were spawned; SIGSTOP and SIGCONT
+    /// for all reach every process inside.
     ///
     /// # Errors
     /// [`SandboxError::Lost`].

@@ -57,6 +57,12 @@ impl Site {
         }
     }
 
+    /// Gives the number under which something is counted beside cores and memory.
+    pub(crate) fn kind(&self, name: &str) -> Option<usize> {
+        let at = self.kinds.iter().position(|kind| kind == name)?;
+        Some(2 + at)
+    }
+
     /// Gives what each task of a submission takes.
     ///
     /// Each part is a member, and they start together or not at all.
@@ -189,10 +195,9 @@ impl Site {
             let (per, count) = (resource.per, resource.count);
             let count = of.share(&resource.family, per, count, tasks, pieces, in_piece)?;
             for name in names {
-                let at = self.kinds.iter().position(|kind| *kind == name);
-                let at = at.ok_or(AskError::Kind(name))?;
-                let sum = amounts[2 + at].checked_add(count);
-                amounts[2 + at] = sum.ok_or(AskError::TooMuch)?;
+                let at = self.kind(&name).ok_or(AskError::Kind(name))?;
+                let sum = amounts[at].checked_add(count);
+                amounts[at] = sum.ok_or(AskError::TooMuch)?;
             }
         }
         Ok(Amounts::new(amounts))

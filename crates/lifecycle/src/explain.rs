@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Explanation, Forecast, Queued, Time, explain, what_if};
+use hyperion_sched::{Explanation, Forecast, Priority, Queued, Time, explain, what_if};
 
 use crate::event::{Refusal, Who};
 use crate::ledger::Ledger;
@@ -13,12 +13,14 @@ use crate::state::{Reason, TaskId};
 const EFFORT: u64 = 20_000_000;
 
 /// Why a task waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Waits {
     /// In one word.
     pub reason: Reason,
     /// What the policy says of it, where nothing else keeps it from starting.
     pub explanation: Option<Explanation>,
+    /// What its priority is made of, where the order knows one.
+    pub priority: Option<Priority>,
 }
 
 impl Ledger {
@@ -30,6 +32,7 @@ impl Ledger {
         Some(Waits {
             reason,
             explanation,
+            priority: queue.priority(task.number(), cluster, now),
         })
     }
 
@@ -58,6 +61,7 @@ impl Ledger {
             request: Arc::new(self.among(&asked)),
             standing: self.standing(&asked),
         };
+        self.set_due(now);
         let (cluster, queue) = (&self.cluster, &self.queue);
         let forecast = what_if(self.policy, cluster, queue, now, queued, EFFORT);
         Ok(match forecast {

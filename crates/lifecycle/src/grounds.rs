@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hyperion_model::submission::{Part, Submission, TimeLimit};
 use hyperion_sched::{
-    Amounts, Caps, Cluster, Family, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber,
-    ShareNumber, Standing,
+    Amounts, Caps, Cluster, Family, NodeNumber, NodeSet, QuotaNumber, Request, SetNumber, Standing,
+    Yields,
 };
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::event::Who;
 use crate::ledger::Ledger;
 use crate::record::Submitted;
-use crate::rules::{Booking, Limits, Partition, PartitionState, Qos, minutes};
+use crate::rules::{Booking, Limits, Partition, PartitionState, Preempted, Qos, minutes};
 
 /// Why a site does not take a job.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,6 +25,12 @@ pub enum RulesError {
     /// There is no such quality of service.
     #[error("there is no quality of service {0}")]
     NoQos(String),
+    /// There is no such account.
+    #[error("there is no account {0}")]
+    NoAccount(String),
+    /// It lies in itself, by way of others.
+    #[error("account {0} lies in itself")]
+    AccountInItself(String),
     /// There is no such reservation.
     #[error("there is no reservation {0}")]
     NoReservation(String),
@@ -277,8 +283,7 @@ impl Ledger {
             let number = self.quotas.entry(scope);
             quotas.push(*number.or_insert_with(|| cluster.quota(caps)));
         }
-        let next = ShareNumber(self.shares.len() as u32);
-        let share_number = *self.shares.entry(asked.user).or_insert(next);
+        let share_number = self.share_of(asked);
         let (rules, submission) = (&self.rules, &asked.submission);
         let partitions = &rules.partitions;
         let highest = partitions.values().map(|its| its.priority).max();
@@ -296,7 +301,11 @@ impl Ledger {
             partition: share(partition.map(|its| its.priority), highest),
             qos: share(qos.map(|its| its.priority), highest_qos),
             rank: qos.map_or(0, |its| its.rank),
-            yields: qos.is_some_and(|its| its.preempted.is_some()),
+            yields: match qos.and_then(|its| its.preempted) {
+                None => Yields::No,
+                Some(Preempted::Requeue | Preempted::Cancel) => Yields::Ends,
+                Some(Preempted::Suspend) => Yields::Rests,
+            },
             right: reservation.and_then(|name| Some(self.bookings.get(name)?.1)),
             quotas,
         }
@@ -383,10 +392,10 @@ impl crate::Site {
 
     fn caps(&self, limits: &Limits) -> Caps {
         let cores = limits.cores.map(|cores| (0, cores.saturating_mul(1000)));
-        let others = limits.resources.iter().filter_map(|(name, most)| {
-            let at = self.kinds.iter().position(|kind| kind == name)?;
-            Some((2 + at, *most))
-        });
+        let others = limits
+            .resources
+            .iter()
+            .filter_map(|(name, most)| Some((self.kind(name)?, *most)));
         Caps {
             jobs: limits.running,
             amounts: cores.into_iter().chain(others).collect(),

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyperion_model::Shared;
 use hyperion_model::errand::Cost;
@@ -54,6 +55,14 @@ pub struct Task {
     pub warned_at: Option<Time>,
     /// When it was told to stand still.
     pub suspended: Option<Time>,
+    /// For which job, where it makes room for one.
+    pub room_for: Option<u64>,
+    /// What it asks for to go on.
+    pub(crate) wants: Option<Arc<Request>>,
+    /// How long it has stood still before.
+    pub still: Duration,
+    /// It makes room for another, and has a while to end by itself.
+    pub leaving: bool,
     /// Why it was told to end.
     pub told: Option<Why>,
     /// When it ended.
@@ -64,6 +73,29 @@ pub struct Task {
     pub why: Option<String>,
     /// What it used.
     pub cost: Option<Box<Cost>>,
+}
+
+impl Task {
+    /// Makes one that has neither started nor ended.
+    pub(crate) fn new(state: State, until: Time) -> Self {
+        Self {
+            state,
+            starts: 0,
+            started: None,
+            until,
+            warned_at: None,
+            suspended: None,
+            room_for: None,
+            wants: None,
+            still: Duration::ZERO,
+            leaving: false,
+            told: None,
+            ended: None,
+            end: None,
+            why: None,
+            cost: None,
+        }
+    }
 }
 
 impl Job {

@@ -7,13 +7,14 @@ use hyperion_model::Shared;
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
     Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Running,
-    ShareNumber, Time, Verdict as Plan, WindowNumber, first_start,
+    Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
 use crate::ask::Site;
 use crate::common::Common;
 use crate::condition::{Asker, Verdict, holds, is_by_index, named};
+use crate::fair::Fair;
 use crate::grounds::{Scope, cluster};
 use crate::job::{Job, Task};
 use crate::record::{Change, Record, Submitted};
@@ -47,8 +48,8 @@ pub struct Ledger {
     /// What was told of partitions, by name.
     pub(crate) partition_states: BTreeMap<String, PartitionState>,
     pub(crate) quotas: BTreeMap<Scope, QuotaNumber>,
-    /// Whose share each user's jobs use.
-    pub(crate) shares: BTreeMap<u32, ShareNumber>,
+    /// Who has used how much.
+    pub(crate) fair: Fair,
     /// How many tasks wait or run.
     pub(crate) open: BTreeMap<Scope, u64>,
     /// What many jobs have the same of.
@@ -103,12 +104,12 @@ impl Ledger {
         Self {
             empty: cluster(&site, licences()),
             cluster: cluster(&site, licences()),
+            fair: Fair::new(&rules),
             rules,
             bookings: BTreeMap::new(),
             node_states: BTreeMap::new(),
             partition_states: BTreeMap::new(),
             quotas: BTreeMap::new(),
-            shares: BTreeMap::new(),
             open: BTreeMap::new(),
             site,
             order,
@@ -176,7 +177,9 @@ impl Ledger {
     pub fn reason(&self, task: TaskId, now: Time) -> Option<Reason> {
         let job = self.jobs.get(&task.job)?;
         if !job.waits(task.index) {
-            return None;
+            let its = job.task(task.index)?;
+            let rests = its.state == State::Suspended;
+            return its.room_for.filter(|_| rests).map(Reason::MadeRoom);
         }
         if let Some(by) = job.held {
             return Some(Reason::Held(by));
@@ -262,20 +265,27 @@ impl Ledger {
                     its.state = State::Running;
                 }
             }
-            Change::Suspended { task } => {
+            Change::Suspended { task, by } => self.suspended(*task, *by, at),
+            Change::Resuming { task } => self.offer_to_go_on(*task, at),
+            Change::Resumed { task } => self.resumed(*task, at),
+            Change::Leaving { task, until } => {
                 self.forget_alarms(*task);
+                self.cluster.set_ending(task.number());
                 if let Some(its) = self.task_mut(*task) {
-                    its.state = State::Suspended;
-                    its.suspended = Some(at);
+                    its.leaving = true;
+                    its.until = its.until.min(*until);
+                    let until = its.until;
+                    self.cluster.end_by(task.number(), until);
+                    self.alarms.insert((until, Alarm::Limit(*task)));
                 }
             }
-            Change::Resumed { task } => self.resumed(*task, at),
             Change::Warned { task } => {
                 self.alarms
                     .retain(|(_, alarm)| *alarm != Alarm::Warn(*task));
             }
             Change::Stopping { task, why } => {
                 self.cluster.set_ending(task.number());
+                self.queue.remove(task.number());
                 self.forget_alarms(*task);
                 if let Some(its) = self.task_mut(*task) {
                     its.state = State::Completing;
@@ -361,6 +371,8 @@ impl Ledger {
             standing: queued.map(|queued| queued.standing).unwrap_or_default(),
             ending: false,
         };
+        let (share, rate) = (running.standing.share, self.rate(allocation));
+        self.charge(share, rate, true, at);
         self.cluster.start_as(number, running);
         let Some(job) = self.jobs.get_mut(&task.job) else {
             return;
@@ -370,17 +382,9 @@ impl Ledger {
         job.active += 1;
         let starts = job.tasks.get(&task.index).map_or(0, |task| task.starts);
         let its = Task {
-            state: State::Configuring,
             starts: starts + 1,
             started: Some(at),
-            until,
-            warned_at: None,
-            suspended: None,
-            told: None,
-            ended: None,
-            end: None,
-            why: None,
-            cost: None,
+            ..Task::new(State::Configuring, until)
         };
         job.tasks.insert(task.index, its);
         self.set_alarms(task, until, at);
@@ -428,7 +432,46 @@ impl Ledger {
         }
     }
 
+    fn suspended(&mut self, task: TaskId, by: Option<u64>, at: Time) {
+        self.forget_alarms(task);
+        self.charge_task(task, false, at);
+        if let Some(its) = self.task_mut(task) {
+            its.state = State::Suspended;
+            its.suspended = Some(at);
+            its.room_for = by;
+        }
+        let wants = self.cluster.rest(task.number());
+        if let Some(its) = self.task_mut(task) {
+            its.wants = wants.map(Arc::new);
+        }
+        if by.is_some() {
+            self.offer_to_go_on(task, at);
+        }
+    }
+
+    /// Lets the scheduler see a task that stands still: what it starts of it goes on.
+    fn offer_to_go_on(&mut self, task: TaskId, at: Time) {
+        let Some(job) = self.jobs.get(&task.job) else {
+            return;
+        };
+        let its = job.tasks.get(&task.index);
+        let Some((its, request)) = its.and_then(|its| Some((its, its.wants.clone()?))) else {
+            return;
+        };
+        let standing = self.cluster.running().get(&task.number());
+        let standing = standing.map(|its| its.standing.clone());
+        self.queue.insert(Queued {
+            job: task.number(),
+            submitted: job.submitted,
+            limit: its.until.since(its.suspended.unwrap_or(at)),
+            request,
+            standing: standing.unwrap_or_default(),
+        });
+    }
+
     fn resumed(&mut self, task: TaskId, at: Time) {
+        let number = task.number();
+        self.queue.remove(number);
         let Some(its) = self.task_mut(task) else {
             return;
         };
@@ -439,14 +482,32 @@ impl Ledger {
             .take()
             .map_or(Default::default(), |since| at.since(since));
         its.until = its.until + still;
+        its.still += still;
+        its.room_for = None;
+        its.wants = None;
         let until = its.until;
-        let number = task.number();
-        self.cluster.end_by(number, until);
+        let running = Running {
+            allocation: Allocation::new(),
+            since: at,
+            until,
+            standing: Default::default(),
+            ending: false,
+        };
+        self.cluster.start_as(number, running);
+        self.charge_task(task, true, at);
         self.set_alarms(task, until, at);
     }
 
     fn ended(&mut self, task: TaskId, end: End, again: bool, at: Time) {
+        // One that stands still is not charged anyway.
+        if self
+            .task_mut(task)
+            .is_some_and(|its| its.suspended.is_none())
+        {
+            self.charge_task(task, false, at);
+        }
         self.cluster.end(task.number());
+        self.queue.remove(task.number());
         self.forget_alarms(task);
         let Some(job) = self.jobs.get_mut(&task.job) else {
             return;
@@ -481,19 +542,8 @@ impl Ledger {
             if its.queued.remove(&index) {
                 self.queue.remove(TaskId { job, index }.number());
             }
-            let task = its.tasks.entry(index).or_insert(Task {
-                state: State::Cancelled,
-                starts: 0,
-                started: None,
-                until: at,
-                warned_at: None,
-                suspended: None,
-                told: None,
-                ended: None,
-                end: None,
-                why: None,
-                cost: None,
-            });
+            let task = its.tasks.entry(index);
+            let task = task.or_insert(Task::new(State::Cancelled, at));
             (task.state, task.told, task.ended) =
                 (State::Cancelled, Some(Why::Cancelled), Some(at));
             its.ended += 1;

@@ -21,6 +21,7 @@ mod common;
 mod condition;
 mod event;
 mod explain;
+mod fair;
 mod grounds;
 mod job;
 mod ledger;
@@ -32,11 +33,15 @@ mod step;
 pub use ask::{AskError, Site};
 pub use event::{Event, Refusal, Who};
 pub use explain::Waits;
+pub use fair::ShareOf;
 pub use grounds::{RulesError, Scope};
 pub use job::{Job, Task};
 pub use ledger::Ledger;
 pub use record::{Change, Record, Submitted};
-pub use rules::{Booking, Limits, NodeState, Partition, PartitionState, Preempted, Qos, Rules};
+pub use rules::{
+    Account, Booking, FairShare, Limits, NodeState, Partition, PartitionState, Preempted, Qos,
+    Rules,
+};
 pub use state::{End, Holder, Reason, State, TaskId, Why};
 
-pub use hyperion_sched::{Blocker, Explanation, Forecast, Lack, Time};
+pub use hyperion_sched::{Blocker, Explanation, Forecast, Lack, Priority, Time};

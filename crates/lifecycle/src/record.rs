@@ -56,8 +56,16 @@ pub enum Change {
         /// The task.
         task: TaskId,
     },
-    /// A task stands still: **stop its processes.**
+    /// A task stands still, and its cores are free: **stop its processes.**
     Suspended {
+        /// The task.
+        task: TaskId,
+        /// The job that it makes room for: it goes on by itself when there is room again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<u64>,
+    },
+    /// A task that stands still is to go on when there is room.
+    Resuming {
         /// The task.
         task: TaskId,
     },
@@ -65,6 +73,13 @@ pub enum Change {
     Resumed {
         /// The task.
         task: TaskId,
+    },
+    /// A task is to make room, and has until then: **send it SIGTERM.**
+    Leaving {
+        /// The task.
+        task: TaskId,
+        /// When it is told to end.
+        until: Time,
     },
     /// A task comes near its limit: **send it the signal it asked for.**
     Warned {
@@ -141,7 +156,7 @@ impl Change {
             Self::Up { .. }
                 | Self::Warned { .. }
                 | Self::Stopping { .. }
-                | Self::Suspended { .. }
+                | Self::Leaving { .. }
                 | Self::Forgotten { .. }
         )
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hyperion_sched::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::grounds::RulesError;
+
 /// What a site allows to whom. Nothing said is nothing forbidden.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,6 +26,78 @@ pub struct Rules {
     pub projects: BTreeMap<String, Limits>,
     /// How many licences there are of each kind.
     pub licences: BTreeMap<String, u64>,
+    /// How usage is charged.
+    pub fair_share: FairShare,
+    /// Who is promised what part, by account. One that is not named has one part, and so
+    /// has each user in it.
+    pub accounts: BTreeMap<String, Account>,
+}
+
+impl Rules {
+    /// Looks whether accounts lie in accounts that there are, and none in itself.
+    ///
+    /// # Errors
+    /// [`RulesError`].
+    pub fn check(&self) -> Result<(), RulesError> {
+        for (name, account) in &self.accounts {
+            let mut above = account.parent.as_ref();
+            for _ in &self.accounts {
+                let Some(parent) = above else { break };
+                let its = self.accounts.get(parent);
+                let its = its.ok_or_else(|| RulesError::NoAccount(parent.clone()))?;
+                above = its.parent.as_ref();
+            }
+            if above.is_some() {
+                return Err(RulesError::AccountInItself(name.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How usage is charged: core-seconds, and what else counts as such.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FairShare {
+    /// After so many minutes half of what was used is forgotten; never at 0.
+    pub half_life_minutes: u64,
+    /// So much memory counts as a core; none does where nothing is said.
+    pub memory_per_core_mib: Option<u64>,
+    /// As how many cores one counts of what else is there: `gpu`, `gpu:h100`.
+    pub charge: BTreeMap<String, u64>,
+}
+
+impl Default for FairShare {
+    /// A week, as Slurm has it, and cores alone.
+    fn default() -> Self {
+        Self {
+            half_life_minutes: 7 * 24 * 60,
+            memory_per_core_mib: None,
+            charge: BTreeMap::new(),
+        }
+    }
+}
+
+/// What an account is promised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Account {
+    /// The account in which it lies.
+    pub parent: Option<String>,
+    /// Its part, beside those of its siblings.
+    pub shares: u64,
+    /// The parts of its users, by number.
+    pub users: BTreeMap<u32, u64>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            parent: None,
+            shares: 1,
+            users: BTreeMap::new(),
+        }
+    }
 }
 
 /// Some of the nodes, and what may run there.
@@ -94,6 +168,9 @@ pub struct Qos {
     /// What becomes of its jobs when one of a higher rank needs their room; where
     /// nothing is said they stay.
     pub preempted: Option<Preempted>,
+    /// How long such a job has, after SIGTERM, before it is told to end; for one that
+    /// stands still this means nothing.
+    pub grace_seconds: u64,
     /// How long a job may run, in minutes.
     pub max_minutes: Option<u64>,
     /// What its jobs may have together.
@@ -110,6 +187,8 @@ pub enum Preempted {
     Requeue,
     /// It ends.
     Cancel,
+    /// It stands still, and goes on when there is room again.
+    Suspend,
 }
 
 /// How much may be had at a time.

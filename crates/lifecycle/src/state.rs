@@ -64,6 +64,8 @@ pub enum Reason {
     NodesClosed,
     /// Its partition starts no jobs.
     PartitionClosed(String),
+    /// For room: it stands still for a job that came before it.
+    MadeRoom(u64),
 }
 
 /// Why a task is told to end.

@@ -1,10 +1,13 @@
 //! What events mean: who may do what, and what follows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Arrangement, Preemption, Queued, Standing, Start, Time, has_room, plan_on};
+use hyperion_sched::{
+    Arrangement, Order, Preemption, Queued, Standing, Start, Time, has_room, plan_on,
+};
 
 use crate::alarm::Alarm;
 use crate::condition::named;
@@ -13,7 +16,7 @@ use crate::grounds::{Grounds, RulesError};
 use crate::job::Job;
 use crate::ledger::Ledger;
 use crate::record::{Change, Record, Submitted};
-use crate::rules::{NodeState, Preempted};
+use crate::rules::{NodeState, Preempted, Qos};
 use crate::state::{End, Holder, State, TaskId, Why};
 
 /// How many steps a round of planning may take: some hundredths of a second.
@@ -67,11 +70,14 @@ impl Ledger {
             }
             Event::Suspend(who, task) => {
                 pen.ledger.running(who, task, |s| s == State::Running)?;
-                pen.write(Change::Suspended { task });
+                pen.write(Change::Suspended { task, by: None });
             }
             Event::Resume(who, task) => {
                 pen.ledger.running(who, task, |s| s == State::Suspended)?;
-                pen.write(Change::Resumed { task });
+                // One that makes room for another goes on by itself.
+                if pen.ledger.queue.get(task.number()).is_none() {
+                    pen.write(Change::Resuming { task });
+                }
             }
             Event::Up(task) => {
                 if pen.ledger.state(task) == Some(State::Configuring) {
@@ -136,21 +142,24 @@ impl Ledger {
         let mut pen = Pen::new(self, now);
         loop {
             let (plan, more, preemptions) = pen.ledger.plan(now);
-            for gone in preemptions {
-                pen.stop(TaskId::of(gone.job), Why::Preempted);
-            }
             for start in plan {
-                pen.write(Change::Started {
-                    task: TaskId::of(start.job),
-                    allocation: start.allocation,
-                    until: start.until,
+                let task = TaskId::of(start.job);
+                pen.write(match pen.ledger.state(task) {
+                    Some(State::Suspended) => Change::Resumed { task },
+                    _ => Change::Started {
+                        task,
+                        allocation: start.allocation,
+                        until: start.until,
+                    },
                 });
             }
             // More tasks of an array may be seen then.
             let offered = pen.ledger.queue.len() > more;
+            let made = pen.make_room(&preemptions);
             let is_cut_short = pen.ledger.planned.wake_at == Some(now);
-            if !offered || is_cut_short {
-                pen.ledger.planned.holds = true;
+            let again = offered || made == Room::Now;
+            if !again || is_cut_short {
+                pen.ledger.planned.holds = made != Room::NotYet;
                 return pen.done();
             }
         }
@@ -158,6 +167,7 @@ impl Ledger {
 
     /// Plans one round; gives what starts, how many wait when it has, and who makes room.
     fn plan(&mut self, now: Time) -> (Vec<Start>, usize, Vec<Preemption>) {
+        self.set_due(now);
         let (cluster, queue) = (&self.cluster, &self.queue);
         let memory = &mut self.planned.memory;
         let plan = plan_on(self.policy, cluster, queue, now, memory, EFFORT);
@@ -171,6 +181,13 @@ impl Ledger {
         };
         let left = self.queue.len() - plan.starts.len();
         (plan.starts, left, plan.preemptions)
+    }
+
+    /// Says what is due to whom, where that counts.
+    pub(crate) fn set_due(&mut self, now: Time) {
+        if matches!(self.order, Order::Multifactor(weights) if weights.fair_share > 0) {
+            self.queue.set_due(self.fair.factors(now));
+        }
     }
 
     /// Takes what a submission asks.
@@ -268,6 +285,17 @@ impl Job {
     }
 }
 
+/// When there is room for who was to have some.
+#[derive(PartialEq)]
+enum Room {
+    /// At once.
+    Now,
+    /// When others have ended.
+    Later,
+    /// Others are to be asked again.
+    NotYet,
+}
+
 /// Writes records into a ledger, at one moment.
 struct Pen<'a> {
     ledger: &'a mut Ledger,
@@ -351,9 +379,48 @@ impl<'a> Pen<'a> {
 
     /// Tells whether a job that makes room for another does not wait again.
     fn is_cancelled(&self, job: &Job) -> bool {
-        let qos = job.asked.submission.qos.as_ref();
-        let qos = qos.and_then(|name| self.ledger.rules.qos.get(name));
+        let qos = self.qos(job);
         qos.is_some_and(|qos| qos.preempted == Some(Preempted::Cancel))
+    }
+
+    /// Has tasks make room for another.
+    fn make_room(&mut self, preemptions: &[Preemption]) -> Room {
+        let configuring = |gone: &Preemption| {
+            let state = self.ledger.state(TaskId::of(gone.job));
+            gone.rests && state == Some(State::Configuring)
+        };
+        // What is on its way up does not hear that it is to stand still.
+        if preemptions.iter().any(configuring) {
+            return Room::NotYet;
+        }
+        let mut room = Room::Later;
+        for gone in preemptions {
+            let task = TaskId::of(gone.job);
+            if gone.rests {
+                let by = Some(TaskId::of(gone.by).job);
+                self.write(Change::Suspended { task, by });
+                room = Room::Now;
+                continue;
+            }
+            let job = self.ledger.jobs.get(&task.job);
+            match job
+                .and_then(|job| self.qos(job))
+                .map(|its| its.grace_seconds)
+            {
+                None | Some(0) => self.stop(task, Why::Preempted),
+                Some(grace) => {
+                    let until = self.now + Duration::from_secs(grace);
+                    self.write(Change::Leaving { task, until });
+                }
+            }
+        }
+        room
+    }
+
+    /// Gives the quality of service of a job.
+    fn qos(&self, job: &Job) -> Option<&Qos> {
+        let name = job.asked.submission.qos.as_ref()?;
+        self.ledger.rules.qos.get(name)
     }
 
     fn stop(&mut self, task: TaskId, why: Why) {
@@ -397,7 +464,15 @@ impl<'a> Pen<'a> {
             match alarm {
                 Alarm::Due(job) => self.write(Change::Due { job }),
                 Alarm::Warn(task) => self.write(Change::Warned { task }),
-                Alarm::Limit(task) => self.stop(task, Why::TimeLimit),
+                Alarm::Limit(task) => {
+                    let job = self.ledger.jobs.get(&task.job);
+                    let its = job.and_then(|job| job.task(task.index));
+                    let why = match its.is_some_and(|its| its.leaving) {
+                        true => Why::Preempted,
+                        false => Why::TimeLimit,
+                    };
+                    self.stop(task, why);
+                }
             }
             // What was written has taken it away; it never rings twice.
             self.ledger.alarms.remove(&(at, alarm));

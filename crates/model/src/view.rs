@@ -135,6 +135,8 @@ pub enum Waits {
     NodesClosed,
     /// Its partition starts no jobs: which.
     PartitionClosed(String),
+    /// For room: it stands still for that job.
+    MadeRoom(u64),
 }
 
 /// A node.
@@ -155,4 +157,25 @@ pub struct NodeView {
     /// Why nothing starts there; nothing where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
+}
+
+/// What an account or a user is promised of what there is, and has used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareView {
+    /// The accounts in which it lies, the outermost first, and itself where it is one.
+    pub accounts: Vec<String>,
+    /// Its name, where it is a user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Its part.
+    pub shares: u64,
+    /// That beside its siblings', from 0 to 1.
+    pub promised: f64,
+    /// What it has used, in core-seconds, as it counts now.
+    pub used: f64,
+    /// That beside what all have used, from 0 to 1.
+    pub used_of_all: f64,
+    /// What is due to it, from 0 to 1: the highest comes first. None to accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fair_share: Option<f64>,
 }

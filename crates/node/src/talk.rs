@@ -50,6 +50,10 @@ pub enum Ask {
     Resize(Size),
     /// Send a signal to the ranks.
     Signal(i32),
+    /// Let all that is inside stand still, whatever group it is in.
+    Suspend,
+    /// Let it go on.
+    Resume,
     /// End the job: SIGTERM, and SIGKILL after so many milliseconds.
     Stop {
         /// The grace.

@@ -3,13 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::amounts::Amounts;
+use crate::amounts::{Amounts, CORES};
 use crate::family::Family;
 use crate::nodeset::NodeSet;
 use crate::order::Standing;
 use crate::queue::JobNumber;
 use crate::quota::{Caps, QuotaNumber, Quotas, Used};
-use crate::request::SetNumber;
+use crate::request::{Request, SetNumber};
 use crate::shares::ShareNumber;
 use crate::space::Space;
 use crate::time::Time;
@@ -86,6 +86,22 @@ impl Running {
     fn used(&self) -> Used {
         Used::of(&self.allocation, self.since, self.until)
     }
+
+    /// Gives its cores alone.
+    pub(crate) fn cores(&self) -> Allocation {
+        let parts = self
+            .allocation
+            .iter()
+            .filter(|part| part.taken.of(CORES) > 0);
+        let cores = |part: &Part| Part {
+            taken: Amounts::cores(part.taken.of(CORES)),
+            ..*part
+        };
+        parts
+            .filter(|part| part.node != NodeNumber::NONE)
+            .map(cores)
+            .collect()
+    }
 }
 
 /// The nodes, and what runs on them.
@@ -97,6 +113,8 @@ pub struct Cluster {
     space: Space,
     running: BTreeMap<JobNumber, Running>,
     ends: BTreeSet<(Time, JobNumber)>,
+    /// The cores of those that stand still, which are free meanwhile.
+    resting: BTreeMap<JobNumber, Allocation>,
     /// The sets that requests speak of; the first is that of all nodes.
     sets: Vec<NodeSet>,
     numbers: BTreeMap<NodeSet, SetNumber>,
@@ -138,6 +156,7 @@ impl Cluster {
             space,
             running: BTreeMap::new(),
             ends: BTreeSet::new(),
+            resting: BTreeMap::new(),
             sets: vec![all.clone()],
             numbers: BTreeMap::from([(all, SetNumber::ALL)]),
             closed: NodeSet::default(),
@@ -290,26 +309,105 @@ impl Cluster {
         self.start_as(job, running);
     }
 
-    /// Lets a job run.
+    /// Lets a job run, or go on that stands still.
     ///
     /// # Panics
     /// As [`Cluster::start`].
     pub fn start_as(&mut self, job: JobNumber, running: Running) {
-        for part in &running.allocation {
+        if let Some(cores) = self.resting.remove(&job) {
+            return self.go_on(job, &cores, running.until);
+        }
+        self.take_free(&running.allocation);
+        self.count(&running.standing, &running.used());
+        self.ends.insert((running.until, job));
+        let before = self.running.insert(job, running);
+        assert!(before.is_none(), "job {} runs already", job.0);
+    }
+
+    /// Lets a job stand still: its cores are free meanwhile, and of quotas it uses
+    /// nothing. Gives what it asks for to go on; `None` where it does not run.
+    pub fn rest(&mut self, job: JobNumber) -> Option<Request> {
+        if self.resting.contains_key(&job) {
+            return None;
+        }
+        let its = self.running.get_mut(&job)?;
+        let used = its.used();
+        let cores = its.cores();
+        for part in &mut its.allocation {
+            let cores = part.taken.of(CORES);
+            part.taken.take(&Amounts::cores(cores));
+        }
+        self.ends.remove(&(its.until, job));
+        its.until = Time::NEVER;
+        self.ends.insert((its.until, job));
+        let standing = its.standing.clone();
+        self.uncount(&standing, &used);
+        self.space.release(&cores);
+        self.freed += 1;
+        let mut members = cores.iter().map(|part| (part.node, part.taken.clone()));
+        let mut request = Request::default();
+        if let Some((node, taken)) = members.next() {
+            request = Request::one(taken);
+            request.among = self.set([node].into_iter().collect());
+        }
+        for (node, taken) in members {
+            let among = self.set([node].into_iter().collect());
+            request.others.push(Request {
+                among,
+                ..Request::one(taken)
+            });
+        }
+        self.resting.insert(job, cores);
+        Some(request)
+    }
+
+    /// Tells whether a job stands still.
+    pub fn rests(&self, job: JobNumber) -> bool {
+        self.resting.contains_key(&job)
+    }
+
+    fn go_on(&mut self, job: JobNumber, cores: &Allocation, until: Time) {
+        self.take_free(cores);
+        let Some(its) = self.running.get_mut(&job) else {
+            return;
+        };
+        for part in cores {
+            let mut parts = its.allocation.iter_mut();
+            let mine = |own: &&mut Part| (own.node, own.member) == (part.node, part.member);
+            if let Some(own) = parts.find(mine) {
+                own.taken.add(&part.taken, 1);
+            }
+        }
+        self.ends.remove(&(its.until, job));
+        its.until = until;
+        self.ends.insert((until, job));
+        let (standing, used) = (its.standing.clone(), its.used());
+        self.count(&standing, &used);
+    }
+
+    /// Takes what is free.
+    fn take_free(&mut self, allocation: &Allocation) {
+        for part in allocation {
             assert!(
                 part.taken.is_within(self.free(part.node)),
                 "node {} is not free",
                 part.node.0
             );
         }
-        self.space.take(&running.allocation);
-        let used = running.used();
-        self.quotas.start(&running.standing.quotas, &used);
-        let had = self.had.entry(running.standing.share).or_default();
+        self.space.take(allocation);
+    }
+
+    fn count(&mut self, standing: &Standing, used: &Used) {
+        self.quotas.start(&standing.quotas, used);
+        let had = self.had.entry(standing.share).or_default();
         had.add(&used.amounts, 1);
-        self.ends.insert((running.until, job));
-        let before = self.running.insert(job, running);
-        assert!(before.is_none(), "job {} runs already", job.0);
+    }
+
+    fn uncount(&mut self, standing: &Standing, used: &Used) {
+        self.quotas.end(&standing.quotas, used);
+        if let Some(had) = self.had.get_mut(&standing.share) {
+            had.take(&used.amounts);
+        }
     }
 
     /// Lets a job that runs end at another time at the latest.
@@ -319,8 +417,10 @@ impl Cluster {
             let before = running.used();
             self.freed += u64::from(until < running.until);
             running.until = until;
-            self.quotas.end(&running.standing.quotas, &before);
-            self.quotas.start(&running.standing.quotas, &running.used());
+            if !self.resting.contains_key(&job) {
+                self.quotas.end(&running.standing.quotas, &before);
+                self.quotas.start(&running.standing.quotas, &running.used());
+            }
             self.ends.insert((until, job));
         }
     }
@@ -339,10 +439,8 @@ impl Cluster {
         };
         self.ends.remove(&(running.until, job));
         self.space.release(&running.allocation);
-        let used = running.used();
-        self.quotas.end(&running.standing.quotas, &used);
-        if let Some(had) = self.had.get_mut(&running.standing.share) {
-            had.take(&used.amounts);
+        if self.resting.remove(&job).is_none() {
+            self.uncount(&running.standing, &running.used());
         }
         self.freed += 1;
         true

@@ -42,7 +42,7 @@ pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
 pub use explain::{Blocker, Explanation, Forecast, Lack, explain, forecast, what_if};
 pub use family::Family;
 pub use nodeset::NodeSet;
-pub use order::{Order, Standing, Weights};
+pub use order::{Order, Priority, Standing, Weights, Yields};
 pub use place::Placement;
 pub use plan::{
     Backfill, Memory, Plan, Policy, Reservation, Start, Verdict, first_start, has_room, plan,

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::queue::Queued;
@@ -14,7 +15,8 @@ use crate::window::WindowNumber;
 /// F1 to F4: Carastan-Santos and de Camargo, "Obtaining Dynamic Scheduling
 /// Policies with Simulation and Machine Learning", SC'17. WFP3 and UNICEP: Tang
 /// et al., "Fault-aware, utility-based job scheduling on Blue Gene/P", 2009.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// As they were submitted.
     #[default]
@@ -36,9 +38,11 @@ pub enum Order {
     /// The next job of the user who has the smallest share of that of which he has the
     /// largest, as if each were started when it is his turn: dominant resource fairness.
     /// (Ghodsi et al., NSDI 2011.) For what is looked at beside that it is as [`Order::Fifo`].
+    #[serde(rename = "drf")]
     Fairest,
-    /// By what age, size, fair share, partition and quality of service count for.
-    Multifactor(Weights),
+    /// By what age, size, fair share, partition and quality of service count for. In one
+    /// word nothing counts: the weights are written elsewhere.
+    Multifactor(#[serde(skip)] Weights),
 }
 
 /// What each part of a job's priority counts for, as in Slurm's `priority/multifactor`
@@ -77,6 +81,18 @@ impl Default for Weights {
     }
 }
 
+/// How a job makes room for another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Yields {
+    /// It does not.
+    #[default]
+    No,
+    /// It ends.
+    Ends,
+    /// It stands still: its cores are free meanwhile, and nothing else.
+    Rests,
+}
+
 /// What counts for a job beside what it asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -92,8 +108,8 @@ pub struct Standing {
     pub fixed: Option<i64>,
     /// Those of a lower rank come after it, and make room for it where they yield.
     pub rank: u16,
-    /// It makes room for jobs of a higher rank.
-    pub yields: bool,
+    /// How it makes room for jobs of a higher rank.
+    pub yields: Yields,
     /// The window to which it has a right.
     pub right: Option<WindowNumber>,
     /// The quotas that it uses of.
@@ -110,12 +126,37 @@ pub(crate) struct View<'a> {
     pub(crate) due: &'a [f64],
 }
 
+/// What the priority of a job is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Priority {
+    /// For its wait.
+    pub age: f64,
+    /// For its size.
+    pub size: f64,
+    /// For what is due to its user.
+    pub fair_share: f64,
+    /// For its partition.
+    pub partition: f64,
+    /// For its quality of service.
+    pub qos: f64,
+    /// What its user took from it.
+    pub nice: i64,
+    /// What somebody gave it in place of all that.
+    pub fixed: Option<i64>,
+}
+
+impl Priority {
+    /// Gives what it comes to.
+    pub fn total(&self) -> f64 {
+        let parts = self.age + self.size + self.fair_share + self.partition + self.qos;
+        self.fixed
+            .map_or(parts - self.nice as f64, |fixed| fixed as f64)
+    }
+}
+
 impl Weights {
-    fn priority(&self, job: &Queued, view: &View<'_>) -> f64 {
+    pub(crate) fn priority(&self, job: &Queued, view: &View<'_>) -> Priority {
         let standing = &job.standing;
-        if let Some(fixed) = standing.fixed {
-            return fixed as f64;
-        }
         let oldest = self.oldest.as_secs_f64().max(1.0);
         let age = view.now.since(job.submitted).as_secs_f64() / oldest;
         let size = job.request.cores() as f64 / (view.cores as f64).max(1.0);
@@ -124,15 +165,16 @@ impl Weights {
             false => size,
         };
         let due = view.due.get(standing.share.0 as usize);
-        let parts = [
-            (self.age, age),
-            (self.size, size),
-            (self.fair_share, due.copied().unwrap_or(0.0)),
-            (self.partition, f64::from(standing.partition) / 1000.0),
-            (self.qos, f64::from(standing.qos) / 1000.0),
-        ];
-        let parts = parts.map(|(weight, part)| f64::from(weight) * part.clamp(0.0, 1.0));
-        parts.iter().sum::<f64>() - standing.nice as f64
+        let part = |weight: u32, part: f64| f64::from(weight) * part.clamp(0.0, 1.0);
+        Priority {
+            age: part(self.age, age),
+            size: part(self.size, size),
+            fair_share: part(self.fair_share, due.copied().unwrap_or(0.0)),
+            partition: part(self.partition, f64::from(standing.partition) / 1000.0),
+            qos: part(self.qos, f64::from(standing.qos) / 1000.0),
+            nice: standing.nice,
+            fixed: standing.fixed,
+        }
     }
 }
 
@@ -165,7 +207,7 @@ impl Order {
             Self::F2 => r.sqrt() * n + 25_600.0 * s.log10(),
             Self::F3 => r * n + 6_860_000.0 * s.log10(),
             Self::F4 => r * n.sqrt() + 530_000.0 * s.log10(),
-            Self::Multifactor(weights) => -weights.priority(job, view),
+            Self::Multifactor(weights) => -weights.priority(job, view).total(),
         }
     }
 }

@@ -1,5 +1,6 @@
 use crate::cluster::{Allocation, Cluster, Running};
 use crate::masks::Among;
+use crate::order::Yields;
 use crate::place::{Placement, place};
 use crate::queue::{JobNumber, Queued};
 use crate::space::{Now, Space};
@@ -11,6 +12,8 @@ pub struct Preemption {
     pub job: JobNumber,
     /// For which.
     pub by: JobNumber,
+    /// It stands still; else it ends.
+    pub rests: bool,
 }
 
 /// Chooses whom a job may have out of its way, so that it has room beside what is left:
@@ -41,13 +44,22 @@ pub(crate) fn preempt(
     if rank == 0 || fits(&space).is_some() {
         return Vec::new();
     }
-    let may = |its: &Running| its.standing.yields && its.standing.rank < rank;
-    let mut victims: Vec<(&JobNumber, &Running)> =
-        others.into_iter().filter(|(_, its)| may(its)).collect();
+    let may = |job: &JobNumber, its: &Running| match its.standing.yields {
+        _ if its.standing.rank >= rank => false,
+        Yields::No => false,
+        Yields::Ends => true,
+        Yields::Rests => !cluster.rests(*job),
+    };
+    let gives = |its: &Running| match its.standing.yields {
+        Yields::Rests => its.cores(),
+        Yields::No | Yields::Ends => its.allocation.clone(),
+    };
+    let victims = others.into_iter().filter(|(job, its)| may(job, its));
+    let mut victims: Vec<(&JobNumber, &Running)> = victims.collect();
     victims.sort_by_key(|(job, its)| (its.standing.rank, std::cmp::Reverse((its.since, **job))));
     let mut gone: Vec<(&JobNumber, &Running)> = Vec::new();
     for (job, its) in victims {
-        space.release(&its.allocation);
+        space.release(&gives(its));
         gone.push((job, its));
         let Some(found) = fits(&space) else { continue };
         // Those who are elsewhere need not go, unless it takes them in another way.
@@ -56,7 +68,7 @@ pub(crate) fn preempt(
             .iter()
             .partition(|(_, its)| meet(&its.allocation, &found));
         for (_, its) in &spared {
-            fewer.take(&its.allocation);
+            fewer.take(&gives(its));
         }
         let all = match fits(&fewer) {
             Some(_) => needed,
@@ -65,7 +77,11 @@ pub(crate) fn preempt(
         let by = queued.job;
         return all
             .into_iter()
-            .map(|(&job, _)| Preemption { job, by })
+            .map(|(&job, its)| Preemption {
+                job,
+                by,
+                rests: its.standing.yields == Yields::Rests,
+            })
             .collect();
     }
     Vec::new()
@@ -89,6 +105,8 @@ mod tests {
     use crate::request::Request;
     use crate::time::Time;
 
+    const ENDS: Yields = Yields::Ends;
+
     fn cluster() -> Cluster {
         let node = |name: &str| Node {
             name: name.into(),
@@ -97,11 +115,11 @@ mod tests {
         let mut cluster = Cluster::new(vec![node("a"), node("b"), node("c")]);
         // On a: one that stays, one that yields; on b and c: ones that yield.
         for (job, node, rank, yields, since) in [
-            (1, 0, 1, false, 0),
-            (2, 0, 0, true, 1),
-            (3, 1, 0, true, 2),
-            (4, 2, 1, true, 3),
-            (5, 2, 0, true, 4),
+            (1, 0, 1, Yields::No, 0),
+            (2, 0, 0, ENDS, 1),
+            (3, 1, 0, ENDS, 2),
+            (4, 2, 1, ENDS, 3),
+            (5, 2, 0, ENDS, 4),
         ] {
             let part = Part::of(NodeNumber(node), Amounts::cores(2000));
             let running = Running {
@@ -153,6 +171,81 @@ mod tests {
         let mut cluster = cluster();
         cluster.set_ending(JobNumber(3));
         assert_eq!(victims(&cluster, 1, 4), [0; 0]);
+    }
+
+    /// A node of 4 cores and 10 of memory with a job that stands still for others, and
+    /// one that asks for so much of both.
+    fn beside(cores: u64, memory: u64) -> (Cluster, Queue) {
+        let node = Node {
+            name: "a".into(),
+            capacity: Amounts::new([4000, 10]),
+        };
+        let mut cluster = Cluster::new(vec![node]);
+        let part = Part::of(NodeNumber(0), Amounts::new([3000, 6]));
+        let running = Running {
+            allocation: [part].into_iter().collect(),
+            since: Time(0),
+            until: Time(100),
+            standing: Standing {
+                yields: Yields::Rests,
+                ..Standing::default()
+            },
+            ending: false,
+        };
+        cluster.start_as(JobNumber(1), running);
+        let mut queue = Queue::new(Order::Fifo);
+        queue.insert(Queued {
+            job: JobNumber(2),
+            submitted: Time(1),
+            limit: Duration::from_micros(50),
+            request: Request::one(Amounts::new([cores * 1000, memory])).into(),
+            standing: Standing {
+                rank: 1,
+                ..Standing::default()
+            },
+        });
+        (cluster, queue)
+    }
+
+    #[test]
+    fn one_that_stands_still_gives_its_cores_and_keeps_its_memory_and_goes_on_later() {
+        let policy = Policy::default();
+        // Its memory would be needed, too.
+        let (cluster, queue) = beside(4, 5);
+        assert_eq!(plan(policy, &cluster, &queue, Time(10)).preemptions, []);
+        let (mut cluster, mut queue) = beside(4, 4);
+        let gone = plan(policy, &cluster, &queue, Time(10)).preemptions;
+        let (job, by, rests) = (JobNumber(1), JobNumber(2), true);
+        assert_eq!(gone, [Preemption { job, by, rests }]);
+        let wants = cluster.rest(job).expect("it runs");
+        assert!(cluster.rests(job) && cluster.rest(job).is_none());
+        queue.insert(Queued {
+            job,
+            submitted: Time(0),
+            limit: Duration::from_micros(90),
+            request: wants.into(),
+            standing: Standing::default(),
+        });
+        let started = plan(policy, &cluster, &queue, Time(10));
+        assert_eq!(started.starts.len(), 1);
+        assert_eq!(started.starts[0].job, by);
+        for start in &started.starts {
+            cluster.start(start.job, start.allocation.clone(), start.until);
+        }
+        queue.remove_started(&started);
+        assert_eq!(cluster.free(NodeNumber(0)), &Amounts::new([0, 0]));
+        // It goes on when the other has ended, and not before.
+        let waits = plan(policy, &cluster, &queue, Time(20));
+        assert_eq!((waits.starts.len(), waits.reservations.len()), (0, 0));
+        cluster.end(by);
+        let again = plan(policy, &cluster, &queue, Time(30));
+        assert_eq!(again.starts.len(), 1);
+        let start = &again.starts[0];
+        cluster.start(start.job, start.allocation.clone(), start.until);
+        assert_eq!(cluster.free(NodeNumber(0)), &Amounts::new([1000, 4]));
+        assert_eq!(cluster.running()[&job].until, Time(120));
+        assert!(cluster.end(job));
+        assert_eq!(cluster.free(NodeNumber(0)), &Amounts::new([4000, 10]));
     }
 
     #[test]

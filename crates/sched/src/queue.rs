@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
 use crate::fairest::fairest;
-use crate::order::{Order, Standing, View};
+use crate::order::{Order, Priority, Standing, View};
 use crate::plan::Plan;
 use crate::request::Request;
 use crate::time::Time;
@@ -147,6 +147,15 @@ impl Queue {
     pub fn remove_started(&mut self, plan: &Plan) -> Vec<Queued> {
         let starts = plan.starts.iter();
         starts.filter_map(|start| self.remove(start.job)).collect()
+    }
+
+    /// Gives the priority of a job that waits; `None` where the order knows none.
+    pub fn priority(&self, job: JobNumber, cluster: &Cluster, now: Time) -> Option<Priority> {
+        let Order::Multifactor(weights) = self.order else {
+            return None;
+        };
+        let queued = self.get(job)?;
+        Some(weights.priority(queued, &self.view(cluster.cores(), now)))
     }
 
     /// Gives what its order depends on, on a cluster with so many cores.

@@ -14,6 +14,8 @@ use crate::turn::{ServeError, Server};
 
 /// How long a job has between SIGTERM and SIGKILL: Slurm's `KillWait`.
 const GRACE: Duration = Duration::from_secs(30);
+/// The kernel's number of the signal that asks to end.
+const SIGTERM: u8 = 15;
 /// An agent that has not lived so long is not started again at once.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -37,7 +39,7 @@ impl Server {
     pub(crate) fn act(&mut self, change: &Change) {
         match change {
             Change::Started { task, .. } => self.start(*task),
-            Change::Suspended { task } => self.tell(*task, Errand::Suspend),
+            Change::Suspended { task, .. } => self.tell(*task, Errand::Suspend),
             Change::Resumed { task } => self.tell(*task, Errand::Resume),
             Change::Warned { task } => {
                 let job = self.ledger.jobs().get(&task.job);
@@ -45,12 +47,18 @@ impl Server {
                     self.tell(*task, |id| Errand::Signal(id, warning.signal));
                 }
             }
+            Change::Leaving { task, .. } => {
+                // One that stands still is to hear it, too.
+                self.tell(*task, Errand::Resume);
+                self.tell(*task, |id| Errand::Signal(id, SIGTERM));
+            }
             Change::Stopping { task, .. } => self.tell(*task, |id| Errand::Stop(id, GRACE)),
             Change::Submitted(_)
             | Change::Due { .. }
             | Change::Held { .. }
             | Change::Released { .. }
             | Change::Up { .. }
+            | Change::Resuming { .. }
             | Change::Ended { .. }
             | Change::Dropped { .. }
             | Change::Forgotten { .. }
@@ -200,11 +208,17 @@ impl Server {
         self.ids.clear();
         let running = self.ledger.cluster().running().keys();
         let tasks: Vec<TaskId> = running.map(|number| TaskId::of(*number)).collect();
-        let mut stopping = Vec::new();
+        // What was written down may not have been carried out.
+        let mut errands = Vec::new();
         for task in tasks {
             let Some(id) = self.id(task) else { continue };
-            if self.ledger.state(task) == Some(State::Completing) {
-                stopping.push(id.clone());
+            let job = self.ledger.jobs().get(&task.job);
+            let its = job.and_then(|job| job.task(task.index));
+            match its.map(|its| (its.state, its.still.is_zero())) {
+                Some((State::Completing, _)) => errands.push(Errand::Stop(id.clone(), GRACE)),
+                Some((State::Suspended, _)) => errands.push(Errand::Suspend(id.clone())),
+                Some((State::Running, false)) => errands.push(Errand::Resume(id.clone())),
+                _ => {}
             }
             self.ids.insert(id, task);
         }
@@ -214,9 +228,7 @@ impl Server {
             jobs: alive.map(|(number, _)| *number).collect(),
         };
         self.ask(&adopt);
-        for id in stopping {
-            self.ask(&Errand::Stop(id, GRACE));
-        }
+        errands.iter().for_each(|errand| self.ask(errand));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Why jobs wait, as clients are told.
 
-use hyperion_api::queue::{Explained, Lack, Starts, Target, Until};
-use hyperion_lifecycle::{Ledger, TaskId};
+use hyperion_api::queue::{Explained, Lack, Priority, Starts, Target, Until};
+use hyperion_lifecycle::{Ledger, State, TaskId};
 use hyperion_model::{Bytes, Cores};
 use hyperion_sched::{Blocker, CORES, Forecast, Lack as Lacks, MEMORY};
 
@@ -11,7 +11,15 @@ impl Viewer<'_> {
     /// Says why a task waits, or the first of a job's; `None` where none does.
     pub(crate) fn explain(&self, target: Target) -> Option<Explained> {
         let job = self.ledger.jobs().get(&target.job)?;
-        let index = target.index.or_else(|| job.waiting().next())?;
+        let still = || {
+            let mut tasks = job.tasks().iter();
+            let still = tasks.find(|(_, task)| task.state == State::Suspended);
+            still.map(|(index, _)| *index)
+        };
+        let index = target
+            .index
+            .or_else(|| job.waiting().next())
+            .or_else(still)?;
         let task = TaskId {
             job: target.job,
             index,
@@ -23,6 +31,16 @@ impl Viewer<'_> {
             lacks: Vec::new(),
             starts: Starts::Never,
             until: Vec::new(),
+            priority: waited.priority.map(|its| Priority {
+                total: its.total(),
+                age: its.age,
+                fair_share: its.fair_share,
+                size: its.size,
+                partition: its.partition,
+                qos: its.qos,
+                nice: its.nice,
+                fixed: its.fixed,
+            }),
         };
         if let Some(more) = waited.explanation {
             explained.ahead = more.ahead as u64;

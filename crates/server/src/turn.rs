@@ -440,6 +440,7 @@ impl Server {
             },
             Request::Jobs(filter) => Reply::Jobs(self.viewer(now).jobs(&filter)),
             Request::Nodes => Reply::Nodes(self.viewer(now).nodes()),
+            Request::Shares => Reply::Shares(self.viewer(now).shares()),
             Request::Explain(target) => match self.ledger.jobs().get(&target.job) {
                 None => Reply::Refused(refused(&Refusal::Unknown(target.job))),
                 Some(_) => Reply::Explained(self.viewer(now).explain(target).map(Box::new)),

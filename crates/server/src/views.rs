@@ -5,8 +5,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, Waits};
-use hyperion_lifecycle::{Holder, Job, Ledger, NodeState, Reason, State, Task, TaskId, Time};
+use hyperion_api::queue::{Filter, JobView, NodeView, ShareView, Waits};
+use hyperion_lifecycle::{
+    Holder, Job, Ledger, NodeState, Reason, ShareOf, State, Task, TaskId, Time,
+};
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
 use hyperion_model::{Bytes, Cores, JobId};
@@ -91,6 +93,7 @@ impl Viewer<'_> {
         view.ended = task.ended.map(|at| at.0);
         view.end = task.end;
         view.why.clone_from(&task.why);
+        view.reason = self.ledger.reason(id, self.now).map(waits);
         view.cost = task.cost.as_deref().cloned();
         if let Some(running) = self.ledger.allocation(id) {
             let nodes = self.ledger.cluster().nodes();
@@ -168,6 +171,24 @@ impl Viewer<'_> {
         self.users.entry(number).or_insert_with(look).clone()
     }
 
+    /// Gives what everybody is promised and has used.
+    pub(crate) fn shares(&mut self) -> Vec<ShareView> {
+        let shares = self.ledger.shares(self.now);
+        let outermost = |its: &&ShareOf| its.accounts.len() + usize::from(its.user.is_some()) == 1;
+        let all: f64 = shares.iter().filter(outermost).map(|its| its.used).sum();
+        let shares = shares.into_iter();
+        let of = |its: ShareOf| ShareView {
+            user: its.user.map(|user| self.user(user)),
+            shares: its.part,
+            promised: its.part as f64 / its.parts.max(1) as f64,
+            used: its.used,
+            used_of_all: if all > 0.0 { its.used / all } else { 0.0 },
+            fair_share: its.due,
+            accounts: its.accounts,
+        };
+        shares.map(of).collect()
+    }
+
     /// Gives the nodes, by number.
     pub(crate) fn nodes(&self) -> Vec<NodeView> {
         let cluster = self.ledger.cluster();
@@ -222,5 +243,6 @@ pub(crate) fn waits(reason: Reason) -> Waits {
         Reason::Limit(scope) => Waits::Limit(scope.to_string()),
         Reason::NodesClosed => Waits::NodesClosed,
         Reason::PartitionClosed(name) => Waits::PartitionClosed(name),
+        Reason::MadeRoom(job) => Waits::MadeRoom(job),
     }
 }

@@ -634,6 +634,25 @@ pub fn peer(socket: BorrowedFd<'_>) -> Option<Pid> {
     (done == 0).then(|| Pid::from_raw(peer.pid)).flatten()
 }
 
+/// Gives all that a process of this host has started, and what that has, by `/proc`: those
+/// of each thread, parents first.
+pub fn descendants(pid: Pid) -> Vec<Pid> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).map(|pid| pid.as_raw_pid()) {
+        next += 1;
+        let threads = std::fs::read_dir(format!("/proc/{parent}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let text = crate::kernel_file::read(thread.path().join("children"));
+            let text = text.unwrap_or_default();
+            let pids = text.split_ascii_whitespace();
+            found.extend(pids.filter_map(|p| Pid::from_raw(p.parse().ok()?)));
+        }
+    }
+    found.remove(0);
+    found
+}
+
 /// Gives the children of a process of this host, by `/proc`; none when it is gone.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_pid());

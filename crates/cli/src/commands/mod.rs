@@ -112,6 +112,9 @@ pub(crate) enum Command {
     /// List the nodes of the queue, and what of them is in use
     #[command(display_order = 25)]
     Nodes(queue::list::NodesArgs),
+    /// List accounts and users of the queue: what they are promised, and what they have used
+    #[command(display_order = 25)]
+    Shares(queue::shares::Args),
     /// Watch the nodes and jobs of the queue
     #[command(display_order = 24)]
     Top(queue::top::Args),
@@ -195,6 +198,7 @@ impl Command {
             Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
             Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),
             Self::Nodes(args) => queue::list::nodes(&args, ctx),
+            Self::Shares(args) => queue::shares::run(&args, ctx),
             Self::Top(args) => queue::top::run(&args, ctx),
             Self::Drain(args) => queue::reserve::drain(&args, ctx),
             Self::Undrain(args) => queue::reserve::undrain(&args, ctx),

@@ -225,6 +225,7 @@ fn pend_reason(reason: &Waits) -> &'static str {
         Waits::Limit(_) => "Resource limit defined has been reached;",
         Waits::NodesClosed => "Hosts are closed by the administrator;",
         Waits::PartitionClosed(_) => "The queue is inactivated by the administrator;",
+        Waits::MadeRoom(_) => "Job was suspended by the system for a job of higher priority;",
     }
 }
 

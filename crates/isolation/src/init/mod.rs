@@ -27,7 +27,7 @@ use hyperion_model::CpuSet;
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::process::{self, Ended};
-use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SignalFd};
+use hyperion_sys::signals::{self, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
@@ -286,6 +286,9 @@ impl Init {
 
     /// Signals the process groups of one or all of what was spawned.
     fn signal(&self, id: Option<u32>, signal: i32) {
+        if id.is_none() && matches!(signal, SIGSTOP | SIGCONT) {
+            return signal_everything(signal);
+        }
         for (&pid, &this) in &self.spawned {
             if id.is_none_or(|id| id == this) {
                 // Each leads a session, so its group is what a terminal would signal.
@@ -381,6 +384,29 @@ fn has_starved() -> bool {
     let events = std::fs::read_to_string("/sys/fs/cgroup/memory.events").unwrap_or_default();
     let mut kills = events.lines().filter_map(|l| l.strip_prefix("oom_kill "));
     kills.any(|kills| kills != "0")
+}
+
+/// Stops every process inside but this one, whatever group and session it is in, or lets
+/// it go on.
+fn signal_everything(signal: i32) {
+    let this = rustix::process::getpid();
+    if this.is_init() {
+        // The kernel lets nobody be born between.
+        let _ = signals::send_to_all(signal);
+        return;
+    }
+    // What is born while this looks is found by looking again.
+    let mut told = std::collections::BTreeSet::new();
+    loop {
+        let all = process::descendants(this).into_iter();
+        let new: Vec<_> = all.filter(|pid| told.insert(pid.as_raw_pid())).collect();
+        if new.is_empty() {
+            return;
+        }
+        for pid in new {
+            let _ = signals::send(pid, signal);
+        }
+    }
 }
 
 /// Kills and reaps every process inside but this one.

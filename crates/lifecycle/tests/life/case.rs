@@ -23,6 +23,8 @@ pub(crate) struct Case {
     pub(crate) ledger: Ledger,
     pub(crate) now: Time,
     pub(crate) begin: Option<Time>,
+    /// Who submits.
+    pub(crate) who: Who,
     pub(crate) journal: Vec<Record>,
 }
 
@@ -31,6 +33,10 @@ pub(crate) fn ledger(nodes: u32, cores: u64) -> Ledger {
 }
 
 pub(crate) fn ledger_with(nodes: u32, cores: u64, rules: Rules) -> Ledger {
+    ledger_of(nodes, cores, rules, Order::Fifo)
+}
+
+pub(crate) fn ledger_of(nodes: u32, cores: u64, rules: Rules, order: Order) -> Ledger {
     let node = |number: u32| Node {
         name: format!("n{number}"),
         capacity: Amounts::new([cores * 1000, 64 << 30]),
@@ -41,10 +47,10 @@ pub(crate) fn ledger_with(nodes: u32, cores: u64, rules: Rules) -> Ledger {
         usual_limit: Some(Duration::from_secs(3600)),
     };
     let policy = Policy {
-        backfill: Backfill::Easy { scan: Order::Fifo },
+        backfill: Backfill::Easy { scan: order },
         placement: Placement::First,
     };
-    Ledger::with_rules(site, rules, Order::Fifo, policy)
+    Ledger::with_rules(site, rules, order, policy)
 }
 
 pub(crate) fn array(text: &str) -> Array {
@@ -58,6 +64,7 @@ impl Case {
             ledger: ledger(1, cores),
             now: Time(0),
             begin: None,
+            who: USER,
             journal: Vec::new(),
         }
     }
@@ -90,7 +97,7 @@ impl Case {
         submission.parts[0].tasks.insert(Per::Job, tasks);
         with(&mut submission);
         let submit = Event::Submit {
-            who: USER,
+            who: self.who,
             submission: Box::new(submission),
             begin: self.begin,
         };
@@ -122,8 +129,9 @@ impl Case {
     pub(crate) fn started(&mut self) -> Vec<TaskId> {
         let records = self.ledger.schedule(self.now);
         let changes = self.keep(records).into_iter();
-        let tasks = changes.map(|change| match change {
-            Change::Started { task, .. } => task,
+        let tasks = changes.filter_map(|change| match change {
+            Change::Started { task, .. } | Change::Resumed { task } => Some(task),
+            Change::Suspended { .. } | Change::Leaving { .. } | Change::Stopping { .. } => None,
             other => panic!("not a start: {other:?}"),
         });
         tasks.collect()

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::case::{Case, USER, ledger_with};
 use hyperion_lifecycle::{
-    Booking, Change, End, Event, Ledger, Limits, NodeState, Partition, PartitionState, Reason,
-    Record, Rules, TaskId, Who,
+    Booking, Change, End, Event, Ledger, Limits, NodeState, Partition, PartitionState, Preempted,
+    Qos, Reason, Record, Rules, TaskId, Who,
 };
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{Condition, Event as Happened, JobRef, JobWord, TimeLimit};
@@ -21,6 +21,7 @@ enum Act {
         after: Option<(u64, u8)>,
         seconds: u64,
         hold: bool,
+        qos: u8,
     },
     Hold(u64),
     Release(u64),
@@ -39,10 +40,11 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     let array = prop::option::of((1u32..6, prop::option::of(1u32..4)));
     let after = prop::option::of((any::<u64>(), any::<u8>()));
-    let submit = (1u32..5, array, after, 1u64..100, prop::bool::weighted(0.1));
+    let hold = prop::bool::weighted(0.1);
+    let submit = (1u32..5, array, after, 1u64..100, hold, any::<u8>());
     prop_oneof![
-        4 => submit.prop_map(|(cores, array, after, seconds, hold)| {
-            Act::Submit { cores, array, after, seconds, hold }
+        4 => submit.prop_map(|(cores, array, after, seconds, hold, qos)| {
+            Act::Submit { cores, array, after, seconds, hold, qos }
         }),
         1 => any::<u64>().prop_map(Act::Hold),
         1 => any::<u64>().prop_map(Act::Release),
@@ -88,11 +90,14 @@ fn perform(case: &mut Case, act: &Act) {
             after,
             seconds,
             hold,
+            qos,
         } => {
             let on = after.and_then(|(on, kind)| Some((job(on)?, kind)));
             let submitted = case.try_submit(cores, |asked| {
                 asked.time_limit = Some(TimeLimit::Span(Duration::from_secs(seconds)));
                 asked.hold = hold;
+                let names = ["usual", "still", "short", "first"];
+                asked.qos = Some(names[usize::from(qos % 4)].into());
                 asked.array = array.map(|(count, at_once)| {
                     let mut array = crate::case::array(&format!("0-{}", count - 1));
                     array.at_once = at_once;
@@ -169,8 +174,20 @@ fn rules() -> Rules {
         default: true,
         ..Partition::default()
     };
+    let qos = |rank, preempted, grace_seconds| Qos {
+        rank,
+        preempted,
+        grace_seconds,
+        ..Qos::default()
+    };
     Rules {
         partitions: BTreeMap::from([("all".into(), all)]),
+        qos: BTreeMap::from([
+            ("usual".into(), qos(0, None, 0)),
+            ("still".into(), qos(0, Some(Preempted::Suspend), 0)),
+            ("short".into(), qos(1, Some(Preempted::Requeue), 5)),
+            ("first".into(), qos(2, None, 0)),
+        ]),
         each_user: Limits {
             running: Some(3),
             submitted: Some(20),

@@ -410,3 +410,125 @@ fn rules_are_plain_data_and_refuse_words_that_they_do_not_know() {
     let error = error.expect_err("no such word").to_string();
     assert!(error.contains("max_hours"), "{error}");
 }
+
+/// Two kinds of jobs: those that come first, and those that make room in some way.
+fn ranked(preempted: Preempted, grace_seconds: u64) -> Case {
+    let low = Qos {
+        preempted: Some(preempted),
+        grace_seconds,
+        ..Qos::default()
+    };
+    let high = Qos {
+        rank: 1,
+        ..Qos::default()
+    };
+    let qos = BTreeMap::from([("low".into(), low), ("high".into(), high)]);
+    let rules = Rules {
+        qos,
+        ..Rules::default()
+    };
+    Case::with_rules(1, 4, rules)
+}
+
+fn of_qos(name: &str) -> impl FnOnce(&mut Submission) {
+    let name = name.to_owned();
+    move |asked| {
+        asked.qos = Some(name);
+        asked.time_limit = minutes(10);
+    }
+}
+
+#[test]
+fn one_that_makes_room_stands_still_and_goes_on_before_those_behind_it() {
+    let mut case = ranked(Preempted::Suspend, 0);
+    let low = case.submit(4, of_qos("low"));
+    let behind = case.submit(4, of_qos("low"));
+    assert_eq!(case.started(), [task(low)]);
+    let high = case.submit(3, of_qos("high"));
+    // It is on its way up, and would not hear it.
+    assert_eq!(case.schedule(), []);
+    case.at(60).tell(Event::Up(task(low)));
+    let (its, by) = (task(low), Some(high));
+    let changes = case.schedule();
+    assert_eq!(changes[0], Change::Suspended { task: its, by });
+    assert!(matches!(&changes[1..], [Change::Started { task: other, .. }] if *other == task(high)));
+    assert_eq!(case.state(low, 0), State::Suspended);
+    assert_eq!(case.why(low), Some(Reason::MadeRoom(high)));
+    // Nobody can have it go on before, not its user either.
+    case.tell(Event::Resume(USER, its));
+    assert_eq!(case.schedule(), []);
+    case.at(90);
+    case.tell(Event::Over(task(high), End::Exit(Exit::Code(0))));
+    assert_eq!(case.schedule(), [Change::Resumed { task: its }]);
+    assert_eq!(case.state(low, 0), State::Running);
+    // Half a minute did not count.
+    assert_eq!(case.ledger.wake_at(), Some(Time::seconds(630)));
+    case.tell(Event::Over(its, End::Exit(Exit::Code(0))));
+    assert_eq!(case.started(), [task(behind)]);
+}
+
+#[test]
+fn one_that_stands_still_can_be_ended_and_its_memory_is_held_as_long() {
+    let mut case = ranked(Preempted::Suspend, 0);
+    let with_memory = |gib: u64| {
+        let memory = move |asked: &mut Submission| {
+            let bytes = hyperion_model::Bytes(gib << 30);
+            asked.parts[0].memory.insert(Per::Node, bytes);
+        };
+        move |asked: &mut Submission| {
+            of_qos(if gib > 30 { "low" } else { "high" })(asked);
+            memory(asked);
+        }
+    };
+    let low = case.submit(4, with_memory(40));
+    case.started();
+    case.tell(Event::Up(task(low)));
+    // Of 64 GiB: the memory of the one that stands still is not to be had.
+    let large = case.submit(4, with_memory(30));
+    assert_eq!(case.schedule(), []);
+    case.tell(Event::Cancel(USER, large, None));
+    let small = case.submit(4, with_memory(24));
+    assert_eq!(case.started(), [task(small)]);
+    assert_eq!(case.state(low, 0), State::Suspended);
+    case.tell(Event::Cancel(USER, low, None));
+    case.tell(Event::Over(task(low), End::Exit(Exit::Signal(15))));
+    assert_eq!(case.state(low, 0), State::Cancelled);
+    case.tell(Event::Over(task(small), End::Exit(Exit::Code(0))));
+    assert_eq!(case.schedule(), []);
+    let free = case.ledger.cluster().free(hyperion_sched::NodeNumber(0));
+    assert_eq!(free, &hyperion_sched::Amounts::new([4000, 64 << 30]));
+}
+
+#[test]
+fn one_that_is_to_end_has_its_grace_before() {
+    let mut case = ranked(Preempted::Requeue, 30);
+    let low = case.submit(4, of_qos("low"));
+    case.started();
+    case.tell(Event::Up(task(low)));
+    let high = case.submit(4, of_qos("high"));
+    let its = task(low);
+    let until = Time::seconds(130);
+    assert_eq!(
+        case.at(100).schedule(),
+        [Change::Leaving { task: its, until }]
+    );
+    // It is told once, and nobody else for it.
+    assert_eq!(case.at(110).schedule(), []);
+    assert_eq!(case.ledger.wake_at(), Some(until));
+    let why = Why::Preempted;
+    assert_eq!(
+        case.at(130).tell(Event::Tick),
+        [Change::Stopping { task: its, why }]
+    );
+    case.tell(Event::Over(its, End::Exit(Exit::Signal(9))));
+    assert_eq!(case.started(), [task(high)]);
+    assert_eq!(case.state(low, 0), State::Pending);
+    // One that ends by itself in its grace has ended well.
+    let mut case = ranked(Preempted::Cancel, 30);
+    let low = case.submit(4, of_qos("low"));
+    case.started();
+    case.submit(4, of_qos("high"));
+    case.schedule();
+    case.tell(Event::Over(task(low), End::Exit(Exit::Code(0))));
+    assert_eq!(case.state(low, 0), State::Completed);
+}

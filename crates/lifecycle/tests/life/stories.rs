@@ -241,6 +241,7 @@ fn a_job_is_warned_and_ended_at_its_limit() {
     case.at(80).tell(Event::Suspend(USER, its));
     assert_eq!(case.at(500).tell(Event::Tick), []);
     case.tell(Event::Resume(USER, its));
+    assert_eq!(case.started(), [its]);
     case.at(519).tell(Event::Tick);
     assert_eq!(case.state(job, 0), State::Running);
     case.at(520).tell(Event::Tick);

@@ -361,6 +361,8 @@ impl Supervisor {
                     _ => {}
                 }
             }
+            Ask::Suspend => self.stand_still(true)?,
+            Ask::Resume => self.stand_still(false)?,
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
             Ask::Stats => {
                 let used = self.sandbox.as_ref();

@@ -112,6 +112,7 @@ impl Supervisor {
             Err(problem) => return Err(problem),
         }
         self.ranks.clear();
+        self.still = false;
         self.ranks.insert(0, RankState::started_now());
         self.run()?;
         let Some((rank, its)) = self

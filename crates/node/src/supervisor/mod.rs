@@ -184,6 +184,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         pmi: None,
         places: Vec::new(),
         leader: None,
+        still: false,
         ranks: BTreeMap::new(),
         remotes: BTreeSet::new(),
         execs: BTreeMap::new(),
@@ -249,6 +250,8 @@ struct Supervisor {
     places: Vec<Option<CpuSet>>,
     /// An `mpirun` that starts the ranks: whether it still runs.
     leader: Option<bool>,
+    /// All that is inside was told to stand still.
+    still: bool,
     ranks: BTreeMap<u32, RankState>,
     /// What an `mpirun` has asked to be started on other nodes.
     remotes: BTreeSet<u32>,

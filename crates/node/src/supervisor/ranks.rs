@@ -348,8 +348,28 @@ impl Supervisor {
         self.stop(FAILURE_GRACE)
     }
 
-    /// Signals what the ranks are started by.
+    /// Lets all that is inside stand still, or go on.
+    pub(super) fn stand_still(&mut self, still: bool) -> Result<(), Problem> {
+        self.still = still;
+        let signal = if still {
+            signals::SIGSTOP
+        } else {
+            signals::SIGCONT
+        };
+        let sandbox = self.sandbox.as_mut().filter(|_| !self.collecting);
+        Ok(sandbox.map_or(Ok(()), |sandbox| sandbox.signal(None, signal))?)
+    }
+
+    /// Signals what the ranks are started by; what is to end does not stand still.
     pub(super) fn signal_ranks(&mut self, signal: i32) -> Result<(), Problem> {
+        self.signal_started(signal)?;
+        if self.still && (signals::ENDING.contains(&signal) || signal == signals::SIGKILL) {
+            self.stand_still(false)?;
+        }
+        Ok(())
+    }
+
+    fn signal_started(&mut self, signal: i32) -> Result<(), Problem> {
         if self.leader == Some(true) {
             return Ok(self
                 .sandbox

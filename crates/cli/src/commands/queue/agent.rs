@@ -20,7 +20,7 @@ use hyperion_node::client::Heard;
 use hyperion_node::supervisor::start;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobFolder, Jobs, State};
-use hyperion_sys::{process, signals};
+use hyperion_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::process::umask;
@@ -147,8 +147,8 @@ impl Agent<'_> {
             Errand::Start(asked) => self.start(asked),
             Errand::Adopt { ids, jobs } => self.adopt_all(ids, &jobs),
             Errand::Signal(id, signal) => self.ask(&id, &Ask::Signal(signal.into())),
-            Errand::Suspend(id) => self.ask(&id, &Ask::Signal(signals::SIGSTOP)),
-            Errand::Resume(id) => self.ask(&id, &Ask::Signal(signals::SIGCONT)),
+            Errand::Suspend(id) => self.ask(&id, &Ask::Suspend),
+            Errand::Resume(id) => self.ask(&id, &Ask::Resume),
             Errand::Stop(id, grace) => {
                 let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
                 self.lanes.values_mut().for_each(|lane| lane.withdraw(&id));

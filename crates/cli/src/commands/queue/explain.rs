@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use hyperion_api::queue::{Explained, Filter, JobView, Lack, Reply, Request, Starts, Until};
+use hyperion_api::queue::{
+    Explained, Filter, JobView, Lack, Priority, Reply, Request, Starts, Until,
+};
 use hyperion_model::Class;
 
 use super::list::{clock, id, local, why};
@@ -71,6 +73,9 @@ fn words(view: &JobView, waits: Option<&Explained>) -> String {
             let _ = write!(out, "\n  {}", ends(until));
         }
         let _ = write!(out, "\n  {}", begins(&explained.starts));
+        if let Some(priority) = &explained.priority {
+            let _ = write!(out, "\n  {}", made_of(priority));
+        }
         return out;
     }
     if let Some(reason) = view.reason.clone() {
@@ -136,6 +141,32 @@ fn lack(lack: &Lack) -> String {
     }
 }
 
+/// Says what a priority is made of: `priority 1250 = age 20 + fair share 1000 + size 250 - nice 20`.
+fn made_of(priority: &Priority) -> String {
+    let mut text = format!("priority {:.0}", priority.total);
+    if priority.fixed.is_some() {
+        return text + ", as somebody said";
+    }
+    let parts = [
+        ("age", priority.age),
+        ("fair share", priority.fair_share),
+        ("size", priority.size),
+        ("partition", priority.partition),
+        ("quality of service", priority.qos),
+    ];
+    let counted = parts.iter().filter(|(_, part)| *part > 0.0);
+    for (number, (name, part)) in counted.enumerate() {
+        let sign = if number == 0 { "=" } else { "+" };
+        let _ = write!(text, " {sign} {name} {part:.0}");
+    }
+    match priority.nice {
+        0 => {}
+        nice if nice > 0 => text += &format!(" - nice {nice}"),
+        nice => text += &format!(" + nice {}", nice.unsigned_abs()),
+    }
+    text
+}
+
 fn ends(until: &Until) -> String {
     let job = match until.index {
         Some(index) => format!("{}_{index}", until.job),
@@ -178,6 +209,7 @@ mod tests {
             lacks: Vec::new(),
             starts: Starts::Never,
             until: Vec::new(),
+            priority: None,
         };
         assert_eq!(lacks(&explained), "waits for its turn, behind 3 others");
         explained.lacks = vec![

@@ -312,6 +312,7 @@ pub(super) fn why(reason: Waits) -> String {
         Waits::Limit(who) => format!("{who} has as much as it may"),
         Waits::NodesClosed => "its nodes are closed".into(),
         Waits::PartitionClosed(name) => format!("partition {name} starts no jobs"),
+        Waits::MadeRoom(job) => format!("made room for job {job}"),
     }
 }
 

@@ -9,6 +9,7 @@ mod moment;
 mod past;
 pub(super) mod reserve;
 pub(super) mod serve;
+pub(super) mod shares;
 mod site;
 pub(super) mod submit;
 pub(super) mod top;

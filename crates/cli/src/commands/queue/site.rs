@@ -1,10 +1,11 @@
 //! The file of a site: who comes first, and who may have what.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hyperion_lifecycle::{Limits, Partition, Qos, Rules};
+use hyperion_lifecycle::{Account, FairShare, Limits, Partition, Qos, Rules};
 use hyperion_model::Class;
 use hyperion_sched::{Backfill, Order, Policy, Weights};
 use serde::Deserialize;
@@ -19,7 +20,7 @@ pub(super) const NAME: &str = "site.toml";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Text {
-    order: OrderWord,
+    order: Order,
     backfill: BackfillWord,
     weights: WeightsText,
     default_minutes: Option<u64>,
@@ -30,21 +31,8 @@ struct Text {
     users: BTreeMap<u32, Limits>,
     projects: BTreeMap<String, Limits>,
     licences: BTreeMap<String, u64>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum OrderWord {
-    #[default]
-    Fifo,
-    Shortest,
-    Wfp3,
-    Unicep,
-    F1,
-    F2,
-    F3,
-    F4,
-    Multifactor,
+    fair_share: FairShare,
+    accounts: BTreeMap<String, Account>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -100,24 +88,10 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
-    let text: Text = toml::from_str(&text).map_err(|e| {
-        errors::advised(
-            Class::User,
-            format!("{}: {}", path.display(), e.to_string().trim_end()),
-            "correct it, or move it away: then it is first come, first served, without limits",
-        )
-    })?;
+    let text: Text = toml::from_str(&text).map_err(|e| wrong(&path, e.to_string().trim_end()))?;
     let weights = &text.weights;
     let order = match text.order {
-        OrderWord::Fifo => Order::Fifo,
-        OrderWord::Shortest => Order::Shortest,
-        OrderWord::Wfp3 => Order::Wfp3,
-        OrderWord::Unicep => Order::Unicep,
-        OrderWord::F1 => Order::F1,
-        OrderWord::F2 => Order::F2,
-        OrderWord::F3 => Order::F3,
-        OrderWord::F4 => Order::F4,
-        OrderWord::Multifactor => Order::Multifactor(Weights {
+        Order::Multifactor(_) => Order::Multifactor(Weights {
             age: weights.age,
             oldest: Duration::from_secs(weights.oldest_minutes.saturating_mul(60)),
             fair_share: weights.fair_share,
@@ -126,12 +100,25 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
             partition: weights.partition,
             qos: weights.qos,
         }),
+        order => order,
     };
     let backfill = match text.backfill {
         BackfillWord::None => Backfill::None,
         BackfillWord::Easy => Backfill::Easy { scan: order },
         BackfillWord::Conservative => Backfill::Conservative,
     };
+    let rules = Rules {
+        partitions: text.partitions,
+        qos: text.qos,
+        each_user: text.each_user,
+        each_project: text.each_project,
+        users: text.users,
+        projects: text.projects,
+        licences: text.licences,
+        fair_share: text.fair_share,
+        accounts: text.accounts,
+    };
+    rules.check().map_err(|e| wrong(&path, &e.to_string()))?;
     Ok(SiteRules {
         order,
         policy: Policy {
@@ -141,14 +128,14 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
         usual_limit: text
             .default_minutes
             .map(|m| Duration::from_secs(m.saturating_mul(60))),
-        rules: Rules {
-            partitions: text.partitions,
-            qos: text.qos,
-            each_user: text.each_user,
-            each_project: text.each_project,
-            users: text.users,
-            projects: text.projects,
-            licences: text.licences,
-        },
+        rules,
     })
+}
+
+fn wrong(path: &Path, what: &str) -> anyhow::Error {
+    errors::advised(
+        Class::User,
+        format!("{}: {what}", path.display()),
+        "correct it, or move it away: then it is first come, first served, without limits",
+    )
 }

@@ -129,6 +129,7 @@ fn reason(job: &JobView) -> &'static str {
         (Some(Waits::Limit(_)), _) => "AssocGrpCpuLimit",
         (Some(Waits::NodesClosed), _) => "ReqNodeNotAvail",
         (Some(Waits::PartitionClosed(_)), _) => "PartitionDown",
+        (Some(Waits::MadeRoom(_)), _) => "None",
         (None, State::Held) => "JobHeldUser",
         (None, State::Failed) => "NonZeroExitCode",
         (None, State::TimedOut) => "TimeLimit",

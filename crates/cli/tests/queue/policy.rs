@@ -1,0 +1,127 @@
+//! Who comes first, and who makes room for whom.
+
+use std::fs;
+
+use hyperion_testkit::wait_until;
+
+use crate::Queue;
+use crate::site::LONG;
+
+/// A queue with rules.
+fn with_rules(text: &str) -> Queue {
+    let queue = Queue::new();
+    let folder = queue.site.root().join("queue");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("site.toml"), text).expect("written");
+    queue
+}
+
+fn cores() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("--ntasks={cores}")
+}
+
+/// Tells whether a process stands still, by its number in a file.
+fn stands_still(queue: &Queue, file: &str) -> bool {
+    let pid = queue.read(file);
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    let state = stat.rsplit(')').next().unwrap_or_default();
+    state.trim_start().starts_with('T')
+}
+
+#[test]
+fn one_that_makes_room_stands_still_with_all_it_has_started_and_goes_on_later() {
+    let queue = with_rules(
+        "[qos.idle]\npreempted = \"suspend\"\n[qos.first]\nrank = 1\n\
+         [qos.short]\npreempted = \"requeue\"\ngrace_seconds = 300\n",
+    );
+    // One of its processes has left its group and session.
+    let low = queue.wrap(
+        &["--qos=idle", &cores(), "--time=10"],
+        "setsid sh -c 'echo $$ > away; exec sleep 300' & echo $$ > own; \
+         until [ -e go ]; do sleep 0.1; done; kill $(cat away); echo done",
+    );
+    let there = || queue.folder().join("away").exists() && queue.folder().join("own").exists();
+    assert!(wait_until(LONG, there));
+    queue.wait_for_state(&low, "running");
+    let still = || stands_still(&queue, "own") && stands_still(&queue, "away");
+    let first = queue.wrap(
+        &["--qos=first", &cores()],
+        "until [ -e stop ]; do sleep 0.1; done",
+    );
+    queue.wait_for_state(&first, "running");
+    assert_eq!(queue.state(&low), "suspended");
+    assert!(wait_until(LONG, still));
+    let said = queue.run(&["explain", &low]).ok();
+    assert!(said.contains("suspended: waits for "), "{said}");
+    let list = queue.run(&["queue"]).ok();
+    let why = format!("made room for job {first}");
+    assert!(list.contains(&why), "{list}");
+    // It hears nothing, and nobody has it go on before there is room; a server that is
+    // killed meanwhile does not, either.
+    queue.run(&["resume", &low]).ok();
+    queue.run(&["serve", "--stop"]).ok();
+    fs::write(queue.folder().join("go"), "").expect("written");
+    assert_eq!(queue.state(&low), "suspended");
+    assert!(still());
+    fs::write(queue.folder().join("stop"), "").expect("written");
+    queue.wait_for_state(&first, "completed");
+    queue.wait_for_state(&low, "completed");
+    assert_eq!(queue.read(&format!("slurm-{low}.out")), "done\n");
+
+    // One that ends instead is asked to, and has its grace.
+    let low = queue.wrap(
+        &["--qos=short", &cores()],
+        "trap 'echo asked; exit 7' TERM; echo begun; while :; do sleep 0.1; done",
+    );
+    queue.wait_for_text(&format!("slurm-{low}.out"), "begun");
+    let first = queue.wrap(&["--qos=first", &cores()], "true");
+    queue.wait_for_state(&first, "completed");
+    queue.wait_for_state(&low, "failed");
+    let said = queue.read(&format!("slurm-{low}.out"));
+    assert!(said.ends_with("asked\n"), "{said}");
+}
+
+#[test]
+fn what_was_used_is_charged_and_told_and_decides_who_comes_first() {
+    let queue = with_rules(
+        "order = \"multifactor\"\n[weights]\nage = 0\nsize = 0\nfair_share = 1000\n\
+         [fair_share]\nhalf_life_minutes = 600\n[accounts.physics]\nshares = 3\n",
+    );
+    let blocks = queue.wrap(
+        &["--account=physics", &cores(), "--time=10"],
+        "until [ -e stop ]; do sleep 0.1; done",
+    );
+    queue.wait_for_state(&blocks, "running");
+    let physics = queue.wrap(&["--account=physics", &cores(), "--time=1"], "true");
+    let chemistry = queue.wrap(&["--account=chemistry", &cores(), "--time=1"], "true");
+    let used = || {
+        let all = queue.run(&["--output", "json", "shares"]).ok();
+        let all: serde_json::Value = serde_json::from_str(&all).expect("a list");
+        let all = all.as_array().expect("a list").clone();
+        let own = all.iter().find(|its| its["accounts"][0] == "physics");
+        own.expect("an account")["used"].as_f64().expect("a number")
+    };
+    assert!(wait_until(LONG, || used() > 0.5), "{}", used());
+    let said = queue.run(&["explain", &chemistry]).ok();
+    assert!(
+        said.contains("\n  priority 1000 = fair share 1000"),
+        "{said}"
+    );
+    let said = queue.run(&["explain", &physics]).ok();
+    assert!(said.contains("\n  priority 500 = fair share 500"), "{said}");
+    let table = queue.run(&["shares"]).ok();
+    assert!(
+        table.contains(" physics ") && table.contains("75.0 %"),
+        "{table}"
+    );
+    fs::write(queue.folder().join("stop"), "").expect("written");
+    queue.wait_for_state(&physics, "completed");
+    let started = |job: &str| queue.list("history", job)[0]["started"].as_u64();
+    assert!(started(&chemistry) < started(&physics));
+    // It is in the journal.
+    let before = used();
+    queue.run(&["serve", "--stop"]).ok();
+    let after = used();
+    assert!((before - after).abs() < before / 10.0, "{before} {after}");
+}
