@@ -1,7 +1,9 @@
 //! Machines that are made of images of the store.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 
 use hyperion_testkit::{Done, guest_cache, requires, wait_until};
 use rustix::process::{Signal, kill_process};
@@ -14,7 +16,7 @@ use crate::site::{LONG, Site, files_below, wait_gone};
 /// A site with an image `tools`, in which lie an init and a way to end it.
 fn site() -> Site {
     let site = Site::new();
-    let root = site.rootfs(&["sh", "cat", "sleep"]);
+    let root = site.rootfs(TOOLS);
     let programs = format!("{root}/sbin");
     fs::create_dir(&programs).expect("a folder");
     let init = "#!/bin/sh\necho of the image > /init-was\nwhile :; do sleep 0.1; done\n";
@@ -24,8 +26,10 @@ fn site() -> Site {
         fs::write(&file, text).expect("written");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("ours");
     }
-    furnished(site, &["sh", "cat", "sleep"])
+    furnished(site, TOOLS)
 }
+
+const TOOLS: &[&str] = &["sh", "cat", "sleep", "date"];
 
 fn inside(site: &Site, name: &str, script: &str) -> Done {
     vm(
@@ -87,6 +91,22 @@ fn a_machine_of_an_image_keeps_what_is_written_and_outlives_image_and_kernel() {
     let route =
         "while read card to via more; do test $to = 00000000 && echo $card; done < /proc/net/route";
     says(&site, "oci-keeps", route, "eth0");
+    // All modules of its kernel are there, and loaded when they are asked for.
+    let fuse = "cat /lib/modules/*/modules.dep | while read file rest; do test $file != xfs.ko: || \
+                echo $file; done; : < /dev/fuse; while read name rest; do test $name != fuse || \
+                echo $name; done < /proc/modules";
+    assert_eq!(inside(&site, "oci-keeps", fuse).ok(), "xfs.ko:\nfuse");
+    // A guest that is put back in time knows what time it is.
+    vm(&site, &["snapshot", "oci-keeps", "now"]).ok();
+    let since = |site: &Site| -> i64 {
+        let now = inside(site, "oci-keeps", "date +%s").ok();
+        now.parse().expect("a number")
+    };
+    let before = since(&site);
+    assert!(wait_until(LONG, || since(&site) > before + 3));
+    vm(&site, &["restore", "oci-keeps", "now"]).ok();
+    assert!(since(&site) > before + 2);
+    vm(&site, &["snapshot", "oci-keeps", "now", "--delete"]).ok();
     // A command that ends is started again.
     let kill = "for p in /proc/[0-9]*; do read all < $p/stat; set -- $all; test \"$4\" = 1 && \
                 test \"$2\" = '(sh)' && kill -9 $1; done; echo sent";
@@ -166,7 +186,15 @@ fn a_machine_of_an_image_keeps_what_is_written_and_outlives_image_and_kernel() {
         inside(&site, "oci-other", "cat /kept > /again; echo $?").ok(),
         "0"
     );
-    vm(&site, &["stop", "oci-other"]).ok();
+    // Its button is heard, too.
+    let monitor = folder(&site, "oci-other").join("run/monitor");
+    let mut monitor = UnixStream::connect(monitor).expect("it listens");
+    let words = b"{\"execute\": \"qmp_capabilities\"}\n{\"execute\": \"system_powerdown\"}\n";
+    monitor.write_all(words).expect("sent");
+    assert!(wait_until(LONG, || show(&site, "oci-other")["state"] == "shut off"));
+    let end = show(&site, "oci-other")["end"]["why"].clone();
+    assert_eq!(end, "the guest switched itself off");
+    drop(monitor);
     vm(&site, &["delete", "oci-other"]).ok();
     assert_eq!(files_below(&site.root().join("machines")).len(), 0);
 }
@@ -305,6 +333,18 @@ fn an_image_that_makes_no_machine_is_refused_and_leaves_nothing() {
         .refused("does not come up", "least");
     create(&["--image", "bare", "--bus", "sata", "--", "sh"])
         .refused("by virtio", "leave out --bus");
+    create(&[
+        "--image",
+        "bare",
+        "--nic",
+        "e1000",
+        "--network",
+        "user",
+        "--",
+        "sh",
+    ])
+    .refused("has no e1000", "--flavour amd64");
+    create(&["--image", "bare", "--memory", "-1"]).refused("'-1' for '--memory", "");
     create(&["--image", "bare", "-e", "X", "--", "sh"]).refused("no variable", "NAME=VALUE");
     assert_eq!(files_below(&site.root().join("machines")).len(), 0);
     // Killed on the way, it keeps nobody from the name.
@@ -318,7 +358,6 @@ fn an_image_that_makes_no_machine_is_refused_and_leaves_nothing() {
         show(&site, "oci-none")["definition"]["image"]["reference"],
         "bare"
     );
-    // As domain XML it says the same.
     // Another kernel takes the place of its own.
     let boots = || show(&site, "oci-none")["definition"]["boot"]["kernel"].clone();
     let before = boots();
@@ -329,10 +368,19 @@ fn an_image_that_makes_no_machine_is_refused_and_leaves_nothing() {
         |boots: &Value| fs::exists(boots["initrd"].as_str().expect("a path")).expect("looked");
     assert!(!there(&before) && there(&after));
     vm(&site, &["edit", "oci-none", "--kernel", "1.2.3"]).refused("no kernel \"1.2.3\"", "");
+    // As domain XML it says the same, and names all of its disks for others.
     let xml = vm(&site, &["export", "oci-none"]).ok();
-    vm(&site, &["delete", "oci-none"]).ok();
+    for disk in ["/boot2/modules", "/disks/orders", "/disks/vda.qcow2"] {
+        assert!(xml.contains(disk), "{xml}");
+    }
     let file = site.path().join("again.xml");
     fs::write(&file, &xml).expect("written");
-    vm(&site, &["define", &file.display().to_string()]).ok();
+    let before = show(&site, "oci-none");
+    let mut edit = site.command(&["vm", "edit", "oci-none"]);
+    edit.env("EDITOR", format!("cp {}", file.display()));
+    crate::site::finish(edit).ok();
+    assert_eq!(show(&site, "oci-none")["definition"], before["definition"]);
     assert_eq!(vm(&site, &["export", "oci-none"]).ok(), xml);
+    vm(&site, &["delete", "oci-none"]).ok();
+    vm(&site, &["define", &file.display().to_string()]).ok();
 }

@@ -51,8 +51,9 @@ const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
 /// The descriptor on which it finds its supervisor.
 pub(crate) const CONTROL_FD: i32 = 3;
 
-/// Runs the shim beside a rank if this process was started under its name, and
-/// a job's machine if it is the first process of one; gives `None` otherwise.
+/// Runs the shim beside a rank if this process was started under its name, a machine if
+/// it is the first process of one, and loads a module if the kernel of one asks for it;
+/// gives `None` otherwise.
 ///
 /// `arguments` are all of this process's, its own name first; `environment`
 /// gives its variables, and is asked only where they are needed.
@@ -64,6 +65,10 @@ pub fn entry(
     let name = Path::new(&name);
     if rustix::process::getpid().is_init() && name == Path::new("/init") {
         crate::vm::run_guest();
+    }
+    if name.file_name()? == "exe" {
+        let words: Vec<OsString> = arguments.collect();
+        return crate::vm::stay::drivers::entry(name, &words);
     }
     (name.file_name()? == shim::NAME).then(|| shim::run(name, arguments, environment()))
 }

@@ -315,6 +315,16 @@ impl Agent {
         self.ask("guest-fsfreeze-thaw", json!({}), SHORT)
     }
 
+    /// Sets the guest's clock: the time since 1970.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn set_time(&mut self, now: Duration) -> Result<(), AgentError> {
+        let time = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let set: Result<Value, _> = self.ask("guest-set-time", json!({"time": time}), SHORT);
+        set.map(drop)
+    }
+
     /// Asks the guest to end: to switch itself off (`powerdown`) or to start anew
     /// (`reboot`). Who does has no answer.
     ///

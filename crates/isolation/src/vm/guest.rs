@@ -48,7 +48,7 @@ const PROGRAM: &str = "/init";
 /// What failed on the way up.
 pub(super) struct Failure {
     pub(super) step: String,
-    error: io::Error,
+    pub(super) error: io::Error,
 }
 
 impl Failure {

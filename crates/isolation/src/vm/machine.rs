@@ -58,6 +58,8 @@ pub struct Places {
     pub seed: Option<PathBuf>,
     /// The disk that the init of an image's machine reads at each boot.
     pub orders: Option<PathBuf>,
+    /// The disk with the modules of its kernel.
+    pub modules: Option<PathBuf>,
     /// What the kernel is told beside what the definition says.
     pub kernel_words: String,
     /// The network cards, from 0, whose way out is a program beside QEMU.

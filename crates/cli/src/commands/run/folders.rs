@@ -102,7 +102,7 @@ pub(super) fn choose(
 }
 
 /// What of a kernel speaks 9p.
-pub(super) const NINEP: [&str; 2] = ["9p", "9pnet_virtio"];
+pub(crate) const NINEP: [&str; 2] = ["9p", "9pnet_virtio"];
 
 /// Says what keeps QEMU from sharing folders by 9p here, and what helps.
 fn without_ninep(kernel: &Kernel, qemu: &Path) -> Option<(String, &'static str)> {

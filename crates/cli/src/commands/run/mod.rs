@@ -31,11 +31,11 @@ use crate::context::Context;
 use crate::errors;
 use crate::session::{self, Label, Session};
 
-pub(super) use folders::find_virtiofsd;
+pub(super) use folders::{NINEP, find_virtiofsd};
 pub(super) use host::HostSize;
 pub(super) use huge::pages as huge_pages;
 pub(super) use ids::own_ids;
-pub(super) use vm::{accelerator, find_qemu, refuse_too_little};
+pub(super) use vm::{accelerator, find_qemu, refuse_lacking, refuse_too_little};
 pub(crate) use words::{Args, Isolate};
 
 /// Runs the job, attached or not.

@@ -232,20 +232,28 @@ fn check_drivers(
         .chain(erofs.then_some(&"erofs"))
         .chain(shares.then_some(&"virtiofs"))
         .chain(network);
-    let lacking: Vec<&str> = needed.copied().filter(|d| !kernel.has_driver(d)).collect();
+    refuse_lacking(
+        kernel,
+        needed.copied(),
+        "linux-image-cloud-amd64 of Debian 12 has all: `hyperion vm kernel install`; \
+         with `hyperion vm kernel add`, name the folder of its modules too",
+    )
+}
+
+/// Refuses a kernel that lacks a driver; says which, and what helps.
+pub(crate) fn refuse_lacking<'a>(
+    kernel: &Kernel,
+    needed: impl IntoIterator<Item = &'a str>,
+    hint: &str,
+) -> anyhow::Result<()> {
+    let needed = needed.into_iter();
+    let lacking: Vec<&str> = needed.filter(|driver| !kernel.has_driver(driver)).collect();
     if lacking.is_empty() {
         return Ok(());
     }
-    Err(errors::advised(
-        Class::Unsupported,
-        format!(
-            "the kernel {} has no {}",
-            kernel.release,
-            lacking.join(", ")
-        ),
-        "linux-image-cloud-amd64 of Debian 12 has all: `hyperion vm kernel install`; \
-         with `hyperion vm kernel add`, name the folder of its modules too",
-    ))
+    let lacking = lacking.join(", ");
+    let what = format!("the kernel {} has no {lacking}", kernel.release);
+    Err(errors::advised(Class::Unsupported, what, hint))
 }
 
 /// Finds the firmware of QEMU's that starts kernels and nothing else, among its data.

@@ -4,11 +4,12 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::Args;
 use hyperion_isolation::vm::agent::{Agent, PIECE};
+use hyperion_isolation::vm::qmp::{Channel, Qmp};
 use hyperion_model::Class;
 use hyperion_node::machines::{MachineError, Machines};
 
@@ -46,6 +47,22 @@ pub(super) fn agent(name: &str, wait: Duration, ctx: &Context) -> anyhow::Result
         )
     })?;
     Ok(Agent::connect(socket, wait, LIMIT)?)
+}
+
+/// Sets the clock of a guest that stood still by this host's; tells whether anybody in it
+/// heard that.
+pub(super) fn set_clock(name: &str, monitor: &mut Qmp, ctx: &Context) -> bool {
+    /// How long one that is there may take.
+    const ANSWERS: Duration = Duration::from_secs(5);
+    let channels = monitor.channels().unwrap_or_default();
+    let hears = |channel: &Channel| channel.label == "agent" && channel.open;
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+    };
+    channels.iter().any(hears)
+        && agent(name, ANSWERS, ctx).is_ok_and(|mut agent| agent.set_time(now()).is_ok())
 }
 
 /// Reads MACHINE:FILE. What has a slash before the colon is of this host.

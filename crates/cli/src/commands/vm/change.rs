@@ -16,6 +16,7 @@ use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineError, MachineFolder, Machines};
 use serde_json::json;
 
+use super::agent::set_clock;
 use super::create::{read_domain, write_seed};
 use super::external;
 use super::image;
@@ -56,10 +57,10 @@ pub(crate) struct ResizeArgs {
     /// Machine, as `hyperion vm ls --all` lists it
     name: String,
     /// Memory, from its next start on
-    #[arg(short, long, value_name = "SIZE")]
+    #[arg(short, long, value_name = "SIZE", allow_negative_numbers = true)]
     memory: Option<Bytes>,
     /// Processors, from its next start on
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     vcpus: Option<u32>,
     /// A disk's new size, at once; it only grows
     #[arg(long, value_name = "TARGET=SIZE", value_parser = target_and_size)]
@@ -419,6 +420,10 @@ pub(super) fn restore(args: &RestoreArgs, ctx: &Context) -> anyhow::Result<()> {
             monitor.stop().map_err(told)?;
             monitor.load(&snapshot, SAVING).map_err(told)?;
             monitor.cont().map_err(told)?;
+            if !set_clock(&args.name, &mut monitor, ctx) {
+                let what = "the guest's clock stands where it was then: no agent in it answers";
+                output::talk("note", what);
+            }
         }
         Err(other) => return Err(other.into()),
     }

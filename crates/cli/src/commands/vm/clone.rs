@@ -25,7 +25,7 @@ use hyperion_sys::failpoint;
 
 use super::change::{file_of, is_written};
 use super::create::{fresh_uuid, write_seed};
-use super::image::link;
+use super::image::{MODULES, link};
 use super::layers;
 use super::live::{self, Alone, MOST_LAYERS, alone};
 use super::unfinished::Unfinished;
@@ -289,10 +289,13 @@ fn kernel(old: &MachineFolder, new: &MachineFolder, spec: &mut MachineSpec) -> a
     let Some(kernel) = &mut spec.boot.kernel else {
         return Ok(());
     };
-    for file in [Some(&mut kernel.kernel), kernel.initrd.as_mut()]
-        .into_iter()
-        .flatten()
-    {
+    let mut modules = Some(kernel.kernel.with_file_name(MODULES)).filter(|file| file.is_file());
+    let files = [
+        Some(&mut kernel.kernel),
+        kernel.initrd.as_mut(),
+        modules.as_mut(),
+    ];
+    for file in files.into_iter().flatten() {
         let Ok(name) = file.strip_prefix(&old.path) else {
             continue;
         };

@@ -16,6 +16,7 @@ use hyperion_model::machine::{
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineFolder, Machines};
 
+use super::export::without_disks;
 use super::image::{self, ImageArgs};
 use super::layers;
 use super::machines::power_on;
@@ -41,6 +42,7 @@ pub(crate) struct CreateArgs {
         long,
         value_name = "SIZE",
         default_value = "1GiB",
+        allow_negative_numbers = true,
         help_heading = "Size"
     )]
     memory: Bytes,
@@ -49,6 +51,7 @@ pub(crate) struct CreateArgs {
         long,
         value_name = "NUMBER",
         default_value = "1",
+        allow_negative_numbers = true,
         help_heading = "Size"
     )]
     vcpus: u32,
@@ -412,7 +415,7 @@ pub(super) fn existing(path: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("cannot find {}", path.display()))
 }
 
-fn new_disk(spec: &MachineSpec, bus: Bus) -> Disk {
+pub(super) fn new_disk(spec: &MachineSpec, bus: Bus) -> Disk {
     let mut disk = Disk::new(spec.free_target(bus), bus);
     disk.format = DiskFormat::Qcow2;
     disk
@@ -493,7 +496,9 @@ pub(super) fn read_domain(file: &Path, mode: Mode, hint: &str) -> anyhow::Result
     for note in &parsed.notes {
         output::talk("note", note);
     }
-    Ok(parsed.spec)
+    let mut spec = parsed.spec;
+    without_disks(&mut spec);
+    Ok(spec)
 }
 
 /// Makes an identity.
@@ -572,7 +577,11 @@ fn make_disks(machine: &MachineFolder, spec: &mut MachineSpec) -> anyhow::Result
         let file = machine.disks().join(format!("{}.qcow2", disk.target));
         let below = match disk.backing.first() {
             Some(backing) => match &backing.source {
-                DiskSource::File(below) => Some((below.as_path(), backing.format.to_string())),
+                // What lies beside it is found there, wherever both are.
+                DiskSource::File(below) => Some((
+                    below.strip_prefix(machine.disks()).unwrap_or(below),
+                    backing.format.to_string(),
+                )),
                 _ => None,
             },
             None => None,

@@ -10,14 +10,15 @@ use hyperion_formats::domain;
 use hyperion_formats::ova::{self, Algorithm, Line, Manifest, Packed};
 use hyperion_image::disk::{self, Source};
 use hyperion_image::ova::Sum;
-use hyperion_isolation::vm::machine::Files;
-use hyperion_model::machine::{DiskDevice, DiskSource};
+use hyperion_isolation::vm::machine::{Files, Places};
+use hyperion_isolation::vm::stay::{MODULES_SERIAL, ORDERS_SERIAL};
+use hyperion_model::machine::{Bus, Disk, DiskDevice, DiskSource};
 use hyperion_model::{Class, MachineSpec};
 use hyperion_node::machines::{MachineFolder, Machines};
 
 use super::super::image::Busy;
 use super::change::file_of;
-use super::machines::command;
+use super::machines::{command, places};
 use super::unfinished::Unfinished;
 use crate::context::Context;
 use crate::{errors, output};
@@ -58,7 +59,11 @@ pub(super) fn export(args: &ExportArgs, ctx: &Context) -> anyhow::Result<()> {
             let words: Vec<String> = command.words.iter().map(|w| quoted(w)).collect();
             words.join(" ")
         }
-        _ => domain::write(&with_addresses(spec)).trim_end().to_owned(),
+        _ => {
+            let places = places(&machine, &spec)?;
+            let spec = with_disks(with_addresses(spec), &places);
+            domain::write(&spec).trim_end().to_owned()
+        }
     };
     match &args.file {
         None => output::line(text),
@@ -163,6 +168,36 @@ fn with_addresses(mut spec: MachineSpec) -> MachineSpec {
         spec.interfaces[i].mac = mac;
     }
     spec
+}
+
+/// The serial number of the disk for cloud-init, by which it is known again.
+const SEED_SERIAL: &str = "seed";
+
+/// Writes down the disks that are made of a definition, for others make none.
+fn with_disks(mut spec: MachineSpec, places: &Places) -> MachineSpec {
+    for (file, serial) in [
+        (&places.seed, SEED_SERIAL),
+        (&places.orders, ORDERS_SERIAL),
+        (&places.modules, MODULES_SERIAL),
+    ] {
+        let Some(file) = file else { continue };
+        let mut disk = Disk::new(spec.free_target(Bus::Virtio), Bus::Virtio);
+        disk.source = Some(DiskSource::File(file.clone()));
+        disk.read_only = true;
+        disk.serial = Some(serial.to_owned());
+        spec.disks.push(disk);
+    }
+    spec
+}
+
+/// Leaves out what [`with_disks`] has written down: it is made again.
+pub(super) fn without_disks(spec: &mut MachineSpec) {
+    let (seed, image) = (spec.seed.is_some(), spec.image.is_some());
+    spec.disks.retain(|disk| match disk.serial.as_deref() {
+        Some(SEED_SERIAL) => !seed,
+        Some(ORDERS_SERIAL | MODULES_SERIAL) => !image,
+        _ => true,
+    });
 }
 
 /// Writes a word as a shell reads it.

@@ -1,25 +1,27 @@
 //! Machines that are made of images of the store: `hyperion vm create --image debian`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 use hyperion_image::layer::erofs::{Found, look};
-use hyperion_image::{ImageRecord, Owners, RootForm, RootPolicy, Store, StoreError, disk};
+use hyperion_image::{ImageRecord, Owners, RootForm, RootPolicy, Store, StoreError};
 use hyperion_isolation::vm::kernel::{Kernel, Kernels};
 use hyperion_isolation::vm::stay;
 use hyperion_model::machine::{
-    Backing, Boot, Bus, DirectKernel, Disk, DiskFormat, DiskSource, MachineImage, Restart, Service,
-    Starts,
+    Backing, Boot, Bus, DirectKernel, DiskDevice, DiskFormat, DiskSource, MachineImage, NicModel,
+    Restart, Service, ShareKind, Starts,
 };
 use hyperion_model::{Bytes, Class, MachineSpec, RootSource};
 use hyperion_node::machines::MachineFolder;
 use hyperion_sys::failpoint;
 
 use super::super::image::Busy;
+use super::create::new_disk;
 use crate::commands::pull;
-use crate::commands::run::refuse_too_little;
+use crate::commands::run::{NINEP, refuse_lacking, refuse_too_little};
 use crate::context::Context;
 use crate::errors;
 
@@ -30,6 +32,8 @@ const USUAL: Bytes = Bytes(10 << 30);
 const LARGEST: Bytes = Bytes(1 << 40);
 /// In a machine's folder, where that lies which it boots; a number follows.
 const BOOT: &str = "boot";
+/// There, the modules of its kernel.
+pub(super) const MODULES: &str = "modules";
 
 // What is said of a machine that is made of an image of the store.
 #[derive(Debug, Args)]
@@ -158,18 +162,14 @@ pub(super) fn choose(
         ));
     }
     let kernel = Kernels::new(&ctx.root).default_kernel()?;
-    check_drivers(&kernel, spec)?;
-    let program = std::env::current_exe().context("cannot find the file of this program")?;
-    let initramfs = kernel.initramfs(&program)?;
-    refuse_too_little(spec.memory.size, &initramfs)?;
+    let initramfs = first_root(&kernel, spec)?;
     spec.image = Some(MachineImage {
         reference: name.to_owned(),
         digest: record.digest.to_string(),
         starts: starts(name, args, &record)?,
     });
     spec.disks.insert(0, {
-        let mut disk = Disk::new(spec.free_target(Bus::Virtio), Bus::Virtio);
-        disk.format = DiskFormat::Qcow2;
+        let mut disk = new_disk(spec, Bus::Virtio);
         disk.size = Some(size.unwrap_or(USUAL));
         disk.serial = Some(stay::ROOT_SERIAL.into());
         disk
@@ -239,6 +239,7 @@ impl Chosen {
         spec: &mut MachineSpec,
         ctx: &Context,
     ) -> anyhow::Result<()> {
+        check_drivers(&self.kernel, spec)?;
         let owners = Owners::Keep;
         let mut policy = RootPolicy::new(true, owners);
         policy.form = RootForm::Disk;
@@ -278,10 +279,6 @@ impl Chosen {
             ));
         }
         failpoint!("image-linked");
-        let name = PathBuf::from(below.file_name().unwrap_or_default());
-        let file = machine.disks().join(format!("{}.qcow2", disk.target));
-        disk::create(&file, disk.size, Some((&name, "raw")))?;
-        disk.source = Some(DiskSource::File(file));
         disk.backing = vec![Backing {
             source: DiskSource::File(below),
             format: DiskFormat::Raw,
@@ -307,11 +304,21 @@ fn boots(
     let (file, initrd) = (folder.join("kernel"), folder.join("initrd"));
     link(kernel.boot_image(), &file)?;
     link(initramfs, &initrd)?;
+    if let Some(modules) = kernel.all_modules()? {
+        link(&modules, &folder.join(MODULES))?;
+    }
     Ok(DirectKernel {
         kernel: file,
         initrd: Some(initrd),
         cmdline: Some(stay::KERNEL_LINE.into()),
     })
+}
+
+/// Gives the disk with the modules of the kernel that an image's machine boots.
+pub(super) fn modules(spec: &MachineSpec) -> Option<PathBuf> {
+    spec.image.as_ref()?;
+    let file = spec.boot.kernel.as_ref()?.kernel.with_file_name(MODULES);
+    file.is_file().then_some(file)
 }
 
 /// Gives a machine of an image another kernel, and the init of this program.
@@ -333,10 +340,8 @@ pub(super) fn renew(
         "default" => kernels.default_kernel()?,
         release => kernels.find(release)?,
     };
+    let initramfs = first_root(&kernel, &spec)?;
     check_drivers(&kernel, &spec)?;
-    let program = std::env::current_exe().context("cannot find the file of this program")?;
-    let initramfs = kernel.initramfs(&program)?;
-    refuse_too_little(spec.memory.size, &initramfs)?;
     let old = spec.boot.kernel.take();
     spec.boot.kernel = Some(boots(machine, &kernel, &initramfs)?);
     machine.define(&spec)?;
@@ -348,25 +353,48 @@ pub(super) fn renew(
     Ok(())
 }
 
-/// Refuses a kernel that an image's machine would not come up with.
+/// Gives the first root of an image's machine.
+fn first_root(kernel: &Kernel, spec: &MachineSpec) -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("cannot find the file of this program")?;
+    let initramfs = kernel.initramfs(&program)?;
+    refuse_too_little(spec.memory.size, &initramfs)?;
+    Ok(initramfs)
+}
+
+/// Refuses a kernel that an image's machine would not come up with, or not find all of
+/// its devices.
 fn check_drivers(kernel: &Kernel, spec: &MachineSpec) -> anyhow::Result<()> {
-    let network = (!spec.interfaces.is_empty()).then_some("virtio_net");
-    let needed = ["virtio_blk", "virtio_console", "ext4"]
-        .into_iter()
-        .chain(network);
-    let lacking: Vec<&str> = needed.filter(|driver| !kernel.has_driver(driver)).collect();
-    if lacking.is_empty() {
-        return Ok(());
+    let mut needed = BTreeSet::from(["virtio_blk", "virtio_console", "ext4"]);
+    needed.extend(spec.interfaces.iter().map(|card| match card.model {
+        NicModel::Virtio => "virtio_net",
+        NicModel::E1000 => "e1000",
+        NicModel::E1000e => "e1000e",
+        NicModel::Rtl8139 => "8139cp",
+    }));
+    for disk in &spec.disks {
+        needed.extend(match disk.bus {
+            Bus::Virtio => continue,
+            Bus::Sata => ["ahci"],
+            Bus::Ide => ["ata_piix"],
+            Bus::Scsi => ["virtio_scsi"],
+        });
+        needed.insert(match disk.device {
+            DiskDevice::Disk => "sd_mod",
+            DiskDevice::Cdrom => "sr_mod",
+        });
     }
-    Err(errors::advised(
-        Class::Unsupported,
-        format!(
-            "the kernel {} has no {}",
-            kernel.release,
-            lacking.join(", ")
-        ),
-        "take another: `hyperion vm kernel install`, `hyperion vm kernel use`",
-    ))
+    for share in &spec.shares {
+        needed.extend(match share.kind {
+            ShareKind::Virtiofs => &["virtiofs"][..],
+            ShareKind::Ninep => &NINEP,
+        });
+    }
+    refuse_lacking(
+        kernel,
+        needed,
+        "linux-image-amd64 of Debian has all: `hyperion vm kernel install --flavour amd64`; \
+         the cloud kernel has those for virtio",
+    )
 }
 
 /// Refuses an image that lacks what its machine is to start.

@@ -22,9 +22,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::agent::agent;
+use super::agent::{agent, set_clock};
 use super::autostart;
 use super::create::{ORDERS, SEED};
+use super::image;
 use crate::args::OutputFormat;
 use crate::commands::run::{accelerator, find_qemu, find_virtiofsd};
 use crate::context::Context;
@@ -286,6 +287,7 @@ pub(super) fn resume(args: &One, ctx: &Context) -> anyhow::Result<()> {
     }
     let mut monitor = machine.monitor(LIMIT)?;
     monitor.cont().map_err(|e| machine.refused(e))?;
+    set_clock(&args.name, &mut monitor, ctx);
     drop(monitor);
     let since = Instant::now();
     while waited && since.elapsed() < STALLS_AGAIN {
@@ -416,7 +418,7 @@ pub(super) fn command(
 }
 
 /// Finds what lies beside the definition.
-fn places(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<Places> {
+pub(super) fn places(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<Places> {
     let firmware = match &spec.firmware {
         Firmware::Bios => None,
         Firmware::Uefi {
@@ -431,6 +433,7 @@ fn places(machine: &MachineFolder, spec: &MachineSpec) -> anyhow::Result<Places>
         firmware,
         seed: there(SEED),
         orders: there(ORDERS),
+        modules: image::modules(spec),
         kernel_words: String::new(),
         beside: BTreeSet::new(),
     })

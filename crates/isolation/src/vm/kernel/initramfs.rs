@@ -25,29 +25,8 @@ pub(super) const AT_BOOT: &[&str] = &[
     "overlay",
 ];
 
-/// What the init loads when it is asked for.
-pub(super) const ON_DEMAND: &[&str] = &[
-    "ext4",
-    "virtio_net",
-    "af_packet",
-    "virtiofs",
-    "fuse",
-    "9p",
-    "9pnet_virtio",
-    "vmw_vsock_virtio_transport",
-    "virtio_scsi",
-    "sd_mod",
-    "sr_mod",
-    "virtio_balloon",
-    "pvpanic_mmio",
-    "loop",
-    "isofs",
-    "squashfs",
-    "vfat",
-    "nls_ascii",
-    "nls_cp437",
-    "nls_iso8859_1",
-];
+/// What the init of a job's machine loads when it is asked for.
+pub(super) const ON_DEMAND: &[&str] = &["ext4", "virtio_net", "virtiofs", "9p", "9pnet_virtio"];
 
 /// Changes when the same program and modules are put together in another way.
 const FORM: &str = "3";

@@ -8,6 +8,7 @@
 //!     modules.builtin               drivers that are part of the kernel
 //!     modules/<name>.ko             as they came, packed or not
 //!     initramfs-<digest>            made when it is first needed
+//!     modules-<form>                all modules as one file system, so too
 //! ```
 //!
 //! A kernel is whole or not there: it is put together in a folder beside and
@@ -21,6 +22,7 @@ mod draft;
 mod error;
 pub(crate) mod fuzz;
 mod image;
+mod index;
 mod initramfs;
 mod lz4;
 mod modules;
@@ -29,15 +31,19 @@ mod release;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hyperion_image::folder::{Ids, lay_image};
+use hyperion_image::layer::erofs::Form;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 pub use apt::Wanted;
 use draft::Draft;
 pub use error::KernelError;
+pub(super) use index::{DeviceFile, Library};
 use modules::Modules;
 
 const BZIMAGE: &str = "vmlinuz";
@@ -45,6 +51,8 @@ const VMLINUX: &str = "vmlinux";
 const BUILTIN: &str = "modules.builtin";
 const MODULES: &str = "modules";
 const DEFAULT: &str = "default";
+/// Bytes of all modules and their indexes together.
+const MOST_MODULES_BYTES: u64 = 8 << 30;
 
 /// The kernels for virtual machines in one folder of Hyperion.
 #[derive(Debug, Clone)]
@@ -333,6 +341,65 @@ impl Kernel {
     /// nothing is left behind.
     pub fn initramfs(&self, program: &Path) -> Result<PathBuf, KernelError> {
         initramfs::get(&self.folder, &self.modules, program)
+    }
+
+    /// Gives all of its modules as one file system, with the indexes by which they are
+    /// found: what lies in `/lib/modules/RELEASE` elsewhere. Made once, EROFS or, where
+    /// the kernel lacks that, ext4; none where it came without modules.
+    ///
+    /// # Errors
+    /// A module that is damaged, or no room; nothing is left behind.
+    pub fn all_modules(&self) -> Result<Option<PathBuf>, KernelError> {
+        /// Changes when the same modules are put together in another way.
+        const FORM: &str = "modules-2";
+        if !self.modules.folder.is_dir() {
+            return Ok(None);
+        }
+        let path = self.folder.join(FORM);
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+        let above = self.folder.parent().unwrap_or(Path::new("."));
+        let _lock = Kernels {
+            folder: above.to_owned(),
+        }
+        .lock()?;
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+        let known = fs::read_to_string(self.folder.join(BUILTIN)).unwrap_or_default();
+        let indexes = index::all(&self.modules, &known)?;
+        let form = match self.has_driver("erofs") {
+            true => Form::Erofs,
+            false => Form::Ext4,
+        };
+        let cannot = || KernelError::io("write", &path);
+        let draft = tempfile::TempDir::with_prefix_in(draft::PREFIX, above);
+        let draft = draft.map_err(cannot())?;
+        let (content, whole) = (draft.path().join("content"), draft.path().join("whole"));
+        let write = || -> io::Result<File> {
+            fs::create_dir(&content)?;
+            fs::set_permissions(&content, Permissions::from_mode(0o755))?;
+            for module in fs::read_dir(&self.modules.folder)? {
+                let module = module?;
+                fs::hard_link(module.path(), content.join(module.file_name()))?;
+            }
+            for (name, bytes) in &indexes {
+                let to = content.join(name);
+                fs::write(&to, bytes)?;
+                fs::set_permissions(&to, Permissions::from_mode(0o644))?;
+            }
+            let file = File::create_new(&whole)?;
+            let ids = Ids::of_this_process();
+            let file = lay_image(file, form, &content, ids, MOST_MODULES_BYTES);
+            let file = file.map_err(io::Error::other)?;
+            draft::open_to_readers(&file)?;
+            file.sync_data()?;
+            Ok(file)
+        };
+        write().map_err(cannot())?;
+        fs::rename(&whole, &path).map_err(cannot())?;
+        Ok(Some(path))
     }
 
     /// Says whether the kernel has a driver, as a module or part of itself. One

@@ -54,6 +54,8 @@ pub(super) struct Info {
     needs: Vec<String>,
     /// Modules that should be there before it.
     wants: Vec<String>,
+    /// The devices, file systems and protocols that it serves, as patterns.
+    pub(super) aliases: Vec<String>,
     /// The release of its kernel.
     pub(super) release: Option<String>,
 }
@@ -173,6 +175,10 @@ pub(super) fn info(elf: &[u8]) -> Option<Info> {
                 if let Some(before) = before.trim().strip_prefix("pre:") {
                     info.wants.extend(names(before));
                 }
+            }
+            // A line of its index each.
+            "alias" if value.bytes().all(|b| b.is_ascii_graphic()) => {
+                info.aliases.push(value.to_owned());
             }
             "vermagic" => info.release = value.split(' ').next().map(str::to_owned),
             _ => {}

@@ -6,7 +6,7 @@ use hyperion_model::machine::{
 };
 use serde_json::{Value, json};
 
-use super::super::stay::ORDERS_SERIAL;
+use super::super::stay::{MODULES_SERIAL, ORDERS_SERIAL};
 use super::{Places, Unsupported, Words, boot_index, escaped, unsupported};
 
 /// Comes before the target in the names of nodes.
@@ -99,6 +99,11 @@ pub(super) fn all(
     for (name, file, more) in [
         ("seed", &places.seed, String::new()),
         ("orders", &places.orders, format!(",serial={ORDERS_SERIAL}")),
+        (
+            "modules",
+            &places.modules,
+            format!(",serial={MODULES_SERIAL}"),
+        ),
     ] {
         let Some(file) = file else { continue };
         let file = words.file(file, false);

@@ -129,6 +129,16 @@ pub struct BlockDevice {
     pub inserted: Option<Inserted>,
 }
 
+/// A way in or out of the guest, as `query-chardev` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Channel {
+    /// Its name (`-chardev id=`).
+    pub label: String,
+    /// Somebody in the guest has it open.
+    #[serde(rename = "frontend-open", default)]
+    pub open: bool,
+}
+
 /// The content of a [`BlockDevice`].
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Inserted {
@@ -262,6 +272,14 @@ impl Qmp {
     /// [`QmpError`].
     pub fn blocks(&mut self) -> Result<Vec<BlockDevice>, QmpError> {
         self.execute("query-block", ())
+    }
+
+    /// Asks which ways into the guest there are, and whether anybody hears there.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn channels(&mut self) -> Result<Vec<Channel>, QmpError> {
+        self.execute("query-chardev", ())
     }
 
     /// Asks which threads run the virtual processors.

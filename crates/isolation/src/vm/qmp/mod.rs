@@ -29,8 +29,8 @@ use thiserror::Error;
 
 pub use codec::{Event, Lines, MAX_LINE, Malformed, Message, Refusal, Timestamp, Version};
 pub use commands::{
-    BlockCounts, BlockDevice, BlockStats, CpuThread, Inserted, IoStatus, Picture, RunState,
-    Snapshot, Status,
+    BlockCounts, BlockDevice, BlockStats, Channel, CpuThread, Inserted, IoStatus, Picture,
+    RunState, Snapshot, Status,
 };
 
 /// Bytes of events that may wait to be read. Each is far below a kilobyte.

@@ -18,7 +18,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyperion_sys::{mount, signals};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Timespec;
 use rustix::process::Pid;
+use rustix::time::{ClockId, clock_settime};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -180,6 +182,7 @@ impl Agent {
             "guest-fsfreeze-status" => Ok(json!(if self.frozen { "frozen" } else { "thawed" })),
             "guest-fsfreeze-freeze" => self.freeze(true),
             "guest-fsfreeze-thaw" => self.freeze(false),
+            "guest-set-time" => set_time(&arguments),
             "guest-shutdown" => match self.end(&arguments) {
                 Ok(()) => return None,
                 Err(refused) => Err(refused),
@@ -358,6 +361,12 @@ impl Agent {
         Command::new(program).spawn()?;
         Ok(())
     }
+}
+
+fn set_time(arguments: &Value) -> Result<Value, Refused> {
+    let now = Duration::from_nanos(number_of(arguments, "time")?);
+    clock_settime(ClockId::Realtime, Timespec::try_from(now)?)?;
+    Ok(json!({}))
 }
 
 fn number_of(arguments: &Value, name: &str) -> Result<u64, Refused> {

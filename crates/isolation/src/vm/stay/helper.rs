@@ -9,17 +9,15 @@ use std::time::Duration;
 use hyperion_sys::process::{self, Fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::drivers::{self, Devices};
 use super::service::HEARD;
-use super::{agent, network, say};
+use super::{agent, network};
 
 /// How long the first start waits for a network.
 const NETWORK: Duration = Duration::from_secs(12);
 
 /// Starts it, and waits until the network is up or known to be late.
-pub(super) fn start(own_init: bool, first: bool, missing: Vec<String>) -> io::Result<()> {
-    for step in missing {
-        say(format_args!("{step} failed"));
-    }
+pub(super) fn start(own_init: bool, first: bool) -> io::Result<()> {
     let (heard, said) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     match process::fork()? {
         Fork::Child => {
@@ -27,6 +25,8 @@ pub(super) fn start(own_init: bool, first: bool, missing: Vec<String>) -> io::Re
             let _ = hyperion_sys::signals::unblock(&HEARD);
             process::rename(c"hyperion-agent");
             let _ = rustix::process::setsid();
+            drivers::offer();
+            let devices = Devices::found();
             let cards = network::cards();
             // All who say that they are up; the last one lets the first process go on.
             let up = Arc::new(Mutex::new((cards.len(), Some(File::from(said)))));
@@ -35,6 +35,7 @@ pub(super) fn start(own_init: bool, first: bool, missing: Vec<String>) -> io::Re
                 std::thread::spawn(move || network::keep(&card, first, move || tell(&up)));
             }
             drop(up);
+            std::thread::spawn(move || devices.follow(own_init));
             agent::serve(own_init);
             process::exit_now(0)
         }

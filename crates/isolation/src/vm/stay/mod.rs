@@ -2,8 +2,8 @@
 //! process to the image's own init, or to the one command that the machine is for.
 //!
 //! ```text
-//! kernel ─▶ /init: modules ─▶ disk grown, mounted, root ─┬▶ helper: network, agent
-//!                                                        └▶ image's init, or service
+//! kernel ─▶ /init: disk grown, mounted, root ─┬▶ helper: drivers, network, agent
+//!                                             └▶ image's init, or service
 //! ```
 //!
 //! What it is told lies on a disk of its own ([`Orders`]), which the host writes anew
@@ -11,6 +11,7 @@
 
 mod agent;
 pub(crate) mod dhcp;
+pub(crate) mod drivers;
 mod files;
 mod helper;
 mod network;
@@ -39,6 +40,8 @@ pub const WORD: &str = "hyperion.machine";
 pub const ROOT_SERIAL: &str = ROOT;
 /// See [`ROOT_SERIAL`].
 pub const ORDERS_SERIAL: &str = "orders";
+/// See [`ROOT_SERIAL`]: the kernel's modules.
+pub const MODULES_SERIAL: &str = "modules";
 /// What the kernel is told in each of them.
 pub const KERNEL_LINE: &str =
     "console=ttyS0 quiet panic=-1 no_timer_check cryptomgr.notests hyperion.machine";
@@ -130,12 +133,12 @@ fn start() -> Result<Failure, Failure> {
     let options = [("source", &*device), ("errors", "remount-ro")];
     fs::create_dir_all(NEW_ROOT).doing("making the root")?;
     put("ext4", &options, 0, NEW_ROOT).doing("mounting the disk")?;
-    let drivers = network::drivers();
     become_root().doing("making the disk the root")?;
     let own = matches!(orders.starts, Starts::Init);
     if !own {
         around().doing("mounting what belongs to a system")?;
     }
+    drivers::mount();
     let first = files::name(&orders.name);
     files::keys(&orders.keys);
     // Before anybody can ask it to end: to the first process an unheard signal is none.
@@ -143,7 +146,7 @@ fn start() -> Result<Failure, Failure> {
         Starts::Init => None,
         Starts::Service(service) => Some(Keeper::new(service).doing("listening for signals")?),
     };
-    helper::start(own, first, drivers).doing("starting the agent")?;
+    helper::start(own, first).doing("starting the agent")?;
     Ok(match keeper {
         None => service::become_init(),
         Some(mut keeper) => keeper.serve(),

@@ -8,7 +8,6 @@ use hyperion_sys::net::{self, Packets};
 
 use super::dhcp::{self, Answer, Lease, Say};
 use super::{files, say};
-use crate::vm::guest::load_on_demand;
 
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -16,34 +15,6 @@ const ANSWER: Duration = Duration::from_secs(2);
 const TRY: Duration = Duration::from_secs(10);
 /// How long such a pause is.
 const PAUSE: Duration = Duration::from_secs(15);
-
-/// Loads the drivers of what the machine has beside its disks.
-pub(super) fn drivers() -> Vec<String> {
-    /// Kinds of devices in the specification of virtio, and what drives them.
-    const KINDS: [(&str, &[&str]); 4] = [
-        ("0x0001", &["virtio_net", "af_packet"]),
-        ("0x0008", &["virtio_scsi", "sd_mod"]),
-        ("0x0009", &["9pnet_virtio", "9p"]),
-        ("0x001a", &["virtiofs"]),
-    ];
-    let mut missing = Vec::new();
-    // By which the kernel says that it panics: not every one has it.
-    let _ = load_on_demand("pvpanic_mmio");
-    for entry in fs::read_dir("/sys/bus/virtio/devices")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let kind = fs::read_to_string(entry.path().join("device")).unwrap_or_default();
-        let known = KINDS.iter().find(|(number, _)| *number == kind.trim());
-        for name in known.map(|(_, names)| *names).unwrap_or_default() {
-            if let Err(failure) = load_on_demand(name) {
-                missing.push(failure.step);
-            }
-        }
-    }
-    missing
-}
 
 /// Lists the cards that are no network of the kernel's own.
 pub(super) fn cards() -> Vec<String> {
