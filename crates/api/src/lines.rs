@@ -21,6 +21,7 @@ pub struct Lines {
     /// How much of that has been looked at.
     seen: usize,
     left: Vec<u8>,
+    longest: usize,
 }
 
 impl Lines {
@@ -35,7 +36,20 @@ impl Lines {
             came: Vec::new(),
             seen: 0,
             left: Vec::new(),
+            longest: LONGEST,
         })
+    }
+
+    /// Hears no line that is longer than so many bytes.
+    #[must_use]
+    pub fn at_most(mut self, longest: usize) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// Tells how much has come that is no whole value yet, in bytes.
+    pub fn unheard(&self) -> usize {
+        self.came.len()
     }
 
     /// Puts a value behind what is to be sent.
@@ -89,7 +103,7 @@ impl Lines {
                 return Ok(Some(value?));
             }
             self.seen = self.came.len();
-            if self.seen > LONGEST {
+            if self.seen > self.longest {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             let room = self.seen + PIECE;

@@ -107,6 +107,15 @@ pub(crate) struct Global {
         help_heading = "Global options"
     )]
     pub(crate) root: Option<PathBuf>,
+    /// Queue that is meant: `own`, `host`, or the socket of a server [default: the own one, or the
+    /// host's where its server is there and no own one runs; $HYPERION_SERVER]
+    #[arg(
+        long,
+        global = true,
+        value_name = "QUEUE",
+        help_heading = "Global options"
+    )]
+    pub(crate) server: Option<String>,
     /// What is printed on standard output
     #[arg(
         long,

@@ -22,6 +22,39 @@ const PROJECT_FILE: &str = "hyperion.toml";
 /// The variable that chooses the folder of images and jobs.
 const ROOT_VARIABLE: &str = "HYPERION_ROOT";
 
+/// The variable that chooses the queue.
+const SERVER_VARIABLE: &str = "HYPERION_SERVER";
+/// Where the server of the host listens.
+pub(crate) const HOST_SOCKET: &str = "/run/hyperion/socket";
+
+/// Which queue is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// The own one, or the host's where its server is there and no own one runs.
+    #[default]
+    Either,
+    /// The one in the own root folder.
+    Own,
+    /// The one whose server listens there.
+    At(PathBuf),
+}
+
+impl Queue {
+    fn read(text: &str, origin: &Origin) -> anyhow::Result<Self> {
+        match text {
+            "auto" => Ok(Self::Either),
+            "own" => Ok(Self::Own),
+            "host" => Ok(Self::At(HOST_SOCKET.into())),
+            path if path.contains('/') => Ok(Self::At(absolute(path.as_ref(), origin)?)),
+            _ => Err(errors::advised(
+                Class::User,
+                format!("{text:?} ({origin}) names no queue"),
+                "write own, host, auto, or the path of a server's socket",
+            )),
+        }
+    }
+}
+
 /// Where a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -47,6 +80,7 @@ impl fmt::Display for Origin {
 #[serde(deny_unknown_fields, default)]
 struct Words {
     root: Option<PathBuf>,
+    server: Option<String>,
     registries: Registries,
 }
 
@@ -56,6 +90,8 @@ pub(crate) struct Config {
     /// Folder of images and jobs.
     pub(crate) root: PathBuf,
     root_origin: Origin,
+    queue: Queue,
+    queue_origin: Origin,
     /// Mirrors, certificates and insecure registries.
     pub(crate) registries: Registries,
     registry_origins: BTreeMap<String, Origin>,
@@ -71,8 +107,8 @@ pub(crate) struct Setting {
 }
 
 impl Config {
-    /// Reads the files and `HYPERION_*`; `root` is what a flag says.
-    pub(crate) fn load(root: Option<&Path>) -> anyhow::Result<Self> {
+    /// Reads the files and `HYPERION_*`; `root` and `server` are what flags say.
+    pub(crate) fn load(root: Option<&Path>, server: Option<&str>) -> anyhow::Result<Self> {
         let files = [Some(SYSTEM_FILE.into()), user_file(), project_file()];
         let mut config = Self::of_files(files.into_iter().flatten())?;
         if let Some(root) = std::env::var_os(ROOT_VARIABLE).filter(|r| !r.is_empty()) {
@@ -80,6 +116,13 @@ impl Config {
         }
         if let Some(root) = root {
             config.set_root(root, Origin::Flag("root"))?;
+        }
+        let variable = std::env::var(SERVER_VARIABLE).ok();
+        if let Some(server) = variable.filter(|server| !server.is_empty()) {
+            config.set_queue(&server, Origin::Variable(SERVER_VARIABLE))?;
+        }
+        if let Some(server) = server {
+            config.set_queue(server, Origin::Flag("server"))?;
         }
         if config.root.as_os_str().is_empty() {
             config.set_root(&default_root()?, Origin::BuiltIn)?;
@@ -92,6 +135,8 @@ impl Config {
         let mut config = Self {
             root: PathBuf::new(),
             root_origin: Origin::BuiltIn,
+            queue: Queue::default(),
+            queue_origin: Origin::BuiltIn,
             registries: Registries::default(),
             registry_origins: BTreeMap::new(),
         };
@@ -106,6 +151,9 @@ impl Config {
             if let Some(root) = words.root {
                 config.set_root(&root, origin.clone())?;
             }
+            if let Some(server) = words.server {
+                config.set_queue(&server, origin.clone())?;
+            }
             for (host, _) in words.registries.iter() {
                 let host = host.to_owned();
                 config.registry_origins.insert(host, origin.clone());
@@ -117,14 +165,24 @@ impl Config {
 
     /// Takes a folder of images and jobs; one in a file is meant from the file's folder on.
     fn set_root(&mut self, root: &Path, origin: Origin) -> anyhow::Result<()> {
-        let from = match &origin {
-            Origin::File(file) => file.parent().unwrap_or(Path::new("")),
-            _ => Path::new(""),
-        };
-        self.root = std::path::absolute(from.join(root))
-            .with_context(|| format!("the folder {root:?} ({origin}) has no absolute path"))?;
+        self.root = absolute(root, &origin)?;
         self.root_origin = origin;
         Ok(())
+    }
+
+    fn set_queue(&mut self, text: &str, origin: Origin) -> anyhow::Result<()> {
+        self.queue = Queue::read(text, &origin)?;
+        self.queue_origin = origin;
+        Ok(())
+    }
+
+    /// Gives the queue that is meant. Who names a root folder means the one in it.
+    pub(crate) fn queue(&self) -> &Queue {
+        let named = matches!(self.root_origin, Origin::Variable(_) | Origin::Flag(_));
+        match &self.queue {
+            Queue::Either if named => &Queue::Own,
+            queue => queue,
+        }
     }
 
     /// Lists what is set, by key.
@@ -135,6 +193,17 @@ impl Config {
             value: text(&self.root),
             origin: self.root_origin.clone(),
         }];
+        if self.queue_origin != Origin::BuiltIn {
+            all.push(Setting {
+                key: "server".into(),
+                value: match &self.queue {
+                    Queue::Either => "auto".into(),
+                    Queue::Own => "own".into(),
+                    Queue::At(path) => text(path),
+                },
+                origin: self.queue_origin.clone(),
+            });
+        }
         for (host, settings) in self.registries.iter() {
             let origin = self.registry_origins.get(host).unwrap_or(&Origin::BuiltIn);
             let mut put = |key: &str, value| {
@@ -156,6 +225,16 @@ impl Config {
         }
         all
     }
+}
+
+/// Gives a path that a setting names; in a file it is meant from the file's folder on.
+fn absolute(path: &Path, origin: &Origin) -> anyhow::Result<PathBuf> {
+    let from = match origin {
+        Origin::File(file) => file.parent().unwrap_or(Path::new("")),
+        _ => Path::new(""),
+    };
+    std::path::absolute(from.join(path))
+        .with_context(|| format!("{path:?} ({origin}) has no absolute path"))
 }
 
 /// Reads a file of settings. What a project says counts only if the file is the

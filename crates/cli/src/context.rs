@@ -19,7 +19,7 @@ pub(crate) struct Context {
 impl Context {
     /// Settles the facts.
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
-        let config = Config::load(global.root.as_deref())?;
+        let config = Config::load(global.root.as_deref(), global.server.as_deref())?;
         Ok(Self {
             root: config.root.clone(),
             output: global.output,

@@ -6,4 +6,4 @@
 
 mod local;
 
-pub use local::Local;
+pub use local::{Leaving, Local};

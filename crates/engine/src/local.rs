@@ -1,18 +1,29 @@
-//! This host: an agent of its own process starts the jobs.
+//! This host: agents of their own processes start the jobs.
 //!
-//! The agent is a process beside the server, so that the server's memory is not
+//! An agent is a process beside the server, so that the server's memory is not
 //! copied at each start, and what a start does cannot hold the server up. Jobs belong
 //! to their supervisors, not to the agent: either may be killed and started anew.
+//!
+//! The agent of another user is that user's process. It can be stopped, traced and made to
+//! say anything: it is never waited for, and who hears it looks whose jobs it speaks of.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use hyperion_api::Lines;
 use hyperion_model::errand::{Errand, News};
 
-/// This host.
+/// The longest line of an agent, in bytes.
+const LONGEST: usize = 8 << 20;
+/// How much of what it says on standard error is kept, in bytes.
+const KEPT: usize = 4096;
+/// How long an agent may take to end that nobody asks any more.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// An agent.
 #[derive(Debug)]
 pub struct Local {
     agent: Child,
@@ -33,7 +44,7 @@ impl Local {
             .spawn()?;
         Ok(Self {
             agent,
-            lines: Lines::new(ours)?,
+            lines: Lines::new(ours)?.at_most(LONGEST),
         })
     }
 
@@ -65,6 +76,15 @@ impl Local {
     pub fn hear(&mut self) -> io::Result<Option<News>> {
         self.lines.try_hear()
     }
+
+    /// Asks nothing more: the agent does what it was asked, and ends.
+    pub fn leave(self) -> Leaving {
+        let _ = rustix::net::shutdown(self.lines.as_fd(), rustix::net::Shutdown::Both);
+        Leaving {
+            agent: self.agent,
+            since: Instant::now(),
+        }
+    }
 }
 
 impl AsFd for Local {
@@ -73,10 +93,41 @@ impl AsFd for Local {
     }
 }
 
-impl Drop for Local {
-    fn drop(&mut self) {
-        // It ends when it sees that nobody asks any more.
-        let _ = rustix::net::shutdown(self.lines.as_fd(), rustix::net::Shutdown::Both);
+/// An agent that is about to end.
+#[derive(Debug)]
+pub struct Leaving {
+    agent: Child,
+    since: Instant,
+}
+
+impl Leaving {
+    /// Tells how it has ended, once it has, and what it said of that where its standard error
+    /// comes here. One that does not end is killed.
+    pub fn ended(&mut self) -> Option<(ExitStatus, String)> {
+        let status = self.agent.try_wait().ok()?;
+        let Some(status) = status else {
+            if self.since.elapsed() > LEAVING {
+                let _ = self.agent.kill();
+            }
+            return None;
+        };
+        let mut said = vec![0; KEPT];
+        let read = self.agent.stderr.as_mut().and_then(|err| {
+            // What it has started may hold the other end.
+            rustix::io::ioctl_fionbio(&*err, true).ok()?;
+            err.read(&mut said).ok()
+        });
+        said.truncate(read.unwrap_or(0));
+        Some((status, String::from_utf8_lossy(&said).into_owned()))
+    }
+
+    /// Kills it: another may do better.
+    pub fn kill(&mut self) {
+        let _ = self.agent.kill();
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) {
         let _ = self.agent.wait();
     }
 }

@@ -206,6 +206,9 @@ pub struct JobSpec {
     /// the other, in one sandbox.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lane: bool,
+    /// The server of the host has it started, not that of its user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_host: bool,
 }
 
 impl JobSpec {

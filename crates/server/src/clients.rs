@@ -1,12 +1,12 @@
 //! Who is connected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hyperion_api::Lines;
 use hyperion_api::queue::{Refused, Reply, Request};
@@ -16,12 +16,39 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 
+use crate::bounds::weight;
+
 /// As many can be connected at once; the others wait.
 const MOST: usize = 1000;
+/// As many of one user, where others are heard too; more are refused.
+const MOST_EACH: usize = 100;
+/// As much of questions that have not come whole is kept of one user, in bytes.
+const HELD_EACH: usize = 64 << 20;
 /// Who lets so many bytes of answers lie is not asked for more.
 const FULL: usize = 1 << 20;
-/// So many questions of one client are taken in one turn.
+/// So many questions of one user are taken in one turn.
 const AT_ONCE: usize = 256;
+
+/// Whom a server is for.
+#[derive(Debug, Clone, Default)]
+pub struct Audience {
+    /// Everybody on this host, who asks here; else only the user whose server it is, and root.
+    pub everybody: Option<PathBuf>,
+    /// Who may touch what is others', beside root and the user whose server it is.
+    pub operators: BTreeSet<u32>,
+    /// Users see no jobs but their own.
+    pub private: bool,
+}
+
+impl Audience {
+    fn who(&self, user: u32) -> Option<Who> {
+        let own = user == 0 || user == geteuid().as_raw();
+        (own || self.everybody.is_some()).then(|| Who {
+            user,
+            operator: own || self.operators.contains(&user),
+        })
+    }
+}
 
 /// A connection's number.
 pub(crate) type ClientId = u64;
@@ -32,6 +59,7 @@ pub(crate) struct Clients {
     listener: UnixListener,
     all: BTreeMap<ClientId, Connection>,
     next: ClientId,
+    audience: Audience,
 }
 
 #[derive(Debug)]
@@ -43,28 +71,48 @@ struct Connection {
     gone: bool,
 }
 
+impl Connection {
+    fn refuse(&mut self, what: &str, hint: &str) {
+        let refused = self.lines.queue(&Reply::Refused(Refused {
+            class: Class::Denied,
+            causes: vec![what.into()],
+            hint: hint.into(),
+        }));
+        self.gone |= refused.is_err();
+    }
+}
+
 impl Clients {
-    /// Listens at a path. Whatever lies there is taken away: the caller has the lock of
-    /// the queue.
-    pub(crate) fn listen(path: &Path) -> io::Result<Self> {
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        // An address has room for 108 bytes; a path by way of an open folder is short.
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let open = fs::File::open(folder)?;
-        let name = path.file_name().unwrap_or_default();
-        let short = Path::new("/proc/self/fd")
-            .join(std::os::fd::AsRawFd::as_raw_fd(&open).to_string())
-            .join(name);
-        let listener = UnixListener::bind(short)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    /// Listens where it is to be asked, the queue lying in a folder; `given` is a socket on
+    /// which somebody else listens for it.
+    pub(crate) fn listen(
+        folder: &Path,
+        audience: Audience,
+        given: Option<UnixListener>,
+    ) -> io::Result<Self> {
+        let own = folder.join("socket");
+        let listener = match (&audience.everybody, given) {
+            (None, _) => listen(&own, 0o600)?,
+            (Some(path), given) => {
+                let listener = match given {
+                    Some(listener) => listener,
+                    None if UnixStream::connect(path).is_ok() => {
+                        return Err(io::ErrorKind::AddrInUse.into());
+                    }
+                    None => listen(path, 0o666)?,
+                };
+                // Whoever names the folder finds it, too.
+                remove(&own)?;
+                symlink(path, &own)?;
+                listener
+            }
+        };
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
             all: BTreeMap::new(),
             next: 1,
+            audience,
         })
     }
 
@@ -104,46 +152,67 @@ impl Clients {
             let _ = self.greet(stream);
         }
         let (mut asked, mut more) = (Vec::new(), false);
+        // Of each user: what was asked in this turn, and what has come and is not whole.
+        let mut each: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
         for (&id, connection) in &mut self.all {
-            let mut heard = 0;
+            let (heard, held) = each.entry(connection.who.user).or_default();
             while !connection.waits && !connection.gone && connection.lines.unsent() < FULL {
-                if heard == AT_ONCE {
+                if *heard >= AT_ONCE {
                     more = true;
                     break;
                 }
                 match connection.lines.try_hear() {
-                    Ok(Some(request)) => {
-                        connection.waits = matches!(request, Request::Wait(_));
-                        asked.push((id, connection.who, request));
-                        heard += 1;
-                    }
+                    Ok(Some(request)) => match weight(&request) {
+                        Some(weight) => {
+                            connection.waits = matches!(request, Request::Wait(_));
+                            *heard += weight;
+                            asked.push((id, connection.who, request));
+                        }
+                        None => {
+                            *heard += AT_ONCE;
+                            connection.refuse("that is too much at once", "ask in pieces");
+                        }
+                    },
                     Ok(None) => break,
                     Err(_) => connection.gone = true,
                 }
             }
+            *held += connection.lines.unheard();
+            connection.gone |= *held > HELD_EACH;
         }
         (asked, more)
     }
 
     fn greet(&mut self, stream: UnixStream) -> io::Result<()> {
         let user = socket_peercred(&stream)?.uid.as_raw();
-        // Whatever is submitted runs as the user of this process: nobody else may ask.
-        let may = user == 0 || user == geteuid().as_raw();
+        let of_user = |other: &&Connection| other.who.user == user;
+        let refused = match self.audience.who(user) {
+            None => Some((
+                "the queue is another user's",
+                "leave out --root: each user has a queue of their own",
+            )),
+            Some(_)
+                if self.audience.everybody.is_some()
+                    && self.all.values().filter(of_user).count() >= MOST_EACH =>
+            {
+                Some((
+                    "this user asks too often at once",
+                    "wait until others of your commands have ended",
+                ))
+            }
+            Some(_) => None,
+        };
         let mut connection = Connection {
             lines: Lines::new(stream)?,
-            who: Who {
+            who: self.audience.who(user).unwrap_or(Who {
                 user,
-                operator: may,
-            },
+                operator: false,
+            }),
             waits: false,
-            gone: !may,
+            gone: refused.is_some(),
         };
-        if !may {
-            connection.lines.queue(&Reply::Refused(Refused {
-                class: Class::Denied,
-                causes: vec!["the queue is another user's".into()],
-                hint: "leave out --root: each user has a queue of their own".into(),
-            }))?;
+        if let Some((what, hint)) = refused {
+            connection.refuse(what, hint);
         }
         self.all.insert(self.next, connection);
         self.next += 1;
@@ -171,5 +240,28 @@ impl Clients {
             !connection.gone
         });
         gone
+    }
+}
+
+/// Listens at a path. Whatever lies there is taken away: the caller has the lock of the
+/// queue.
+fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    remove(path)?;
+    // An address has room for 108 bytes; a path by way of an open folder is short.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let open = fs::File::open(folder)?;
+    let name = path.file_name().unwrap_or_default();
+    let short = Path::new("/proc/self/fd")
+        .join(std::os::fd::AsRawFd::as_raw_fd(&open).to_string())
+        .join(name);
+    let listener = UnixListener::bind(short)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }

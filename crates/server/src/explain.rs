@@ -46,7 +46,9 @@ impl Viewer<'_> {
             explained.ahead = more.ahead as u64;
             explained.lacks = more.lacks.iter().map(|lack| self.lack(lack)).collect();
             explained.starts = starts(self.ledger, &more.forecast);
-            explained.until = more.until.iter().map(|until| self.until(until)).collect();
+            let until = more.until.iter();
+            let seen = |until: &&Blocker| self.sees(TaskId::of(until.job).job);
+            explained.until = until.filter(seen).map(|until| self.until(until)).collect();
         }
         Some(explained)
     }

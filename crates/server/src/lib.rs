@@ -11,6 +11,8 @@
 //! answers and sends errands. Where they cannot be written, the ledger is made anew of
 //! what is written, and nothing has happened.
 
+mod agents;
+mod bounds;
 mod clients;
 mod clock;
 mod dispatch;
@@ -22,4 +24,5 @@ mod texts;
 mod turn;
 mod views;
 
-pub use turn::{ServeError, Settings, serve};
+pub use clients::Audience;
+pub use turn::{Account, ServeError, Settings, serve};

@@ -4,25 +4,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hyperion_api::queue::{NodeChange, Refused, Reply, Request, ServerView, Target};
-use hyperion_engine::Local;
 use hyperion_lifecycle::{
     Booking, Change, End, Event, Ledger, NodeState, Record, Refusal, Rules, Site, State, TaskId,
     Time, Who,
 };
 use hyperion_model::errand::{Errand, News, Step};
+use hyperion_model::submission::{Elsewhere, Submission};
 use hyperion_model::{Class, JobId};
 use hyperion_sched::{Order, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::geteuid;
 use thiserror::Error;
 
-use crate::clients::{ClientId, Clients};
+use crate::agents::Agents;
+use crate::bounds::excess;
+use crate::clients::{Audience, ClientId, Clients};
 use crate::clock::Clock;
 use crate::dispatch::hear;
 use crate::explain::starts;
@@ -30,20 +34,34 @@ use crate::journal::{Journal, JournalError, Text};
 use crate::metrics::{Counts, Port, text};
 use crate::requests::{begin, refused, tasks};
 use crate::texts::take_texts;
-use crate::views::Viewer;
+use crate::views::{Sight, Viewer};
 
 /// How long what nobody was promised may not be on the disk.
 const LINGER: Duration = Duration::from_millis(100);
 /// How long what could not be written waits for another try.
-const AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+
+/// The server itself, where it looks at its queue.
+const SERVER: Who = Who {
+    user: 0,
+    operator: true,
+};
 
 /// How a server is to be.
 #[derive(Debug)]
 pub struct Settings {
     /// Where the queue lies: the journal, and the socket.
     pub folder: PathBuf,
-    /// The command that starts an agent.
-    pub agent: fn() -> io::Result<Command>,
+    /// Gives the command that starts the agent of a user.
+    pub agent: fn(u32) -> io::Result<Command>,
+    /// Ends what is left of another user of whom nothing runs any more.
+    pub parted: fn(u32),
+    /// Whom it is for.
+    pub audience: Audience,
+    /// A socket on which somebody else listens for it.
+    pub socket: Option<UnixListener>,
+    /// Looks a user up in the files of this host.
+    pub account: fn(u32) -> Option<Account>,
     /// What there is.
     pub site: Site,
     /// Who may have what.
@@ -60,6 +78,15 @@ pub struct Settings {
     pub idle: Option<Duration>,
 }
 
+/// A user of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// The name.
+    pub name: String,
+    /// The home folder.
+    pub home: String,
+}
+
 /// Why a server cannot go on.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -67,6 +94,14 @@ pub enum ServeError {
     #[error("cannot use the folder of the queue {}", path.display())]
     Folder {
         /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nobody can ask it.
+    #[error("cannot listen at {}", path.display())]
+    Socket {
+        /// The socket.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -92,7 +127,9 @@ pub enum ServeError {
 pub fn serve(settings: Settings, ready: impl FnOnce(&[String])) -> Result<(), ServeError> {
     let (mut server, remarks) = Server::open(settings)?;
     ready(&remarks);
-    server.live()
+    let ended = server.live();
+    server.part_with_agents();
+    ended
 }
 
 pub(crate) struct Server {
@@ -107,10 +144,9 @@ pub(crate) struct Server {
     clients: Clients,
     port: Option<Port>,
     counts: Counts,
-    pub(crate) agent: Option<Local>,
-    pub(crate) agent_since: Instant,
-    /// When the next may be started.
-    pub(crate) agent_at: Instant,
+    /// The user of this process.
+    pub(crate) own: u32,
+    pub(crate) agents: Agents,
     /// The starts that an agent looks after.
     pub(crate) ids: BTreeMap<JobId, TaskId>,
     /// The records in which they run that have none of their own.
@@ -176,11 +212,17 @@ impl Server {
                 broken.copy.display()
             ));
         }
-        let clients = Clients::listen(&folder.join("socket"));
+        let audience = settings.audience.clone();
+        let place = audience.everybody.clone();
+        let clients = Clients::listen(&folder, audience, settings.socket.take());
+        let deaf = |source| ServeError::Socket {
+            path: place.unwrap_or_else(|| folder.join("socket")),
+            source,
+        };
         let port = settings.metrics.take().map(Port::new).transpose();
         let clock = Clock::start(last);
         let mut server = Self {
-            clients: clients.map_err(unusable)?,
+            clients: clients.map_err(deaf)?,
             port: port.map_err(unusable)?,
             counts: Counts::default(),
             settings,
@@ -189,9 +231,8 @@ impl Server {
             started: clock.now(),
             clock,
             origin,
-            agent: None,
-            agent_since: Instant::now(),
-            agent_at: Instant::now(),
+            own: geteuid().as_raw(),
+            agents: Agents::default(),
             ids: BTreeMap::new(),
             within: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -203,7 +244,7 @@ impl Server {
             idle_since: Instant::now(),
             stopping: false,
         };
-        server.start_agent()?;
+        server.start_agents()?;
         Ok((server, remarks))
     }
 
@@ -213,7 +254,7 @@ impl Server {
             let stop = self.wait(more)?;
             let (asked, rest) = self.clients.hear();
             more = rest;
-            self.hear_agent();
+            more |= self.hear_agents();
             let began = Instant::now();
             self.turn(asked);
             self.counts.turns += 1;
@@ -225,7 +266,7 @@ impl Server {
             for gone in self.clients.flush() {
                 self.waiting.retain(|(client, _)| *client != gone);
             }
-            self.look_after_agent()?;
+            self.look_after_agents()?;
             if stop || self.stopping || self.is_idle() {
                 return Ok(());
             }
@@ -235,13 +276,7 @@ impl Server {
     /// Waits until there is something to do; tells whether the server is to end.
     fn wait(&self, more: bool) -> Result<bool, ServeError> {
         let mut fds = vec![PollFd::new(&self.settings.stop, PollFlags::IN)];
-        if let Some(agent) = &self.agent {
-            let mut flags = PollFlags::IN;
-            if agent.is_behind() {
-                flags |= PollFlags::OUT;
-            }
-            fds.push(PollFd::from_borrowed_fd(agent.as_fd(), flags));
-        }
+        self.agents.poll_set(&mut fds);
         self.clients.poll_set(&mut fds);
         if let Some(port) = &self.port {
             port.poll_set(&mut fds);
@@ -267,7 +302,7 @@ impl Server {
         let until = |at: Instant| at.saturating_duration_since(Instant::now());
         let again = self.again_at.map(until);
         let sync = self.sync_at.map(until);
-        let agent = self.agent.is_none().then_some(AGAIN);
+        let agent = self.agents.until_next(self.own);
         let asks = self.port.as_ref().filter(|port| port.is_watched());
         let asks = asks.map(|_| AGAIN);
         let told = !self.news.is_empty() && self.again_at.is_none();
@@ -366,11 +401,14 @@ impl Server {
             let task = self.ids.remove(&id);
             self.within.remove(&id);
             self.steps.remove(&id);
-            self.ask(&Errand::Forget(id));
-            let job = task.map(|task| task.job);
-            let its = job.and_then(|job| self.ledger.jobs().get(&job));
-            if let (Some(job), true) = (job, its.is_none_or(|its| its.is_over())) {
-                self.ask(&Errand::Clear(job));
+            let Some(TaskId { job, .. }) = task else {
+                continue;
+            };
+            let user = self.user_of(job);
+            self.ask(user, &Errand::Forget(id));
+            let its = self.ledger.jobs().get(&job);
+            if its.is_none_or(|its| its.is_over()) {
+                self.ask(user, &Errand::Clear(job));
             }
         }
         for record in &turn.records {
@@ -383,9 +421,7 @@ impl Server {
             }
         }
         self.tell_ends();
-        if let Some(agent) = &mut self.agent {
-            let _ = agent.flush();
-        }
+        self.agents.flush();
     }
 
     /// Forgets what could not be written: it has not happened.
@@ -415,10 +451,9 @@ impl Server {
     fn answer(&mut self, who: Who, request: Request, now: Time, turn: &mut Turn) -> Answer {
         let records = &mut turn.records;
         let reply = match request {
-            Request::Submit(submission) => match begin(submission.begin, now) {
+            Request::Submit(mut submission) => match self.receive(who, &mut submission, now) {
                 Err(refused) => Reply::Refused(refused),
                 Ok(begin) => {
-                    let mut submission = submission;
                     turn.texts.extend(take_texts(&mut submission));
                     let event = Event::Submit {
                         who,
@@ -438,21 +473,27 @@ impl Server {
                     }
                 }
             },
-            Request::Jobs(filter) => Reply::Jobs(self.viewer(now).jobs(&filter)),
-            Request::Nodes => Reply::Nodes(self.viewer(now).nodes()),
-            Request::Shares => Reply::Shares(self.viewer(now).shares()),
-            Request::Explain(target) => match self.ledger.jobs().get(&target.job) {
-                None => Reply::Refused(refused(&Refusal::Unknown(target.job))),
-                Some(_) => Reply::Explained(self.viewer(now).explain(target).map(Box::new)),
-            },
-            Request::WhatIf(mut submission) => {
-                take_texts(&mut submission);
-                let begin = begin(submission.begin, now).unwrap_or_default();
-                match self.ledger.what_if(now, who, *submission, begin) {
-                    Ok(forecast) => Reply::Starts(starts(&self.ledger, &forecast)),
-                    Err(refusal) => Reply::Refused(refused(&refusal)),
+            Request::Jobs(filter) => Reply::Jobs(self.viewer(who, now).jobs(&filter)),
+            Request::Nodes => Reply::Nodes(self.viewer(who, now).nodes()),
+            Request::Shares => Reply::Shares(self.viewer(who, now).shares()),
+            Request::Explain(target) => match self.sight(who, target.job) {
+                Sight::All => {
+                    let explained = self.viewer(who, now).explain(target);
+                    Reply::Explained(explained.map(Box::new))
                 }
-            }
+                Sight::Line => Reply::Refused(refused(&Refusal::NotYours(target.job))),
+                Sight::Nothing => Reply::Refused(refused(&Refusal::Unknown(target.job))),
+            },
+            Request::WhatIf(mut submission) => match self.receive(who, &mut submission, now) {
+                Err(refused) => Reply::Refused(refused),
+                Ok(begin) => {
+                    take_texts(&mut submission);
+                    match self.ledger.what_if(now, who, *submission, begin) {
+                        Ok(forecast) => Reply::Starts(starts(&self.ledger, &forecast)),
+                        Err(refusal) => Reply::Refused(refused(&refusal)),
+                    }
+                }
+            },
             Request::SetNodes(names, change) => {
                 let state = match change {
                     NodeChange::Up => NodeState::Up,
@@ -501,7 +542,7 @@ impl Server {
             Request::Wait(jobs) => {
                 let unknown = jobs
                     .iter()
-                    .find(|job| !self.ledger.jobs().contains_key(job));
+                    .find(|job| self.sight(who, **job) == Sight::Nothing);
                 match unknown {
                     Some(&job) => Reply::Refused(refused(&Refusal::Unknown(job))),
                     None => return Answer::Ends(jobs),
@@ -528,14 +569,50 @@ impl Server {
 
     fn metrics(&mut self) -> String {
         let now = self.clock.now();
-        let nodes = self.viewer(now).nodes();
+        let nodes = self.viewer(SERVER, now).nodes();
         text(&self.ledger, &nodes, &self.counts, (self.started, now))
     }
 
-    fn viewer(&mut self, now: Time) -> Viewer<'_> {
+    /// Settles what a client cannot say: who it is. Gives when the job begins.
+    fn receive(
+        &self,
+        who: Who,
+        submission: &mut Submission,
+        now: Time,
+    ) -> Result<Option<Time>, Refused> {
+        submission.elsewhere = Elsewhere::default().into();
+        if let Some(what) = excess(submission) {
+            return Err(Refused {
+                class: Class::User,
+                causes: vec![what.into()],
+                hint: "submit it in pieces, or let it read a file".into(),
+            });
+        }
+        if self.settings.audience.everybody.is_some() {
+            let account = (self.settings.account)(who.user).ok_or_else(|| Refused {
+                class: Class::Denied,
+                causes: vec![format!("user {} is not in /etc/passwd", who.user)],
+                hint: "the jobs of this queue run as users that the host's own files name".into(),
+            })?;
+            submission.origin.user = account.name;
+            submission.origin.home = account.home;
+        }
+        begin(submission.begin, now)
+    }
+
+    /// Tells what somebody may know of a job.
+    fn sight(&self, who: Who, job: u64) -> Sight {
+        let job = self.ledger.jobs().get(&job);
+        job.map_or(Sight::Nothing, |job| self.settings.audience.sight(who, job))
+    }
+
+    fn viewer(&mut self, who: Who, now: Time) -> Viewer<'_> {
         Viewer {
             ledger: &self.ledger,
             now,
+            who,
+            audience: &self.settings.audience,
+            account: self.settings.account,
             origin: self.origin.unwrap_or_default(),
             within: &self.within,
             steps: &self.steps,

@@ -1,26 +1,53 @@
 //! What clients are shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::fs;
 use std::time::Duration;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, ShareView, Waits};
 use hyperion_lifecycle::{
-    Holder, Job, Ledger, NodeState, Reason, ShareOf, State, Task, TaskId, Time,
+    Holder, Job, Ledger, NodeState, Reason, ShareOf, State, Task, TaskId, Time, Who,
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
+use crate::clients::Audience;
 use crate::dispatch::{id_of, tasks_of};
+use crate::turn::Account;
+
+/// What somebody may know of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Everything.
+    All,
+    /// That it is there: whose it is, what it takes, how far it is.
+    Line,
+    /// Not even that.
+    Nothing,
+}
+
+impl Audience {
+    /// Tells what somebody may know of a job.
+    pub(crate) fn sight(&self, who: Who, job: &Job) -> Sight {
+        match who.operator || who.user == job.asked.user {
+            true => Sight::All,
+            false if self.private => Sight::Nothing,
+            false => Sight::Line,
+        }
+    }
+}
 
 /// Makes what clients are shown of a ledger.
 #[derive(Debug)]
 pub(crate) struct Viewer<'a> {
     pub(crate) ledger: &'a Ledger,
     pub(crate) now: Time,
+    /// Who looks.
+    pub(crate) who: Who,
+    pub(crate) audience: &'a Audience,
+    pub(crate) account: fn(u32) -> Option<Account>,
     pub(crate) origin: u64,
     /// The records in which starts run that have none of their own.
     pub(crate) within: &'a BTreeMap<JobId, JobId>,
@@ -40,7 +67,7 @@ impl Viewer<'_> {
                 self.job(number, job, filter, &mut views);
             }
         } else {
-            for &number in &filter.jobs {
+            for &number in BTreeSet::from_iter(&filter.jobs) {
                 if let Some(job) = ledger.jobs().get(&number) {
                     self.job(number, job, filter, &mut views);
                 }
@@ -49,10 +76,21 @@ impl Viewer<'_> {
         views
     }
 
+    /// Tells whether who looks may know that a job is there.
+    pub(crate) fn sees(&self, job: u64) -> bool {
+        let job = self.ledger.jobs().get(&job);
+        job.is_some_and(|job| self.audience.sight(self.who, job) != Sight::Nothing)
+    }
+
     fn job(&mut self, number: u64, job: &Job, filter: &Filter, views: &mut Vec<JobView>) {
         if filter.user.is_some_and(|user| user != job.asked.user) {
             return;
         }
+        let sight = self.audience.sight(self.who, job);
+        if sight == Sight::Nothing {
+            return;
+        }
+        let before = views.len();
         let of_array = job.asked.submission.array.is_some();
         for (&index, task) in job.tasks() {
             let over = task.state.is_end();
@@ -83,6 +121,12 @@ impl Viewer<'_> {
             view.starts = job.task(first).map_or(0, |task| task.starts);
             view.reason = self.ledger.reason(task, self.now).map(waits);
             views.push(view);
+        }
+        if sight != Sight::All {
+            for view in views.iter_mut().skip(before) {
+                view.folder.clear();
+                (view.comment, view.why, view.id) = (None, None, None);
+            }
         }
     }
 
@@ -161,12 +205,8 @@ impl Viewer<'_> {
     /// Gives the name of a user, as the host knows it.
     fn user(&mut self, number: u32) -> String {
         let look = || {
-            let all = fs::read_to_string("/etc/passwd").unwrap_or_default();
-            let line = all.lines().find(|line| {
-                line.split(':').nth(2).and_then(|text| text.parse().ok()) == Some(number)
-            });
-            let name = line.and_then(|line| line.split(':').next());
-            name.map_or_else(|| number.to_string(), str::to_owned)
+            let account = (self.account)(number);
+            account.map_or_else(|| number.to_string(), |account| account.name)
         };
         self.users.entry(number).or_insert_with(look).clone()
     }
@@ -176,7 +216,9 @@ impl Viewer<'_> {
         let shares = self.ledger.shares(self.now);
         let outermost = |its: &&ShareOf| its.accounts.len() + usize::from(its.user.is_some()) == 1;
         let all: f64 = shares.iter().filter(outermost).map(|its| its.used).sum();
-        let shares = shares.into_iter();
+        let (who, private) = (self.who, self.audience.private && !self.who.operator);
+        let seen = |its: &ShareOf| !private || its.user.is_none_or(|user| user == who.user);
+        let shares = shares.into_iter().filter(seen);
         let of = |its: ShareOf| ShareView {
             user: its.user.map(|user| self.user(user)),
             shares: its.part,

@@ -447,6 +447,24 @@ pub fn keep_only(fd: OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Takes a descriptor that whoever started this process has left open for it, such as
+/// systemd's first at 3; programs that are started later do not get it.
+///
+/// # Errors
+/// `EBADF` where nothing is open, `EINVAL` for the standard streams.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: fcntl(2) with a flag takes no memory.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, came with this process, and nothing in it has taken it: callers ask once,
+    // for a number that was told to this very process.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Gives back the memory of this program's code and constants, which the
 /// kernel reads from its file again where they are needed: a process that
 /// starts a job and then sleeps for hours keeps the few pages of its loop only.
@@ -484,13 +502,27 @@ fn idle_code(line: &str) -> Option<(usize, usize)> {
 /// no capability. Meant for a process of [`spawn`] on its way to its program.
 ///
 /// # Errors
-/// The kernel's, `EPERM` for all but root.
+/// As [`become_user`].
 pub fn become_nobody(id: u32) -> io::Result<()> {
+    become_user(id, id, &[])
+}
+
+/// Becomes a user, with a group and further ones, for good: nothing of who this process
+/// was before is left, and no capability.
+///
+/// # Errors
+/// The kernel's, `EPERM` for all but root; what was given up is not taken back.
+pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
     use rustix::process::{Gid, Uid};
-    rustix::thread::set_thread_groups(&[])?;
-    let gid = Gid::from_raw(id);
+    // To setresuid(2) it says that nothing is to change.
+    if user == u32::MAX || group == u32::MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let groups: Vec<Gid> = groups.iter().map(|&id| Gid::from_raw(id)).collect();
+    rustix::thread::set_thread_groups(&groups)?;
+    let gid = Gid::from_raw(group);
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    let uid = Uid::from_raw(id);
+    let uid = Uid::from_raw(user);
     Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
 }
 

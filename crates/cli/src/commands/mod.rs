@@ -18,6 +18,7 @@ mod run;
 pub(crate) mod shims;
 mod stats;
 mod stop;
+mod users;
 mod version;
 mod vm;
 

@@ -11,6 +11,15 @@ pub(super) fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Told
     if let Some(error) = cause.downcast_ref::<ServeError>() {
         return match error {
             ServeError::Folder { source, .. } => of_root(source),
+            ServeError::Socket { source, .. } => {
+                let in_use = source.kind() == std::io::ErrorKind::AddrInUse;
+                in_use.then(|| Told {
+                    class: Class::Conflict,
+                    hint: Some(
+                        "another server listens there: `hyperion serve --stop` ends it".into(),
+                    ),
+                })
+            }
             ServeError::Journal(error) => of_journal(error),
             ServeError::Agent(_) | ServeError::Poll(_) => None,
         };

@@ -4,6 +4,7 @@
 //! and that nothing that was acknowledged is lost, whoever is killed.
 
 mod faults;
+mod host;
 mod policy;
 mod scripts;
 mod shims;

@@ -155,6 +155,7 @@ fn plan() -> NodePlan {
             time_limit: None,
             batch: None,
             lane: false,
+            for_host: false,
         },
         sandbox: SandboxSpec {
             id,

@@ -167,9 +167,9 @@ impl Hierarchy {
 const USED: [&str; 6] = ["cpu", "memory", "pids", "cpuset", "io", "cpuacct"];
 
 /// The group into which a delegated group's own processes move.
-const LEAF: &str = "hyperion-supervisors";
+pub(super) const LEAF: &str = "hyperion-supervisors";
 
-fn make(group: &Path) -> io::Result<()> {
+pub(super) fn make(group: &Path) -> io::Result<()> {
     match fs::create_dir(group) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
         _ => Ok(()),

@@ -4,6 +4,7 @@
 //! here finds out which, makes one group per sandbox in each hierarchy that is
 //! needed, and removes exactly what it made.
 
+mod handed;
 mod layout;
 
 use std::fs;

@@ -4,42 +4,61 @@
 mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_api::Lines;
-use hyperion_model::JobId;
 use hyperion_model::errand::{Cost, Errand, News, Outcome, Start};
 use hyperion_model::report::Exit;
 use hyperion_model::task::End;
+use hyperion_model::{Class, JobId};
 use hyperion_node::client::Heard;
 use hyperion_node::supervisor::start;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobFolder, Jobs, State};
+use hyperion_sys::caps::CapSet;
+use hyperion_sys::cgroup::{Cgroup, Layout};
 use hyperion_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::process::umask;
 
 use super::batch;
+use crate::commands::users;
+use crate::config::Queue;
 use crate::context::Context;
+use crate::errors;
 use lanes::Lane;
 
 // Words of `hyperion agent`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Be this user's agent, by number
+    #[arg(long, value_name = "UID")]
+    of: Option<u32>,
+}
 
 /// Serves until the server is gone; jobs go on.
-pub(crate) fn run(_: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    if let Some(uid) = args.of {
+        return Err(become_agent_of(uid, ctx));
+    }
     let input = rustix::io::dup(rustix::stdio::stdin())?;
     let lines = Lines::new(UnixStream::from(input))?;
     // An agent that was asked before may still be at work: what it starts must be there
     // when this one looks.
-    let folder = super::folder(ctx);
+    let folder = super::desk(ctx);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
     let lock = File::create(folder.join("agent.lock")).context("cannot lock the agent")?;
     flock(&lock, FlockOperation::LockExclusive).context("cannot lock the agent")?;
     batch::make_folder(ctx).context("cannot make the folder of scripts")?;
@@ -227,6 +246,9 @@ impl Agent<'_> {
         let wanted: BTreeSet<&JobId> = ids.iter().collect();
         for job in self.jobs.list().unwrap_or_default() {
             let Ok(asked) = job.asked() else { continue };
+            if asked.plan.job.for_host != super::is_for_host(self.ctx) {
+                continue;
+            }
             if asked.plan.job.lane {
                 self.adopt_lane(&job, &wanted);
             } else if asked.plan.job.batch.is_some() && !wanted.contains(&job.id) {
@@ -303,6 +325,48 @@ impl Agent<'_> {
         if matches!(job.state(), State::Ended | State::Lost) {
             let _ = self.jobs.remove(&job);
         }
+    }
+}
+
+/// Gives up being root for good, and is the agent of a user. Nothing of the user's was
+/// looked at before, and nothing of root's is left after: neither files, nor variables, nor
+/// the terminal. Comes back where that fails.
+fn become_agent_of(uid: u32, ctx: &Context) -> anyhow::Error {
+    let become_it = || -> anyhow::Result<Command> {
+        let user = users::numbered(uid).ok_or_else(|| {
+            let what = format!("user {uid} is not in /etc/passwd");
+            errors::advised(Class::Denied, what, "the host's own files must name it")
+        })?;
+        let Queue::At(server) = ctx.config.queue() else {
+            anyhow::bail!("the agent of another user works for a server of the host only");
+        };
+        let groups = user.groups();
+        rustix::process::setsid()?;
+        process::close_on_exec_from(3)?;
+        // Where there are control groups, jobs are held to what they have by some of their own.
+        let groups_of_jobs = super::group_of(uid);
+        let entrance = Cgroup::hand_over(&Layout::detect(), &groups_of_jobs, uid, user.gid);
+        let _ = entrance.enter();
+        drop(entrance);
+        process::become_user(user.uid, user.gid, &groups)
+            .with_context(|| format!("cannot become user {}", user.name))?;
+        CapSet::default().apply()?;
+        umask(Mode::from_raw_mode(0o077));
+        // The file that runs now, whoever may reach it by its path.
+        let mut agent = Command::new("/proc/self/exe");
+        agent.arg0("hyperion").arg("--server").arg(server);
+        agent.arg("agent").current_dir("/").env_clear().envs([
+            ("HOME", user.home.as_str()),
+            ("USER", &user.name),
+            ("LOGNAME", &user.name),
+            ("SHELL", &user.shell),
+            ("PATH", batch::PATH),
+        ]);
+        Ok(agent)
+    };
+    match become_it() {
+        Ok(mut agent) => anyhow::Error::new(agent.exec()).context("cannot start this program anew"),
+        Err(error) => error,
     }
 }
 

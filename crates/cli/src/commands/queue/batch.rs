@@ -18,10 +18,11 @@ use hyperion_sys::cgroup::{Cgroup, Layout};
 
 use crate::args::read_run;
 use crate::commands::run;
+use crate::config::Queue;
 use crate::context::Context;
 
 /// What a job finds programs with where nobody says otherwise.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What a launcher in a script is told that looks for the batch system's own: it starts
 /// its processes by itself, for this host is all there is.
 const LAUNCHERS: [(&str, &str); 3] = [
@@ -65,6 +66,7 @@ pub(super) fn lane(shape: Shape, id: JobId, ctx: &Context) -> anyhow::Result<Lau
     let words = words.split(' ').map(str::to_owned).collect();
     run::prepare(read_run(words)?, ctx, id, |job| {
         job.lane = true;
+        job.for_host = super::is_for_host(ctx);
         job.env.clear();
         job.resources.cpus = shape.cores;
         job.resources.memory = shape.memory;
@@ -124,6 +126,9 @@ pub(super) fn all(ctx: &Context) -> Vec<u64> {
 struct Place {
     script: PathBuf,
     hosts: PathBuf,
+    /// The server that has it started, as `--server` names it.
+    server: String,
+    for_host: bool,
 }
 
 impl Place {
@@ -131,12 +136,17 @@ impl Place {
         Self {
             script: batch(ctx).join(job.to_string()),
             hosts: batch(ctx).join(format!("{job}.hosts")),
+            server: match ctx.config.queue() {
+                Queue::At(socket) => socket.to_string_lossy().into_owned(),
+                Queue::Own | Queue::Either => "own".into(),
+            },
+            for_host: super::is_for_host(ctx),
         }
     }
 }
 
 fn batch(ctx: &Context) -> PathBuf {
-    super::folder(ctx).join("batch")
+    super::desk(ctx).join("batch")
 }
 
 /// Gives the folder in which a job begins.
@@ -283,6 +293,7 @@ fn settle(job: &mut JobSpec, start: &Start, place: &Place, batch: Batch, folder:
         host.get_or_insert_with(|| start.share.host.clone());
     }
     job.batch = Some(Box::new(batch));
+    job.for_host = place.for_host;
     let resources = &mut job.resources;
     resources.memory = resources.memory.or_else(|| memory(start));
     resources.cpus = resources.cpus.or_else(|| limit(start));
@@ -348,6 +359,7 @@ fn put_commands(env: &mut BTreeMap<String, String>, place: &Place) {
     *path = format!("{}:{path}", shims.display());
     if let Some(root) = queue.parent() {
         env.insert("HYPERION_ROOT".into(), root.to_string_lossy().into_owned());
+        env.insert("HYPERION_SERVER".into(), place.server.clone());
     }
 }
 

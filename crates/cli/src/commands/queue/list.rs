@@ -172,9 +172,7 @@ fn jobs(
     for name in named {
         wanted.extend(targets(name)?.into_iter().map(|target| target.job));
     }
-    // What has been written down is told by whoever holds the journal. Where there is
-    // none, nothing was ever submitted.
-    if !super::folder(ctx).join("journal").exists() {
+    if super::is_empty(ctx) {
         return Ok(Vec::new());
     }
     let filter = Filter {

@@ -1,5 +1,6 @@
 //! The verbs of the queue: what is asked of its server, and the server itself.
 
+mod activation;
 pub(super) mod agent;
 mod batch;
 pub(super) mod change;
@@ -27,6 +28,7 @@ use hyperion_api::Lines;
 use hyperion_api::queue::{Refused, Reply, Request, Target};
 use hyperion_model::Class;
 
+use crate::config::{HOST_SOCKET, Queue};
 use crate::context::Context;
 use crate::errors;
 
@@ -41,6 +43,35 @@ pub(super) fn folder(ctx: &Context) -> PathBuf {
     ctx.root.join("queue")
 }
 
+/// Gives the folder in which an agent works: that of the own queue, or one for jobs that the
+/// host's server has started.
+fn desk(ctx: &Context) -> PathBuf {
+    match is_for_host(ctx) {
+        true => ctx.root.join("host-queue"),
+        false => folder(ctx),
+    }
+}
+
+/// Gives the control group of what another user's jobs run, which root hands to the user.
+fn group_of(user: u32) -> String {
+    format!("hyperion-user-{user}")
+}
+
+/// Tells whether an agent works for the host's server: which one is said when it is started.
+fn is_for_host(ctx: &Context) -> bool {
+    matches!(ctx.config.queue(), Queue::At(_))
+}
+
+/// Tells whether nothing was ever submitted, as far as that can be told without a server.
+pub(super) fn is_empty(ctx: &Context) -> bool {
+    let host = match ctx.config.queue() {
+        Queue::Own => false,
+        Queue::At(_) => true,
+        Queue::Either => Path::new(HOST_SOCKET).exists(),
+    };
+    !host && !folder(ctx).join("journal").exists()
+}
+
 /// A connection to the server.
 pub(super) struct Server(Lines);
 
@@ -50,14 +81,11 @@ impl Server {
         let folder = folder(ctx);
         let since = Instant::now();
         loop {
-            match connect(&folder) {
-                Ok(stream) => return Ok(Self(Lines::new(stream)?)),
-                Err(e) if !is_absent(&e) => {
-                    return Err(e).context("cannot reach the server of the queue");
-                }
-                Err(_) if !autostart => return Err(none(ctx)),
+            match Self::find(ctx)? {
+                Some(server) => return Ok(server),
+                None if !autostart => return Err(none(ctx)),
                 // Another may have started one, or one is just ending.
-                Err(_) => match start_one(ctx) {
+                None => match start_one(ctx) {
                     Ok(()) => {}
                     Err(_) if since.elapsed() < PATIENCE && is_taken(&folder) => {
                         std::thread::sleep(Duration::from_millis(20));
@@ -71,12 +99,29 @@ impl Server {
         }
     }
 
-    /// Connects to a server that runs; `None` where none does.
+    /// Connects to a server that runs; `None` where none does and an own one may be started.
     fn find(ctx: &Context) -> anyhow::Result<Option<Self>> {
-        match connect(&folder(ctx)) {
-            Ok(stream) => Ok(Some(Self(Lines::new(stream)?))),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(e).context("cannot reach the server of the queue"),
+        let own = || connect(&folder(ctx));
+        let (host, connected) = match ctx.config.queue() {
+            Queue::Own => (None, own()),
+            Queue::At(socket) => (Some(socket.as_path()), UnixStream::connect(socket)),
+            Queue::Either => match own() {
+                Err(e) if is_absent(&e) && Path::new(HOST_SOCKET).exists() => {
+                    let socket = Path::new(HOST_SOCKET);
+                    (Some(socket), UnixStream::connect(socket))
+                }
+                connected => (None, connected),
+            },
+        };
+        match (connected, host) {
+            (Ok(stream), _) => Ok(Some(Self(Lines::new(stream)?))),
+            (Err(e), None) if is_absent(&e) => Ok(None),
+            (Err(_), Some(socket)) => Err(errors::advised(
+                Class::Unavailable,
+                format!("no server answers at {}", socket.display()),
+                "root starts it with `hyperion serve --host`; --server own has one of your own",
+            )),
+            (Err(e), None) => Err(e).context("cannot reach the server of the queue"),
         }
     }
 

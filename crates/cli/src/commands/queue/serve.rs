@@ -4,7 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::process::{Command, ExitCode};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -14,13 +16,17 @@ use hyperion_lifecycle::Site;
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_sched::{Amounts, Node};
-use hyperion_server::{Settings, serve};
+use hyperion_server::{Account, Audience, Settings, serve};
+use hyperion_sys::cgroup::{Cgroup, Layout};
 use hyperion_sys::process;
 use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::geteuid;
 
-use super::{Server, folder, program};
+use super::{Server, activation, folder, program};
 use crate::commands::run::HostSize;
+use crate::commands::users;
+use crate::config::{HOST_SOCKET, Queue};
 use crate::context::Context;
 use crate::errors;
 
@@ -39,8 +45,11 @@ pub(crate) struct Args {
     /// Leave the terminal as soon as jobs are taken
     #[arg(long)]
     background: bool,
+    /// For all users of this host, whose jobs run as them; root only
+    #[arg(long)]
+    host: bool,
     /// End the server that runs; jobs that run go on
-    #[arg(long, conflicts_with_all = ["idle", "background"])]
+    #[arg(long, conflicts_with_all = ["idle", "background", "host"])]
     stop: bool,
 }
 
@@ -49,17 +58,45 @@ pub(crate) struct Args {
 pub(crate) struct MetricsArgs {}
 
 /// How to start an agent: the server knows no settings of ours.
-static AGENT: OnceLock<(std::path::PathBuf, std::path::PathBuf)> = OnceLock::new();
+static AGENT: OnceLock<Agency> = OnceLock::new();
 
-fn agent() -> io::Result<Command> {
-    let (program, root) = AGENT.get().ok_or(io::ErrorKind::NotFound)?;
-    let mut command = Command::new(program);
-    command
-        .arg("--root")
-        .arg(root)
-        .arg("agent")
-        .current_dir("/");
+struct Agency {
+    program: PathBuf,
+    root: PathBuf,
+    /// Where others ask.
+    socket: PathBuf,
+}
+
+/// Gives the command that starts the agent of a user.
+fn agent(user: u32) -> io::Result<Command> {
+    let agency = AGENT.get().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(&agency.program);
+    command.current_dir("/");
+    if user == geteuid().as_raw() {
+        command.arg("--root").arg(&agency.root);
+        command.args(["--server", "own", "agent"]);
+        activation::hide(&mut command);
+    } else {
+        command.env_clear().arg("--server").arg(&agency.socket);
+        command.args(["agent", "--of", &user.to_string()]);
+        command.stderr(Stdio::piped());
+    }
     Ok(command)
+}
+
+/// Ends what jobs of a user have left running, where they had groups of their own.
+fn end_rest_of(user: u32) {
+    let groups = Cgroup::handed_over(&Layout::detect(), &super::group_of(user));
+    groups.kill();
+    groups.remove();
+}
+
+fn account(user: u32) -> Option<Account> {
+    let user = users::numbered(user)?;
+    Some(Account {
+        name: user.name,
+        home: user.home,
+    })
 }
 
 /// Serves the queue until it is told to end; jobs that run go on.
@@ -67,6 +104,14 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if args.stop {
         return stop(ctx);
     }
+    let socket = match ctx.config.queue() {
+        Queue::At(socket) => socket.clone(),
+        Queue::Own | Queue::Either => HOST_SOCKET.into(),
+    };
+    let given = match args.host {
+        true => prepare_host(&socket)?,
+        false => None,
+    };
     if args.background {
         rustix::process::setsid().ok();
     }
@@ -82,11 +127,23 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let stop = SignalFd::new(&[SIGTERM, SIGINT, SIGHUP])?;
     let stop: OwnedFd = stop.as_fd().try_clone_to_owned()?;
     let program = program(ctx)?.get_program().to_owned();
-    let _ = AGENT.set((program.into(), ctx.root.clone()));
+    let _ = AGENT.set(Agency {
+        program: program.into(),
+        root: ctx.root.clone(),
+        socket: socket.clone(),
+    });
     let said = super::site::read(ctx)?;
     let settings = Settings {
         folder,
         agent,
+        parted: end_rest_of,
+        account,
+        audience: Audience {
+            everybody: args.host.then_some(socket),
+            operators: said.operators,
+            private: said.private,
+        },
+        socket: given,
         site: site(said.usual_limit),
         rules: said.rules,
         order: said.order,
@@ -100,10 +157,28 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         for remark in remarks {
             crate::output::talk("warning", remark);
         }
-        told = tell_ready(args.background, ctx);
+        told = tell_ready(args, ctx);
     })?;
     told.context("cannot leave the terminal")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks whether a server for all users may be, and takes the socket that systemd has for it.
+fn prepare_host(socket: &Path) -> anyhow::Result<Option<UnixListener>> {
+    if !geteuid().is_root() {
+        let what = "only root keeps a queue for all users: their jobs run as them";
+        let hint = "leave out --host: a server of your own needs no root";
+        return Err(errors::advised(Class::Denied, what, hint));
+    }
+    let given = activation::socket()?;
+    if let (None, Some(folder)) = (&given, socket.parent()) {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    Ok(given)
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -135,11 +210,13 @@ fn stop(ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell_ready(background: bool, ctx: &Context) -> anyhow::Result<()> {
-    if !background {
+fn tell_ready(args: &Args, ctx: &Context) -> anyhow::Result<()> {
+    activation::tell_ready().context("cannot tell systemd that it is ready")?;
+    if !args.background {
         let place = folder(ctx);
         eprintln!(
-            "takes jobs for the queue in {}; ctrl-C ends it, jobs go on",
+            "takes jobs{} for the queue in {}; ctrl-C ends it, jobs go on",
+            if args.host { " of all users" } else { "" },
             place.display()
         );
         return Ok(());

@@ -1,6 +1,6 @@
 //! The file of a site: who comes first, and who may have what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use hyperion_model::Class;
 use hyperion_sched::{Backfill, Order, Policy, Weights};
 use serde::Deserialize;
 
+use crate::commands::users;
 use crate::context::Context;
 use crate::errors;
 
@@ -33,6 +34,16 @@ struct Text {
     licences: BTreeMap<String, u64>,
     fair_share: FairShare,
     accounts: BTreeMap<String, Account>,
+    operators: Vec<UserWord>,
+    private: bool,
+}
+
+/// A user, by number or by name.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum UserWord {
+    Number(u32),
+    Name(String),
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -78,6 +89,10 @@ pub(super) struct SiteRules {
     pub(super) policy: Policy,
     pub(super) rules: Rules,
     pub(super) usual_limit: Option<Duration>,
+    /// Who may touch what is others'.
+    pub(super) operators: BTreeSet<u32>,
+    /// Users see no jobs but their own.
+    pub(super) private: bool,
 }
 
 /// Reads the file, where there is one.
@@ -89,6 +104,13 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
         Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
     };
     let text: Text = toml::from_str(&text).map_err(|e| wrong(&path, e.to_string().trim_end()))?;
+    let number = |word: &UserWord| match word {
+        UserWord::Number(number) => Ok(*number),
+        UserWord::Name(name) => users::named(name)
+            .map(|user| user.uid)
+            .ok_or_else(|| wrong(&path, &format!("no user is called {name}"))),
+    };
+    let operators: anyhow::Result<_> = text.operators.iter().map(number).collect();
     let weights = &text.weights;
     let order = match text.order {
         Order::Multifactor(_) => Order::Multifactor(Weights {
@@ -120,6 +142,8 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
     };
     rules.check().map_err(|e| wrong(&path, &e.to_string()))?;
     Ok(SiteRules {
+        operators: operators?,
+        private: text.private,
         order,
         policy: Policy {
             backfill,

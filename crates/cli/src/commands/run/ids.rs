@@ -6,6 +6,7 @@ use hyperion_model::{JobId, Level, RootSource, UsernsMode};
 use hyperion_sys::host::id_maps_refused;
 
 use super::words::Args;
+use crate::commands::users;
 
 /// Decides how ids inside relate to those outside.
 pub(super) fn userns(level: Level, args: &Args, id: &JobId) -> UsernsMode {
@@ -62,7 +63,7 @@ pub(super) fn where_mapped(
 /// Finds the ids that a user has in containers.
 pub(in crate::commands) fn own_ids() -> UsernsMode {
     let uid = rustix::process::getuid().as_raw();
-    let user = user_name(uid).unwrap_or_default();
+    let user = users::numbered(uid).map_or_else(String::new, |user| user.name);
     let range = |file: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         hyperion_sys::userns::subordinate_range(&text, &user, uid)
@@ -72,15 +73,6 @@ pub(in crate::commands) fn own_ids() -> UsernsMode {
         (Some(uids), Some(gids)) if helpers => UsernsMode::Subordinate { uids, gids },
         _ => UsernsMode::Single,
     }
-}
-
-fn user_name(uid: u32) -> Option<String> {
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
 }
 
 fn in_path(program: &str) -> bool {

@@ -112,6 +112,7 @@ pub(super) fn spec(
         time_limit: args.time,
         batch: None,
         lane: false,
+        for_host: false,
     })
 }
 

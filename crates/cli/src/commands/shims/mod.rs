@@ -84,6 +84,7 @@ pub(crate) fn entry() -> Option<ExitCode> {
     let through = path.parent().and_then(Path::file_name);
     let global = Global {
         root: None,
+        server: None,
         output: OutputFormat::Human,
     };
     let name = name.to_owned();
@@ -143,8 +144,7 @@ impl Call {
 
     /// Gives all jobs, or these.
     fn jobs(&self, jobs: Vec<u64>, ended: bool) -> Result<Vec<JobView>, Stop> {
-        // Where there is no journal, nothing was ever submitted.
-        if !queue::folder(&self.ctx).join("journal").exists() {
+        if queue::is_empty(&self.ctx) {
             return Ok(Vec::new());
         }
         let filter = Filter {

@@ -434,6 +434,7 @@ impl Place {
         let program = std::env::current_exe().map_err(error)?;
         let global = |root| Global {
             root: Some(root),
+            server: None,
             output: call.ctx.output,
         };
         if !program.starts_with("/dev/.hyperion") {
