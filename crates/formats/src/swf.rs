@@ -5,6 +5,142 @@
 
 use std::fmt::Write as _;
 
+use thiserror::Error;
+
+/// How many fields a job has.
+const FIELDS: usize = 18;
+
+/// What a line of a log says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Said<'a> {
+    /// A comment of the head, as `; Label: text`.
+    Head(&'a str, &'a str),
+    /// A job.
+    Job(Line),
+    /// Nothing: a blank line, or a comment without a label.
+    Nothing,
+}
+
+/// Why a line is not one of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Malformed {
+    /// It is not text.
+    #[error("is not text")]
+    NoText,
+    /// There are too few fields, or too many.
+    #[error("has {0} fields, not {FIELDS}")]
+    Fields(usize),
+    /// A field is no number.
+    #[error("field {number} ({}) is no number: {text:?}", field(*.number))]
+    Number {
+        /// Which, from 1.
+        number: usize,
+        /// What stands there.
+        text: String,
+    },
+}
+
+/// Gives the name of a field, counted from 1.
+fn field(number: usize) -> &'static str {
+    const NAMES: [&str; FIELDS] = [
+        "job",
+        "submit time",
+        "wait time",
+        "run time",
+        "allocated processors",
+        "average processor time",
+        "used memory",
+        "requested processors",
+        "requested time",
+        "requested memory",
+        "status",
+        "user",
+        "group",
+        "executable",
+        "queue",
+        "partition",
+        "preceding job",
+        "think time",
+    ];
+    NAMES.get(number.wrapping_sub(1)).copied().unwrap_or("none")
+}
+
+/// Reads a line.
+///
+/// Numbers may have decimals, which count in the processor time only.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn read(line: &[u8]) -> Result<Said<'_>, Malformed> {
+    let line = line.trim_ascii();
+    match line.first() {
+        None => return Ok(Said::Nothing),
+        Some(b';') => return Ok(comment(&line[1..])),
+        Some(_) => {}
+    }
+    let mut numbers = [0.0; FIELDS];
+    let mut count = 0;
+    let words = line.split(u8::is_ascii_whitespace);
+    for word in words.filter(|word| !word.is_empty()) {
+        if let Some(place) = numbers.get_mut(count) {
+            *place = number(word).ok_or_else(|| Malformed::Number {
+                number: count + 1,
+                text: String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned(),
+            })?;
+        }
+        count += 1;
+    }
+    if count != FIELDS {
+        return Err(match std::str::from_utf8(line) {
+            Ok(_) => Malformed::Fields(count),
+            Err(_) => Malformed::NoText,
+        });
+    }
+    let whole = |number: usize| numbers[number - 1] as i64;
+    Ok(Said::Job(Line {
+        job: whole(1).max(0).cast_unsigned(),
+        submit: whole(2),
+        wait: whole(3),
+        run: whole(4),
+        allocated: whole(5),
+        cpu: numbers[5],
+        memory: whole(7),
+        requested: whole(8),
+        requested_time: whole(9),
+        requested_memory: whole(10),
+        status: whole(11),
+        user: whole(12),
+        group: whole(13),
+        program: whole(14),
+        queue: whole(15),
+        partition: whole(16),
+        preceding: whole(17),
+        think: whole(18),
+    }))
+}
+
+/// Reads a number; most are whole, and short.
+fn number(word: &[u8]) -> Option<f64> {
+    let (sign, digits) = match word {
+        [b'-', digits @ ..] => (-1.0, digits),
+        digits => (1.0, digits),
+    };
+    if (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
+        let add = |sum: u64, digit: &u8| sum * 10 + u64::from(digit - b'0');
+        return Some(sign * digits.iter().fold(0, add) as f64);
+    }
+    let number: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
+    number.is_finite().then_some(number)
+}
+
+fn comment(text: &[u8]) -> Said<'_> {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    match text.split_once(':') {
+        Some((label, text)) => Said::Head(label.trim(), text.trim()),
+        None => Said::Nothing,
+    }
+}
+
 /// A job; what is not known is −1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
@@ -88,6 +224,51 @@ pub fn write(head: &[(&str, String)], jobs: &[Line]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let line = Line {
+            job: 7,
+            submit: 1_000_000_000,
+            wait: 3,
+            run: 60,
+            allocated: 4,
+            cpu: 12.5,
+            memory: 1024,
+            requested: 8,
+            requested_time: 300,
+            requested_memory: -1,
+            status: 1,
+            user: 2,
+            group: 3,
+            program: 4,
+            queue: 5,
+            partition: 6,
+            preceding: 1,
+            think: 9,
+        };
+        let text = write(&[("MaxProcs", "128".into())], &[line]);
+        let said: Vec<Said<'_>> = text
+            .lines()
+            .map(|line| read(line.as_bytes()).expect("ours"))
+            .collect();
+        assert_eq!(said, [Said::Head("MaxProcs", "128"), Said::Job(line)]);
+        assert_eq!(read(b"  \r"), Ok(Said::Nothing));
+        assert_eq!(read(b"; a remark"), Ok(Said::Nothing));
+    }
+
+    #[test]
+    fn what_is_no_log_is_told_by_its_field() {
+        let told = |text: &[u8]| read(text).expect_err("no job").to_string();
+        assert_eq!(told(b"1 2 3"), "has 3 fields, not 18");
+        let long = b"1 0 3 6O 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 -1";
+        assert_eq!(told(long), "field 4 (run time) is no number: \"6O\"");
+        let many = b"1 0 3 60 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 -1 5";
+        assert_eq!(told(many), "has 19 fields, not 18");
+        let endless = b"1 0 3 60 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 1e999";
+        assert!(told(endless).starts_with("field 18 (think time) is no number"));
+        assert!(told(b"\x1f\x8b\x08\x00").contains("no number"));
+    }
 
     #[test]
     fn a_log_has_its_head_and_eighteen_numbers_a_job() {

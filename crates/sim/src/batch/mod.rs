@@ -1,0 +1,19 @@
+//! Rigid jobs of a trace on a machine whose processors are alike.
+//!
+//! ```text
+//! jobs, by submission ─▶ arrivals ─┐
+//!                                  ├─ at each instant: ends, arrivals, one plan ─▶ what ran
+//!        starts + run ─▶ ends ─────┘
+//! ```
+//!
+//! What is kept follows the jobs that wait and run, not the trace.
+
+mod policy;
+mod run;
+mod summary;
+mod trace;
+
+pub use policy::{Named, UnknownPolicy};
+pub use run::{Machine, Ran, Stuck, run};
+pub use summary::{Seconds, Summary, Tally};
+pub use trace::{Dropped, Job, Logged};

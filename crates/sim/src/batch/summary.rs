@@ -1,0 +1,179 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyperion_sched::Time;
+use serde::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use super::run::Ran;
+
+/// What a slowdown counts at least as: so short a job would have an enormous one
+/// (Feitelson and Rudolph, "Metrics and benchmarking for parallel job scheduling", 1998).
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// What jobs came to, by the definitions of the field. Times are in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many ran.
+    pub jobs: u64,
+    /// How many processors the machine has.
+    pub procs: u64,
+    /// The mean time from submission to start.
+    pub avg_wait: f64,
+    /// The longest.
+    pub max_wait: Seconds,
+    /// The mean time from submission to end.
+    pub avg_turnaround: f64,
+    /// The mean bounded slowdown: max(1, (wait + run) / max(run, 10 s)).
+    pub avg_bsld: f64,
+    /// From the first submission to the last end.
+    pub makespan: Seconds,
+    /// The share of the processors' time over the makespan that jobs had.
+    pub util: f64,
+    /// The sum of all starts.
+    pub start_sum: Seconds,
+    /// How many did not wait.
+    pub zero_wait: u64,
+    /// SHA-256 over the lines `number start`, in the order of the trace: two schedules
+    /// with the same are the same.
+    pub start_sha256: String,
+}
+
+/// A time in seconds, exact: whole as a whole number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds {
+    /// In microseconds.
+    pub micros: u128,
+}
+
+impl Seconds {
+    const fn of(time: Time) -> Self {
+        Self {
+            micros: time.0 as u128,
+        }
+    }
+
+    /// Gives it as a number.
+    pub fn as_f64(self) -> f64 {
+        self.micros as f64 / 1e6
+    }
+
+    /// Gives it as it stands in a table: with as many decimals as it has.
+    fn text(self) -> String {
+        match (self.micros / 1_000_000, self.micros % 1_000_000) {
+            (whole, 0) => whole.to_string(),
+            (whole, rest) => format!("{whole}.{rest:06}").trim_end_matches('0').to_owned(),
+        }
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match u64::try_from(self.micros / 1_000_000) {
+            Ok(whole) if self.micros.is_multiple_of(1_000_000) => serializer.serialize_u64(whole),
+            _ => serializer.serialize_f64(self.as_f64()),
+        }
+    }
+}
+
+/// Adds up what ran.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    procs: u64,
+    jobs: u64,
+    zero_wait: u64,
+    waits: u128,
+    max_wait: Duration,
+    turnarounds: u128,
+    slowdowns: f64,
+    starts: u128,
+    work: u128,
+    first: Option<Time>,
+    last: Time,
+    digest: Sha256,
+    /// The next job of the trace whose start is put into the digest.
+    next: u64,
+    /// Starts of jobs that come after it.
+    early: BTreeMap<u64, Time>,
+}
+
+impl Tally {
+    /// Begins, for a machine of so many processors.
+    pub fn new(procs: u64) -> Self {
+        Self {
+            procs,
+            jobs: 0,
+            zero_wait: 0,
+            waits: 0,
+            max_wait: Duration::ZERO,
+            turnarounds: 0,
+            slowdowns: 0.0,
+            starts: 0,
+            work: 0,
+            first: None,
+            last: Time(0),
+            digest: Sha256::new(),
+            next: 0,
+            early: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a job.
+    pub fn add(&mut self, ran: &Ran) {
+        let wait = ran.start.since(ran.job.submit);
+        let turnaround = wait + ran.job.run;
+        self.jobs += 1;
+        self.zero_wait += u64::from(wait.is_zero());
+        self.waits += wait.as_micros();
+        self.max_wait = self.max_wait.max(wait);
+        self.turnarounds += turnaround.as_micros();
+        let least = ran.job.run.max(SHORTEST).as_secs_f64();
+        self.slowdowns += (turnaround.as_secs_f64() / least).max(1.0);
+        self.starts += u128::from(ran.start.0);
+        self.work += ran.job.run.as_micros() * u128::from(ran.job.processors);
+        let first = self.first.get_or_insert(ran.job.submit);
+        *first = (*first).min(ran.job.submit);
+        self.last = self.last.max(ran.end());
+        self.early.insert(ran.number, ran.start);
+        while let Some(start) = self.early.remove(&self.next) {
+            let start = Seconds::of(start).text();
+            self.digest.update(format!("{} {start}\n", self.next));
+            self.next += 1;
+        }
+    }
+
+    /// Says what they came to.
+    pub fn summary(self) -> Summary {
+        let makespan = self.last.since(self.first.unwrap_or(self.last));
+        let each = |micros: u128| ratio(micros as f64 / 1e6, self.jobs as f64);
+        let had = self.procs as f64 * makespan.as_secs_f64();
+        let digest = self.digest.finalize();
+        Summary {
+            jobs: self.jobs,
+            procs: self.procs,
+            avg_wait: each(self.waits),
+            max_wait: Seconds {
+                micros: self.max_wait.as_micros(),
+            },
+            avg_turnaround: each(self.turnarounds),
+            avg_bsld: ratio(self.slowdowns, self.jobs as f64),
+            makespan: Seconds {
+                micros: makespan.as_micros(),
+            },
+            util: ratio(self.work as f64 / 1e6, had),
+            start_sum: Seconds {
+                micros: self.starts,
+            },
+            zero_wait: self.zero_wait,
+            start_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+/// Divides; what there is nothing of is nothing.
+fn ratio(part: f64, whole: f64) -> f64 {
+    match whole > 0.0 {
+        true => part / whole,
+        false => 0.0,
+    }
+}
