@@ -6,3 +6,6 @@
 //! output, bit for bit.
 
 pub mod batch;
+mod chance;
+
+pub use chance::Seed;

@@ -16,6 +16,7 @@ mod queue;
 mod report;
 mod run;
 pub(crate) mod shims;
+mod sim;
 mod stats;
 mod stop;
 mod users;
@@ -146,6 +147,9 @@ pub(crate) enum Command {
     /// Start jobs for the server of a queue
     #[command(hide = true)]
     Agent(queue::agent::Args),
+    /// Say what would happen: jobs of a log, by the scheduler's own code
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
     /// Look after images: make, bring, list, save and remove them
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -209,6 +213,7 @@ impl Command {
             Self::Serve(args) => queue::serve::run(&args, ctx),
             Self::InstallShims(args) => shims::install::run(&args),
             Self::Agent(args) => queue::agent::run(&args, ctx),
+            Self::Sim(command) => sim::run(&command, ctx),
             Self::Image(command) => image::run(&command, ctx),
             Self::Vm(command) => vm::run(&command, ctx),
             Self::Pull(args) => pull::run(&args, ctx),

@@ -8,11 +8,13 @@
 //!
 //! What is kept follows the jobs that wait and run, not the trace.
 
+mod lublin;
 mod policy;
 mod run;
 mod summary;
 mod trace;
 
+pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};
 pub use run::{Machine, Ran, Stuck, run};
 pub use summary::{Seconds, Summary, Tally};

@@ -35,7 +35,10 @@ impl Named {
     /// Gives the names of all policies.
     pub fn names() -> impl Iterator<Item = String> {
         let plain = ORDERS.iter().map(|(name, _)| (*name).to_owned());
-        let passing = ORDERS.iter().skip(1).map(|(name, _)| format!("{name}-easy"));
+        let passing = ORDERS
+            .iter()
+            .skip(1)
+            .map(|(name, _)| format!("{name}-easy"));
         let others = ["easy", "easy-sjbf", "conservative"].map(str::to_owned);
         plain.chain(others).chain(passing)
     }

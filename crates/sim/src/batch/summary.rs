@@ -62,7 +62,9 @@ impl Seconds {
     fn text(self) -> String {
         match (self.micros / 1_000_000, self.micros % 1_000_000) {
             (whole, 0) => whole.to_string(),
-            (whole, rest) => format!("{whole}.{rest:06}").trim_end_matches('0').to_owned(),
+            (whole, rest) => format!("{whole}.{rest:06}")
+                .trim_end_matches('0')
+                .to_owned(),
         }
     }
 }

@@ -105,7 +105,13 @@ mod tests {
     #[test]
     fn what_cannot_run_is_dropped_by_a_rule() {
         for (logged, rule) in [
-            (Logged { submit: -1, ..WHOLE }, Dropped::Submit),
+            (
+                Logged {
+                    submit: -1,
+                    ..WHOLE
+                },
+                Dropped::Submit,
+            ),
             (Logged { run: 0, ..WHOLE }, Dropped::Run),
             (
                 Logged {

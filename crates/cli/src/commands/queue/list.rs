@@ -330,7 +330,7 @@ pub(super) fn local(at: u64) -> String {
 }
 
 /// Writes a span as batch systems do: `0:07`, `2:10:00`, `3-00:00:00`.
-pub(super) fn clock(span: Duration) -> String {
+pub(in crate::commands) fn clock(span: Duration) -> String {
     let seconds = span.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
     let (minutes, rest) = (seconds / 60 % 60, seconds % 60);

@@ -1,0 +1,25 @@
+//! `hyperion sim …`
+
+mod swf;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+
+/// The verbs of `hyperion sim`.
+#[derive(Debug, Subcommand)]
+#[command(defer = true)]
+pub(crate) enum SimCommand {
+    /// Let the jobs of a log in the Standard Workload Format run under policies
+    Swf(swf::Args),
+}
+
+/// Carries out a verb.
+pub(super) fn run(command: &SimCommand, ctx: &Context) -> anyhow::Result<ExitCode> {
+    match command {
+        SimCommand::Swf(args) => swf::run(args, ctx),
+    }
+}
