@@ -1,5 +1,6 @@
 //! `hyperion sim …`
 
+mod generate;
 mod swf;
 mod trace;
 
@@ -15,11 +16,14 @@ use crate::context::Context;
 pub(crate) enum SimCommand {
     /// Let the jobs of a log in the Standard Workload Format run under policies
     Swf(swf::Args),
+    /// Make a log by a model of workloads, in the Standard Workload Format
+    Generate(generate::Args),
 }
 
 /// Carries out a verb.
 pub(super) fn run(command: &SimCommand, ctx: &Context) -> anyhow::Result<ExitCode> {
     match command {
         SimCommand::Swf(args) => swf::run(args, ctx),
+        SimCommand::Generate(args) => generate::run(args),
     }
 }

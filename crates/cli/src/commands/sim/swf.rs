@@ -82,8 +82,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             }
         }
         (OutputFormat::Human, _) => {
+            let all = trace.machine.all();
+            output::line(format!("{} jobs, {all} processors", jobs.len()))?;
             let head = [
-                "POLICY", "JOBS", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
+                "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];
             output::table(&head, summaries.iter().map(row))?;
         }
@@ -125,7 +127,6 @@ fn row((policy, summary): &(String, Summary)) -> Vec<String> {
     let span = |seconds: f64| clock(Duration::from_secs_f64(seconds));
     vec![
         policy.clone(),
-        summary.jobs.to_string(),
         span(summary.avg_wait),
         span(summary.max_wait.as_f64()),
         format!("{:.2}", summary.avg_bsld),

@@ -1,0 +1,98 @@
+//! `hyperion sim` from the outside.
+
+use std::path::PathBuf;
+
+use hyperion_testkit::{Done, TestDir, hyperion, requires, traces};
+use serde_json::{Map, Value};
+
+fn run(home: &TestDir, words: &[&str]) -> Done {
+    Done::of(hyperion(home.path()).args(words))
+}
+
+fn file(home: &TestDir, name: &str, text: &str) -> String {
+    let path = home.path().join(name);
+    std::fs::write(&path, text).expect("a file");
+    path.display().to_string()
+}
+
+fn json(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).expect("one JSON object")
+}
+
+#[test]
+fn a_workload_is_made_from_a_seed_and_runs_under_several_policies() {
+    let home = TestDir::new();
+    let words = ["sim", "generate", "lublin", "--jobs", "400", "--seed", "7"];
+    let made = run(&home, &words).ok();
+    assert_eq!(made, run(&home, &words).ok(), "the same seed");
+    let trace = file(&home, "made.swf", &made);
+    let policies = "fifo,sjf,easy,conservative";
+    let words = ["sim", "swf", &trace, "--policy", policies];
+    let found = json(&run(&home, &[&words[..], &["--output", "json"]].concat()).ok());
+    let of = |policy: &str, key: &str| found[policy][key].as_f64().expect("a number");
+    for policy in policies.split(',') {
+        assert_eq!(of(policy, "jobs"), 400.0);
+        assert_eq!(of(policy, "procs"), 128.0);
+        assert!((0.0..=1.0).contains(&of(policy, "util")), "{policy}");
+        assert!(of(policy, "avg_bsld") >= 1.0, "{policy}");
+    }
+    // What passes the head of the queue does not make others wait longer, in the mean.
+    assert!(of("easy", "avg_wait") < of("fifo", "avg_wait"));
+    let table = run(&home, &words).ok();
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    assert_eq!(table.lines().count(), 6, "{table}");
+}
+
+#[test]
+fn what_is_left_out_of_a_log_is_told_by_line_and_rule() {
+    let home = TestDir::new();
+    let rest = "-1 -1 4 20 -1 1 1 1 1 1 1 -1 -1";
+    let log = format!(
+        "; MaxProcs: 8\n1 10 0 10 4 {rest}\n2 5 0 10 4 {rest}\n3 11 0 0 4 {rest}\n4 12 0 9 x {rest}\n"
+    );
+    let trace = file(&home, "odd.swf", &log);
+    run(&home, &["sim", "swf", &trace]).refused(
+        "line 5: field 5 (allocated processors) is no number: \"x\"",
+        "--skip-malformed",
+    );
+    let done = run(&home, &["sim", "swf", &trace, "--skip-malformed"]).expect_code(0);
+    for note in [
+        "not in the order of submission (first in line 3)",
+        "1 job left out: no run time (first in line 4)",
+        "1 job left out: field 5 (allocated processors) is no number: \"x\" (first in line 5)",
+    ] {
+        assert!(done.err.contains(note), "{note}: {}", done.err);
+    }
+    let small = file(&home, "small.swf", &format!("1 10 0 10 4 {rest}\n"));
+    run(&home, &["sim", "swf", &small]).refused("does not say how many processors", "--processors");
+    run(&home, &["sim", "swf", &small, "--processors", "2"])
+        .refused("no job of", "0 of its jobs can run");
+    run(&home, &["sim", "swf", &small, "--policy", "esay"])
+        .refused("there is no policy \"esay\"", "did you mean easy?");
+}
+
+#[test]
+fn schedules_of_real_traces_are_those_of_other_simulators() {
+    requires!("traces");
+    let home = TestDir::new();
+    let folder: PathBuf = traces().expect("it is there");
+    let text = std::fs::read_to_string(folder.join("expected.json")).expect("it is there");
+    let (name, right) = json(&text).into_iter().next().expect("a trace");
+    let trace = folder.join(format!("{name}.gz")).display().to_string();
+    for (theirs, ours) in [
+        ("FCFS", "fifo"),
+        ("SJF_EASY", "sjf-easy"),
+        ("CONS", "conservative"),
+    ] {
+        let words = ["sim", "swf", &trace, "--policy", ours, "--jobs", "1024"];
+        let found = json(&run(&home, &[&words[..], &["--output", "json"]].concat()).ok());
+        let right = right["1024"][theirs].as_object().expect("results");
+        assert_eq!(found.len(), right.len());
+        assert!(right.keys().all(|key| found.contains_key(key)), "{found:?}");
+        assert_eq!(found["start_sha256"], right["start_sha256"], "{ours}");
+        assert_eq!(found["start_sum"], right["start_sum"], "{ours}");
+    }
+}
