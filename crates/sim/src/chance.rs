@@ -1,8 +1,8 @@
 //! Chance from a seed: one stream of numbers for each that needs one, so that what
 //! one of them draws changes nothing for the others.
 
-use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
 
 /// The seed of a simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Seed {
 
 #[cfg(test)]
 mod tests {
-    use rand::Rng as _;
+    use rand_chacha::rand_core::Rng as _;
 
     use super::*;
 

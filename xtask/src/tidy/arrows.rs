@@ -98,6 +98,8 @@ const PURE_LIBRARIES: &[&str] = &[
     "serde-saphyr",
     "rand_chacha",
     "rand_distr",
+    "libm",
+    "sha2",
 ];
 
 /// Whether a crate belongs to the pure ring.

@@ -1,9 +1,8 @@
 use std::time::Duration;
 
 use hyperion_sched::Time;
-use rand::{Rng, RngExt as _};
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution as _, Gamma};
+use rand_distr::{Distribution as _, Gamma, StandardUniform};
 
 use super::Job;
 use crate::chance::Seed;
@@ -225,12 +224,12 @@ impl Kind {
     }
 
     fn unit(&mut self) -> f64 {
-        self.chance.random()
+        StandardUniform.sample(&mut self.chance)
     }
 }
 
 /// Draws from a gamma distribution until it is no more than a limit.
-fn gamma(chance: &mut impl Rng, shape: f64, scale: f64, limit: f64) -> f64 {
+fn gamma(chance: &mut ChaCha8Rng, shape: f64, scale: f64, limit: f64) -> f64 {
     let Ok(distribution) = Gamma::new(shape, scale) else {
         return 0.0;
     };
