@@ -62,6 +62,10 @@ fn a_machine_of_an_image_keeps_what_is_written_and_outlives_image_and_kernel() {
         "256MiB",
     ];
     let more = [
+        "--max-memory",
+        "384MiB",
+        "--max-vcpus",
+        "2",
         "--disk",
         "1GiB",
         "--network",
@@ -96,6 +100,22 @@ fn a_machine_of_an_image_keeps_what_is_written_and_outlives_image_and_kernel() {
                 echo $file; done; : < /dev/fuse; while read name rest; do test $name != fuse || \
                 echo $name; done < /proc/modules";
     assert_eq!(inside(&site, "oci-keeps", fuse).ok(), "xfs.ko:\nfuse");
+    // It gets memory and a processor while it runs, and gives memory back.
+    let enough = "while read what size unit; do test $what != MemTotal: || test $size -lt 300000 || \
+                  echo much; done < /proc/meminfo; cat /sys/devices/system/cpu/online";
+    says(&site, "oci-keeps", enough, "0");
+    let resize = |more: &[&str]| vm(&site, &[&["resize", "oci-keeps"], more].concat());
+    let done = resize(&["--memory", "384MiB", "--vcpus", "2"]);
+    assert!(!done.err.contains("next start"), "{done:?}");
+    says(&site, "oci-keeps", enough, "much\n0-1");
+    let done = resize(&["--memory", "256MiB", "--vcpus", "1"]);
+    assert!(
+        done.err.contains("runs with 2: processors change with"),
+        "{done:?}"
+    );
+    says(&site, "oci-keeps", enough, "0-1");
+    let done = resize(&["--memory", "512MiB"]);
+    assert!(done.err.contains("memory changes with"), "{done:?}");
     // A guest that is put back in time knows what time it is.
     vm(&site, &["snapshot", "oci-keeps", "now"]).ok();
     let since = |site: &Site| -> i64 {

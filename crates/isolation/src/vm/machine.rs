@@ -31,13 +31,13 @@ pub struct Unsupported {
 /// back a QEMU that its guest has taken over, and no other.
 pub fn limits(spec: &MachineSpec, accelerator: Accelerator) -> Resources {
     const MIB: u64 = 1 << 20;
-    let size = spec.memory.max.unwrap_or(spec.memory.size).0;
+    let size = spec.memory.most().0;
     // Emulation keeps up to 1 GiB of what it has translated.
     let own = match accelerator {
         Accelerator::Kvm => 256 * MIB,
         Accelerator::Tcg => 1408 * MIB,
     };
-    let vcpus = u64::from(spec.vcpus.max.unwrap_or(spec.vcpus.count));
+    let vcpus = u64::from(spec.vcpus.most());
     Resources {
         cpus: Some(Cores(1000 * (vcpus + 1))),
         cpuset: None,
@@ -332,7 +332,7 @@ fn processor(
         );
     }
     words.say("-smp", smp);
-    words.say("-m", mib(spec.memory.size));
+    words.say("-m", mib(spec.memory.most()));
     memory(words, spec);
     let base = match spec.clock {
         Clock::Utc => "utc",
@@ -384,7 +384,7 @@ fn memory(words: &mut Words, spec: &MachineSpec) {
     };
     if spec.vcpus.numa.is_empty() {
         if spec.memory.hugepages.is_some() || spec.memory.from.is_some() || shared {
-            let size = mib(spec.memory.size);
+            let size = mib(spec.memory.most());
             let from = from(None);
             words.say("-object", format!("{kind},id=ram,size={size}{from}"));
             words.say("-machine", "memory-backend=ram".into());
@@ -564,6 +564,10 @@ fn screen(words: &mut Words, spec: &MachineSpec, places: &Places) {
 fn extras(words: &mut Words, spec: &MachineSpec, places: &Places) -> Result<(), Unsupported> {
     if spec.rng {
         words.say("-device", "virtio-rng-pci".into());
+    }
+    if spec.memory.max.is_some() {
+        // What the guest has less than the most is held by it.
+        words.say("-device", "virtio-balloon-pci,id=balloon".into());
     }
     if spec.agent {
         words.say("-chardev", listening("agent", &places.agent()));

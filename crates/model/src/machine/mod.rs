@@ -181,6 +181,13 @@ pub struct Vcpus {
     pub numa: Vec<NumaCell>,
 }
 
+impl Memory {
+    /// Gives how much there can be while the machine runs.
+    pub fn most(&self) -> Bytes {
+        self.max.unwrap_or(self.size)
+    }
+}
+
 impl Vcpus {
     /// Gives how many there can be while the machine runs.
     pub fn most(&self) -> u32 {

@@ -28,12 +28,12 @@ fn amounts_of_nothing_are_refused() {
     assert_eq!(wrong(|m| m.memory.size = Bytes(0)), ["memory.size"]);
     assert_eq!(wrong(|m| m.memory.size = Bytes(512)), ["memory.size"]);
     assert_eq!(
-        wrong(|m| m.memory.max = Some(m.memory.size)),
+        wrong(|m| m.memory.max = Some(Bytes(m.memory.size.0 - 1))),
         ["memory.max"]
     );
     assert_eq!(wrong(|m| m.vcpus.count = 0), ["vcpus.count"]);
     assert_eq!(wrong(|m| m.vcpus.count = 5000), ["vcpus.count"]);
-    assert_eq!(wrong(|m| m.vcpus.max = Some(2)), ["vcpus.max"]);
+    assert_eq!(wrong(|m| m.vcpus.max = Some(1)), ["vcpus.max"]);
     assert_eq!(
         wrong(|m| m.disks[0].size = Some(Bytes(0))),
         ["disks[0].size"]

@@ -13,7 +13,7 @@ use hyperion_isolation::vm::machine::{CommandLine, FIRST_FILE_FD, Opened};
 use hyperion_isolation::vm::qmp::{Event, Qmp};
 use hyperion_isolation::vm::{self, TieError};
 use hyperion_model::Resources;
-use hyperion_model::machine::{OnCrash, Vcpus};
+use hyperion_model::machine::{Memory, OnCrash, Vcpus};
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::{Cgroup, CgroupError, Entrance, Layout};
 use hyperion_sys::process::{self, Fork, Program};
@@ -61,8 +61,10 @@ pub struct Start {
     pub virtiofsd: Option<PathBuf>,
     /// A program stands in for the processor.
     pub emulated: bool,
-    /// Where its processors run on this host.
+    /// Its processors, with where they run on this host.
     pub vcpus: Vcpus,
+    /// Its memory.
+    pub memory: Memory,
     /// What QEMU may take, where this process may limit it.
     pub limits: Resources,
     /// What is done when its guest panics.
@@ -177,7 +179,13 @@ fn keep(
         drop(files);
         let connected = Qmp::connect(ours, PATIENCE).map_err(|e| e.to_string());
         let seat = |monitor| seated(monitor, pid, &start.vcpus).map_err(|e| e.to_string());
-        match connected.and_then(seat) {
+        let memory = &start.memory;
+        let hold = |mut monitor: Qmp| match memory.max {
+            Some(_) => monitor.set_memory(memory.size.0).map(|()| monitor),
+            None => Ok(monitor),
+        };
+        let hold = |monitor| hold(monitor).map_err(|e| e.to_string());
+        match connected.and_then(seat).and_then(hold) {
             Ok(monitor) => Ok((pid, monitor)),
             Err(e) => {
                 let _ = signals::send(pid, signals::SIGKILL);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -56,10 +56,11 @@ pub(crate) struct EditArgs {
 pub(crate) struct ResizeArgs {
     /// Machine, as `hyperion vm ls --all` lists it
     name: String,
-    /// Memory, from its next start on
+    /// Memory: at once up to what `--max-memory` said when the machine was made, else from its
+    /// next start on
     #[arg(short, long, value_name = "SIZE", allow_negative_numbers = true)]
     memory: Option<Bytes>,
-    /// Processors, from its next start on
+    /// Processors: more of them at once up to what `--max-vcpus` said, else from its next start on
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     vcpus: Option<u32>,
     /// A disk's new size, at once; it only grows
@@ -237,9 +238,11 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
     let mut spec = machine.spec()?;
     if let Some(memory) = args.memory {
         spec.memory.size = memory;
+        spec.memory.max = spec.memory.max.map(|max| max.max(memory));
     }
     if let Some(vcpus) = args.vcpus {
         spec.vcpus.count = vcpus;
+        spec.vcpus.max = spec.vcpus.max.map(|max| max.max(vcpus));
         spec.vcpus.topology = None;
         spec.vcpus.pinning.retain(|number, _| *number < vcpus);
     }
@@ -279,10 +282,54 @@ pub(super) fn resize(args: &ResizeArgs, ctx: &Context) -> anyhow::Result<()> {
         }
     }
     machine.define(&spec)?;
-    if machine.is_locked() && (args.memory.is_some() || args.vcpus.is_some()) {
-        eprintln!("memory and processors change with the machine's next start");
+    if machine.is_locked() {
+        while_it_runs(&machine, args)?;
     }
     output::line(&args.name)
+}
+
+/// Changes the memory and the processors of a machine that runs, as far as it can be, and
+/// says what waits.
+fn while_it_runs(machine: &MachineFolder, args: &ResizeArgs) -> anyhow::Result<()> {
+    /// How long a guest may take to give memory back before that is said.
+    const GIVES: Duration = Duration::from_secs(5);
+    let mut monitor = machine.monitor(LIMIT)?;
+    let told = |e| machine.refused(e);
+    if let Some(memory) = args.memory {
+        // What it was started with, which the definition may have left behind.
+        let most = monitor.most_memory().map_err(told)?;
+        match (memory.0 <= most).then(|| monitor.set_memory(memory.0)) {
+            Some(Ok(())) => {
+                let since = Instant::now();
+                let mut now = monitor.memory().map_err(told)?;
+                while now != memory.0 && since.elapsed() < GIVES {
+                    std::thread::sleep(Duration::from_millis(50));
+                    now = monitor.memory().map_err(told)?;
+                }
+                if now != memory.0 {
+                    let what = "has not changed it yet: its driver (virtio_balloon) does";
+                    output::talk("note", format!("the guest has {} and {what}", Bytes(now)));
+                }
+            }
+            _ => output::talk("note", "memory changes with the machine's next start"),
+        }
+    }
+    if let Some(vcpus) = args.vcpus {
+        let now = monitor.cpus().map_err(told)?.len();
+        let more = (vcpus as usize).saturating_sub(now);
+        let added = match more {
+            0 => 0,
+            more => monitor.add_processors(more).map_err(told)?,
+        };
+        if now + added != vcpus as usize {
+            let what = "processors change with the machine's next start";
+            output::talk(
+                "note",
+                format!("the machine runs with {}: {what}", now + added),
+            );
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn file_of(disk: &Disk) -> anyhow::Result<&Path> {

@@ -105,6 +105,22 @@ pub(crate) struct CreateArgs {
 // What is said of the guest, whatever its machine is made from.
 #[derive(Debug, Args)]
 pub(super) struct GuestArgs {
+    /// How far memory can be raised while the machine runs, by `vm resize`
+    #[arg(
+        long,
+        value_name = "SIZE",
+        allow_negative_numbers = true,
+        help_heading = "Size"
+    )]
+    max_memory: Option<Bytes>,
+    /// How many processors there can be while the machine runs, by `vm resize`
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        allow_negative_numbers = true,
+        help_heading = "Size"
+    )]
+    max_vcpus: Option<u32>,
     /// Kind of processor: host, max, or a name of QEMU's
     #[arg(long, value_name = "MODEL", help_heading = "Size")]
     cpu: Option<String>,
@@ -241,6 +257,12 @@ pub(super) fn create(args: &CreateArgs, ctx: &Context) -> anyhow::Result<()> {
 
 /// Carries over what is said of the guest.
 pub(super) fn guest(args: &GuestArgs, spec: &mut MachineSpec, ctx: &Context) -> anyhow::Result<()> {
+    if args.max_memory.is_some() {
+        spec.memory.max = args.max_memory;
+    }
+    if args.max_vcpus.is_some() {
+        spec.vcpus.max = args.max_vcpus;
+    }
     args.seats.apply(spec, ctx)?;
     if args.os_variant.is_some() {
         spec.os_variant.clone_from(&args.os_variant);

@@ -336,6 +336,7 @@ pub(super) fn power_on(
         virtiofsd: find_virtiofsd(),
         emulated: accelerator == Accelerator::Tcg,
         vcpus: spec.vcpus.clone(),
+        memory: spec.memory.clone(),
         limits: limits(spec, accelerator),
         on_crash: spec.on_crash,
     })?;

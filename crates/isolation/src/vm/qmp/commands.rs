@@ -1,6 +1,7 @@
 //! The commands that are used, with types. Everything else goes by
 //! [`Qmp::execute`].
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -288,6 +289,74 @@ impl Qmp {
     /// [`QmpError`].
     pub fn cpus(&mut self) -> Result<Vec<CpuThread>, QmpError> {
         self.execute("query-cpus-fast", ())
+    }
+
+    /// Says how much memory the guest is to have, in bytes. It gives back or takes it as it
+    /// can: [`Qmp::memory`] tells how far it is.
+    ///
+    /// # Errors
+    /// [`QmpError::Refused`] of a machine whose memory is as it is.
+    pub fn set_memory(&mut self, bytes: u64) -> Result<(), QmpError> {
+        self.order("balloon", json!({"value": bytes}))
+    }
+
+    /// Asks how much memory the guest has, in bytes.
+    ///
+    /// # Errors
+    /// As [`Qmp::set_memory`].
+    pub fn memory(&mut self) -> Result<u64, QmpError> {
+        #[derive(Deserialize)]
+        struct Balloon {
+            actual: u64,
+        }
+        let balloon: Balloon = self.execute("query-balloon", ())?;
+        Ok(balloon.actual)
+    }
+
+    /// Asks how much memory the guest can have, in bytes.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn most_memory(&mut self) -> Result<u64, QmpError> {
+        #[derive(Deserialize)]
+        struct Summary {
+            #[serde(rename = "base-memory")]
+            base: u64,
+        }
+        let summary: Summary = self.execute("query-memory-size-summary", ())?;
+        Ok(summary.base)
+    }
+
+    /// Adds virtual processors, as many as there are places left; gives how many.
+    ///
+    /// # Errors
+    /// [`QmpError`]; some may have been added.
+    pub fn add_processors(&mut self, count: usize) -> Result<usize, QmpError> {
+        /// Where one may be: socket, core and so on, by their names.
+        #[derive(Deserialize)]
+        struct Place {
+            #[serde(rename = "type")]
+            driver: String,
+            props: BTreeMap<String, u64>,
+            #[serde(rename = "qom-path")]
+            taken: Option<String>,
+        }
+        let mut places: Vec<Place> = self.execute("query-hotpluggable-cpus", ())?;
+        places.retain(|place| place.taken.is_none());
+        let order = |place: &Place| {
+            let part = |name: &str| place.props.get(name).copied();
+            ["node-id", "socket-id", "die-id", "core-id", "thread-id"].map(part)
+        };
+        places.sort_by_key(order);
+        places.truncate(count);
+        for place in &places {
+            let mut device = json!({"driver": place.driver});
+            for (name, number) in &place.props {
+                device[name] = (*number).into();
+            }
+            self.order("device_add", device)?;
+        }
+        Ok(places.len())
     }
 
     /// Gives a disk another size in bytes; the guest sees it at once.

@@ -158,6 +158,10 @@ impl Devices {
             if let Some(alias) = value("MODALIAS=") {
                 self.load(alias);
             }
+            // One that was added waits to be taken into use.
+            if let (Some("cpu"), Some(path)) = (value("SUBSYSTEM="), value("DEVPATH=")) {
+                let _ = fs::write(format!("/sys{path}/online"), "1");
+            }
             if let Some(name) = value("DEVNAME=input/").filter(|name| is_event(name)) {
                 hear(Path::new(INPUTS).join(name));
             }

@@ -183,9 +183,9 @@ impl Look {
         );
         if let Some(max) = memory.max {
             self.must(
-                max > size,
+                max >= size,
                 "memory.max",
-                format!("{max} is not more than the {size} at the start"),
+                format!("{max} is less than the {size} at the start"),
                 "write more, or leave it out",
             );
         }
@@ -215,9 +215,9 @@ impl Look {
         );
         if let Some(max) = vcpus.max {
             self.must(
-                max > vcpus.count && max <= MOST_VCPUS,
+                max >= vcpus.count && max <= MOST_VCPUS,
                 "vcpus.max",
-                format!("{max} is not more than the {} at the start", vcpus.count),
+                format!("{max} is less than the {} at the start", vcpus.count),
                 "write more, at most 4096, or leave it out",
             );
         }
