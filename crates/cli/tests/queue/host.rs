@@ -454,7 +454,6 @@ fn jobs_of_all_users_go_on_when_the_server_and_their_agents_are_killed() {
         let agent = wait_for(LONG, || host.agents(user).first().copied());
         kill(agent.expect("one that the new server has started"));
     }
-    // A user cannot tell of another's job: an agent is heard of its own user's only.
     for (user, job) in users.into_iter().zip(&jobs) {
         fs::write(host.home(user).join("gate"), "open\n").expect("somebody reads");
         host.wait_for_state(user, job, "failed");
@@ -592,4 +591,60 @@ fn the_units_that_ship_are_as_systemd_wants_them() {
     let done = finish(verify).expect_code(0);
     let ours = done.err.lines().filter(|line| line.contains("/hyperion."));
     assert_eq!(ours.collect::<Vec<_>>(), [""; 0]);
+}
+
+/// Speaks in the place of an agent: its user may take what it has open.
+const VOICE: &str = r#"
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+pid = libc.syscall(434, int(sys.argv[1]), 0)
+fd = libc.syscall(438, pid, 0, 0)
+if fd < 0: sys.exit('skip: ' + os.strerror(ctypes.get_errno()))
+voice = socket.socket(fileno=fd)
+for line in sys.argv[2:]: voice.sendall(line.encode() + b'\n')
+"#;
+
+#[test]
+fn an_agent_is_heard_of_its_own_users_jobs_only() {
+    requires!(
+        "root",
+        "command:unshare",
+        "command:mount",
+        "command:python3",
+        "kernel:5.6"
+    );
+    let host = Host::new("");
+    let (ada, bob) = (host.ada, host.bob);
+    let line = "until [ -e go ]; do sleep 0.05; done";
+    let hers = host.wrap(ada, &["-o/dev/null"], line);
+    // No task of a lane: the id of its record is that of its start.
+    let flags = ["--run-flag=--env=A=b", "-o/dev/null"];
+    let his = host.wrap(bob, &flags, line);
+    for (user, job) in [(ada, &hers), (bob, &his)] {
+        host.wait_for_state(user, job, "running");
+    }
+    let id = host.list(bob, &["queue", &his])[0]["id"].take();
+    let id = id.as_str().expect("its record");
+    let over = format!(r#"{{"over":["{id}",{{"end":{{"exit":{{"code":0}}}}}}]}}"#);
+    let agent = host.agents(ada).first().copied().expect("her agent");
+    let mut voice = Command::new("python3");
+    voice.args(["-c", VOICE, &agent.as_raw_pid().to_string()]);
+    voice
+        .args([&over, "not a word of JSON"])
+        .uid(ada.uid)
+        .gid(ada.uid);
+    let done = finish(voice);
+    if done.err.contains("skip: ") {
+        // Where processes of the same user are kept apart there is nothing to hear.
+        return;
+    }
+    done.expect_code(0);
+    // Who speaks nonsense is heard no more: another agent comes, and finds the job at work.
+    wait_gone(agent);
+    assert!(wait_until(LONG, || !host.agents(ada).is_empty()));
+    for (user, job) in [(ada, &hers), (bob, &his)] {
+        assert_eq!(host.list(user, &["queue", job])[0]["state"], "running");
+        fs::write(host.home(user).join("go"), "").expect("written");
+        host.wait_for_state(user, job, "completed");
+    }
 }

@@ -1,7 +1,8 @@
-//! Machines that start with their host: a Debian host boots, and its systemd
-//! starts them.
+//! Machines that start with their host, and a queue for its users: a Debian host boots,
+//! and its systemd starts them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 const UNIT: &str = "hyperion-machines.service";
 
 #[test]
-fn a_host_that_boots_starts_the_machines_that_are_marked() {
+fn a_host_that_boots_starts_the_machines_that_are_marked_and_keeps_a_queue_for_its_users() {
     requires!(
         "guest",
         "command:strip",
@@ -75,6 +76,16 @@ fn a_host_that_boots_starts_the_machines_that_are_marked() {
             &format!("/etc/systemd/system/{UNIT}"),
         )
         .file("/checks/run", 0o755, include_bytes!("autostart.sh"));
+    // The queue's, as they ship; what `systemctl enable` makes.
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd");
+    for name in ["hyperion.service", "hyperion.socket"] {
+        let unit = fs::read(units.join(name)).expect("it ships");
+        guest = guest.file(&format!("/etc/systemd/system/{name}"), 0o644, &unit);
+    }
+    guest = guest.link(
+        "/etc/systemd/system/sockets.target.wants/hyperion.socket",
+        "/etc/systemd/system/hyperion.socket",
+    );
     // Its firmware, and what Debian's QEMU emulates with.
     for file in [
         "/usr/share/seabios/bios-256k.bin",
@@ -94,7 +105,7 @@ fn a_host_that_boots_starts_the_machines_that_are_marked() {
     let fine = |line: &String| line.starts_with("ok ");
     let passed = said.iter().filter(|line| fine(line)).count();
     assert!(
-        passed == 5 && said.last().is_some_and(|line| line == "done"),
+        passed == 10 && said.last().is_some_and(|line| line == "done"),
         "{}",
         said.join("\n")
     );
