@@ -103,6 +103,12 @@ pub struct Filter {
     pub ended: bool,
     /// Those that have not.
     pub alive: bool,
+    /// Those, too, that ended so long ago that the server does not keep them in mind.
+    pub past: bool,
+    /// Of those only the ones that ended then or later, in microseconds since 1970.
+    pub since: Option<u64>,
+    /// Only those of this number and higher.
+    pub from: u64,
 }
 
 /// What a server answers.
@@ -113,6 +119,8 @@ pub enum Reply {
     Submitted(u64),
     /// The jobs, by number and index; of an array, those that wait are one.
     Jobs(Vec<JobView>),
+    /// The first of them, and from which number on to ask for the others.
+    FirstJobs(Vec<JobView>, u64),
     /// The nodes.
     Nodes(Vec<NodeView>),
     /// Accounts and users: each account, then those in it.

@@ -99,7 +99,7 @@ fn meant<'a>(
 }
 
 /// Tells whether a name is that of a pattern, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((first, mut rest)) = pattern.split_once('*') else {
         return pattern == name;
     };
@@ -230,23 +230,36 @@ fn compares(a: u64, comparison: Comparison, b: u64) -> bool {
     }
 }
 
+/// Gives the jobs that a condition names.
+pub(crate) fn words(condition: &Condition) -> Vec<&JobWord> {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) => parts.iter().flat_map(words).collect(),
+        Condition::Not(part) => words(part),
+        Condition::Singleton => Vec::new(),
+        Condition::Job(on, _) => vec![&on.job],
+    }
+}
+
 /// Gives the numbers of the jobs that a condition names, and whether it also speaks
 /// of jobs by name.
 pub(crate) fn named(condition: &Condition) -> (Vec<u64>, bool) {
-    let (mut numbers, mut by_name) = (Vec::new(), false);
-    let mut left = vec![condition];
-    while let Some(condition) = left.pop() {
-        match condition {
-            Condition::All(parts) | Condition::Any(parts) => left.extend(parts),
-            Condition::Not(part) => left.push(part),
-            Condition::Singleton => by_name = true,
-            Condition::Job(on, _) => match on.job {
-                JobWord::Number(number) => numbers.push(number),
-                JobWord::Name(_) => by_name = true,
-            },
-        }
-    }
+    let words = words(condition);
+    let number = |word: &&JobWord| match word {
+        JobWord::Number(number) => Some(*number),
+        JobWord::Name(_) => None,
+    };
+    let numbers: Vec<u64> = words.iter().filter_map(number).collect();
+    let by_name = numbers.len() < words.len() || is_singleton(condition);
     (numbers, by_name)
+}
+
+fn is_singleton(condition: &Condition) -> bool {
+    match condition {
+        Condition::All(parts) | Condition::Any(parts) => parts.iter().any(is_singleton),
+        Condition::Not(part) => is_singleton(part),
+        Condition::Singleton => true,
+        Condition::Job(..) => false,
+    }
 }
 
 /// Tells whether a condition is another for each task.

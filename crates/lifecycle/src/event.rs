@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::ask::AskError;
 use crate::grounds::RulesError;
+use crate::past::Past;
 use crate::rules::{Booking, NodeState, PartitionState};
 use crate::state::{End, State, TaskId};
 
@@ -58,6 +59,8 @@ pub enum Event {
     Partition(Who, String, PartitionState),
     /// A job that has ended is not to be kept any more.
     Forget(u64),
+    /// One that was forgotten is to be known again.
+    Recall(Box<Past>),
     /// Time passes.
     Tick,
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use hyperion_sched::{Allocation, CORES, MEMORY, NodeNumber, ShareNumber, Shares, Time};
 
 use crate::ask::Site;
@@ -17,6 +19,17 @@ pub(crate) struct Fair {
     accounts: BTreeMap<String, ShareNumber>,
     /// By account, and by number.
     users: BTreeMap<(Option<String>, u32), ShareNumber>,
+}
+
+/// What a user has used in an account, or in none, as it counts at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// The account.
+    pub account: Option<String>,
+    /// The number of the user.
+    pub user: u32,
+    /// Thousandths of core-seconds.
+    pub core_milliseconds: u64,
 }
 
 /// What a user or an account is promised, and what it has used.
@@ -85,6 +98,26 @@ impl Fair {
         let number = self.tree.user(account, 1);
         self.users.insert(key, number);
         number
+    }
+
+    /// Tells what each user has used, in each account.
+    pub(crate) fn used(&self, now: Time) -> Vec<Used> {
+        let used = self.users.iter().map(|((account, user), number)| Used {
+            account: account.clone(),
+            user: *user,
+            core_milliseconds: (self.tree.used(*number, now) * 1000.0) as u64,
+        });
+        used.filter(|used| used.core_milliseconds > 0).collect()
+    }
+
+    /// Takes what each user has used, in place of what was charged until now.
+    pub(crate) fn settle(&mut self, used: &[Used], rules: &Rules, now: Time) {
+        let used = used.iter().map(|used| {
+            let share = self.user(used.account.as_deref(), used.user, rules);
+            (share, used.core_milliseconds as f64 / 1000.0)
+        });
+        let used: Vec<(ShareNumber, f64)> = used.collect();
+        self.tree.settle(&used, now);
     }
 
     pub(crate) fn factors(&self, now: Time) -> Vec<f64> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyperion_model::Shared;
 use hyperion_model::errand::Cost;
 use hyperion_sched::{Request, Time};
+use serde::{Deserialize, Serialize};
 
 use crate::record::Submitted;
 use crate::state::{End, Holder, State, Why};
@@ -41,7 +42,7 @@ pub struct Job {
 }
 
 /// What is known of a task that has started, or ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// How far it is.
     pub state: State,
@@ -58,6 +59,7 @@ pub struct Task {
     /// For which job, where it makes room for one.
     pub room_for: Option<u64>,
     /// What it asks for to go on.
+    #[serde(skip)]
     pub(crate) wants: Option<Arc<Request>>,
     /// How long it has stood still before.
     pub still: Duration,

@@ -53,12 +53,17 @@ pub struct Ledger {
     /// How many tasks wait or run.
     pub(crate) open: BTreeMap<Scope, u64>,
     /// What many jobs have the same of.
-    common: Common,
+    pub(crate) common: Common,
+    /// Jobs that have ended, by when, and how many tasks they have.
+    pub(crate) over: BTreeSet<(Time, u64)>,
+    pub(crate) over_tasks: u64,
+    /// When the first record of all was written.
+    pub(crate) began: Option<Time>,
     pub(crate) alarms: Alarms,
     /// Which jobs wait for one.
     pub(crate) waiters: BTreeMap<u64, BTreeSet<u64>>,
     /// Those that wait for others by name.
-    watchers: BTreeSet<u64>,
+    pub(crate) watchers: BTreeSet<u64>,
     /// Those that wait for what will never be, and are not to wait for it.
     pub(crate) hopeless: BTreeSet<u64>,
     /// What was planned last.
@@ -118,6 +123,9 @@ impl Ledger {
             next: 1,
             queue: Queue::new(order),
             common: Common::default(),
+            over: BTreeSet::new(),
+            over_tasks: 0,
+            began: None,
             alarms: Alarms::new(),
             waiters: BTreeMap::new(),
             watchers: BTreeSet::new(),
@@ -230,6 +238,7 @@ impl Ledger {
     /// When it is no record of this ledger's: one that takes what is not free.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
+        self.began.get_or_insert(at);
         self.planned.holds &= !record.change.matters();
         match &record.change {
             Change::Submitted(asked) => self.submitted(asked, at),
@@ -307,6 +316,8 @@ impl Ledger {
             }
             Change::Dropped { job, index } => self.dropped(*job, *index, at),
             Change::Forgotten { job } => self.forgotten(*job),
+            Change::Recalled(past) => self.recalled(past),
+            Change::Carried(carried) => self.carried_over(carried, at),
             Change::Node { node, state } => self.set_node(node, state),
             Change::Booked { name, booking } => {
                 self.unbook(name);
@@ -555,16 +566,6 @@ impl Ledger {
         self.look_again(job, at);
     }
 
-    fn forgotten(&mut self, job: u64) {
-        if let Some(condition) = self
-            .jobs
-            .remove(&job)
-            .and_then(|its| its.asked.submission.after.clone())
-        {
-            self.waits_no_more(job, &condition);
-        }
-    }
-
     /// Nobody has to tell a job any more what happens to others.
     fn waits_no_more(&mut self, job: u64, condition: &Condition) {
         for on in named(condition).0 {
@@ -602,6 +603,7 @@ impl Ledger {
             if job.counted {
                 let (asked, tasks) = (Arc::clone(&job.asked), u64::from(job.size()));
                 self.count(&asked, tasks, u64::saturating_sub);
+                self.is_over_now(number, at);
             }
             if let Some(job) = self.jobs.get_mut(&number) {
                 job.counted = false;

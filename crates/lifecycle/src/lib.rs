@@ -25,6 +25,7 @@ mod fair;
 mod grounds;
 mod job;
 mod ledger;
+mod past;
 mod record;
 mod rules;
 mod state;
@@ -33,10 +34,11 @@ mod step;
 pub use ask::{AskError, Site};
 pub use event::{Event, Refusal, Who};
 pub use explain::Waits;
-pub use fair::ShareOf;
+pub use fair::{ShareOf, Used};
 pub use grounds::{RulesError, Scope};
 pub use job::{Job, Task};
 pub use ledger::Ledger;
+pub use past::{Carried, Missing, Past};
 pub use record::{Change, Record, Submitted};
 pub use rules::{
     Account, Booking, FairShare, Limits, NodeState, Partition, PartitionState, Preempted, Qos,

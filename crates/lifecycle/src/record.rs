@@ -6,6 +6,7 @@ use hyperion_model::submission::Submission;
 use hyperion_sched::{Allocation, Request, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::past::{Carried, Past};
 use crate::rules::{Booking, NodeState, PartitionState};
 use crate::state::{End, Holder, TaskId, Why};
 
@@ -115,11 +116,15 @@ pub enum Change {
         /// The index; all when absent.
         index: Option<u32>,
     },
-    /// A job that has ended is forgotten.
+    /// A job that has ended is kept in mind no longer: it lies in the history.
     Forgotten {
         /// The job.
         job: u64,
     },
+    /// It is again: another waits for what became of it.
+    Recalled(Box<Past>),
+    /// What is left of records that were taken away.
+    Carried(Carried),
     /// Jobs start on a node, or do not.
     Node {
         /// Its name.
@@ -158,7 +163,36 @@ impl Change {
                 | Self::Stopping { .. }
                 | Self::Leaving { .. }
                 | Self::Forgotten { .. }
+                | Self::Recalled(_)
+                | Self::Carried(_)
         )
+    }
+
+    /// Gives the job that it is about: where that is forgotten, it is not needed any more.
+    pub const fn job(&self) -> Option<u64> {
+        match self {
+            Self::Submitted(asked) => Some(asked.job),
+            Self::Recalled(past) => Some(past.asked.job),
+            Self::Due { job }
+            | Self::Held { job, .. }
+            | Self::Released { job }
+            | Self::Dropped { job, .. }
+            | Self::Forgotten { job } => Some(*job),
+            Self::Started { task, .. }
+            | Self::Up { task }
+            | Self::Suspended { task, .. }
+            | Self::Resuming { task }
+            | Self::Resumed { task }
+            | Self::Leaving { task, .. }
+            | Self::Warned { task }
+            | Self::Stopping { task, .. }
+            | Self::Ended { task, .. } => Some(task.job),
+            Self::Node { .. }
+            | Self::Booked { .. }
+            | Self::Unbooked { .. }
+            | Self::Partition { .. }
+            | Self::Carried(_) => None,
+        }
     }
 }
 

@@ -118,10 +118,14 @@ impl Ledger {
                 }
             }
             Event::Forget(job) => {
-                let waited_for = pen.ledger.waiters.contains_key(&job);
-                let over = pen.ledger.jobs.get(&job).is_some_and(|its| its.is_over());
-                if over && !waited_for {
+                let its = pen.ledger.jobs.get(&job).filter(|its| its.is_over());
+                if its.is_some_and(|its| !pen.ledger.is_waited_for(its)) {
                     pen.write(Change::Forgotten { job });
+                }
+            }
+            Event::Recall(past) => {
+                if !pen.ledger.jobs.contains_key(&past.asked.job) {
+                    pen.write(Change::Recalled(past));
                 }
             }
             Event::Tick => pen.tick(),

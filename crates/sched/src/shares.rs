@@ -113,6 +113,22 @@ impl Shares {
         });
     }
 
+    /// Says how much each user has used up to now, in place of what was charged until now.
+    /// Users that are not named have used nothing.
+    pub fn settle(&mut self, used: &[(ShareNumber, f64)], now: Time) {
+        self.as_of = self.as_of.max(now);
+        for share in &mut self.tree {
+            share.used = 0.0;
+        }
+        for (user, used) in used {
+            let mut at = Some(user.0 as usize);
+            while let Some(share) = at.and_then(|at| self.tree.get_mut(at)) {
+                share.used += used;
+                at = share.parent;
+            }
+        }
+    }
+
     fn change(&mut self, share: ShareNumber, now: Time, change: impl Fn(&mut Share)) {
         let passed = self.passed(now);
         self.as_of = self.as_of.max(now);

@@ -50,6 +50,7 @@ impl Server {
                 self.tell(*task, |id| Errand::Signal(id, SIGTERM));
             }
             Change::Stopping { task, .. } => self.tell(*task, |id| Errand::Stop(id, GRACE)),
+            Change::Forgotten { .. } => self.forgotten += 1,
             Change::Submitted(_)
             | Change::Due { .. }
             | Change::Held { .. }
@@ -58,7 +59,8 @@ impl Server {
             | Change::Resuming { .. }
             | Change::Ended { .. }
             | Change::Dropped { .. }
-            | Change::Forgotten { .. }
+            | Change::Recalled(_)
+            | Change::Carried(_)
             | Change::Node { .. }
             | Change::Booked { .. }
             | Change::Unbooked { .. }
@@ -69,7 +71,7 @@ impl Server {
     /// Gives the id of a task's last start.
     pub(crate) fn id(&self, task: TaskId) -> Option<JobId> {
         let its = self.ledger.jobs().get(&task.job)?.task(task.index)?;
-        Some(id_of(self.origin?, task, its.starts))
+        Some(id_of(self.ledger.began()?.0, task, its.starts))
     }
 
     fn tell(&mut self, task: TaskId, errand: impl FnOnce(JobId) -> Errand) {

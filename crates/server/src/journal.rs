@@ -6,8 +6,12 @@
 //!
 //! A journal that cannot be read to its end (a broken disk, a file cut short) is put
 //! aside as it is, and a new one is made of what came before the first record that is
-//! missing: what comes after it may rest on it.
+//! missing or is not what it was, by its sum: what comes after it may rest on it.
+//!
+//! Records of jobs that are forgotten are taken away now and then, so that a journal is
+//! as long as its queue, and not as old ([`Journal::compact`]).
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +24,9 @@ use thiserror::Error;
 /// Says that a file is a journal of ours: `Hyqu`.
 const APPLICATION: i64 = 0x4879_7175;
 /// The form of the tables.
-const FORM: i64 = 1;
+const FORM: i64 = 2;
+/// The number of no job: what is written under it is written anew when records are taken away.
+const NOBODY: u64 = 0;
 /// How long another may keep the journal from us: its end takes a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -36,13 +42,23 @@ pub enum JournalError {
     /// The file is something else.
     #[error("{} is no journal of Hyperion", .0.display())]
     Foreign(PathBuf),
-    /// A newer version wrote it.
-    #[error("the journal {} was written by a newer version of Hyperion", path.display())]
-    Newer {
+    /// Another version wrote it.
+    #[error("the journal {} is of form {form}, and this version of Hyperion reads form {FORM}", path.display())]
+    Form {
         /// The file.
         path: PathBuf,
         /// Its form.
         form: i64,
+    },
+    /// A record is whole, and says what this version does not know.
+    #[error("record {number} of the journal {} is not understood: another version of Hyperion wrote it", path.display())]
+    Strange {
+        /// The file.
+        path: PathBuf,
+        /// Which record.
+        number: i64,
+        /// What is not understood.
+        source: serde_json::Error,
     },
     /// It has become broken.
     #[error("the journal {} cannot be read: {why}", path.display())]
@@ -108,15 +124,6 @@ impl Text {
     }
 }
 
-/// What was found when a journal was opened.
-#[derive(Debug, Default)]
-pub struct Found {
-    /// All records, in their order.
-    pub records: Vec<Record>,
-    /// The journal was broken.
-    pub broken: Option<Broken>,
-}
-
 /// A journal that could not be read to its end.
 #[derive(Debug)]
 pub struct Broken {
@@ -127,40 +134,47 @@ pub struct Broken {
 }
 
 impl Journal {
-    /// Opens the journal in a file, or makes it, and reads it.
+    /// Opens the journal in a file, or makes it, and reads it: each record is told, in their
+    /// order. Says whether it was broken.
     ///
     /// # Errors
     /// [`JournalError`]; a file that is no journal is left as it is.
-    pub fn open(path: &Path) -> Result<(Self, Found), JournalError> {
+    pub fn open(
+        path: &Path,
+        mut tell: impl FnMut(Record),
+    ) -> Result<(Self, Option<Broken>), JournalError> {
         let lock = lock(path)?;
         if exists(&marker(path))? {
             // Whoever mended it was killed.
             take_new(path)?;
         }
         remove(&new(path))?;
-        let (mut journal, found) = Self::open_or_mend(path)?;
-        journal._lock = Some(lock);
-        Ok((journal, found))
-    }
-
-    fn open_or_mend(path: &Path) -> Result<(Self, Found), JournalError> {
-        let why = match Self::connect(path) {
-            Ok(journal) => match journal.read() {
-                Ok(records) => {
-                    return Ok((
-                        journal,
-                        Found {
-                            records,
-                            broken: None,
-                        },
-                    ));
-                }
-                Err(why) => why,
-            },
+        let mut told = 0u64;
+        let whole = Self::connect(path).and_then(|journal| {
+            journal.read(&mut |record| {
+                told += 1;
+                tell(record);
+            })?;
+            Ok(journal)
+        });
+        let why = match whole {
+            Ok(mut journal) => {
+                journal._lock = Some(lock);
+                return Ok((journal, None));
+            }
+            Err(JournalError::Unreadable { why, .. }) => why,
             Err(JournalError::Sqlite { source, .. }) if is_broken(&source) => source.to_string(),
             Err(e) => return Err(e),
         };
-        Self::mend(path, why)
+        let copy = mend(path)?;
+        let mut journal = Self::connect(path)?;
+        journal._lock = Some(lock);
+        // The first are told already.
+        journal.read(&mut |record| match told {
+            0 => tell(record),
+            _ => told -= 1,
+        })?;
+        Ok((journal, Some(Broken { copy, why })))
     }
 
     /// Writes records behind all others, and texts that they name by digest: all of them,
@@ -172,24 +186,13 @@ impl Journal {
         if records.is_empty() {
             return Ok(());
         }
-        let mut lines = Vec::with_capacity(records.len());
-        for record in records {
-            let line = serde_json::to_string(&record.change).map_err(JournalError::Record)?;
-            lines.push((record.at.0.cast_signed(), line));
-        }
+        let lines: Result<Vec<Line>, _> = records.iter().map(Line::of).collect();
+        let lines = lines.map_err(JournalError::Record)?;
         let mut write = || -> rusqlite::Result<()> {
             let group = self.connection.transaction()?;
-            for text in texts {
-                let keep = "INSERT OR IGNORE INTO text (digest, bytes) VALUES (?1, ?2)";
-                let mut keep = group.prepare_cached(keep)?;
-                keep.execute(params![text.digest, text.bytes])?;
-            }
-            {
-                let insert = "INSERT INTO record (at, change) VALUES (?1, ?2)";
-                let mut insert = group.prepare_cached(insert)?;
-                for (at, line) in &lines {
-                    insert.execute(params![at, line])?;
-                }
+            keep(&group, texts)?;
+            for line in &lines {
+                line.insert(&group, "record")?;
             }
             group.commit()
         };
@@ -198,7 +201,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads a text that records name; `None` where there is none.
+    /// Reads a text that records name; `None` where there is none that is what it was.
     ///
     /// # Errors
     /// [`JournalError::Sqlite`].
@@ -208,7 +211,10 @@ impl Journal {
             .prepare_cached("SELECT bytes FROM text WHERE digest = ?1")
             .map_err(|source| self.failed(source))?;
         let found = find.query_row([digest], |row| row.get(0)).optional();
-        found.map_err(|source| self.failed(source))
+        let found = found.map_err(|source| self.failed(source))?.map(Text::new);
+        Ok(found
+            .filter(|text| text.digest == digest)
+            .map(|text| text.bytes))
     }
 
     /// Tells whether something was written that may not be on the disk.
@@ -236,15 +242,93 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads all records again, as they are on the disk.
+    /// Takes away the records of jobs that are not known any more, and all texts but these;
+    /// writes what is left of those records behind the others.
     ///
     /// # Errors
-    /// [`JournalError::Unreadable`] where it has become broken meanwhile.
-    pub fn read_again(&self) -> Result<Vec<Record>, JournalError> {
-        self.read().map_err(|why| JournalError::Unreadable {
+    /// As [`Journal::append`]; nothing is taken away.
+    pub fn compact(
+        &mut self,
+        known: impl Fn(u64) -> bool,
+        texts: &BTreeSet<&str>,
+        carried: &Record,
+    ) -> Result<(), JournalError> {
+        let carried = Line::of(carried).map_err(JournalError::Record)?;
+        let mut write = || -> rusqlite::Result<()> {
+            let group = self.connection.transaction()?;
+            group.execute_batch(&format!("CREATE TABLE kept {RECORD}"))?;
+            {
+                let mut all =
+                    group.prepare("SELECT at, job, change FROM record ORDER BY number")?;
+                let mut rows = all.query([])?;
+                while let Some(row) = rows.next()? {
+                    let job: Option<i64> = row.get(1)?;
+                    let job_is_known =
+                        |job: i64| job.cast_unsigned() != NOBODY && known(job.cast_unsigned());
+                    if job.is_none_or(job_is_known) {
+                        let (at, change) = (row.get(0)?, row.get(2)?);
+                        Line { at, job, change }.insert(&group, "kept")?;
+                    }
+                }
+                carried.insert(&group, "kept")?;
+                let mut all = group.prepare("SELECT digest FROM text")?;
+                let digests = all.query_map([], |row| row.get::<_, String>(0))?;
+                let digests: rusqlite::Result<Vec<String>> = digests.collect();
+                let mut drop = group.prepare("DELETE FROM text WHERE digest = ?1")?;
+                for digest in digests? {
+                    if !texts.contains(digest.as_str()) {
+                        drop.execute([digest])?;
+                    }
+                }
+            }
+            group.execute_batch("DROP TABLE record; ALTER TABLE kept RENAME TO record")?;
+            group.commit()
+        };
+        write().map_err(|source| self.failed(source))?;
+        self.unsynced = true;
+        Ok(())
+    }
+
+    /// Tells all records, in their order, as they are on the disk.
+    ///
+    /// # Errors
+    /// [`JournalError::Unreadable`] where it is broken; [`JournalError::Strange`].
+    pub fn read(&self, tell: &mut dyn FnMut(Record)) -> Result<(), JournalError> {
+        let torn = |why| JournalError::Unreadable {
             path: self.path.clone(),
             why,
-        })
+        };
+        // A file that was cut short may still give what is left of it.
+        let sound: rusqlite::Result<String> =
+            self.connection
+                .query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        match sound {
+            Ok(sound) if sound == "ok" => {}
+            Ok(why) => return Err(torn(why)),
+            Err(e) => return Err(torn(e.to_string())),
+        }
+        let mut number = 0;
+        let mut strange = None;
+        let why = whole_lines(&self.connection, |line| {
+            number += 1;
+            match serde_json::from_str(&line.change) {
+                Ok(change) if strange.is_none() => tell(Record {
+                    at: Time(line.at.cast_unsigned()),
+                    change,
+                }),
+                Ok(_) => {}
+                Err(source) => strange = strange.take().or(Some((number, source))),
+            }
+        });
+        match (why, strange) {
+            (Some(why), _) => Err(torn(why)),
+            (None, None) => Ok(()),
+            (None, Some((number, source))) => Err(JournalError::Strange {
+                path: self.path.clone(),
+                number,
+                source,
+            }),
+        }
     }
 
     fn connect(path: &Path) -> Result<Self, JournalError> {
@@ -284,7 +368,7 @@ impl Journal {
             (APPLICATION, FORM, _) | (0, 0, 0) => {}
             (APPLICATION, form, _) => {
                 let path = self.path.clone();
-                return Err(JournalError::Newer { path, form });
+                return Err(JournalError::Form { path, form });
             }
             _ => return Err(JournalError::Foreign(self.path.clone())),
         }
@@ -301,11 +385,7 @@ impl Journal {
                 "BEGIN IMMEDIATE;
                  PRAGMA application_id = {APPLICATION};
                  PRAGMA user_version = {FORM};
-                 CREATE TABLE record (
-                     number INTEGER PRIMARY KEY,
-                     at INTEGER NOT NULL,
-                     change TEXT NOT NULL
-                 ) STRICT;
+                 CREATE TABLE record {RECORD};
                  COMMIT;"
             );
             connection.execute_batch(&made).map_err(failed)?;
@@ -317,63 +397,65 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads all records; says why where that is not possible.
-    fn read(&self) -> Result<Vec<Record>, String> {
-        // A file that was cut short may still give what is left of it.
-        let sound = "PRAGMA quick_check(1)";
-        let sound: String = self
-            .connection
-            .query_row(sound, [], |row| row.get(0))
-            .map_err(|e| e.to_string())?;
-        if sound != "ok" {
-            return Err(sound);
-        }
-        let (records, why) = whole_records(&self.connection);
-        why.map_or(Ok(records), Err)
-    }
-
-    /// Puts a broken journal aside and makes a new one of what can be read.
-    fn mend(path: &Path, why: String) -> Result<(Self, Found), JournalError> {
-        let copy = unused(path);
-        copy_all(path, &copy)?;
-        // Another copy is read, so that this one stays as it was found: to read a
-        // journal may change it.
-        let read = with_suffix(&copy, ".read");
-        copy_all(&copy, &read)?;
-        let (records, texts) = Connection::open(&read).map_or_else(
-            |_| Default::default(),
-            |old| (whole_records(&old).0, texts(&old)),
-        );
-        remove(&read)?;
-        {
-            let mut made = Self::connect(&new(path))?;
-            made.append(&records, &texts)?;
-            // All of it in the one file that is renamed.
-            let whole = made
-                .connection
-                .pragma_update(None, "journal_mode", "DELETE");
-            whole.map_err(|source| made.failed(source))?;
-        }
-        let marked = File::create(marker(path)).and_then(|file| file.sync_all());
-        marked.map_err(|e| io_failed("make", &marker(path), e))?;
-        sync_folder(path)?;
-        take_new(path)?;
-        let journal = Self::connect(path)?;
-        let broken = Some(Broken { copy, why });
-        Ok((journal, Found { records, broken }))
-    }
-
     fn failed(&self, source: rusqlite::Error) -> JournalError {
         failed(&self.path, source)
     }
 }
 
-/// Reads records up to the first that is missing, and why it stopped there.
-fn whole_records(connection: &Connection) -> (Vec<Record>, Option<String>) {
-    let mut records = Vec::new();
+/// The columns of records.
+const RECORD: &str = "(
+    number INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    job INTEGER,
+    change TEXT NOT NULL,
+    sum INTEGER NOT NULL
+) STRICT";
+
+/// A record as it is written.
+struct Line {
+    at: i64,
+    /// The job that it is about.
+    job: Option<i64>,
+    change: String,
+}
+
+impl Line {
+    fn of(record: &Record) -> serde_json::Result<Self> {
+        let job = match &record.change {
+            Change::Carried(_) => Some(NOBODY),
+            change => change.job(),
+        };
+        Ok(Self {
+            at: record.at.0.cast_signed(),
+            job: job.map(u64::cast_signed),
+            change: serde_json::to_string(&record.change)?,
+        })
+    }
+
+    fn insert(&self, group: &Connection, table: &str) -> rusqlite::Result<()> {
+        let insert = format!("INSERT INTO {table} (at, job, change, sum) VALUES (?1, ?2, ?3, ?4)");
+        let mut insert = group.prepare_cached(&insert)?;
+        insert.execute(params![self.at, self.job, self.change, self.sum()])?;
+        Ok(())
+    }
+
+    /// A sum that is another when a byte is: FNV-1a.
+    fn sum(&self) -> i64 {
+        let numbers = [self.at, self.job.unwrap_or(-1)].map(i64::to_le_bytes);
+        let bytes = numbers.as_flattened().iter().chain(self.change.as_bytes());
+        let sum = bytes.fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
+            (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        sum.cast_signed()
+    }
+}
+
+/// Reads records up to the first that is missing or is not what it was; says why it
+/// stopped there.
+fn whole_lines(connection: &Connection, mut each: impl FnMut(Line)) -> Option<String> {
     let mut read = || -> Result<(), String> {
         let text = |e: rusqlite::Error| e.to_string();
-        let all = "SELECT number, at, change FROM record ORDER BY number";
+        let all = "SELECT number, at, job, change, sum FROM record ORDER BY number";
         let mut all = connection.prepare(all).map_err(text)?;
         let mut rows = all.query([]).map_err(text)?;
         let mut before = 0;
@@ -382,19 +464,79 @@ fn whole_records(connection: &Connection) -> (Vec<Record>, Option<String>) {
             if number != before + 1 {
                 return Err(format!("record {} is missing", before + 1));
             }
-            let at: i64 = row.get(1).map_err(text)?;
-            let change = row.get_ref(2).map_err(text)?;
-            let change = change.as_str().map_err(|e| e.to_string())?;
-            let change: Change = serde_json::from_str(change)
-                .map_err(|e| format!("record {number} is nonsense: {e}"))?;
-            let at = Time(at.cast_unsigned());
-            records.push(Record { at, change });
+            let line = Line {
+                at: row.get(1).map_err(text)?,
+                job: row.get(2).map_err(text)?,
+                change: row.get(3).map_err(text)?,
+            };
+            let sum: i64 = row.get(4).map_err(text)?;
+            if sum != line.sum() {
+                return Err(format!("record {number} is not what it was"));
+            }
+            each(line);
             before = number;
         }
         Ok(())
     };
-    let why = read().err();
-    (records, why)
+    read().err()
+}
+
+/// Puts a file of SQLite's aside, with what lies beside it; gives where it lies.
+pub(crate) fn put_aside(path: &Path) -> Result<PathBuf, JournalError> {
+    let copy = unused(path);
+    copy_all(path, &copy)?;
+    remove(path)?;
+    Ok(copy)
+}
+
+/// Puts a broken journal aside and makes a new one of what can be read; gives where the
+/// broken one lies.
+fn mend(path: &Path) -> Result<PathBuf, JournalError> {
+    let copy = unused(path);
+    copy_all(path, &copy)?;
+    // Another copy is read, so that this one stays as it was found: to read a
+    // journal may change it.
+    let read = with_suffix(&copy, ".read");
+    copy_all(&copy, &read)?;
+    {
+        let mut made = Journal::connect(&new(path))?;
+        let mut write = || -> rusqlite::Result<()> {
+            let group = made.connection.transaction()?;
+            if let Ok(old) = Connection::open(&read) {
+                let mut written = Ok(());
+                whole_lines(&old, |line| {
+                    if written.is_ok() {
+                        written = line.insert(&group, "record");
+                    }
+                });
+                written?;
+                keep(&group, &texts(&old))?;
+            }
+            group.commit()
+        };
+        write().map_err(|source| failed(path, source))?;
+        // All of it in the one file that is renamed.
+        let whole = made
+            .connection
+            .pragma_update(None, "journal_mode", "DELETE");
+        whole.map_err(|source| made.failed(source))?;
+    }
+    remove(&read)?;
+    let marked = File::create(marker(path)).and_then(|file| file.sync_all());
+    marked.map_err(|e| io_failed("make", &marker(path), e))?;
+    sync_folder(path)?;
+    take_new(path)?;
+    Ok(copy)
+}
+
+/// Writes texts that are not there.
+fn keep(group: &Connection, texts: &[Text]) -> rusqlite::Result<()> {
+    for text in texts {
+        let keep = "INSERT OR IGNORE INTO text (digest, bytes) VALUES (?1, ?2)";
+        let mut keep = group.prepare_cached(keep)?;
+        keep.execute(params![text.digest, text.bytes])?;
+    }
+    Ok(())
 }
 
 /// Reads all texts that can be read and are what they were.

@@ -17,12 +17,15 @@ mod clients;
 mod clock;
 mod dispatch;
 mod explain;
+mod history;
 pub mod journal;
 mod metrics;
+mod past;
 mod requests;
 mod texts;
 mod turn;
 mod views;
 
 pub use clients::Audience;
+pub use history::{HistoryError, Keep};
 pub use turn::{Account, ServeError, Settings, serve};

@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use hyperion_api::queue::NodeView;
-use hyperion_lifecycle::{Ledger, Time};
+use hyperion_lifecycle::{Change, Ledger, Record, Time};
 use rustix::event::{PollFd, PollFlags};
 
 /// As many may ask at once.
@@ -27,6 +27,36 @@ pub(crate) struct Counts {
     pub(crate) records: u64,
     /// The time that went into turns.
     pub(crate) busy: Duration,
+    /// Tasks that have ended, by state.
+    ended: BTreeMap<String, u64>,
+    /// How long they waited, and ran.
+    waited: Duration,
+    ran: Duration,
+}
+
+impl Counts {
+    /// Sees a record of what the ledger has changed.
+    pub(crate) fn see(&mut self, record: &Record, ledger: &Ledger) {
+        let (job, index) = match &record.change {
+            Change::Ended {
+                task, again: false, ..
+            } => (task.job, Some(task.index)),
+            Change::Dropped { job, index } => (*job, *index),
+            _ => return,
+        };
+        let Some(job) = ledger.jobs().get(&job) else {
+            return;
+        };
+        let all = index.map_or(0..=u32::MAX, |index| index..=index);
+        let tasks = job.tasks().range(all).map(|(_, task)| task);
+        for task in tasks.filter(|task| task.ended == Some(record.at)) {
+            *self.ended.entry(task.state.to_string()).or_default() += 1;
+            if let (Some(start), Some(end)) = (task.started, task.ended) {
+                self.waited += start.since(job.submitted);
+                self.ran += end.since(start);
+            }
+        }
+    }
 }
 
 /// Writes all numbers down.
@@ -37,8 +67,6 @@ pub(crate) fn text(
     (started, now): (Time, Time),
 ) -> String {
     let mut tasks: BTreeMap<String, u64> = BTreeMap::new();
-    let mut ended: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut waited, mut ran) = (Duration::ZERO, Duration::ZERO);
     for job in ledger.jobs().values() {
         let waiting = job.waiting().count() as u64;
         if let (Some(first), true) = (job.waiting().next(), waiting > 0) {
@@ -46,18 +74,8 @@ pub(crate) fn text(
             *tasks.entry(state.unwrap_or_default()).or_default() += waiting;
         }
         for (&index, task) in job.tasks() {
-            if job.state(index) != Some(task.state) {
-                continue;
-            }
-            let to = if task.state.is_end() {
-                &mut ended
-            } else {
-                &mut tasks
-            };
-            *to.entry(task.state.to_string()).or_default() += 1;
-            if let (Some(start), Some(end)) = (task.started, task.ended) {
-                waited += start.since(job.submitted);
-                ran += end.since(start);
+            if job.state(index) == Some(task.state) && !task.state.is_end() {
+                *tasks.entry(task.state.to_string()).or_default() += 1;
             }
         }
     }
@@ -73,9 +91,9 @@ pub(crate) fn text(
     out.family(
         "hyperion_tasks_ended_total",
         "counter",
-        "Tasks that have ended, by state.",
+        "Tasks that have ended since the server started, by state.",
     );
-    for (state, count) in &ended {
+    for (state, count) in &counts.ended {
         out.value(
             "hyperion_tasks_ended_total",
             &[("state", state)],
@@ -87,12 +105,12 @@ pub(crate) fn text(
         (
             "hyperion_wait_seconds_total",
             "Time from submission to start of tasks that ended.",
-            seconds(&waited),
+            seconds(&counts.waited),
         ),
         (
             "hyperion_run_seconds_total",
             "Time from start to end of tasks that ended.",
-            seconds(&ran),
+            seconds(&counts.ran),
         ),
         (
             "hyperion_turns_total",

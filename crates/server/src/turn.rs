@@ -30,6 +30,7 @@ use crate::clients::{Audience, ClientId, Clients};
 use crate::clock::Clock;
 use crate::dispatch::hear;
 use crate::explain::starts;
+use crate::history::{History, HistoryError, Keep};
 use crate::journal::{Journal, JournalError, Text};
 use crate::metrics::{Counts, Port, text};
 use crate::requests::{begin, refused, tasks};
@@ -76,6 +77,8 @@ pub struct Settings {
     pub stop: OwnedFd,
     /// It ends by itself when nobody has wanted anything for so long.
     pub idle: Option<Duration>,
+    /// How long jobs that have ended are kept.
+    pub keep: Keep,
 }
 
 /// A user of this host.
@@ -109,6 +112,9 @@ pub enum ServeError {
     /// The journal cannot.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The history cannot.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// Nothing can be started.
     #[error("cannot start the agent of this host")]
     Agent(#[source] io::Error),
@@ -138,9 +144,12 @@ pub(crate) struct Server {
     pub(crate) ledger: Ledger,
     clock: Clock,
     started: Time,
-    /// What makes the ids of this queue differ from those of others: when its first
-    /// record was written.
-    pub(crate) origin: Option<u64>,
+    /// Jobs that have ended and are not in the ledger any more.
+    pub(crate) history: History,
+    /// Of so many the journal still has records.
+    pub(crate) forgotten: usize,
+    /// When jobs may be forgotten again.
+    pub(crate) forget_at: Instant,
     clients: Clients,
     port: Option<Port>,
     counts: Counts,
@@ -199,17 +208,26 @@ impl Server {
             .map_err(unusable)?;
         let private = fs::Permissions::from_mode(0o711);
         fs::set_permissions(&folder, private).map_err(unusable)?;
-        let (journal, found) = Journal::open(&folder.join("journal"))?;
-        let last = found.records.last().map_or(Time(0), |record| record.at);
-        let origin = found.records.first().map(|record| record.at.0);
-        let ledger = ledger_of(&settings, &found.records);
+        let mut ledger = new_ledger(&settings);
+        let (mut count, mut last, mut forgotten) = (0u64, Time(0), 0);
+        let (journal, broken) = Journal::open(&folder.join("journal"), |record| {
+            forgotten += usize::from(matches!(record.change, Change::Forgotten { .. }));
+            (count, last) = (count + 1, record.at);
+            ledger.apply(&record);
+        })?;
         let mut remarks = Vec::new();
-        if let Some(broken) = &found.broken {
+        if let Some(broken) = broken {
             remarks.push(format!(
-                "the journal was broken ({}): {} records of it were taken over, and it lies as it was found in {}",
+                "the journal was broken ({}): {count} records of it were taken over, and it lies as it was found in {}",
                 broken.why,
-                found.records.len(),
                 broken.copy.display()
+            ));
+        }
+        let (history, aside) = History::open(&folder.join("history"), settings.keep)?;
+        if let Some(aside) = aside {
+            remarks.push(format!(
+                "the history was broken, and a new one is begun; it lies as it was found in {}",
+                aside.display()
             ));
         }
         let audience = settings.audience.clone();
@@ -230,7 +248,9 @@ impl Server {
             ledger,
             started: clock.now(),
             clock,
-            origin,
+            history,
+            forgotten,
+            forget_at: Instant::now(),
             own: geteuid().as_raw(),
             agents: Agents::default(),
             ids: BTreeMap::new(),
@@ -340,6 +360,7 @@ impl Server {
         let held_up = self.again_at.is_some_and(|at| at > Instant::now());
         let mut turn = Turn::default();
         if !held_up {
+            turn.records.extend(self.forget(now));
             for news in &self.news {
                 turn.records
                     .extend(hear(&mut self.ledger, &self.ids, news, now));
@@ -394,9 +415,6 @@ impl Server {
 
     /// Answers and sends errands for what is written down.
     fn carry_out(&mut self, turn: Turn) {
-        if let (None, Some(first)) = (self.origin, turn.records.first()) {
-            self.origin = Some(first.at.0);
-        }
         for id in turn.told {
             let task = self.ids.remove(&id);
             self.within.remove(&id);
@@ -412,6 +430,7 @@ impl Server {
             }
         }
         for record in &turn.records {
+            self.counts.see(record, &self.ledger);
             self.act(&record.change);
         }
         for (client, answer) in turn.replies {
@@ -422,25 +441,25 @@ impl Server {
         }
         self.tell_ends();
         self.agents.flush();
+        self.compact(self.clock.now());
     }
 
     /// Forgets what could not be written: it has not happened.
     fn undo(&mut self, turn: Turn, error: &JournalError) {
         self.again_at = Some(Instant::now() + AGAIN);
-        if !turn.records.is_empty()
-            && let Ok(records) = self.journal.read_again()
-        {
-            self.ledger = ledger_of(&self.settings, &records);
-        }
-        let mut causes = vec![error.to_string()];
-        let mut next = std::error::Error::source(error);
-        while let Some(cause) = next {
-            causes.push(cause.to_string());
-            next = cause.source();
+        if !turn.records.is_empty() {
+            let mut ledger = new_ledger(&self.settings);
+            if self
+                .journal
+                .read(&mut |record| ledger.apply(&record))
+                .is_ok()
+            {
+                self.ledger = ledger;
+            }
         }
         let refused = Reply::Refused(Refused {
             class: Class::Unavailable,
-            causes,
+            causes: causes(error),
             hint: "make room on the disk; what runs goes on".into(),
         });
         for (client, _) in turn.replies {
@@ -454,6 +473,11 @@ impl Server {
             Request::Submit(mut submission) => match self.receive(who, &mut submission, now) {
                 Err(refused) => Reply::Refused(refused),
                 Ok(begin) => {
+                    match self.recall(who, &submission, now) {
+                        Ok(recalled) => turn.records.extend(recalled),
+                        Err(error) => return Answer::Now(Box::new(no_history(&error))),
+                    }
+                    let records = &mut turn.records;
                     turn.texts.extend(take_texts(&mut submission));
                     let event = Event::Submit {
                         who,
@@ -473,7 +497,7 @@ impl Server {
                     }
                 }
             },
-            Request::Jobs(filter) => Reply::Jobs(self.viewer(who, now).jobs(&filter)),
+            Request::Jobs(filter) => self.list(who, &filter, now),
             Request::Nodes => Reply::Nodes(self.viewer(who, now).nodes()),
             Request::Shares => Reply::Shares(self.viewer(who, now).shares()),
             Request::Explain(target) => match self.sight(who, target.job) {
@@ -501,7 +525,7 @@ impl Server {
                     NodeChange::Down(why) => NodeState::Down(why),
                 };
                 let event = |name| Event::Node(who, name, state.clone());
-                self.steps(now, names.into_iter().map(event).collect(), records)
+                self.steps(who, now, names.into_iter().map(event).collect(), records)
             }
             Request::Reserve(asked) => {
                 let from = now + asked.starts_in;
@@ -512,32 +536,39 @@ impl Server {
                     users: asked.users.into_iter().collect(),
                     accounts: asked.accounts.into_iter().collect(),
                 };
-                self.steps(now, vec![Event::Book(who, asked.name, booking)], records)
+                self.steps(
+                    who,
+                    now,
+                    vec![Event::Book(who, asked.name, booking)],
+                    records,
+                )
             }
-            Request::Unreserve(name) => self.steps(now, vec![Event::Unbook(who, name)], records),
+            Request::Unreserve(name) => {
+                self.steps(who, now, vec![Event::Unbook(who, name)], records)
+            }
             Request::Hold(jobs) => {
                 let events = jobs.into_iter().map(|job| Event::Hold(who, job));
-                self.steps(now, events.collect(), records)
+                self.steps(who, now, events.collect(), records)
             }
             Request::Release(jobs) => {
                 let events = jobs.into_iter().map(|job| Event::Release(who, job));
-                self.steps(now, events.collect(), records)
+                self.steps(who, now, events.collect(), records)
             }
             Request::Cancel(targets) => {
                 let cancel = |Target { job, index }| Event::Cancel(who, job, index);
-                self.steps(now, targets.into_iter().map(cancel).collect(), records)
+                self.steps(who, now, targets.into_iter().map(cancel).collect(), records)
             }
             Request::Requeue(targets) => {
                 let event = |task| Event::Requeue(who, task);
-                self.steps(now, self.of_tasks(targets, event), records)
+                self.steps(who, now, self.of_tasks(targets, event), records)
             }
             Request::Suspend(targets) => {
                 let event = |task| Event::Suspend(who, task);
-                self.steps(now, self.of_tasks(targets, event), records)
+                self.steps(who, now, self.of_tasks(targets, event), records)
             }
             Request::Resume(targets) => {
                 let event = |task| Event::Resume(who, task);
-                self.steps(now, self.of_tasks(targets, event), records)
+                self.steps(who, now, self.of_tasks(targets, event), records)
             }
             Request::Wait(jobs) => {
                 let unknown = jobs
@@ -602,18 +633,24 @@ impl Server {
 
     /// Tells what somebody may know of a job.
     fn sight(&self, who: Who, job: u64) -> Sight {
-        let job = self.ledger.jobs().get(&job);
-        job.map_or(Sight::Nothing, |job| self.settings.audience.sight(who, job))
+        let audience = &self.settings.audience;
+        match self.ledger.jobs().get(&job) {
+            Some(job) => audience.sight(who, job),
+            None => {
+                let past = self.past(job);
+                past.map_or(Sight::Nothing, |job| audience.sight(who, &job))
+            }
+        }
     }
 
-    fn viewer(&mut self, who: Who, now: Time) -> Viewer<'_> {
+    pub(crate) fn viewer(&mut self, who: Who, now: Time) -> Viewer<'_> {
         Viewer {
             ledger: &self.ledger,
             now,
             who,
             audience: &self.settings.audience,
             account: self.settings.account,
-            origin: self.origin.unwrap_or_default(),
+            origin: self.ledger.began().unwrap_or_default().0,
             within: &self.within,
             steps: &self.steps,
             users: &mut self.users,
@@ -628,12 +665,20 @@ impl Server {
     }
 
     /// Does all that can be done; of what cannot, the first is told.
-    fn steps(&mut self, now: Time, events: Vec<Event>, records: &mut Vec<Record>) -> Reply {
+    fn steps(
+        &mut self,
+        who: Who,
+        now: Time,
+        events: Vec<Event>,
+        records: &mut Vec<Record>,
+    ) -> Reply {
         let mut reply = Reply::Done;
         for event in events {
             match self.ledger.step(now, event) {
                 Ok(new) => records.extend(new),
-                Err(refusal) if reply == Reply::Done => reply = Reply::Refused(refused(&refusal)),
+                Err(refusal) if reply == Reply::Done => {
+                    reply = Reply::Refused(self.refused(who, &refusal));
+                }
                 Err(refusal) => {
                     if let Reply::Refused(refused) = &mut reply {
                         refused.causes.push(refusal.to_string());
@@ -642,6 +687,11 @@ impl Server {
             }
         }
         reply
+    }
+
+    /// Tells whether somebody waits to hear how a job ended.
+    pub(crate) fn is_awaited(&self, job: u64) -> bool {
+        self.waiting.iter().any(|(_, all)| all.contains(&job))
     }
 
     /// Tells those who wait for ends of those that have come.
@@ -653,12 +703,16 @@ impl Server {
         if !self.waiting.iter().any(ended) || self.journal.sync().is_err() {
             return;
         }
-        let mut told = Vec::new();
+        let (mut told, history) = (Vec::new(), &self.history);
         self.waiting.retain(|(client, all)| {
             let done = all.iter().all(over);
             if done {
-                let last = all.last().and_then(|job| jobs.get(job));
-                told.push((*client, Reply::Ended(last.map_or(0, |job| code_of(job)))));
+                let last = all.last().copied();
+                let its = last.and_then(|job| jobs.get(&job));
+                let code = its.map(|job| code_of(job));
+                let past = || history.get(last?).ok().flatten();
+                let code = code.or_else(|| past().map(|past| code_of(&past.into())));
+                told.push((*client, Reply::Ended(code.unwrap_or(0))));
             }
             !done
         });
@@ -668,18 +722,28 @@ impl Server {
     }
 }
 
-/// Makes the ledger that wrote these records.
-fn ledger_of(settings: &Settings, records: &[Record]) -> Ledger {
-    let mut ledger = Ledger::with_rules(
+/// Makes a ledger in which nothing is written.
+fn new_ledger(settings: &Settings) -> Ledger {
+    Ledger::with_rules(
         settings.site.clone(),
         settings.rules.clone(),
         settings.order,
         settings.policy,
-    );
-    for record in records {
-        ledger.apply(record);
-    }
-    ledger
+    )
+}
+
+/// Gives what an error says, and what its causes do.
+pub(crate) fn causes(error: &dyn std::error::Error) -> Vec<String> {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect()
+}
+
+fn no_history(error: &HistoryError) -> Reply {
+    Reply::Refused(Refused {
+        class: Class::Internal,
+        causes: causes(error),
+        hint: "it says how jobs ended on which this one depends".into(),
+    })
 }
 
 /// Gives the code with which `submit --wait` ends: the worst of a job's tasks.

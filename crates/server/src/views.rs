@@ -58,12 +58,12 @@ pub(crate) struct Viewer<'a> {
 }
 
 impl Viewer<'_> {
-    /// Gives the jobs that are wanted, by number.
-    pub(crate) fn jobs(&mut self, filter: &Filter) -> Vec<JobView> {
+    /// Gives the jobs that are wanted and in mind, by number, of those below a number.
+    pub(crate) fn jobs(&mut self, filter: &Filter, below: u64) -> Vec<JobView> {
         let mut views = Vec::new();
         let ledger = self.ledger;
         if filter.jobs.is_empty() {
-            for (&number, job) in ledger.jobs() {
+            for (&number, job) in ledger.jobs().range(filter.from..below) {
                 self.job(number, job, filter, &mut views);
             }
         } else {
@@ -82,7 +82,13 @@ impl Viewer<'_> {
         job.is_some_and(|job| self.audience.sight(self.who, job) != Sight::Nothing)
     }
 
-    fn job(&mut self, number: u64, job: &Job, filter: &Filter, views: &mut Vec<JobView>) {
+    pub(crate) fn job(
+        &mut self,
+        number: u64,
+        job: &Job,
+        filter: &Filter,
+        views: &mut Vec<JobView>,
+    ) {
         if filter.user.is_some_and(|user| user != job.asked.user) {
             return;
         }

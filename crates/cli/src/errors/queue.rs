@@ -1,8 +1,8 @@
 //! What to do about the server of a queue.
 
 use hyperion_model::Class;
-use hyperion_server::ServeError;
 use hyperion_server::journal::JournalError;
+use hyperion_server::{HistoryError, ServeError};
 
 use super::{Told, of_root};
 
@@ -21,7 +21,11 @@ pub(super) fn classify(cause: &(dyn std::error::Error + 'static)) -> Option<Told
                 })
             }
             ServeError::Journal(error) => of_journal(error),
-            ServeError::Agent(_) | ServeError::Poll(_) => None,
+            ServeError::History(HistoryError::Foreign(_)) => Some(Told {
+                class: Class::Conflict,
+                hint: Some("move it away: jobs that ended long ago are not listed then".into()),
+            }),
+            ServeError::History(_) | ServeError::Agent(_) | ServeError::Poll(_) => None,
         };
     }
     cause.downcast_ref().and_then(of_journal)
@@ -42,9 +46,9 @@ fn of_journal(error: &JournalError) -> Option<Told> {
             Class::Conflict,
             "something else lies there: move it away, or choose another folder with --root",
         ),
-        E::Newer { .. } => (
+        E::Form { .. } | E::Strange { .. } => (
             Class::Unsupported,
-            "run that version, or choose another folder with --root",
+            "run the version that wrote it, or choose another folder with --root",
         ),
         E::Unreadable { .. } | E::Record(_) | E::Sqlite { .. } => return None,
         E::Io { source, .. } => return of_root(source),

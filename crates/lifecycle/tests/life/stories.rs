@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::case::{Case, USER, array};
 use hyperion_lifecycle::{
-    Change, End, Event, Forecast, Holder, Lack, Reason, Refusal, State, TaskId, Who, Why,
+    Change, End, Event, Forecast, Holder, Lack, Past, Reason, Refusal, State, TaskId, Who, Why,
 };
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{
@@ -337,6 +337,68 @@ fn what_has_ended_is_forgotten_when_nobody_waits_for_it() {
     assert!(case.ledger.jobs().is_empty());
     // Numbers are not given twice.
     assert!(case.submit(1, |_| {}) > second);
+}
+
+#[test]
+fn of_many_that_have_ended_the_first_leave_but_none_that_another_waits_for() {
+    let mut case = Case::new(4);
+    let named = |asked: &mut Submission, name: &str| asked.name = Some(name.into());
+    let first = case.submit(1, |asked| named(asked, "first"));
+    let other = case.submit(1, |asked| named(asked, "other"));
+    let by_number = case.submit(1, |asked| {
+        asked.hold = true;
+        asked.after = Some(after(first, Happened::Ended));
+    });
+    let by_name = case.submit(1, |asked| {
+        asked.hold = true;
+        let job = JobWord::Name("ot*".into());
+        let on = JobRef { job, tasks: None };
+        asked.after = Some(Condition::Job(on, Happened::Failed));
+    });
+    for _ in 0..3 {
+        let many = case.submit(1, |asked| asked.array = Some(array("1-2000")));
+        case.tell(Event::Cancel(USER, many, None));
+    }
+    case.started();
+    for job in [first, other] {
+        case.tell(Event::Over(task(job, 0), DONE));
+    }
+    let many = by_name + 1;
+    assert_eq!(case.ledger.leaving(), [many]);
+    case.tell(Event::Forget(many));
+    assert_eq!(case.ledger.leaving(), [0; 0]);
+    let more = case.submit(1, |asked| asked.array = Some(array("1-6000")));
+    case.tell(Event::Cancel(USER, more, None));
+    assert_eq!(case.ledger.leaving(), [many + 1, many + 2, more]);
+    for job in [by_number, by_name] {
+        case.tell(Event::Cancel(USER, job, None));
+    }
+    assert_eq!(
+        case.ledger.leaving().len(),
+        7,
+        "nobody waits for them any more"
+    );
+}
+
+#[test]
+fn what_was_forgotten_is_recalled_for_one_that_waits_for_it() {
+    let mut case = Case::new(4);
+    let first = case.submit(1, |_| {});
+    case.started();
+    case.tell(Event::Over(task(first, 0), End::Exit(Exit::Code(3))));
+    let past = Past::from(&*case.ledger.jobs()[&first]);
+    case.tell(Event::Forget(first));
+    let wants = |event| move |asked: &mut Submission| asked.after = Some(after(first, event));
+    let refused = case.try_submit(1, wants(Happened::Failed));
+    assert_eq!(refused, Err(Refusal::DependsOnUnknown(first)));
+    let line = serde_json::to_string(&past).expect("a line");
+    let past: Past = serde_json::from_str(&line).expect("a job");
+    case.tell(Event::Recall(Box::new(past.clone())));
+    assert_eq!(Past::from(&*case.ledger.jobs()[&first]), past);
+    let second = case.submit(1, wants(Happened::Failed));
+    let third = case.submit(1, wants(Happened::Succeeded));
+    assert_eq!(case.started(), [task(second, 0)]);
+    assert_eq!(case.why(third), Some(Reason::DependsInVain));
 }
 
 #[test]

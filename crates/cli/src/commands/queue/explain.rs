@@ -31,9 +31,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         alive: true,
         ..Filter::default()
     };
-    let Reply::Jobs(mut views) = server.ask(&Request::Jobs(filter))? else {
-        return Ok(ExitCode::SUCCESS);
-    };
+    let mut views = server.jobs(filter)?;
     if let Some(index) = target.index {
         views.retain(|view| view.index.as_deref().is_none_or(|text| holds(text, index)));
     }

@@ -72,7 +72,12 @@ pub(crate) struct NodesArgs {}
 
 /// Lists the jobs that have not ended.
 pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let views = jobs(ctx, args.me, &args.jobs, (true, args.all))?;
+    let filter = Filter {
+        alive: true,
+        ended: args.all,
+        ..Filter::default()
+    };
+    let views = jobs(ctx, args.me, &args.jobs, filter)?;
     match ctx.output {
         OutputFormat::Json => output::json(&views)?,
         OutputFormat::Quiet => views.iter().try_for_each(|view| output::line(id(view)))?,
@@ -97,10 +102,20 @@ pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode>
 
 /// Lists the jobs that have ended.
 pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let mut views = jobs(ctx, args.me, &args.jobs, (false, true))?;
-    if let Some(span) = args.since {
+    let since = args.since.map(|span| -> anyhow::Result<u64> {
         let from = Timestamp::now().checked_sub(jiff::SignedDuration::try_from(span)?)?;
-        views.retain(|view| view.ended.is_some_and(|at| moment(at) >= from));
+        Ok(from.as_microsecond().max(0).cast_unsigned())
+    });
+    let filter = Filter {
+        ended: true,
+        past: true,
+        since: since.transpose()?,
+        ..Filter::default()
+    };
+    let since = filter.since;
+    let mut views = jobs(ctx, args.me, &args.jobs, filter)?;
+    if let Some(since) = since {
+        views.retain(|view| view.ended.is_some_and(|at| at >= since));
     }
     if args.summary {
         past::summary(&views, args.by, args.since, ctx)?;
@@ -161,13 +176,8 @@ pub(crate) fn nodes(_: &NodesArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks for jobs: those that have not ended, those that have, or both.
-fn jobs(
-    ctx: &Context,
-    me: bool,
-    named: &[String],
-    (alive, ended): (bool, bool),
-) -> anyhow::Result<Vec<JobView>> {
+/// Asks for jobs.
+fn jobs(ctx: &Context, me: bool, named: &[String], filter: Filter) -> anyhow::Result<Vec<JobView>> {
     let mut wanted = Vec::new();
     for name in named {
         wanted.extend(targets(name)?.into_iter().map(|target| target.job));
@@ -178,13 +188,9 @@ fn jobs(
     let filter = Filter {
         jobs: wanted,
         user: me.then(|| getuid().as_raw()),
-        ended,
-        alive,
+        ..filter
     };
-    match Server::reach(ctx, true)?.ask(&Request::Jobs(filter))? {
-        Reply::Jobs(views) => Ok(views),
-        _ => Ok(Vec::new()),
-    }
+    Server::reach(ctx, true)?.jobs(filter)
 }
 
 /// Gives the name of a task: `12`, or `12_7`.

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hyperion_api::Lines;
-use hyperion_api::queue::{Refused, Reply, Request, Target};
+use hyperion_api::queue::{Filter, JobView, Refused, Reply, Request, Target};
 use hyperion_model::Class;
 
 use crate::config::{HOST_SOCKET, Queue};
@@ -122,6 +122,24 @@ impl Server {
                 "root starts it with `hyperion serve --host`; --server own has one of your own",
             )),
             (Err(e), None) => Err(e).context("cannot reach the server of the queue"),
+        }
+    }
+
+    /// Asks for jobs, for as many at a time as the server tells.
+    pub(super) fn jobs(&mut self, mut filter: Filter) -> anyhow::Result<Vec<JobView>> {
+        let mut all = Vec::new();
+        loop {
+            match self.ask(&Request::Jobs(filter.clone()))? {
+                Reply::FirstJobs(views, from) if from > filter.from => {
+                    all.extend(views);
+                    filter.from = from;
+                }
+                Reply::Jobs(views) => {
+                    all.extend(views);
+                    return Ok(all);
+                }
+                reply => anyhow::bail!("the server answers something else: {reply:?}"),
+            }
         }
     }
 

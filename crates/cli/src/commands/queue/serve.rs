@@ -151,6 +151,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         metrics: args.metrics.map(listen).transpose()?,
         stop,
         idle: args.idle.or(args.background.then_some(IDLE)),
+        keep: said.keep,
     };
     let mut told = Ok(());
     serve(settings, |remarks| {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use hyperion_lifecycle::{Account, FairShare, Limits, Partition, Qos, Rules};
 use hyperion_model::Class;
 use hyperion_sched::{Backfill, Order, Policy, Weights};
+use hyperion_server::Keep;
 use serde::Deserialize;
 
 use crate::commands::users;
@@ -36,6 +37,24 @@ struct Text {
     accounts: BTreeMap<String, Account>,
     operators: Vec<UserWord>,
     private: bool,
+    history: HistoryText,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct HistoryText {
+    keep_days: Option<u64>,
+    keep_jobs: u64,
+}
+
+impl Default for HistoryText {
+    /// A job takes a kilobyte or two: so many fit on every disk.
+    fn default() -> Self {
+        Self {
+            keep_days: None,
+            keep_jobs: 1_000_000,
+        }
+    }
 }
 
 /// A user, by number or by name.
@@ -93,6 +112,7 @@ pub(super) struct SiteRules {
     pub(super) operators: BTreeSet<u32>,
     /// Users see no jobs but their own.
     pub(super) private: bool,
+    pub(super) keep: Keep,
 }
 
 /// Reads the file, where there is one.
@@ -148,6 +168,13 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
         policy: Policy {
             backfill,
             ..Policy::default()
+        },
+        keep: Keep {
+            span: text
+                .history
+                .keep_days
+                .map(|days| Duration::from_secs(days.saturating_mul(24 * 60 * 60))),
+            jobs: Some(text.history.keep_jobs),
         },
         usual_limit: text
             .default_minutes

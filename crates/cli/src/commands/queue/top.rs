@@ -90,10 +90,7 @@ fn picture(server: &mut Server, size: (usize, usize)) -> anyhow::Result<String> 
         alive: true,
         ..Filter::default()
     };
-    let mut jobs = match server.ask(&Request::Jobs(filter))? {
-        Reply::Jobs(jobs) => jobs,
-        _ => Vec::new(),
-    };
+    let mut jobs = server.jobs(filter)?;
     // What runs first, each in the order of submission.
     jobs.sort_by_key(|view| (view.started.is_none(), view.job));
     Ok(draw(&nodes, &jobs, Timestamp::now(), size))

@@ -149,14 +149,12 @@ impl Call {
         }
         let filter = Filter {
             jobs,
-            user: None,
             ended,
             alive: true,
+            past: ended,
+            ..Filter::default()
         };
-        match self.ask(&Request::Jobs(filter))? {
-            Reply::Jobs(jobs) => Ok(jobs),
-            _ => Ok(Vec::new()),
-        }
+        Ok(Server::reach(&self.ctx, true)?.jobs(filter)?)
     }
 
     fn nodes(&self) -> Result<Vec<NodeView>, Stop> {
