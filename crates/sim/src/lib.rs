@@ -7,5 +7,6 @@
 
 pub mod batch;
 mod chance;
+pub mod site;
 
 pub use chance::Seed;
