@@ -39,6 +39,13 @@ pub(crate) fn folder(site: &Site, name: &str) -> PathBuf {
 #[test]
 fn a_domain_xml_is_refused_repaired_defined_and_written_again() {
     let site = Site::new();
+    let bomb = site.path().join("bomb.xml").display().to_string();
+    fs::write(
+        &bomb,
+        "<!DOCTYPE d [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><domain/>",
+    )
+    .expect("written");
+    vm(&site, &["define", &bomb]).refused("document types", "nothing that it names was opened");
     let strict = vm(&site, &["define", SOURCE]).refused("10 mistakes", "--lenient");
     assert!(strict.err.contains("10. line 12: "), "{strict:?}");
     assert_eq!(

@@ -230,7 +230,11 @@ fn left_out(spec: &MachineSpec) -> Vec<String> {
     note(spec.disks.iter().any(drives), "optical drives are");
     note(!spec.shares.is_empty(), "folders of the host are");
     note(spec.seed.is_some(), "the seed for cloud-init is");
-    note(spec.boot.kernel.is_some(), "the kernel of the host is");
+    let kernel = match &spec.image {
+        None => "the kernel of the host is",
+        Some(_) => "the kernel, without which the disk of an image does not boot, is",
+    };
+    note(spec.boot.kernel.is_some(), kernel);
     note(spec.graphics != Graphics::None, "the screen is");
     note(
         matches!(spec.firmware, Firmware::Uefi { .. }),

@@ -503,9 +503,15 @@ pub(super) fn read_domain(file: &Path, mode: Mode, hint: &str) -> anyhow::Result
         }
     };
     let parsed = domain::parse(&text, mode).map_err(|error| {
-        if let DomainError::Invalid { mistakes, mode } = &error {
-            eprint!("{}", output::plain(&domain::list(mistakes, *mode)));
-        }
+        let hint = match &error {
+            DomainError::Invalid { mistakes, mode } => {
+                eprint!("{}", output::plain(&domain::list(mistakes, *mode)));
+                hint
+            }
+            DomainError::Xml(_) | DomainError::Root { .. } => {
+                "mend the document; nothing that it names was opened, and nothing was made"
+            }
+        };
         errors::advised(Class::User, format!("{name}: {error}"), hint)
     })?;
     if !parsed.repairs.is_empty() {

@@ -226,6 +226,8 @@ impl Agent {
                 asked.path
             ))
         })?;
+        // It is not kept when memory is short, as this process is.
+        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "0");
         if let (Some(mut to), Some(input)) = (child.stdin.take(), input) {
             std::thread::spawn(move || drop(to.write_all(&input)));
         }

@@ -25,6 +25,8 @@ pub(super) fn start(own_init: bool, first: bool) -> io::Result<()> {
             let _ = hyperion_sys::signals::unblock(&HEARD);
             process::rename(c"hyperion-agent");
             let _ = rustix::process::setsid();
+            // Whatever takes all memory, who can end that stays.
+            let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
             drivers::offer();
             let devices = Devices::found();
             let cards = network::cards();
