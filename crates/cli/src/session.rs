@@ -106,13 +106,14 @@ pub(crate) fn wait_started(mut client: Client, id: &JobId) -> anyhow::Result<Exi
 }
 
 impl Session {
-    /// Stays attached until the job or the command ends, or the user detaches.
+    /// Stays attached until the job or the command ends, or the user detaches; gives the
+    /// exit code.
     pub(crate) fn run(
         mut self,
         mut client: Client,
         id: &JobId,
         at_end: impl FnOnce(&End) -> anyhow::Result<()>,
-    ) -> anyhow::Result<ExitCode> {
+    ) -> anyhow::Result<u8> {
         let mut watched = signals::FORWARDED.to_vec();
         watched.push(SIGWINCH);
         let arrived = SignalFd::new(&watched)?;
@@ -143,8 +144,10 @@ impl Session {
                     Heard::Told(Tell::Ended(_)) if !self.job => {
                         printer.finish();
                         drop(_raw);
-                        eprintln!("error: job {id} has ended, and this command with it");
-                        return Ok(ExitCode::from(137));
+                        if self.on_signal.is_none() {
+                            eprintln!("error: job {id} has ended, and this command with it");
+                        }
+                        return Ok(137);
                     }
                     Heard::Told(Tell::Ended(end)) => {
                         printer.finish();
@@ -155,7 +158,7 @@ impl Session {
                     }
                     Heard::Told(Tell::ExecEnded { exit }) => {
                         printer.finish();
-                        return Ok(ExitCode::from(exit.shell_code()));
+                        return Ok(exit.shell_code());
                     }
                     Heard::Told(Tell::Refused { causes, code, hint }) => {
                         drop(_raw);
@@ -163,7 +166,7 @@ impl Session {
                         output::talk("error", causes.next().unwrap_or_default());
                         causes.for_each(|cause| output::talk("cause", cause));
                         hint.iter().for_each(|hint| output::talk("hint", hint));
-                        return Ok(ExitCode::from(code));
+                        return Ok(code);
                     }
                     Heard::Told(Tell::Took { bytes }) => {
                         if let Some(input) = &mut input {
@@ -201,15 +204,15 @@ impl Session {
                 } else if let Some(on_signal) = &mut self.on_signal {
                     if let Some(code) = on_signal(signal) {
                         printer.finish();
-                        return Ok(ExitCode::from(code));
+                        return Ok(code);
                     }
                 } else if signal == SIGHUP {
                     // The terminal is gone; the job goes on.
-                    return Ok(ExitCode::SUCCESS);
+                    return Ok(0);
                 } else if self.job {
                     sent(client.ask(&Ask::Signal(signal)))?;
                 } else {
-                    return Ok(ExitCode::from(128 + signal as u8));
+                    return Ok(128 + signal as u8);
                 }
             }
             if typed && let Some(state) = &mut input {
@@ -219,7 +222,7 @@ impl Session {
                     Typed::Detach => {
                         drop(_raw);
                         eprintln!("\nleft job {id} running: come back with `hyperion attach {id}`");
-                        return Ok(ExitCode::SUCCESS);
+                        return Ok(0);
                     }
                 }
             }

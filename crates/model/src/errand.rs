@@ -224,4 +224,8 @@ pub struct Batch {
     pub error: Option<PathBuf>,
     /// What is in those files, of output and of errors, is kept.
     pub append: (bool, bool),
+    /// It is room for the commands of somebody, and ends when nobody comes for it, or with
+    /// who has come.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
 }

@@ -580,6 +580,11 @@ pub enum Command {
     },
     /// A program and its arguments.
     Program(Vec<String>),
+    /// Nothing: room for commands that somebody starts in it.
+    Room {
+        /// It ends when whoever asked for it is gone.
+        kept: bool,
+    },
 }
 
 /// Bytes as a text where they are one, so that a record of them can be read.

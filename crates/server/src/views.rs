@@ -10,6 +10,7 @@ use hyperion_lifecycle::{
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
+use hyperion_model::submission::Command;
 use hyperion_model::{Bytes, Cores, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
@@ -200,7 +201,7 @@ impl Viewer<'_> {
             end: None,
             why: None,
             cost: None,
-            script: true,
+            script: !matches!(submission.command, Command::Room { .. }),
             steps: Vec::new(),
             folder: submission.origin.folder.clone(),
             comment: submission.comment.clone(),

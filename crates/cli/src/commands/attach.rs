@@ -38,8 +38,9 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         job: true,
         ..Session::default()
     };
-    session.run(client, &job.id, |end| {
+    let code = session.run(client, &job.id, |end| {
         session::tell_failure(end);
         Ok(())
-    })
+    })?;
+    Ok(ExitCode::from(code))
 }

@@ -69,7 +69,8 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         input: args.interactive,
         ..Session::default()
     };
-    session.run(client, &job.id, |_| Ok(()))
+    let code = session.run(client, &job.id, |_| Ok(()))?;
+    Ok(ExitCode::from(code))
 }
 
 /// Gives the number of a node that is named so, or has this number.

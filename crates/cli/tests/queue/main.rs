@@ -5,6 +5,7 @@
 
 mod faults;
 mod host;
+mod interactive;
 mod policy;
 mod scripts;
 mod shims;

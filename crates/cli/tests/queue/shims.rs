@@ -25,6 +25,11 @@ impl Shims {
     /// Runs a line of shell in the folder of scripts, with the links in front.
     #[track_caller]
     pub(crate) fn sh(&self, line: &str) -> Done {
+        finish(self.command(line))
+    }
+
+    /// The same, not yet started.
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         // What a command of the queue is given, the shell is given.
         let like = self.queue.site.command(&[]);
@@ -40,7 +45,7 @@ impl Shims {
             .env("PATH", format!("{}:{path}", links.display()))
             .args(["-ec", line])
             .current_dir(self.queue.folder());
-        finish(command)
+        command
     }
 }
 

@@ -81,6 +81,10 @@ pub struct Reply {
     pub quiet: bool,
     /// It is only said whether and when the job would start.
     pub test_only: bool,
+    /// Whoever submits talks to what the job runs.
+    pub interactive: bool,
+    /// And has a terminal there.
+    pub terminal: bool,
 }
 
 /// Why there is no request: all mistakes, in the order in which they were read.
@@ -169,6 +173,8 @@ fn scan(dialect: Dialect, words: &[String]) -> (Wanted, Option<String>) {
     let name = |word: &Word| word.text.clone();
     let wanted = match (dialect, rest.first()) {
         _ if draft.wrap.is_some() => Wanted::Command,
+        // A shell, where nothing is named.
+        (_, None) if draft.reply.interactive => Wanted::Command,
         (Dialect::Sge, Some(_)) if draft.binary => Wanted::Command,
         (Dialect::Pbs, Some(word)) if word.text == "--" => Wanted::Command,
         (Dialect::Lsf, Some(_)) => Wanted::Command,

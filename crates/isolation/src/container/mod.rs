@@ -43,6 +43,7 @@ use crate::{Isolation, Sandbox, SandboxError, Stage};
 
 /// Where, inside, the shim and its socket lie.
 pub(crate) const SHIM_FOLDER: &str = "/dev/.hyperion";
+pub use system::SHIM;
 
 const EIO: i32 = rustix::io::Errno::IO.raw_os_error();
 

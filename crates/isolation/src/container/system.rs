@@ -25,7 +25,7 @@ pub(super) const POINTS: [(&str, bool); 6] = [
 /// Commands of batch systems that a script finds in every fence: those that need no queue.
 const LAUNCHERS: [&str; 4] = ["srun", "pbsdsh", "blaunch", "scontrol"];
 /// Where this program's file is shown.
-pub(super) const SHIM: &str = "/dev/.hyperion/hyperion-rank";
+pub const SHIM: &str = "/dev/.hyperion/hyperion-rank";
 
 /// The device files that every container has.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];

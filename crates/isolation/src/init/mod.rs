@@ -38,6 +38,7 @@ use crate::wire::{Frame, Wire};
 use shim::Heard;
 use steps::{Caller, Steps};
 
+pub use crate::container::SHIM as SHIM_INSIDE;
 pub use shim::{HOLD, Joined, NAME as SHIM};
 pub use steps::StepAsk;
 

@@ -372,6 +372,7 @@ impl Supervisor {
             }
             Ask::Wait => self.tell_steps(id),
             Ask::Keep => {
+                self.unkept_at = None;
                 if let Some(client) = self.clients.all.iter_mut().find(|c| c.id == id) {
                     client.keeps = true;
                 }

@@ -6,7 +6,16 @@ use hyperion_sys::signals::{SIGKILL, SIGTERM};
 
 use super::{FAILURE_GRACE, Failure, LIFE, Problem, Supervisor};
 
+/// How long room for somebody's commands is kept for who does not come.
+const UNKEPT: Duration = Duration::from_secs(60);
+
 impl Supervisor {
+    /// Says when a job ends that is room for the commands of somebody who does not come.
+    pub(super) fn unkept_after(&self, since: Instant) -> Option<Instant> {
+        let batch = self.launch.plan.job.batch.as_ref()?;
+        batch.kept.then(|| since + UNKEPT)
+    }
+
     /// Does what it is time for.
     pub(super) fn check_times(&mut self) -> Result<(), Problem> {
         let now = Instant::now();
@@ -17,6 +26,10 @@ impl Supervisor {
         }
         if self.limit_at.is_some_and(|at| now >= at) {
             self.time_is_up();
+            self.stop(FAILURE_GRACE)?;
+        }
+        if self.unkept_at.is_some_and(|at| now >= at) {
+            self.unkept_at = None;
             self.stop(FAILURE_GRACE)?;
         }
         if self.collecting {

@@ -208,6 +208,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         kill_at: None,
         limit_at: None,
         timed_out: false,
+        unkept_at: None,
         released: None,
         collecting: false,
         collected: None,
@@ -288,6 +289,8 @@ struct Supervisor {
     limit_at: Option<Instant>,
     /// The time limit ended it.
     timed_out: bool,
+    /// When it ends, if nobody has come for the room that it is.
+    unkept_at: Option<Instant>,
     /// As what it ends, where it was but room for commands beside it.
     released: Option<Exit>,
     /// What the job changed in copies of folders is on its way out.
@@ -487,6 +490,7 @@ impl Supervisor {
                 self.startup = self.launch.began.elapsed();
                 self.phase("spawn", since);
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
+                self.unkept_at = self.unkept_after(since);
                 self.memory.start(since);
                 if self.launch.attach.is_none() {
                     // Whoever hears of the start may ask for the job.
@@ -606,6 +610,7 @@ impl Supervisor {
         let times = [
             self.kill_at,
             self.limit_at,
+            self.unkept_at,
             self.retry_at,
             self.memory.next(),
         ];

@@ -215,7 +215,6 @@ impl Supervisor {
         }
         let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
-        env.extend(job.batch.as_ref().and_then(|_| self.steps_variable()));
         if let (Some(task), Some(all)) = (self.task, &job.array) {
             env.push(format!("HYPERION_TASK_ID={task}"));
             env.push(format!("HYPERION_TASK_COUNT={}", all.0.len()));
@@ -259,6 +258,8 @@ impl Supervisor {
         // The script of a batch system expects that system's.
         let batch = plan.job.batch.iter().flat_map(|batch| &batch.variables);
         env.extend(batch.map(|(n, v)| (n.as_str(), v.as_str())));
+        let steps = plan.job.batch.as_ref().and_then(|_| self.steps_variable());
+        env.extend(steps.as_deref().and_then(|text| text.split_once('=')));
         let path;
         if plan.job.batch.is_some()
             && plan.job.level != Level::Process

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use anyhow::Context as _;
 use hyperion_formats::jobs::{self, Allocation, Facts, NodeShare};
+use hyperion_isolation::init::{HOLD, SHIM, SHIM_INSIDE};
 use hyperion_model::errand::{Batch, LaneTask, Start};
 use hyperion_model::submission::{Command, Dialect, Folder, Open, Submission};
 use hyperion_model::{Bytes, Cores, JobId, JobSpec, Level, Resources};
@@ -54,7 +55,8 @@ pub(super) struct Shape {
 /// Gives the shape of a task that a lane can run; `None` for one with a fence of its own.
 pub(super) fn shape(start: &Start) -> Option<Shape> {
     let fence = &start.submission.fence;
-    (fence.level == Level::Process && fence.flags.is_empty()).then(|| Shape {
+    let room = matches!(start.submission.command, Command::Room { .. });
+    (fence.level == Level::Process && fence.flags.is_empty() && !room).then(|| Shape {
         cores: limit(start),
         memory: memory(start),
     })
@@ -143,6 +145,12 @@ impl Place {
             for_host: super::is_for_host(ctx),
         }
     }
+
+    /// Where scripts at process level find the commands of batch systems.
+    fn commands(&self) -> PathBuf {
+        let queue = self.folder.ancestors().nth(2).unwrap_or(&self.folder);
+        queue.join(super::SHIMS)
+    }
 }
 
 fn batch(ctx: &Context) -> PathBuf {
@@ -192,6 +200,13 @@ fn words(submission: &Submission, place: &Place, folder: &Path) -> Vec<String> {
 fn command(submission: &Submission, place: &Place) -> Vec<String> {
     match &submission.command {
         Command::Program(program) => program.clone(),
+        Command::Room { .. } => {
+            let program = match submission.fence.level {
+                Level::Process => place.commands().join(SHIM),
+                Level::Container | Level::Vm => SHIM_INSIDE.into(),
+            };
+            vec![program.to_string_lossy().into_owned(), HOLD.into()]
+        }
         Command::Script {
             interpreter,
             text,
@@ -270,6 +285,7 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
             output: at(paths.output),
             error: paths.error.map(at),
             append: (keep(files.output.open), keep(files.error.open)),
+            kept: matches!(submission.command, Command::Room { kept: true }),
         },
     }
 }
@@ -354,7 +370,7 @@ fn put_commands(env: &mut BTreeMap<String, String>, place: &Place) {
     let Some(queue) = place.script.ancestors().nth(2) else {
         return;
     };
-    let shims = queue.join(super::SHIMS);
+    let shims = place.commands();
     let path = env.entry("PATH".into()).or_insert_with(|| PATH.into());
     *path = format!("{}:{path}", shims.display());
     if let Some(root) = queue.parent() {

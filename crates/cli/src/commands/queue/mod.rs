@@ -36,7 +36,7 @@ use crate::errors;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Below the folder of the queue: links by which scripts call this program.
-const SHIMS: &str = "shims";
+pub(super) const SHIMS: &str = "shims";
 
 /// Gives the folder of the queue.
 pub(super) fn folder(ctx: &Context) -> PathBuf {

@@ -130,6 +130,11 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
     };
     let text = script.as_deref().unwrap_or_default();
     match jobs::read(dialect, &source) {
+        Ok(parsed) if parsed.reply.interactive => {
+            let what = "a job that is submitted has no terminal";
+            let hint = "`qsub -I`, `bsub -Is`, `salloc` and `srun --pty` of install-shims have one";
+            Err(errors::advised(Class::User, what, hint))
+        }
         Ok(mut parsed) => {
             eprint!(
                 "{}",
@@ -171,8 +176,9 @@ pub(in crate::commands) fn usual_name(submission: &Submission, script: Option<&s
         (_, Some("-"), _) => "STDIN".into(),
         (_, Some(script), _) => last(script),
         (Dialect::Lsf, None, Command::Program(words)) => words.join(" "),
+        (_, None, Command::Program(words)) if words.is_empty() => "STDIN".into(),
         (_, None, Command::Program(words)) => last(words.first().map_or("", String::as_str)),
-        (_, None, Command::Script { .. }) => "STDIN".into(),
+        (_, None, Command::Script { .. } | Command::Room { .. }) => "STDIN".into(),
     }
 }
 

@@ -56,13 +56,14 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         job: true,
         ..Session::default()
     };
-    session.run(client, &id, |end| {
+    let code = session.run(client, &id, |end| {
         session::tell_failure(end);
         if let (Some(shape), Some(cost)) = (&report, &end.report) {
             super::report::print_to_stderr(cost, shape == "json")?;
         }
         Ok(())
-    })
+    })?;
+    Ok(ExitCode::from(code))
 }
 
 /// Decides all that is to be decided of a job, which `change` may still change, and

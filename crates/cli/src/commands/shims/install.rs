@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use hyperion_isolation::init::SHIM;
 use hyperion_model::Class;
 
 use super::NAMES;
@@ -83,7 +84,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// Makes all links, for scripts of a queue.
 pub(in crate::commands) fn all(folder: &Path, program: &Path) -> anyhow::Result<()> {
-    let links: Vec<PathBuf> = NAMES.iter().map(|name| folder.join(name)).collect();
+    let names = NAMES.iter().chain([&SHIM]);
+    let links: Vec<PathBuf> = names.map(|name| folder.join(name)).collect();
     match links
         .iter()
         .all(|link| fs::read_link(link).is_ok_and(|target| target == program))

@@ -6,12 +6,14 @@ use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::listings::lsf::{self, BJOBS, BKILL, BQUEUES, Columns};
 use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one};
-use hyperion_model::submission::Dialect;
+use hyperion_model::submission::{Command, Dialect, Submission};
 use hyperion_model::task::State;
 use hyperion_sys::signals;
 use jiff::Timestamp;
 
-use super::submit::{Refusal, submit};
+use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by};
+use super::salloc::stop;
+use super::submit::{Refusal, hand_in, read as read_words};
 use super::{Call, Outcome, Stop, is_meant, numbers, print, queues, targets, with_site};
 
 /// How LSF's commands end when something is wrong.
@@ -79,9 +81,11 @@ fn bsub(call: &Call) -> Outcome {
         };
         Stop::new(WRONG, text + "Job not submitted.")
     };
-    let Some(job) = submit(call, Dialect::Lsf).map_err(refused)? else {
-        return Ok(ExitCode::SUCCESS);
-    };
+    let (submission, reply) = read_words(&call.words, Dialect::Lsf).map_err(refused)?;
+    if reply.interactive {
+        return interactive(call, submission, reply.terminal, refused);
+    }
+    let job = hand_in(call, submission, reply).map_err(refused)?;
     let queue = job
         .submission
         .parts
@@ -106,6 +110,69 @@ fn bsub(call: &Call) -> Outcome {
         }
         false => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// A command in a job, at this terminal: `bsub -I`, `-Ip`, `-Is`.
+fn interactive(
+    call: &Call,
+    submission: Submission,
+    terminal: bool,
+    refused: impl Fn(Refusal) -> Stop,
+) -> Outcome {
+    let argv = match submission.command.clone() {
+        Command::Program(words) if !words.is_empty() => words,
+        _ => {
+            return Err(Stop::new(
+                WRONG,
+                "No command is specified. Job not submitted.",
+            ));
+        }
+    };
+    let queue = submission
+        .parts
+        .first()
+        .and_then(|part| part.queues.first().cloned());
+    let wanted = Wanted {
+        submission,
+        kept: true,
+        patience: None,
+    };
+    let submitted = |number| {
+        match &queue {
+            Some(queue) => println(&format!("Job <{number}> is submitted to queue <{queue}>.")),
+            None => println(&format!(
+                "Job <{number}> is submitted to default queue <main>."
+            )),
+        };
+        println("<<Waiting for dispatch ...>>");
+    };
+    let mut said = false;
+    let taken = Allocation::take(call, wanted, |stage| {
+        if let Stage::Waits(number) = stage {
+            submitted(number);
+            said = true;
+        }
+    });
+    let mut taken = match taken {
+        Ok(taken) => taken,
+        Err(Failed::Refused(refusal)) => return Err(refused(refusal)),
+        Err(Failed::Interrupted(signal)) => return Ok(ExitCode::from(ended_by(signal))),
+        Err(failed) => return Err(stop("bsub", "the job did not start", failed)),
+    };
+    if !said {
+        submitted(taken.number);
+    }
+    println(&format!("<<Starting on {}>>", super::host()));
+    let mut beside = Beside::at_terminal(argv, Vec::new());
+    beside.tty &= terminal;
+    let code = taken.run(beside)?;
+    taken.release(code)?;
+    Ok(ExitCode::from(code))
+}
+
+/// Says something; a reader that has gone away does not matter.
+fn println(text: &str) {
+    let _ = print(text);
 }
 
 /// Tells whether a user is meant: `all`, a name, or whoever calls.

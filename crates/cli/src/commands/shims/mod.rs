@@ -1,9 +1,11 @@
 //! Called as a command of a batch system (`sbatch`, `qstat`, `bjobs`), this
 //! program answers as that command does.
 
+mod allocation;
 pub(super) mod install;
 mod lsf;
 mod pbs;
+mod salloc;
 mod scontrol;
 mod sge;
 mod slurm;
@@ -27,7 +29,7 @@ use crate::context::Context;
 
 /// The commands that this program answers to.
 pub(super) const NAMES: &[&str] = &[
-    "sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", //
+    "sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", //
     "qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes", "qacct", //
     "bsub", "bjobs", "bkill", "bqueues", "bhosts",
 ];
@@ -118,6 +120,7 @@ fn answer(call: &Call) -> Outcome {
         "sbatch" | "squeue" | "scancel" | "sinfo" | "sacct" | "scontrol" => slurm::answer(call),
         "bsub" | "bjobs" | "bkill" | "bqueues" | "bhosts" => lsf::answer(call),
         "srun" => srun::answer(call),
+        "salloc" => salloc::answer(call),
         "qacct" => sge::answer(call),
         "pbsnodes" => pbs::answer(call),
         _ if sge::is_meant(call) => sge::answer(call),

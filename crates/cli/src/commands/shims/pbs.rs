@@ -6,10 +6,12 @@ use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::listings::pbs::{self, PBSNODES, QDEL, QHOLD, QSTAT};
 use hyperion_formats::listings::waits;
 use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
-use hyperion_model::submission::Dialect;
+use hyperion_model::submission::{Command, Dialect, Submission};
 use serde_json::{Map, Value};
 
-use super::submit::{Refusal, submit};
+use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by, shell};
+use super::salloc::stop;
+use super::submit::{Refusal, hand_in, read as read_words};
 use super::{Call, Outcome, Stop, host, is_meant, numbers, print, queues, targets, with_site};
 
 /// PBS's code for a job that nobody knows, as its commands end with it.
@@ -68,9 +70,11 @@ fn qsub(call: &Call) -> Outcome {
         // "Job exceeds queue and/or server resource limits"
         Refusal::Other(text) => Stop::new(188, format!("qsub: {text}")),
     };
-    let Some(job) = submit(call, Dialect::Pbs).map_err(refused)? else {
-        return Ok(ExitCode::SUCCESS);
-    };
+    let (submission, reply) = read_words(&call.words, Dialect::Pbs).map_err(refused)?;
+    if reply.interactive {
+        return interactive(call, submission, refused);
+    }
+    let job = hand_in(call, submission, reply).map_err(refused)?;
     let brackets = if job.submission.array.is_some() {
         "[]"
     } else {
@@ -83,6 +87,38 @@ fn qsub(call: &Call) -> Outcome {
         true => Ok(ExitCode::from(job.wait()?)),
         false => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// A shell in a job, or a command, at this terminal: `qsub -I`.
+fn interactive(call: &Call, submission: Submission, refused: impl Fn(Refusal) -> Stop) -> Outcome {
+    let argv = match &submission.command {
+        Command::Program(words) if !words.is_empty() => words.clone(),
+        // Of a script only the directives count.
+        _ => vec![shell()],
+    };
+    let wanted = Wanted {
+        submission,
+        kept: true,
+        patience: None,
+    };
+    let taken = Allocation::take(call, wanted, |stage| {
+        if let Stage::Waits(number) = stage {
+            eprintln!("qsub: waiting for job {number}.{} to start", host());
+        }
+    });
+    let mut taken = match taken {
+        Ok(taken) => taken,
+        Err(Failed::Refused(refusal)) => return Err(refused(refusal)),
+        Err(Failed::Interrupted(signal)) => return Ok(ExitCode::from(ended_by(signal))),
+        Err(failed) => return Err(stop("qsub", "the job did not start", failed)),
+    };
+    let name = format!("{}.{}", taken.number, host());
+    eprintln!("qsub: job {name} ready\n");
+    let env = vec!["PBS_ENVIRONMENT=PBS_INTERACTIVE".to_owned()];
+    let code = taken.run(Beside::at_terminal(argv, env))?;
+    taken.release(code)?;
+    eprintln!("\nqsub: job {name} completed");
+    Ok(ExitCode::from(code))
 }
 
 /// Looks up jobs by the names that were written; what is wrong is told, and gives the code.

@@ -14,7 +14,7 @@ pub(super) struct Submitted {
     pub(super) number: u64,
     pub(super) submission: Submission,
     pub(super) reply: jobs::Reply,
-    server: Server,
+    pub(super) server: Server,
 }
 
 /// Why one was not.
@@ -33,9 +33,11 @@ impl From<anyhow::Error> for Refusal {
     }
 }
 
-/// Reads a script with the words of a call.
-fn read(call: &Call, dialect: Dialect) -> Result<(Submission, jobs::Reply), Refusal> {
-    let words = &call.words;
+/// Reads words, and the script that they name.
+pub(super) fn read(
+    words: &[String],
+    dialect: Dialect,
+) -> Result<(Submission, jobs::Reply), Refusal> {
     let (name, script) = load(&jobs::wanted(dialect, words))?;
     let variables: Vec<(String, String)> = variables().into_iter().collect();
     let source = Source {
@@ -73,7 +75,19 @@ fn read(call: &Call, dialect: Dialect) -> Result<(Submission, jobs::Reply), Refu
 /// Hands in a job. At which level it runs, and in which image, is in variables:
 /// the words are those of a system that knows nothing of it.
 pub(super) fn submit(call: &Call, dialect: Dialect) -> Result<Option<Submitted>, Refusal> {
-    let (mut submission, reply) = read(call, dialect)?;
+    let (submission, reply) = read(&call.words, dialect)?;
+    if reply.test_only {
+        return Ok(None);
+    }
+    hand_in(call, submission, reply).map(Some)
+}
+
+/// Hands in a job that was read.
+pub(super) fn hand_in(
+    call: &Call,
+    mut submission: Submission,
+    reply: jobs::Reply,
+) -> Result<Submitted, Refusal> {
     let variable = |name| {
         std::env::var(name)
             .ok()
@@ -92,16 +106,13 @@ pub(super) fn submit(call: &Call, dialect: Dialect) -> Result<Option<Submitted>,
     let flags = variable("HYPERION_RUN_FLAGS").unwrap_or_default();
     let flags = flags.split_whitespace().map(str::to_owned).collect();
     *submission.fence = fence(isolation, variable("HYPERION_IMAGE"), flags)?;
-    if reply.test_only {
-        return Ok(None);
-    }
     let (number, server) = send(submission.clone(), &call.ctx, true)?;
-    Ok(Some(Submitted {
+    Ok(Submitted {
         number,
         submission,
         reply,
         server,
-    }))
+    })
 }
 
 impl Submitted {

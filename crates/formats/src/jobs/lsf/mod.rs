@@ -23,7 +23,7 @@ use sections::{compound, sections};
 use Does::{Becomes, Note, Refuse, Reply};
 use Takes::{Nothing, Value};
 
-const INTERACTIVE: &str = "a script does not run in a terminal: use hyperion run -it";
+const TERMINAL: &str = "of `bsub`: it has a terminal, this one";
 const SESSIONS: &str = "jobs are not put into groups";
 
 // One option a line.
@@ -57,10 +57,10 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-H"], Nothing, Becomes("hold", |d, _| { d.job.hold = true; Ok(()) })),
         opt(&["-hl"], Nothing, Note("limits hold on each host")),
         opt(&["-hostfile"], Value, Refuse("write the hosts with -m")),
-        opt(&["-I"], Nothing, Refuse(INTERACTIVE)),
-        opt(&["-Ip"], Nothing, Refuse(INTERACTIVE)),
-        opt(&["-Is"], Nothing, Refuse(INTERACTIVE)),
-        opt(&["-IX"], Nothing, Refuse(INTERACTIVE)),
+        opt(&["-I"], Nothing, Becomes("of `bsub`: its output comes back here", |d, _| { d.reply.interactive = true; Ok(()) })),
+        opt(&["-Ip"], Nothing, Becomes(TERMINAL, at_terminal)),
+        opt(&["-Is"], Nothing, Becomes(TERMINAL, at_terminal)),
+        opt(&["-IX"], Nothing, Refuse("no window is passed on: take -Is")),
         opt(&["-i"], Value, Becomes("file that it reads", |d, a| text(a, &mut d.job.files.input))),
         opt(&["-is"], Value, Becomes("file that it reads", |d, a| text(a, &mut d.job.files.input))),
         opt(&["-J"], Value, Becomes("name, and in brackets an array", name)),
@@ -417,6 +417,12 @@ fn gpu(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     Ok(())
 }
 
+fn at_terminal(draft: &mut Draft, _: &Arg<'_>) -> Result<(), Wrong> {
+    draft.reply.interactive = true;
+    draft.reply.terminal = true;
+    Ok(())
+}
+
 /// Puts the strings of `-R` together, once all are known.
 pub(in crate::jobs) fn finish(draft: &mut Draft) {
     let requirements = std::mem::take(&mut draft.requirements);
@@ -445,6 +451,7 @@ pub(in crate::jobs) fn finish(draft: &mut Draft) {
     draft.part = 0;
     draft.settle_memory(Per::Node);
     if draft.job.files.output.path.is_none()
+        && !draft.reply.interactive
         && let Some(at) = draft
             .given
             .get("-J")

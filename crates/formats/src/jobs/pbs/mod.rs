@@ -36,7 +36,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-F"], Value, Refuse("write what the script is given behind its name")),
         opt(&["-G"], Nothing, Refuse("there are no graphical sessions")),
         opt(&["-h"], Nothing, Becomes("hold", |d, _| { d.job.hold = true; Ok(()) })),
-        opt(&["-I"], Nothing, Refuse("a script does not run in a terminal: use hyperion run -it")),
+        opt(&["-I"], Nothing, Becomes("of `qsub`: a shell in the job, at this terminal", |d, _| { d.reply.interactive = true; d.reply.terminal = true; Ok(()) })),
         opt(&["-i"], Value, Becomes("file that it reads", |d, a| path(a, &mut d.job.files.input))),
         opt(&["-j"], Value, Becomes("output and errors in one file", join)),
         opt(&["-J"], Value, Becomes("array, with how many may run at once", array)),

@@ -1,9 +1,11 @@
-//! `srun`: in a job it starts a step of it
+//! `srun`: starts a step of a job, and the job where there is none
 
+mod outside;
 mod step;
 
 use hyperion_formats::listings::words::{Opt, Style, Takes, Words};
 
+use super::salloc::OF_JOBS;
 use super::slurm::read_as;
 use super::{Call, Outcome, Stop};
 
@@ -21,6 +23,7 @@ const SRUN: &[Opt] = &[
     Opt(&["--error", "-e"], Value),
     Opt(&["--input", "-i"], Value),
     Opt(&["--pty"], Nothing),
+    Opt(&["--jobid"], Value),
     Opt(&["--job-name", "-J"], Value),
     Opt(&["--time", "-t"], Value),
     Opt(&["--export"], Value),
@@ -68,7 +71,9 @@ const SRUN: &[Opt] = &[
 const MPI: &str = "MPI plugin types are...\n\tnone\n\tpmi2\n\tpmix\n";
 
 pub(super) fn answer(call: &Call) -> Outcome {
-    let words = match read_as(call, SRUN, Style::Leading)? {
+    // What stands first is found first: what both have is srun's.
+    let options = [SRUN, OF_JOBS].concat();
+    let words = match read_as(call, &options, Style::Leading)? {
         Ok(words) => words,
         Err(code) => return Ok(code),
     };
@@ -79,12 +84,15 @@ pub(super) fn answer(call: &Call) -> Outcome {
     if words.rest.is_empty() {
         return Err(error("No command given to execute."));
     }
-    if std::env::var_os("SLURM_JOB_ID").is_none() {
-        return Err(error(
-            "there is no job around it; submit a script with sbatch, or use `hyperion run`",
-        ));
+    // In the sandbox of a job its init listens there.
+    let inside = std::env::var_os("HYPERION_STEPS").is_some();
+    let around = std::env::var("SLURM_JOB_ID").ok();
+    match (words.value("--jobid"), around) {
+        (Some(job), _) => outside::within(call, &words, job),
+        (None, Some(_)) if inside => step::run(call, &words),
+        (None, Some(job)) => outside::within(call, &words, &job),
+        (None, None) => outside::alone(call, &words),
     }
-    step::run(call, &words)
 }
 
 fn error(text: impl std::fmt::Display) -> Stop {

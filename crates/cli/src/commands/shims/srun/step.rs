@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use hyperion_formats::jobs::{self, Facts, time};
 use hyperion_formats::listings::words::Words;
@@ -103,7 +104,7 @@ pub(super) fn run(call: &Call, words: &Words) -> Outcome {
         ..Session::default()
     };
     let quiet = words.has("--quiet");
-    Ok(session.run(client, &id, |end| {
+    let code = session.run(client, &id, |end| {
         if let Some(joined) = joined {
             joined.end(told(end));
         }
@@ -112,7 +113,8 @@ pub(super) fn run(call: &Call, words: &Words) -> Outcome {
         }
         drop(place);
         process::exit_now(end.code)
-    })?)
+    })?;
+    Ok(ExitCode::from(code))
 }
 
 /// Settles how many tasks there are.
