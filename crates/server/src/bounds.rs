@@ -43,7 +43,7 @@ pub(crate) fn excess(submission: &mut Submission) -> Option<&'static str> {
     }
     let script = match &mut submission.command {
         Command::Script { text, .. } => std::mem::take(text),
-        Command::Program(_) => Vec::new(),
+        Command::Program(_) | Command::Room { .. } => Vec::new(),
     };
     let variables = std::mem::take(&mut submission.origin.variables);
     let mut rest = Counter(0);

@@ -148,8 +148,8 @@ impl Place {
 
     /// Where scripts at process level find the commands of batch systems.
     fn commands(&self) -> PathBuf {
-        let queue = self.folder.ancestors().nth(2).unwrap_or(&self.folder);
-        queue.join(super::SHIMS)
+        let desk = self.script.ancestors().nth(2).unwrap_or(&self.script);
+        desk.join(super::SHIMS)
     }
 }
 

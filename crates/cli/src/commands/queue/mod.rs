@@ -36,7 +36,7 @@ use crate::errors;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Below the folder of the queue: links by which scripts call this program.
-pub(super) const SHIMS: &str = "shims";
+const SHIMS: &str = "shims";
 
 /// Gives the folder of the queue.
 pub(super) fn folder(ctx: &Context) -> PathBuf {
@@ -46,10 +46,19 @@ pub(super) fn folder(ctx: &Context) -> PathBuf {
 /// Gives the folder in which an agent works: that of the own queue, or one for jobs that the
 /// host's server has started.
 fn desk(ctx: &Context) -> PathBuf {
-    match is_for_host(ctx) {
+    desk_of(ctx, is_for_host(ctx))
+}
+
+fn desk_of(ctx: &Context, for_host: bool) -> PathBuf {
+    match for_host {
         true => ctx.root.join("host-queue"),
         false => folder(ctx),
     }
+}
+
+/// Gives the folder of links by which jobs call this program.
+pub(super) fn commands(ctx: &Context, for_host: bool) -> PathBuf {
+    desk_of(ctx, for_host).join(SHIMS)
 }
 
 /// Gives the control group of what another user's jobs run, which root hands to the user.

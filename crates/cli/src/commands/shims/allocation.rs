@@ -146,6 +146,11 @@ impl Allocation {
         Ok(batch.map(|batch| batch.variables).unwrap_or_default())
     }
 
+    /// Tells whether the host's server has started it, and not one of the user's own.
+    pub(super) fn for_host(&self) -> anyhow::Result<bool> {
+        Ok(self.record.asked()?.plan.job.for_host)
+    }
+
     /// Runs a command in it, with this terminal as its own; gives the exit code.
     pub(super) fn run(&mut self, command: Beside) -> anyhow::Result<u8> {
         beside(&self.record, command)

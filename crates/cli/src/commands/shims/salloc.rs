@@ -193,10 +193,9 @@ fn command(call: &Call, words: &Words, taken: &Allocation) -> anyhow::Result<Com
     };
     command.envs(taken.variables()?);
     // `srun` is found though nobody has made links of it.
-    let links = queue::folder(&call.ctx).join(queue::SHIMS);
+    let links = queue::commands(&call.ctx, taken.for_host()?);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{}:{path}", links.display()));
-    command.env("HYPERION_ROOT", &call.ctx.root);
     if let Some(folder) = words.value("--chdir") {
         command.current_dir(folder);
     }
