@@ -236,6 +236,7 @@ fn look(server: &mut Server, number: u64) -> Result<JobView, Failed> {
         user: None,
         ended: true,
         alive: true,
+        ..Filter::default()
     };
     match server.ask(&Request::Jobs(filter))? {
         Reply::Jobs(mut jobs) if !jobs.is_empty() => Ok(jobs.remove(0)),
