@@ -64,9 +64,9 @@ impl Local {
         self.lines.flush()
     }
 
-    /// Tells whether something is still to be sent.
-    pub fn is_behind(&self) -> bool {
-        self.lines.unsent() > 0
+    /// Tells how much is still to be sent, in bytes.
+    pub fn unsent(&self) -> usize {
+        self.lines.unsent()
     }
 
     /// Gives what is new.

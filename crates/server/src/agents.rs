@@ -17,9 +17,11 @@ use crate::turn::{AGAIN, ServeError, Server};
 const STEADY: Duration = Duration::from_secs(5);
 /// Another user's agent that has had nothing to look after for so long is not needed.
 const IDLE: Duration = Duration::from_secs(30);
-/// Another user's agent that has not ended a task so long after it was told to is killed: the
-/// next one may.
+/// Another user's agent that has not ended a task so long after it was to is killed: the next
+/// one may do better.
 const OBEYS: Duration = Duration::from_secs(60);
+/// So is one that lets so much lie of what it is asked, in bytes.
+const BEHIND: usize = 64 << 20;
 /// How often it is looked whether one has ended.
 const GLANCE: Duration = Duration::from_millis(50);
 /// How long the agents of others are waited for when the server ends.
@@ -67,7 +69,7 @@ impl Agents {
     pub(crate) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         for engine in self.all.values().filter_map(|agent| agent.engine.as_ref()) {
             let mut flags = PollFlags::IN;
-            if engine.is_behind() {
+            if engine.unsent() > 0 {
                 flags |= PollFlags::OUT;
             }
             fds.push(PollFd::new(engine, flags));
@@ -254,14 +256,15 @@ impl Server {
                 continue;
             };
             let absent = agent.engine.is_none();
+            let behind = agent.engine.as_ref().map_or(0, Local::unsent) > BEHIND;
             let due = match absent {
                 true => now >= agent.next,
-                false => user != self.own && agent.needed.elapsed() >= IDLE,
+                false => user != self.own && (behind || agent.needed.elapsed() >= IDLE),
             };
             if !due {
                 continue;
             }
-            if agent.ending.values().any(|until| *until < now) {
+            if behind || agent.ending.values().any(|until| *until < now) {
                 self.agents.part(user);
                 self.agents.kill_those_who_leave(user);
                 continue;

@@ -7,6 +7,10 @@ use hyperion_model::submission::{Command, Submission};
 
 /// As many jobs, or tasks, are named in one question.
 const NAMED: usize = 100_000;
+/// As many jobs are listed by their names: those that have ended are read from the disk.
+const LISTED: usize = 10_000;
+/// As many are waited for, by one who asks or by a job: they are looked at again and again.
+pub(crate) const AWAITED: usize = 1000;
 /// As many tasks are in one array.
 const ARRAY: u64 = 1_000_000;
 /// The longest script, and the most of variables, in bytes.
@@ -21,8 +25,10 @@ pub(crate) fn weight(request: &Request) -> Option<usize> {
     /// As many as this counts one to which much is answered, or whose answer takes long.
     const DEAR: usize = 16;
     let (weight, named) = match request {
+        Request::Jobs(filter) if filter.jobs.len() > LISTED => return None,
         Request::Jobs(filter) => (DEAR, filter.jobs.len()),
         Request::Explain(_) | Request::WhatIf(_) | Request::Metrics => (DEAR, 0),
+        Request::Wait(jobs) if jobs.len() > AWAITED => return None,
         Request::Hold(jobs) | Request::Release(jobs) | Request::Wait(jobs) => (1, jobs.len()),
         Request::Cancel(tasks)
         | Request::Requeue(tasks)
@@ -126,7 +132,7 @@ mod tests {
         };
         assert_eq!(weight(&Request::Cancel(vec![task])), Some(1));
         assert_eq!(weight(&Request::Cancel(vec![task; NAMED + 1])), None);
-        let jobs = vec![1; NAMED];
+        let jobs = vec![1; LISTED];
         let listed = weight(&Request::Jobs(Filter {
             jobs,
             ..Filter::default()

@@ -22,7 +22,8 @@ use crate::bounds::weight;
 const MOST: usize = 1000;
 /// As many of one user, where others are heard too; more are refused.
 const MOST_EACH: usize = 100;
-/// As much of questions that have not come whole is kept of one user, in bytes.
+/// As much is kept for one user, in bytes: of questions that have not come whole, and of
+/// answers that nobody takes.
 const HELD_EACH: usize = 64 << 20;
 /// Who lets so many bytes of answers lie is not asked for more.
 const FULL: usize = 1 << 20;
@@ -130,17 +131,31 @@ impl Clients {
             PollFlags::empty()
         };
         fds.push(PollFd::new(&self.listener, flags));
+        let unsent_each = self.unsent_each();
         for connection in self.all.values() {
             let unsent = connection.lines.unsent();
+            let all = unsent_each.get(&connection.who.user);
+            let full = unsent >= FULL || all.is_some_and(|all| *all >= HELD_EACH);
             let mut flags = PollFlags::empty();
             if unsent > 0 {
                 flags |= PollFlags::OUT;
             }
-            if unsent < FULL && !connection.waits {
+            if !full && !connection.waits {
                 flags |= PollFlags::IN;
             }
             fds.push(PollFd::from_borrowed_fd(connection.lines.as_fd(), flags));
         }
+    }
+
+    /// Gives what users have not taken, in bytes; of most that is nothing.
+    fn unsent_each(&self) -> BTreeMap<u32, usize> {
+        let mut each = BTreeMap::new();
+        for connection in self.all.values() {
+            if connection.lines.unsent() > 0 {
+                *each.entry(connection.who.user).or_default() += connection.lines.unsent();
+            }
+        }
+        each
     }
 
     /// Takes those who come, and gives what is asked. Tells whether more has come than
@@ -154,7 +169,12 @@ impl Clients {
         let (mut asked, mut more) = (Vec::new(), false);
         // Of each user: what was asked in this turn, and what has come and is not whole.
         let mut each: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
+        let unsent_each = self.unsent_each();
         for (&id, connection) in &mut self.all {
+            let unsent = unsent_each.get(&connection.who.user);
+            if unsent.is_some_and(|unsent| *unsent >= HELD_EACH) {
+                continue;
+            }
             let (heard, held) = each.entry(connection.who.user).or_default();
             while !connection.waits && !connection.gone && connection.lines.unsent() < FULL {
                 if *heard >= AT_ONCE {

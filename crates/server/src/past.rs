@@ -147,7 +147,8 @@ impl Server {
         if !filter.ended {
             return Ok((Vec::new(), None));
         }
-        let named = filter.jobs.iter().filter_map(|number| self.past(*number));
+        let named = BTreeSet::from_iter(&filter.jobs).into_iter();
+        let named = named.filter_map(|number| self.past(*number));
         if !filter.jobs.is_empty() || !filter.past {
             return Ok((named.collect(), None));
         }

@@ -25,7 +25,7 @@ use rustix::process::geteuid;
 use thiserror::Error;
 
 use crate::agents::Agents;
-use crate::bounds::excess;
+use crate::bounds::{AWAITED, excess};
 use crate::clients::{Audience, ClientId, Clients};
 use crate::clock::Clock;
 use crate::dispatch::hear;
@@ -612,11 +612,21 @@ impl Server {
         now: Time,
     ) -> Result<Option<Time>, Refused> {
         submission.elsewhere = Elsewhere::default().into();
-        if let Some(what) = excess(submission) {
+        let missing = self.ledger.missing(submission);
+        let many = missing.numbers.len() + missing.names.len() > AWAITED;
+        let many = many.then_some("a job waits for a thousand at most that ended long ago");
+        if let Some(what) = excess(submission).or(many) {
             return Err(Refused {
                 class: Class::User,
                 causes: vec![what.into()],
                 hint: "submit it in pieces, or let it read a file".into(),
+            });
+        }
+        if self.own != 0 && who.user != self.own {
+            return Err(Refused {
+                class: Class::Denied,
+                causes: vec!["the jobs of this queue run as its user, who is another".into()],
+                hint: "submit them as that user".into(),
             });
         }
         if self.settings.audience.everybody.is_some() {

@@ -182,6 +182,7 @@ fn jobs(ctx: &Context, me: bool, named: &[String], filter: Filter) -> anyhow::Re
     for name in named {
         wanted.extend(targets(name)?.into_iter().map(|target| target.job));
     }
+    wanted.dedup();
     if super::is_empty(ctx) {
         return Ok(Vec::new());
     }
