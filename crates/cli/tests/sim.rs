@@ -38,7 +38,23 @@ fn a_workload_is_made_from_a_seed_and_runs_under_several_policies() {
     }
     // What passes the head of the queue does not make others wait longer, in the mean.
     assert!(of("easy", "avg_wait") < of("fifo", "avg_wait"));
-    let table = run(&home, &words).ok();
+    let page = home.path().join("page.html").display().to_string();
+    let table = run(&home, &[&words[..], &["--report", &page]].concat()).ok();
+    let page = std::fs::read_to_string(page).expect("a page");
+    for policy in policies.split(',') {
+        assert!(page.contains(&format!("<h2>{policy}</h2>")), "{policy}");
+    }
+    // Two curves and a chart of jobs for each, and nothing from elsewhere.
+    assert_eq!(page.matches("<svg ").count(), 12);
+    assert_eq!(
+        page.matches("job 399: ").count() % 4,
+        0,
+        "each job is drawn"
+    );
+    assert!(
+        page.contains("job 399: ") && !page.contains("http"),
+        "one file"
+    );
     assert!(
         table.lines().all(|line| line.chars().count() <= 80),
         "{table}"

@@ -19,9 +19,11 @@ pub(crate) fn refused(refusal: &Refusal) -> Refused {
         ),
         Refusal::NotOperator => (Class::Denied, "ask an operator"),
         Refusal::Rules(_) => (Class::Denied, "the rules of the site say who may have what"),
-        Refusal::Ask(_) | Refusal::NeverFits => {
-            (Class::Unsupported, "`hyperion nodes` lists what there is")
-        }
+        Refusal::Ask(_) | Refusal::NeverFits => (
+            Class::Unsupported,
+            "`hyperion nodes` lists what there is; words before the script count more than \
+                 those in it",
+        ),
     };
     Refused {
         class,

@@ -8,12 +8,14 @@
 //!
 //! What is kept follows the jobs that wait and run, not the trace.
 
+mod chart;
 mod lublin;
 mod policy;
 mod run;
 mod summary;
 mod trace;
 
+pub use chart::{Bar, Curve, gantt};
 pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};
 pub use run::{Machine, Ran, Stuck, run};

@@ -1,6 +1,7 @@
 //! `hyperion sim …`
 
 mod generate;
+mod page;
 mod swf;
 mod trace;
 

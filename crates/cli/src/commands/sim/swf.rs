@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_model::Class;
-use hyperion_sim::batch::{Job, Named, Summary, Tally, run as simulate};
+use hyperion_sim::batch::{Job, Named, Tally, run as simulate};
 
+use super::page::{Schedule, page};
 use super::trace::{self, Trace};
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// The size of the machine, in place of what the log says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     processors: Option<u64>,
+    /// Write a page with charts and a table, for a browser
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Leave out lines that are none of a log
     #[arg(long)]
     skip_malformed: bool,
@@ -66,19 +70,24 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             format!("{} of its jobs can run", trace.jobs.len()),
         ));
     }
-    let mut summaries = Vec::new();
+    let mut schedules = Vec::new();
     for policy in &policies {
-        let summary = one(&trace, &jobs, policy)?;
-        summaries.push((policy.name.clone(), summary));
+        schedules.push(schedule(&trace, &jobs, policy, args.report.is_some())?);
     }
-    match (ctx.output, &summaries[..]) {
-        (OutputFormat::Json, [(_, summary)]) => output::json(summary)?,
-        (OutputFormat::Json, _) => {
-            output::json(&summaries.iter().cloned().collect::<BTreeMap<_, _>>())?;
+    if let Some(file) = &args.report {
+        let name = args.trace.display().to_string();
+        let page = page(&name, trace.machine.all(), &schedules);
+        std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    match (ctx.output, &schedules[..]) {
+        (OutputFormat::Json, [only]) => output::json(&only.summary)?,
+        (OutputFormat::Json, all) => {
+            let all = all.iter().map(|its| (&its.policy, &its.summary));
+            output::json(&all.collect::<BTreeMap<_, _>>())?;
         }
-        (OutputFormat::Quiet, _) => {
-            for (_, summary) in &summaries {
-                output::line(&summary.start_sha256)?;
+        (OutputFormat::Quiet, all) => {
+            for its in all {
+                output::line(&its.summary.start_sha256)?;
             }
         }
         (OutputFormat::Human, _) => {
@@ -87,7 +96,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             let head = [
                 "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];
-            output::table(&head, summaries.iter().map(row))?;
+            output::table(&head, schedules.iter().map(row))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -109,7 +118,9 @@ fn unknown(error: &impl ToString, name: &str) -> anyhow::Error {
     )
 }
 
-fn one(trace: &Trace, jobs: &[Job], policy: &Named) -> anyhow::Result<Summary> {
+/// Simulates a policy; keeps what ran where it is to be drawn.
+fn schedule(trace: &Trace, jobs: &[Job], policy: &Named, draw: bool) -> anyhow::Result<Schedule> {
+    let mut all = Vec::new();
     let mut tally = Tally::new(trace.machine.all());
     let arrivals = jobs.iter().copied().map(Ok::<_, Infallible>);
     simulate(
@@ -117,16 +128,26 @@ fn one(trace: &Trace, jobs: &[Job], policy: &Named) -> anyhow::Result<Summary> {
         policy.order,
         policy.backfill,
         arrivals,
-        |ran| tally.add(&ran),
+        |ran| {
+            tally.add(&ran);
+            if draw {
+                all.push(ran);
+            }
+        },
     )
     .with_context(|| format!("the simulation under {} stopped", policy.name))?;
-    Ok(tally.summary())
+    Ok(Schedule {
+        policy: policy.name.clone(),
+        summary: tally.summary(),
+        ran: all,
+    })
 }
 
-fn row((policy, summary): &(String, Summary)) -> Vec<String> {
+fn row(schedule: &Schedule) -> Vec<String> {
+    let summary = &schedule.summary;
     let span = |seconds: f64| clock(Duration::from_secs_f64(seconds));
     vec![
-        policy.clone(),
+        schedule.policy.clone(),
         span(summary.avg_wait),
         span(summary.max_wait.as_f64()),
         format!("{:.2}", summary.avg_bsld),
