@@ -12,6 +12,7 @@
 //! what is written, and nothing has happened.
 
 mod agents;
+mod answers;
 mod bounds;
 mod clients;
 mod clock;

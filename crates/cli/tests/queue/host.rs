@@ -298,6 +298,15 @@ fn a_job_runs_as_its_user_with_its_groups_and_nothing_of_root() {
         "echo $SLURM_JOB_UID",
     );
     host.wait_for_state(host.ada, &job, "completed");
+    // The commands of a batch system find the same queue from inside of a job.
+    let inner = "sbatch -o inner --wrap 'id -u; echo $SLURM_JOB_ID'";
+    let job = host.wrap(host.ada, &["-o/dev/null"], inner);
+    host.wait_for_state(host.ada, &job, "completed");
+    let next: u64 = job.parse().expect("a number");
+    assert_eq!(
+        host.line(host.ada, "inner"),
+        format!("{uid}\n{}\n", next + 1)
+    );
     assert!(!host.agents(host.ada).is_empty());
     for pid in host.agents(host.ada) {
         let environ = fs::read(format!("/proc/{}/environ", pid.as_raw_pid()));
@@ -375,6 +384,18 @@ fn where_the_site_is_private_users_see_their_own_and_its_operators_see_all() {
     let mut unknown = host.command(stranger, &["submit", "--wrap=true"]);
     unknown.current_dir("/").env("HOME", "/");
     finish(unknown).refused("is not in /etc/passwd", "");
+    // Who is not there any more when the job starts is told so, too.
+    let late = host.wrap(ada, &["--hold"], "true");
+    let passwd = fs::read_to_string(host.home.join("passwd")).expect("ours");
+    let left: Vec<&str> = passwd
+        .lines()
+        .filter(|line| !line.starts_with("ada:"))
+        .collect();
+    fs::write(host.home.join("passwd"), left.join("\n")).expect("ours");
+    host.run(ada, &["release", &late]).ok();
+    host.wait_for_state(ada, &late, "failed");
+    let why = host.list(ada, &["history", &late])[0]["why"].to_string();
+    assert!(why.contains("is not in /etc/passwd"), "{why}");
 }
 
 #[test]
