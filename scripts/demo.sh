@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-hyperion=${HYPERION:?names the binary; call this by: make demo}
+hyperion=$(realpath "${HYPERION:?names the binary; call this by: make demo}")
 image=hyperion-demo
 # A store of its own: the user's images and jobs are left alone.
 export HYPERION_ROOT=${HYPERION_ROOT:-${CARGO_TARGET_DIR:-$PWD/target}/demo}
@@ -83,6 +83,7 @@ cp -r examples/heat examples/batch "$work"
 export PATH=$shims:/usr/bin:/bin:$PATH
 # Open MPI's own launcher wants to be told that root, and few processors, are meant.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+here=$PWD
 cd "$work"
 line() {
   printf '$ %s\n' "$*"
@@ -98,3 +99,13 @@ timeout 120 bash -c 'while [ -n "$(squeue -h -o %i)" ]; do sleep 0.2; done' || s
 show history
 line cat check.out || true
 "$hyperion" serve --stop || true
+
+title "what if: 2,000 jobs under four policies, simulated by the code that scheduled these"
+line "\"$hyperion\" sim generate lublin --jobs 2000 --processors 256 > lublin.swf"
+show sim swf lublin.swf --policy fifo,sjf,easy,conservative --report simulated.html
+traces=${HYPERION_TRACES:-$here/../shared/data/swf}
+for trace in "$traces"/KTH-SP2-*.swf.gz; do
+  [ -e "$trace" ] || continue
+  show sim swf "$trace" --policy fifo,sjf,easy --report simulated-real.html
+done
+printf 'The schedules are drawn in %s\n' "$work"/simulated*.html
