@@ -47,6 +47,15 @@ fn ignore_broken_pipe(result: std::io::Result<()>) -> anyhow::Result<()> {
     }
 }
 
+/// What becomes of a table for which a terminal is too narrow.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Narrow {
+    /// Columns whose words are cut, by number.
+    pub(crate) cut: &'static [usize],
+    /// Columns that are left out when that is not enough, the first of these first.
+    pub(crate) leave_out: &'static [usize],
+}
+
 /// Writes a table without borders; nothing but the header when it is empty. On
 /// a terminal the last column is cut off at its edge, so that a row stays a line.
 ///
@@ -56,33 +65,105 @@ pub(crate) fn table(
     header: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> anyhow::Result<()> {
-    let stdout = rustix::stdio::stdout();
-    let width = rustix::termios::tcgetwinsize(stdout).map(|size| size.ws_col.into());
-    line(lines(header, rows.collect(), width.ok().filter(|&w| w > 0)))
+    table_within(header, rows, Narrow::default())
 }
 
-/// Lays a table out, in lines of at most this width if the columns before the
-/// last one leave room.
-fn lines(header: &[&str], mut rows: Vec<Vec<String>>, width: Option<usize>) -> String {
+/// As [`table`], with other columns that give way before the last one does.
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn table_within(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    narrow: Narrow,
+) -> anyhow::Result<()> {
+    let stdout = rustix::stdio::stdout();
+    let width = rustix::termios::tcgetwinsize(stdout).map(|size| size.ws_col.into());
+    let width = width.ok().filter(|&w| w > 0);
+    line(lines(header, rows.collect(), width, narrow))
+}
+
+/// As [`table`], whole, however narrow the terminal is.
+///
+/// # Errors
+/// As [`line`].
+pub(crate) fn table_whole(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+) -> anyhow::Result<()> {
+    line(lines(header, rows.collect(), None, Narrow::default()))
+}
+
+/// No column is cut to fewer characters, of which the last says so.
+const LEAST: usize = 8;
+
+fn longest(header: &[&str], rows: &[Vec<String>], column: usize) -> usize {
+    let cells = rows.iter().filter_map(|row| row.get(column));
+    let title = header[column].chars().count();
+    cells.map(|c| c.chars().count()).fold(title, usize::max)
+}
+
+fn cut(cell: &mut String, most: usize) {
+    if cell.chars().count() > most {
+        *cell = cell.chars().take(most - 1).chain(['…']).collect();
+    }
+}
+
+/// Lays a table out, in lines of at most this width if its columns leave room.
+fn lines(
+    header: &[&str],
+    mut rows: Vec<Vec<String>>,
+    width: Option<usize>,
+    narrow: Narrow,
+) -> String {
+    let mut header = header.to_vec();
     for cell in rows.iter_mut().flatten() {
         *cell = plain(cell).replace('\n', " ");
     }
-    let longest = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let title = header[column].chars().count();
-        cells.map(|c| c.chars().count()).fold(title, usize::max)
-    };
-    let Some(last) = header.len().checked_sub(1) else {
+    if header.is_empty() {
         return String::new();
+    }
+    // Each column has a space on either side; of the last one a few words are enough.
+    let needs = |header: &[&str], rows: &[Vec<String>]| -> usize {
+        let last = header.len() - 1;
+        let before: usize = (0..last).map(|c| longest(header, rows, c) + 2).sum();
+        before + 2 + longest(header, rows, last).min(2 * LEAST)
     };
-    // Each column has a space on either side.
-    let before: usize = (0..last).map(|column| longest(column) + 2).sum();
-    let room = width.map(|w| w.saturating_sub(before + 2));
-    if let Some(room) = room.filter(|&room| room >= 10) {
-        for cell in rows.iter_mut().filter_map(|row| row.get_mut(last)) {
-            if cell.chars().count() > room {
-                *cell = cell.chars().take(room - 1).chain(['…']).collect();
+    if let Some(width) = width {
+        let mut lacks = needs(&header, &rows).saturating_sub(width);
+        while lacks > 0 {
+            let of = |column: &usize| longest(&header, &rows, *column);
+            let Some(&column) = narrow.cut.iter().max_by_key(|column| of(column)) else {
+                break;
+            };
+            let now = of(&column);
+            if now <= LEAST {
+                break;
             }
+            let most = now.saturating_sub(lacks).max(LEAST);
+            rows.iter_mut()
+                .filter_map(|row| row.get_mut(column))
+                .for_each(|cell| cut(cell, most));
+            lacks = needs(&header, &rows).saturating_sub(width);
+        }
+        let mut gone: Vec<usize> = Vec::new();
+        for &column in narrow.leave_out {
+            if needs(&header, &rows) <= width {
+                break;
+            }
+            let at = column - gone.iter().filter(|&&before| before < column).count();
+            header.remove(at);
+            for row in rows.iter_mut().filter(|row| row.len() > at) {
+                row.remove(at);
+            }
+            gone.push(column);
+        }
+        let last = header.len() - 1;
+        let before: usize = (0..last).map(|c| longest(&header, &rows, c) + 2).sum();
+        let room = width.saturating_sub(before + 2);
+        if room >= 10 {
+            let cells = rows.iter_mut().filter_map(|row| row.get_mut(last));
+            cells.for_each(|cell| cut(cell, room));
         }
     }
     let mut table = comfy_table::Table::new();
@@ -118,17 +199,64 @@ mod tests {
             ],
             vec!["9876543210fe".to_owned(), "true".to_owned()],
         ];
-        let text = lines(&["JOB", "COMMAND"], rows.clone(), Some(30));
+        let text = lines(
+            &["JOB", "COMMAND"],
+            rows.clone(),
+            Some(30),
+            Narrow::default(),
+        );
         assert_eq!(
             text,
             " JOB           COMMAND\n 0123456789ab  sh -c 'while …\n 9876543210fe  true"
         );
         // Not a terminal, or one too narrow for anything: nothing is cut.
         for width in [None, Some(20)] {
-            assert!(lines(&["JOB", "COMMAND"], rows.clone(), width).contains(":; done'"));
+            assert!(
+                lines(&["JOB", "COMMAND"], rows.clone(), width, Narrow::default())
+                    .contains(":; done'")
+            );
         }
-        assert_eq!(lines(&["JOB"], Vec::new(), Some(80)), " JOB");
+        assert_eq!(
+            lines(&["JOB"], Vec::new(), Some(80), Narrow::default()),
+            " JOB"
+        );
         let hostile = vec![vec!["\u{1b}[31m\u{9b}2Jx\r\ny".to_owned()]];
-        assert_eq!(lines(&["JOB"], hostile, None), " JOB\n  [31m 2Jx  y");
+        assert_eq!(
+            lines(&["JOB"], hostile, None, Narrow::default()),
+            " JOB\n  [31m 2Jx  y"
+        );
+    }
+
+    #[test]
+    fn columns_give_way_one_after_the_other_where_a_terminal_is_narrow() {
+        let row = |name: &str| {
+            let words = ["12", name, "root", "process", "5", "12:00:00"];
+            words.map(str::to_owned).to_vec()
+        };
+        let head = ["JOB", "NAME", "USER", "LEVEL", "EXIT", "ENDED"];
+        let rows = vec![row("a-name-that-says-all-there-is"), row("b")];
+        let narrow = Narrow {
+            cut: &[1, 2],
+            leave_out: &[2, 3],
+        };
+        for (width, want) in [
+            (
+                80,
+                " 12   a-name-that-says-all-there-is  root  process  5     12:00:00",
+            ),
+            (
+                60,
+                " 12   a-name-that-says-all-…  root  process  5     12:00:00",
+            ),
+            (40, " 12   a-name-…  process  5     12:00:00"),
+            (32, " 12   a-name-…  5     12:00:00"),
+        ] {
+            let text = lines(&head, rows.clone(), Some(width), narrow);
+            assert_eq!(text.lines().nth(1), Some(want), "{width}");
+            assert!(
+                text.lines().all(|line| line.chars().count() <= width),
+                "{text}"
+            );
+        }
     }
 }

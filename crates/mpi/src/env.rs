@@ -72,6 +72,18 @@ pub fn slurm_env(position: Position) -> Vec<(String, String)> {
     ]
 }
 
+/// Gives the variables by which PBS and LSF tell a process who it is.
+pub fn pbs_and_lsf_env(position: Position) -> Vec<(String, String)> {
+    let number = position.rank.0;
+    let pair = |name: &str, value: u32| (name.to_owned(), value.to_string());
+    vec![
+        pair("PBS_TASKNUM", number + 1),
+        pair("PBS_NODENUM", 0),
+        pair("PBS_VNODENUM", number),
+        pair("LSF_PM_TASKID", number + 1),
+    ]
+}
+
 /// Names the variables of other launchers, which must not reach a rank that
 /// Hyperion starts: with them MPI would look for a launcher that is not there.
 pub fn is_foreign_launcher_variable(name: &str) -> bool {

@@ -157,6 +157,9 @@ impl Viewer<'_> {
             let own = id_of(self.origin, id, task.starts);
             view.steps = self.steps.get(&own).cloned().unwrap_or_default();
             view.id = Some(self.within.get(&own).unwrap_or(&own).to_string());
+        } else if let ([node], Some(_)) = (self.ledger.cluster().nodes(), task.started) {
+            // Where it ran is not kept; there is but one.
+            view.hosts = vec![node.name.clone()];
         }
         view
     }

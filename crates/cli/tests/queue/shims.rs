@@ -283,3 +283,42 @@ fn links_are_made_and_removed_and_nothing_else_is_touched() {
         .run(&["install-shims", "--only", "nothing", "bin"])
         .refused("nothing is no command", "sbatch");
 }
+
+#[test]
+fn nodes_that_are_closed_are_told_with_their_reasons() {
+    let shims = Shims::new();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    shims.sh("srun true").ok();
+    let ran = shims.sh("sacct -n -P -X -o NodeList").ok();
+    assert_eq!(ran, host, "where it ran is told when it has ended");
+    shims
+        .queue
+        .run(&["drain", &host, "--reason", "new disk"])
+        .ok();
+    for (line, want) in [
+        (
+            "sinfo -h -o '%t %T %A %F %E'",
+            "drain drained 0/0 0/0/1/1 new disk",
+        ),
+        ("sinfo -h -R -o '%E|%N'", &format!("new disk|{host}")),
+        (
+            "scontrol show node | grep -o 'State=[A-Z+]*'",
+            "State=IDLE+DRAIN",
+        ),
+        ("scontrol show node | grep Reason", "   Reason=new disk"),
+        (
+            "pbsnodes -l | tr -s ' '",
+            &format!("{host} offline new disk"),
+        ),
+        (
+            "pbsnodes -a | grep -e 'state =' -e comment",
+            "     state = offline\n     comment = new disk",
+        ),
+        ("bhosts | tail -1 | cut -c 20-29", "closed_Adm"),
+    ] {
+        assert_eq!(shims.sh(line).ok(), want, "{line}");
+    }
+    shims.queue.run(&["undrain", &host]).ok();
+    assert_eq!(shims.sh("sinfo -h -R; sinfo -h -o %t").ok(), "idle");
+}

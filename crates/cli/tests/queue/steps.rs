@@ -179,3 +179,37 @@ fn srun_in_a_script_starts_the_tasks_of_the_job() {
     );
     assert_eq!(done.code, 7, "{done:?}");
 }
+
+#[test]
+fn pbsdsh_and_blaunch_start_steps_in_their_words() {
+    let shims = Shims::new();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    shims.queue.script(
+        "job.pbs",
+        "#PBS -N pee -l nodes=1:ppn=2 -o out -e err\ncd $PBS_O_WORKDIR\n\
+         pbsdsh sh -c 'echo slot $PBS_VNODENUM' | sort\npbsdsh -n 1 -v echo one\n\
+         pbsdsh -u -- echo each; pbsdsh -n 7 true; echo $?\n",
+    );
+    shims.sh("qsub -W block=true job.pbs").ok();
+    assert_eq!(shims.queue.read("out"), "slot 0\nslot 1\none\neach\n1\n");
+    let err = shims.queue.read("err");
+    assert_eq!(err, "pbsdsh: the job has no slot 7, but 2, from 0 on\n");
+    shims.queue.script(
+        "job.lsf",
+        "#BSUB -J ell -n 2 -o lout -e lerr\n\
+         blaunch $(hostname) echo \"'a  b'\" c\nblaunch -z \"localhost localhost\" 'echo $LSF_PM_TASKID' | sort\n\
+         blaunch elsewhere true; echo $?\n",
+    );
+    shims.sh("bsub -K < job.lsf").ok();
+    assert_eq!(shims.queue.read("lout"), "a  b c\n1\n2\n255\n");
+    let err = shims.queue.read("lerr");
+    assert_eq!(
+        err,
+        format!("blaunch: host <elsewhere> is not one of the job's: {host}\n")
+    );
+    let steps = shims.sh("sacct -n -P -o JobID,JobName,NTasks").ok();
+    for line in ["1.0|sh|2", "1.1|echo|1", "2.0|sh|1", "2.1|sh|2"] {
+        assert!(steps.lines().any(|known| known == line), "{steps}");
+    }
+}

@@ -6,7 +6,7 @@ use hyperion_model::task::State;
 use hyperion_model::view::{JobView, NodeView, Waits};
 
 use super::words::{Opt, Takes};
-use super::{Site, cpu_time, cpus, cut, exit};
+use super::{Site, closed, cpu_time, cpus, cut, exit};
 
 use Takes::{Nothing, Value};
 
@@ -401,7 +401,12 @@ pub fn hosts(nodes: &[NodeView]) -> String {
     );
     for node in nodes {
         let (all, used) = (node.cores.0 / 1000, node.cores_used.0.div_ceil(1000));
-        let status = if used >= all { "closed" } else { "ok" };
+        let status = match closed(node) {
+            Some((true, _)) => "unavail",
+            Some((false, _)) => "closed_Adm",
+            None if used >= all => "closed",
+            None => "ok",
+        };
         let _ = writeln!(
             out,
             "{:<18} {status:<12} {:>4} {all:>6} {used:>6} {used:>6} {:>6} {:>6} {:>6} ",

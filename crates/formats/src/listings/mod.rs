@@ -16,7 +16,7 @@ use std::time::Duration;
 use hyperion_model::Indices;
 use hyperion_model::report::Exit;
 use hyperion_model::task::{End, State};
-use hyperion_model::view::{JobView, Moment};
+use hyperion_model::view::{JobView, Moment, NodeView};
 
 /// What is known where jobs are listed.
 #[derive(Clone, Copy)]
@@ -96,6 +96,13 @@ impl Site<'_> {
         let span = job.started.map_or(0, |from| end.saturating_sub(from));
         Duration::from_micros(span)
     }
+}
+
+/// Why nothing starts on a node: whether it is down altogether, and for what reason.
+fn closed(node: &NodeView) -> Option<(bool, &str)> {
+    let text = node.closed.as_deref()?;
+    let (how, why) = text.split_once(": ").unwrap_or((text, ""));
+    Some((how == "down", why))
 }
 
 /// Tells whether a task waits, held or not.

@@ -6,7 +6,7 @@ use hyperion_model::task::State;
 use hyperion_model::view::{JobView, NodeView};
 
 use super::words::{Opt, Takes};
-use super::{Site, cpu_time, cpus, cut, exit, hours_clock, waits};
+use super::{Site, closed, cpu_time, cpus, cut, exit, hours_clock, waits};
 
 use Takes::{Nothing, Value};
 
@@ -346,16 +346,31 @@ pub fn server(jobs: &[JobView], host: &str) -> String {
     )
 }
 
+/// Writes what `pbsnodes -l` says of a node; nothing of one that is open.
+pub fn closed_node(node: &NodeView) -> Option<String> {
+    let (down, why) = closed(node)?;
+    let state = if down { "down" } else { "offline" };
+    Some(format!("{:<20} {state:<18} {why}\n", node.name))
+}
+
 /// Writes `pbsnodes -a`.
 pub fn node(node: &NodeView, jobs: &[JobView], site: &Site<'_>) -> String {
     let name = &node.name;
     let (all, used) = (node.cores.0 / 1000, node.cores_used.0.div_ceil(1000));
-    let state = if used >= all { "job-busy" } else { "free" };
+    let (state, comment) = match closed(node) {
+        Some((true, why)) => ("down", why),
+        Some((false, why)) => ("offline", why),
+        None if used >= all => ("job-busy", ""),
+        None => ("free", ""),
+    };
     let here = jobs.iter().filter(|job| job.hosts.contains(name));
     let here: Vec<String> = here
         .map(|job| format!("{}/0", id(job, site.host)))
         .collect();
     let mut out = format!("{name}\n     Mom = {name}\n     ntype = PBS\n     state = {state}\n");
+    if !comment.is_empty() {
+        let _ = writeln!(out, "     comment = {comment}");
+    }
     let _ = writeln!(out, "     pcpus = {all}");
     if !here.is_empty() {
         let _ = writeln!(out, "     jobs = {}", here.join(", "));

@@ -13,7 +13,9 @@ use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
 use hyperion_mpi::decide::LaunchKind;
-use hyperion_mpi::env::{Position, is_foreign_launcher_variable, rank_env, slurm_env};
+use hyperion_mpi::env::{
+    Position, is_foreign_launcher_variable, pbs_and_lsf_env, rank_env, slurm_env,
+};
 use hyperion_mpi::openmpi::OpenMpi;
 use hyperion_sys::signals;
 
@@ -212,6 +214,8 @@ impl Supervisor {
         // A job in a job of Slurm's words is a step of it.
         if job.batch.is_none() && job.env.contains_key("SLURM_JOB_ID") {
             own.extend(slurm_env(position));
+        } else if job.batch.is_none() && job.env.contains_key("HYPERION_STEPS") {
+            own.extend(pbs_and_lsf_env(position));
         }
         let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));

@@ -17,7 +17,7 @@ use super::past::{self, By};
 use super::{Server, targets};
 use crate::args::OutputFormat;
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, Narrow};
 
 // Words of `hyperion queue`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,9 @@ pub(crate) struct QueueArgs {
     /// Those that have ended, too
     #[arg(short = 'a', long)]
     all: bool,
+    /// All columns, however narrow the terminal is
+    #[arg(short = 'w', long)]
+    wide: bool,
     /// Only my own
     #[arg(long)]
     me: bool,
@@ -59,6 +62,9 @@ pub(crate) struct HistoryArgs {
     /// Also what scripts started with the launcher of their batch system: 12.0, 12.1
     #[arg(long, conflicts_with_all = ["summary", "suggest", "swf"])]
     steps: bool,
+    /// All columns, however narrow the terminal is
+    #[arg(short = 'w', long)]
+    wide: bool,
     /// Only my own
     #[arg(long)]
     me: bool,
@@ -94,7 +100,12 @@ pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode>
                 "CORES",
                 "WHERE OR WHY",
             ];
-            output::table(&head, views.iter().map(|view| waiting_row(view, now)))?;
+            let rows = views.iter().map(|view| waiting_row(view, now));
+            let narrow = Narrow {
+                cut: &[0, 1, 2],
+                leave_out: &[3, 7, 6],
+            };
+            table(&head, rows, args.wide, narrow)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -142,10 +153,26 @@ pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitC
                 let steps = steps.map(|step| step_row(view, step));
                 std::iter::once(ended_row(view)).chain(steps)
             });
-            output::table(&head, rows)?;
+            let narrow = Narrow {
+                cut: &[0, 1, 2, 4],
+                leave_out: &[3, 2, 6, 8],
+            };
+            table(&head, rows, args.wide, narrow)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn table(
+    head: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    wide: bool,
+    narrow: Narrow,
+) -> anyhow::Result<()> {
+    match wide {
+        true => output::table_whole(head, rows),
+        false => output::table_within(head, rows, narrow),
+    }
 }
 
 /// Lists the nodes.

@@ -3,6 +3,7 @@
 
 mod allocation;
 pub(super) mod install;
+mod launch;
 mod lsf;
 mod pbs;
 mod salloc;
@@ -30,8 +31,8 @@ use crate::context::Context;
 /// The commands that this program answers to.
 pub(super) const NAMES: &[&str] = &[
     "sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", //
-    "qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes", "qacct", //
-    "bsub", "bjobs", "bkill", "bqueues", "bhosts",
+    "qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes", "pbsdsh", "qacct", //
+    "bsub", "bjobs", "bkill", "bqueues", "bhosts", "blaunch",
 ];
 
 /// One call of a command.
@@ -120,6 +121,8 @@ fn answer(call: &Call) -> Outcome {
         "sbatch" | "squeue" | "scancel" | "sinfo" | "sacct" | "scontrol" => slurm::answer(call),
         "bsub" | "bjobs" | "bkill" | "bqueues" | "bhosts" => lsf::answer(call),
         "srun" => srun::answer(call),
+        "pbsdsh" => launch::pbsdsh(call),
+        "blaunch" => launch::blaunch(call),
         "salloc" => salloc::answer(call),
         "qacct" => sge::answer(call),
         "pbsnodes" => pbs::answer(call),

@@ -284,8 +284,12 @@ fn pbsnodes(call: &Call) -> Outcome {
     let words = read(call, PBSNODES)?;
     let mut nodes = call.nodes()?;
     if words.has("-l") {
-        // Those that are down: a node that nobody reaches is not listed here at all.
-        return Ok(ExitCode::SUCCESS);
+        return print(
+            &nodes
+                .iter()
+                .filter_map(pbs::closed_node)
+                .collect::<String>(),
+        );
     }
     if let Some(unknown) = words
         .rest

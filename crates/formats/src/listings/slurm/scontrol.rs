@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyperion_model::view::{JobView, NodeView};
 
 use super::{PARTITION, hosts, reason, state};
-use crate::listings::{Site, cpus, full_clock, waits};
+use crate::listings::{Site, closed, cpus, full_clock, waits};
 
 /// Resources as Slurm counts them.
 pub(super) fn tres(job: &JobView) -> String {
@@ -92,10 +92,17 @@ pub fn node(node: &NodeView) -> String {
     let all = node.cores.0 / 1000;
     let used = node.cores_used.0.div_ceil(1000);
     let (memory, taken) = (node.memory.0 >> 20, node.memory_used.0 >> 20);
-    let (free, state) = (
-        memory.saturating_sub(taken),
-        super::sinfo::state(node).1.to_ascii_uppercase(),
-    );
+    let free = memory.saturating_sub(taken);
+    let busy = match (used, node.tasks) {
+        (0, 0) => "IDLE",
+        (used, _) if used >= all => "ALLOCATED",
+        _ => "MIXED",
+    };
+    let (state, reason) = match closed(node) {
+        None => (busy.to_owned(), String::new()),
+        Some((true, why)) => ("DOWN".to_owned(), format!("   Reason={why}\n")),
+        Some((false, why)) => (format!("{busy}+DRAIN"), format!("   Reason={why}\n")),
+    };
     let alloc = match used {
         0 => String::new(),
         used => format!("cpu={used},mem={taken}M"),
@@ -111,7 +118,7 @@ pub fn node(node: &NodeView) -> String {
            State={state} ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A\n   \
            Partitions={PARTITION} \n   \
            CfgTRES=cpu={all},mem={memory}M,billing={all}\n   \
-           AllocTRES={alloc}\n\n"
+           AllocTRES={alloc}\n{reason}\n"
     )
 }
 

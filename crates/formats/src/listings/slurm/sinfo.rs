@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use hyperion_model::view::NodeView;
 
 use super::{PARTITION, Piece, pieces, write};
+use crate::listings::closed;
 use crate::listings::words::{Opt, Takes, Words};
 
 use Takes::{Nothing, Value};
@@ -151,12 +152,16 @@ impl Sinfo {
             let _ = writeln!(out, "{}", write(&shape, heading));
         }
         let mut groups: Vec<Vec<&NodeView>> = Vec::new();
-        for node in nodes.iter().filter(|_| !self.reasons) {
+        for node in nodes
+            .iter()
+            .filter(|node| !self.reasons || closed(node).is_some())
+        {
             let alike = |group: &&mut Vec<&NodeView>| {
                 !self.each
-                    && group
-                        .first()
-                        .is_some_and(|first| !self.by_state || state(first) == state(node))
+                    && group.first().is_some_and(|first| {
+                        (!self.by_state || state(first) == state(node))
+                            && (!self.reasons || closed(first) == closed(node))
+                    })
             };
             match groups.iter_mut().find(alike) {
                 Some(group) => group.push(node),
@@ -172,9 +177,12 @@ impl Sinfo {
 
 /// How far a node is taken, short and long.
 pub(super) fn state(node: &NodeView) -> (&'static str, &'static str) {
-    match node.cores_used.0 {
-        0 if node.tasks == 0 => ("idle", "idle"),
-        used if used >= node.cores.0 => ("alloc", "allocated"),
+    match (closed(node), node.cores_used.0) {
+        (Some((true, _)), _) => ("down", "down"),
+        (Some((false, _)), _) if node.tasks == 0 => ("drain", "drained"),
+        (Some((false, _)), _) => ("drng", "draining"),
+        (None, 0) if node.tasks == 0 => ("idle", "idle"),
+        (None, used) if used >= node.cores.0 => ("alloc", "allocated"),
         _ => ("mix", "mixed"),
     }
 }
@@ -196,8 +204,14 @@ fn value(letter: char, nodes: &[&NodeView]) -> String {
     };
     let cores = |node: &&NodeView| node.cores.0 / 1000;
     let used = |node: &&NodeView| node.cores_used.0.div_ceil(1000);
-    let busy = nodes.iter().filter(|node| state(node).0 != "idle").count();
-    let idle = nodes.len() - busy;
+    let count = |states: &[&str]| {
+        nodes
+            .iter()
+            .filter(|node| states.contains(&state(node).0))
+            .count()
+    };
+    let (busy, idle) = (count(&["alloc", "mix", "drng"]), count(&["idle"]));
+    let other = nodes.len() - busy - idle;
     match letter {
         'a' => "up".into(),
         'A' => format!("{busy}/{idle}"),
@@ -206,13 +220,18 @@ fn value(letter: char, nodes: &[&NodeView]) -> String {
         'C' => {
             let taken: u64 = nodes.iter().map(used).sum();
             let all: u64 = nodes.iter().map(cores).sum();
-            format!("{taken}/{}/0/{all}", all.saturating_sub(taken))
+            let open = nodes.iter().filter(|node| closed(node).is_none());
+            let free: u64 = open
+                .map(|node| cores(node).saturating_sub(used(node)))
+                .sum();
+            let other = all.saturating_sub(taken).saturating_sub(free);
+            format!("{taken}/{free}/{other}/{all}")
         }
         'd' => "0".into(),
         'D' => nodes.len().to_string(),
         'e' => (first.memory.0.saturating_sub(first.memory_used.0) >> 20).to_string(),
-        'E' => "none".into(),
-        'F' => format!("{busy}/{idle}/0/{}", nodes.len()),
+        'E' => closed(first).map_or("none", |(_, why)| why).to_owned(),
+        'F' => format!("{busy}/{idle}/{other}/{}", nodes.len()),
         'g' | 'S' => "all".into(),
         'h' => "NO".into(),
         'H' | 'u' | 'U' => "Unknown".into(),

@@ -1,7 +1,7 @@
 //! `srun`: starts a step of a job, and the job where there is none
 
 mod outside;
-mod step;
+pub(super) mod step;
 
 use hyperion_formats::listings::words::{Opt, Style, Takes, Words};
 

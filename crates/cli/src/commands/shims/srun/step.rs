@@ -35,7 +35,7 @@ struct Shape {
 }
 
 /// Runs a step to its end.
-pub(super) fn run(call: &Call, words: &Words) -> Outcome {
+pub(in crate::commands::shims) fn run(call: &Call, words: &Words) -> Outcome {
     let shape = shape(words)?;
     note(words);
     let place = Place::find(call)?;
@@ -104,12 +104,13 @@ pub(super) fn run(call: &Call, words: &Words) -> Outcome {
         ..Session::default()
     };
     let quiet = words.has("--quiet");
+    let name_of_command = call.name.clone();
     let code = session.run(client, &id, |end| {
         if let Some(joined) = joined {
             joined.end(told(end));
         }
         if !quiet {
-            tell(end);
+            tell(end, &name_of_command);
         }
         drop(place);
         process::exit_now(end.code)
@@ -392,12 +393,15 @@ fn told(end: &End) -> StepEnd {
 }
 
 /// Says which tasks failed, as srun does.
-fn tell(end: &End) {
+fn tell(end: &End, command: &str) {
     let Some(report) = &end.report else {
         return session::tell_failure(end);
     };
     if end.code == 124 {
-        eprintln!("srun: error: {}: the step reached its time limit", host());
+        eprintln!(
+            "{command}: error: {}: the step reached its time limit",
+            host()
+        );
     }
     let mut groups: Vec<(Exit, Vec<u32>)> = Vec::new();
     for RankReport { rank, exit, .. } in report.ranks.iter().filter(|rank| !rank.exit.is_success())
@@ -420,7 +424,7 @@ fn tell(end: &End) {
         };
         let one = if ranks.len() == 1 { "task" } else { "tasks" };
         let list = hyperion_model::indices::ranges(&ranks);
-        eprintln!("srun: error: {}: {one} {list}: {how}", host());
+        eprintln!("{command}: error: {}: {one} {list}: {how}", host());
     }
 }
 
