@@ -23,7 +23,7 @@ const PBSDSH: &[Opt] = &[
 /// Runs a command on each line of the host file, or on some.
 pub(super) fn pbsdsh(call: &Call) -> Outcome {
     let wrong = |text: String| Stop::new(1, format!("pbsdsh: {text}"));
-    let words = leading(call, PBSDSH).map_err(|text| wrong(text))?;
+    let words = leading(call, PBSDSH).map_err(wrong)?;
     let file = std::env::var("PBS_NODEFILE");
     let file = file.map_err(|_| wrong("PBS_NODEFILE is not set: it runs in jobs of PBS".into()))?;
     let lines = std::fs::read_to_string(&file).map_err(|e| wrong(format!("{file}: {e}")))?;
