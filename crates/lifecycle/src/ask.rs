@@ -1,10 +1,10 @@
 //! What a submission takes of a site's nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyperion_model::submission::{Arrangement as Said, Part, Per, Sharing, Submission};
-use hyperion_sched::{Amounts, Arrangement, Chunk, Node, Request};
+use hyperion_sched::{Amounts, Arrangement, Chunk, Node, Numa, Request};
 use thiserror::Error;
 
 /// What the ledger's site has.
@@ -15,6 +15,11 @@ pub struct Site {
     /// What is counted on nodes beside cores and memory, in the order of the amounts:
     /// `gpu`, and `gpu:h100` for each kind. A GPU of a kind counts as both.
     pub kinds: Vec<String>,
+    /// Which cores and devices each node has, by its number: those that jobs are given by
+    /// number. Of a node that is not there nothing is.
+    pub slots: Vec<Vec<Numa>>,
+    /// What each node has that jobs ask for by name, by its number: `avx2`, `model=ivy`.
+    pub features: Vec<BTreeSet<String>>,
     /// How long a job may run that says nothing of it.
     pub usual_limit: Option<Duration>,
 }

@@ -1,5 +1,6 @@
 //! On which grounds a job is taken: partition, quality of service, limits, reservation.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hyperion_model::submission::{Part, Submission, TimeLimit};
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::event::Who;
+use crate::features::Wish;
 use crate::ledger::Ledger;
 use crate::record::Submitted;
 use crate::rules::{Booking, Limits, Partition, PartitionState, Preempted, Qos, minutes};
@@ -31,6 +33,17 @@ pub enum RulesError {
     /// It lies in itself, by way of others.
     #[error("account {0} lies in itself")]
     AccountInItself(String),
+    /// That is no wish for features.
+    #[error("{0:?} does not say what a node must have")]
+    Features(String),
+    /// Too few nodes have that.
+    #[error("too few nodes have {asked}; there is {there}")]
+    NoFeatures {
+        /// What is asked for.
+        asked: String,
+        /// What nodes have.
+        there: String,
+    },
     /// There is no such reservation.
     #[error("there is no reservation {0}")]
     NoReservation(String),
@@ -118,6 +131,9 @@ impl Ledger {
             if !may_use(booking, who, asked) {
                 return Err(RulesError::NotAllowed(Scope::Reservation(name.clone())));
             }
+        }
+        for part in &asked.parts {
+            self.site.has_features(part)?;
         }
         let qos = self.qos_of(asked)?;
         let mut named: Vec<&String> = asked
@@ -387,7 +403,44 @@ impl crate::Site {
             nodes.keep(&self.set(&part.hosts));
         }
         nodes.leave(&self.set(&part.without));
+        let wish = part.features.as_deref().and_then(Wish::read);
+        if let Some(wish) = wish {
+            nodes.keep(&self.with_features(&wish));
+        }
         nodes
+    }
+
+    fn with_features(&self, wish: &Wish) -> NodeSet {
+        let has = |at: &u32| {
+            let features = self.features.get(*at as usize);
+            features.is_some_and(|its| wish.holds(its))
+        };
+        let nodes = (0..self.nodes.len() as u32).filter(has);
+        nodes.map(NodeNumber).collect()
+    }
+
+    /// Looks whether enough nodes have what a part asks for by name.
+    fn has_features(&self, part: &Part) -> Result<(), RulesError> {
+        let Some(asked) = &part.features else {
+            return Ok(());
+        };
+        let wish = Wish::read(asked).ok_or_else(|| RulesError::Features(asked.clone()))?;
+        let nodes = part.nodes.map_or(1, |nodes| nodes.least.max(1)) as usize;
+        let mut counts = wish.counts().into_iter();
+        let enough = self.with_features(&wish).count() >= nodes
+            && counts.all(|(count, wish)| self.with_features(wish).count() >= count as usize);
+        if enough {
+            return Ok(());
+        }
+        let all: BTreeSet<&str> = self.features.iter().flatten().map(String::as_str).collect();
+        let all: Vec<&str> = all.into_iter().collect();
+        Err(RulesError::NoFeatures {
+            asked: asked.clone(),
+            there: match all.is_empty() {
+                true => "nothing that has a name".into(),
+                false => all.join(", "),
+            },
+        })
     }
 
     fn caps(&self, limits: &Limits) -> Caps {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hyperion_model::Shared;
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Running,
-    Time, Verdict as Plan, WindowNumber, first_start,
+    Allocation, Cluster, JobNumber, Memory, NodeNumber, Order, Pins, Policy, Queue, Queued,
+    QuotaNumber, Running, Slots, Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
@@ -38,6 +38,8 @@ pub struct Ledger {
     pub(crate) jobs: Jobs,
     pub(crate) next: u64,
     pub(crate) cluster: Cluster,
+    /// Which cores and devices of each node are whose.
+    pub(crate) slots: Vec<Slots>,
     /// The same where nothing runs.
     pub(crate) empty: Cluster,
     pub(crate) queue: Queue,
@@ -109,6 +111,7 @@ impl Ledger {
         Self {
             empty: cluster(&site, licences()),
             cluster: cluster(&site, licences()),
+            slots: site.slots.iter().cloned().map(Slots::new).collect(),
             fair: Fair::new(&rules),
             rules,
             bookings: BTreeMap::new(),
@@ -142,6 +145,11 @@ impl Ledger {
     /// Gives what a task has.
     pub fn allocation(&self, task: TaskId) -> Option<&Running> {
         self.cluster.running().get(&task.number())
+    }
+
+    /// Gives which cores and devices a task has on a node; `None` where none are its own.
+    pub fn pins(&self, task: TaskId, node: NodeNumber) -> Option<&Pins> {
+        self.slots.get(node.0 as usize)?.held(task.number())
     }
 
     /// Gives what the site has.
@@ -268,7 +276,11 @@ impl Ledger {
                 task,
                 allocation,
                 until,
-            } => self.started(*task, allocation, *until, at),
+                pins,
+            } => {
+                self.started(*task, allocation, *until, at);
+                self.pin(*task, pins);
+            }
             Change::Up { task } => {
                 if let Some(its) = self.task_mut(*task) {
                     its.state = State::Running;
@@ -276,7 +288,10 @@ impl Ledger {
             }
             Change::Suspended { task, by } => self.suspended(*task, *by, at),
             Change::Resuming { task } => self.offer_to_go_on(*task, at),
-            Change::Resumed { task } => self.resumed(*task, at),
+            Change::Resumed { task, pins } => {
+                self.resumed(*task, at);
+                self.pin(*task, pins);
+            }
             Change::Leaving { task, until } => {
                 self.forget_alarms(*task);
                 self.cluster.set_ending(task.number());
@@ -403,6 +418,41 @@ impl Ledger {
         self.look_again(task.job, at);
     }
 
+    /// Gives a task the cores and devices that were chosen for it.
+    fn pin(&mut self, task: TaskId, pins: &[Pins]) {
+        let number = task.number();
+        let parts = self.cluster.running().get(&number);
+        let parts = parts.into_iter().flat_map(|its| &its.allocation);
+        for (part, pins) in parts.zip(pins) {
+            if let Some(slots) = self.slots.get_mut(part.node.0 as usize) {
+                slots.hold(number, pins);
+            }
+        }
+    }
+
+    /// Chooses cores and devices for each part of an allocation; `None` where there are
+    /// too few. Nothing where there are none to choose from.
+    pub(crate) fn choose(&self, allocation: &Allocation) -> Option<Vec<Pins>> {
+        let mut slots = self.slots.clone();
+        let mut chosen = Vec::new();
+        for part in allocation {
+            let pins = match slots.get_mut(part.node.0 as usize) {
+                Some(slots) => {
+                    let pins = slots.choose(&part.taken)?;
+                    // Two parts on one node have nothing in common.
+                    slots.hold(JobNumber(u64::MAX), &pins);
+                    pins
+                }
+                None => Pins::default(),
+            };
+            chosen.push(pins);
+        }
+        match chosen.iter().all(|pins| *pins == Pins::default()) {
+            true => Some(Vec::new()),
+            false => Some(chosen),
+        }
+    }
+
     fn set_alarms(&mut self, task: TaskId, until: Time, at: Time) {
         if until == Time::NEVER {
             return;
@@ -452,6 +502,9 @@ impl Ledger {
             its.room_for = by;
         }
         let wants = self.cluster.rest(task.number());
+        self.slots
+            .iter_mut()
+            .for_each(|slots| slots.rest(task.number()));
         if let Some(its) = self.task_mut(task) {
             its.wants = wants.map(Arc::new);
         }
@@ -518,6 +571,9 @@ impl Ledger {
             self.charge_task(task, false, at);
         }
         self.cluster.end(task.number());
+        for slots in &mut self.slots {
+            slots.give_back(task.number());
+        }
         self.queue.remove(task.number());
         self.forget_alarms(task);
         let Some(job) = self.jobs.get_mut(&task.job) else {

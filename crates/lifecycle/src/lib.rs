@@ -22,6 +22,7 @@ mod condition;
 mod event;
 mod explain;
 mod fair;
+mod features;
 mod grounds;
 mod job;
 mod ledger;

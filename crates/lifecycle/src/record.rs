@@ -3,7 +3,7 @@ use std::time::Duration;
 use hyperion_model::Shared;
 use hyperion_model::errand::Cost;
 use hyperion_model::submission::Submission;
-use hyperion_sched::{Allocation, Request, Time};
+use hyperion_sched::{Allocation, Pins, Request, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::past::{Carried, Past};
@@ -51,6 +51,10 @@ pub enum Change {
         allocation: Allocation,
         /// When it is told to end.
         until: Time,
+        /// Which cores and devices, for each part of that; none where it has none of its
+        /// own.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pins: Vec<Pins>,
     },
     /// A task runs.
     Up {
@@ -74,6 +78,9 @@ pub enum Change {
     Resumed {
         /// The task.
         task: TaskId,
+        /// Which cores it has from now on, for each part of what it has.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pins: Vec<Pins>,
     },
     /// A task is to make room, and has until then: **send it SIGTERM.**
     Leaving {
@@ -182,7 +189,7 @@ impl Change {
             | Self::Up { task }
             | Self::Suspended { task, .. }
             | Self::Resuming { task }
-            | Self::Resumed { task }
+            | Self::Resumed { task, .. }
             | Self::Leaving { task, .. }
             | Self::Warned { task }
             | Self::Stopping { task, .. }

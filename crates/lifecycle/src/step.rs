@@ -146,14 +146,21 @@ impl Ledger {
         let mut pen = Pen::new(self, now);
         loop {
             let (plan, more, preemptions) = pen.ledger.plan(now);
+            let mut short = false;
             for start in plan {
                 let task = TaskId::of(start.job);
+                // Too few only where the site has fewer than when others were started.
+                let Some(pins) = pen.ledger.choose(&start.allocation) else {
+                    short = true;
+                    continue;
+                };
                 pen.write(match pen.ledger.state(task) {
-                    Some(State::Suspended) => Change::Resumed { task },
+                    Some(State::Suspended) => Change::Resumed { task, pins },
                     _ => Change::Started {
                         task,
                         allocation: start.allocation,
                         until: start.until,
+                        pins,
                     },
                 });
             }
@@ -161,7 +168,7 @@ impl Ledger {
             let offered = pen.ledger.queue.len() > more;
             let made = pen.make_room(&preemptions);
             let is_cut_short = pen.ledger.planned.wake_at == Some(now);
-            let again = offered || made == Room::Now;
+            let again = !short && (offered || made == Room::Now);
             if !again || is_cut_short {
                 pen.ledger.planned.holds = made != Room::NotYet;
                 return pen.done();

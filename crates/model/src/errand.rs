@@ -4,7 +4,7 @@
 //! id of which there is never a second one, so that nothing is started twice; and
 //! what has ended is told until it is forgotten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 use crate::report::Exit;
-use crate::resources::Rlimit;
+use crate::resources::{CpuSet, Rlimit};
 use crate::submission::Submission;
 use crate::task::End;
 use crate::units::{Bytes, Cores};
@@ -35,8 +35,8 @@ pub enum Errand {
     Signal(JobId, u8),
     /// Let all of a task stand still.
     Suspend(JobId),
-    /// Let it go on.
-    Resume(JobId),
+    /// Let it go on: on these processors, where they are chosen.
+    Resume(JobId, Option<CpuSet>),
     /// End a task: SIGTERM, and SIGKILL after so long.
     Stop(JobId, Duration),
     /// Its end is written down: nobody asks for it again.
@@ -94,6 +94,12 @@ pub struct Share {
     pub memory: Option<Bytes>,
     /// How many parallel processes it has room for.
     pub tasks: u32,
+    /// The processors that are its own, where they are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
+    /// The numbers of its devices, by what they are: `gpu`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, BTreeSet<u32>>,
 }
 
 /// How a task ended.
@@ -196,6 +202,9 @@ pub struct LaneTask {
     pub workdir: PathBuf,
     /// Limits of each process.
     pub rlimits: Vec<Rlimit>,
+    /// Processors to which it is bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
     /// Its files.
     pub batch: Batch,
 }

@@ -1,11 +1,13 @@
 //! What is shown of the jobs and nodes of a queue.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::errand::{Cost, Step};
 use crate::job::Level;
+use crate::resources::CpuSet;
 use crate::submission::Dialect;
 use crate::task::{End, State};
 use crate::units::{Bytes, Cores};
@@ -65,6 +67,12 @@ pub struct JobView {
     pub cores: Cores,
     /// The memory that it asks for.
     pub memory: Bytes,
+    /// The processors that are its own, where they are chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
+    /// The numbers of its devices, by what they are: `gpu:h100`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, BTreeSet<u32>>,
     /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
@@ -152,6 +160,13 @@ pub struct NodeView {
     pub memory: Bytes,
     /// What jobs have of it.
     pub memory_used: Bytes,
+    /// How many devices it has, and how many of them jobs have, by what they are:
+    /// `gpu:h100`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, (u64, u64)>,
+    /// What it has that jobs ask for by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub features: BTreeSet<String>,
     /// How many tasks run there.
     pub tasks: u32,
     /// Why nothing starts there; nothing where it does.

@@ -5,7 +5,7 @@
 
 use hyperion_model::errand::{LaneLine, LaneTask, Step};
 use hyperion_model::report::Exit;
-use hyperion_model::{ProcessSpec, Usage};
+use hyperion_model::{CpuSet, ProcessSpec, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::End;
@@ -52,8 +52,11 @@ pub enum Ask {
     Signal(i32),
     /// Let all that is inside stand still, whatever group it is in.
     Suspend,
-    /// Let it go on.
-    Resume,
+    /// Let it go on: on these processors, where they are chosen.
+    Resume {
+        /// Which.
+        cpus: Option<CpuSet>,
+    },
     /// End the job: SIGTERM, and SIGKILL after so many milliseconds.
     Stop {
         /// The grace.

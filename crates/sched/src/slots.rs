@@ -11,8 +11,11 @@ use crate::queue::JobNumber;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Numa {
-    /// The numbers of its cores.
+    /// The numbers of its cores: what a job is given whole.
     pub cores: BTreeSet<u32>,
+    /// Those of them that are one to the hardware, and have only one half each of what
+    /// that can do; what is in none of these stands for itself.
+    pub siblings: Vec<BTreeSet<u32>>,
     /// The numbers of its devices, by the number of their kind: the most exact one where
     /// they count under several.
     pub devices: BTreeMap<usize, BTreeSet<u32>>,
@@ -32,9 +35,11 @@ pub struct Pins {
 /// The cores and devices of one node, and who has which.
 ///
 /// How much a job has of a node is planned by [`plan`](crate::plan()); here it is told
-/// which: all on one NUMA node where that has room, else on few.
+/// which: all on one NUMA node where that has room, else on few; and there siblings
+/// together, so that as few as can be have a half of what another has the other half of.
 #[derive(Debug, Clone, Default)]
 pub struct Slots {
+    all: Vec<Numa>,
     free: Vec<Numa>,
     held: BTreeMap<JobNumber, Pins>,
 }
@@ -46,10 +51,12 @@ struct Wanted {
 }
 
 impl Slots {
-    /// Makes the slots of a node on which nothing runs.
+    /// Makes the slots of a node on which nothing runs. Where it has no cores none are
+    /// chosen.
     pub fn new(numa: Vec<Numa>) -> Self {
         Self {
-            free: numa,
+            free: numa.clone(),
+            all: numa,
             held: BTreeMap::new(),
         }
     }
@@ -59,24 +66,21 @@ impl Slots {
         self.held.get(&job)
     }
 
-    /// Gives a job as much; `None`, and nothing has changed, where there is too little or
-    /// it has something already.
-    pub fn take(&mut self, job: JobNumber, amounts: &Amounts) -> Option<&Pins> {
-        if self.held.contains_key(&job) {
-            return None;
-        }
+    /// Chooses so much for a job; `None` where there is too little. Nothing has changed.
+    pub fn choose(&self, amounts: &Amounts) -> Option<Pins> {
         let kinds: BTreeSet<usize> = self
-            .free
+            .all
             .iter()
             .flat_map(|n| n.devices.keys().copied())
             .collect();
         let devices = kinds
             .into_iter()
             .map(|kind| (kind, amounts.of(kind) as usize));
+        let chooses = self.all.iter().any(|numa| !numa.cores.is_empty());
         let mut wanted = Wanted {
             // Parts of a core are nobody's own.
             cores: match amounts.of(CORES) {
-                cores if cores.is_multiple_of(1000) => (cores / 1000) as usize,
+                cores if chooses && cores.is_multiple_of(1000) => (cores / 1000) as usize,
                 _ => 0,
             },
             devices: devices.filter(|(_, count)| *count > 0).collect(),
@@ -101,32 +105,80 @@ impl Slots {
             None => order.sort_by_key(|at| (Reverse(wanted.most_of(&self.free[*at])), *at)),
         }
         let mut pins = Pins::default();
-        let mut free = self.free.clone();
         for at in order {
-            wanted.take(at, &mut free[at], &mut pins);
+            wanted.choose(at, &self.free[at], &mut pins);
         }
-        if wanted.cores > 0 || wanted.devices.values().any(|count| *count > 0) {
-            return None;
+        let found = wanted.cores == 0 && wanted.devices.values().all(|count| *count == 0);
+        found.then_some(pins)
+    }
+
+    /// Gives a job what was chosen for it, beside what it has.
+    pub fn hold(&mut self, job: JobNumber, pins: &Pins) {
+        for free in &mut self.free {
+            free.cores.retain(|core| !pins.cores.contains(core));
+            for (kind, devices) in &mut free.devices {
+                let mine = pins.devices.get(kind);
+                devices.retain(|device| !mine.is_some_and(|mine| mine.contains(device)));
+            }
         }
-        self.free = free;
-        Some(self.held.entry(job).or_insert(pins))
+        let its = self.held.entry(job).or_default();
+        its.cores.extend(&pins.cores);
+        its.numa.extend(&pins.numa);
+        for (kind, devices) in &pins.devices {
+            its.devices.entry(*kind).or_default().extend(devices);
+        }
+    }
+
+    /// Takes the cores of a job back, and nothing else.
+    pub fn rest(&mut self, job: JobNumber) {
+        let cores = self
+            .held
+            .get_mut(&job)
+            .map(|pins| std::mem::take(&mut pins.cores));
+        for core in cores.unwrap_or_default() {
+            self.free_core(core);
+        }
     }
 
     /// Takes what a job has back; tells whether it had something.
-    pub fn give_back(&mut self, job: JobNumber, node: &[Numa]) -> bool {
+    pub fn give_back(&mut self, job: JobNumber) -> bool {
         let Some(pins) = self.held.remove(&job) else {
             return false;
         };
-        for (free, all) in self.free.iter_mut().zip(node) {
-            free.cores.extend(pins.cores.intersection(&all.cores));
-            for (kind, devices) in &pins.devices {
-                if let Some(all) = all.devices.get(kind) {
-                    let free = free.devices.entry(*kind).or_default();
-                    free.extend(devices.intersection(all));
+        for core in pins.cores {
+            self.free_core(core);
+        }
+        for (kind, devices) in pins.devices {
+            for device in devices {
+                let has =
+                    |pins: &Pins| pins.devices.get(&kind).is_some_and(|d| d.contains(&device));
+                if self.held.values().any(has) {
+                    continue;
+                }
+                for (all, free) in self.all.iter().zip(&mut self.free) {
+                    if all
+                        .devices
+                        .get(&kind)
+                        .is_some_and(|all| all.contains(&device))
+                    {
+                        free.devices.entry(kind).or_default().insert(device);
+                    }
                 }
             }
         }
         true
+    }
+
+    /// Makes a core free, unless another has it, too: a node that has become smaller.
+    fn free_core(&mut self, core: u32) {
+        if self.held.values().any(|pins| pins.cores.contains(&core)) {
+            return;
+        }
+        for (all, free) in self.all.iter().zip(&mut self.free) {
+            if all.cores.contains(&core) {
+                free.cores.insert(core);
+            }
+        }
     }
 }
 
@@ -152,31 +204,54 @@ impl Wanted {
         (there.sum(), free.cores.len().min(self.cores))
     }
 
-    fn take(&mut self, at: usize, free: &mut Numa, pins: &mut Pins) {
-        let mut taken = false;
-        while self.cores > 0 {
-            let Some(core) = free.cores.pop_first() else {
-                break;
-            };
-            self.cores -= 1;
-            taken |= pins.cores.insert(core);
-        }
+    fn choose(&mut self, at: usize, free: &Numa, pins: &mut Pins) {
+        let cores = pick(self.cores, free);
+        self.cores -= cores.len();
+        let mut chosen = !cores.is_empty();
+        pins.cores.extend(cores);
         for (kind, count) in &mut self.devices {
-            let Some(free) = free.devices.get_mut(kind) else {
-                continue;
-            };
-            while *count > 0 {
-                let Some(device) = free.pop_first() else {
-                    break;
-                };
-                *count -= 1;
-                taken |= pins.devices.entry(*kind).or_default().insert(device);
+            let free = free.devices.get(kind).into_iter().flatten();
+            let devices: Vec<u32> = free.copied().take(*count).collect();
+            *count -= devices.len();
+            chosen |= !devices.is_empty();
+            if !devices.is_empty() {
+                pins.devices.entry(*kind).or_default().extend(devices);
             }
         }
-        if taken {
+        if chosen {
             pins.numa.insert(at);
         }
     }
+}
+
+/// Chooses so many cores, or all where there are fewer: siblings together as long as all
+/// of them are free and wanted, then what is left over of others, and only then one of
+/// several that are free.
+fn pick(count: usize, free: &Numa) -> Vec<u32> {
+    let in_group = |core: &u32| free.siblings.iter().any(|group| group.contains(core));
+    let alone = free.cores.iter().filter(|core| !in_group(core));
+    let mut groups: Vec<(usize, Vec<u32>)> = alone.map(|core| (1, vec![*core])).collect();
+    for group in &free.siblings {
+        let there = group.intersection(&free.cores).copied().collect();
+        groups.push((group.len(), there));
+    }
+    groups.retain(|(_, there)| !there.is_empty());
+    groups.sort_by_key(|(_, there)| there[0]);
+    let mut picked: Vec<u32> = Vec::new();
+    let (whole, rest): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .partition(|(size, there)| there.len() == *size);
+    let mut unused = Vec::new();
+    for (_, there) in whole {
+        match picked.len() + there.len() <= count {
+            true => picked.extend(there),
+            false => unused.extend(there),
+        }
+    }
+    let rest = rest.into_iter().flat_map(|(_, there)| there);
+    let missing = count.saturating_sub(picked.len());
+    picked.extend(rest.chain(unused).take(missing));
+    picked
 }
 
 #[cfg(test)]
@@ -189,6 +264,7 @@ mod tests {
     fn node() -> Vec<Numa> {
         let numa = |cores: std::ops::Range<u32>, devices: &[u32]| Numa {
             cores: cores.collect(),
+            siblings: Vec::new(),
             devices: BTreeMap::from([(2, devices.iter().copied().collect())]),
         };
         vec![numa(0..4, &[]), numa(4..8, &[0, 1])]
@@ -201,7 +277,8 @@ mod tests {
         devices: u64,
     ) -> Option<(Vec<u32>, Vec<usize>)> {
         let amounts = Amounts::new([cores * 1000, 0, devices]);
-        let pins = slots.take(JobNumber(job), &amounts)?;
+        let pins = slots.choose(&amounts)?;
+        slots.hold(JobNumber(job), &pins);
         Some((
             pins.cores.iter().copied().collect(),
             pins.numa.iter().copied().collect(),
@@ -218,19 +295,63 @@ mod tests {
         // What is left of cores is far from the device, which is better than none.
         assert_eq!(take(&mut slots, 4, 2, 1), Some((vec![2, 3], vec![0, 1])));
         assert_eq!(take(&mut slots, 5, 1, 0), None);
-        assert_eq!(take(&mut slots, 4, 0, 0), None, "it has something already");
-        assert!(slots.give_back(JobNumber(3), &node()));
-        assert!(!slots.give_back(JobNumber(3), &node()));
+        assert!(slots.give_back(JobNumber(3)));
+        assert!(!slots.give_back(JobNumber(3)));
         assert_eq!(take(&mut slots, 5, 1, 0), Some((vec![5], vec![1])));
     }
 
     #[test]
     fn parts_of_a_core_are_nobodys_own() {
+        let slots = Slots::new(node());
+        let pins = slots.choose(&Amounts::cores(1500));
+        assert_eq!(pins, Some(Pins::default()));
+        // Where there are no cores to choose from only devices are chosen.
+        let bare = Numa {
+            devices: BTreeMap::from([(2, [7].into())]),
+            ..Numa::default()
+        };
+        let slots = Slots::new(vec![bare]);
+        let pins = slots.choose(&Amounts::new([4000, 0, 1])).expect("room");
+        assert_eq!((pins.cores.len(), &pins.devices[&2]), (0, &[7].into()));
+    }
+
+    #[test]
+    fn siblings_go_together_and_few_are_torn_apart() {
+        // Two threads each: 0 and 4, 1 and 5, 2 and 6, 3 and 7.
+        let numa = Numa {
+            cores: (0..8).collect(),
+            siblings: (0..4).map(|core| [core, core + 4].into()).collect(),
+            ..Numa::default()
+        };
+        let mut slots = Slots::new(vec![numa]);
+        let mut take = |job, cores| take(&mut slots, job, cores, 0).map(|(cores, _)| cores);
+        assert_eq!(take(1, 2), Some(vec![0, 4]));
+        assert_eq!(take(2, 1), Some(vec![1]));
+        // Not the half that is left, which is the next one's.
+        assert_eq!(take(3, 2), Some(vec![2, 6]));
+        assert_eq!(take(4, 1), Some(vec![5]));
+        assert_eq!(take(5, 3), None);
+        assert_eq!(take(5, 2), Some(vec![3, 7]));
+    }
+
+    #[test]
+    fn who_stands_still_keeps_devices_and_gives_cores() {
         let mut slots = Slots::new(node());
-        let pins = slots
-            .take(JobNumber(1), &Amounts::cores(1500))
-            .expect("room");
-        assert_eq!(pins, &Pins::default());
+        assert_eq!(
+            take(&mut slots, 1, 8, 2),
+            Some(((0..8).collect(), vec![0, 1]))
+        );
+        slots.rest(JobNumber(1));
+        assert_eq!(take(&mut slots, 2, 0, 1), None);
+        assert_eq!(take(&mut slots, 2, 3, 0), Some((vec![0, 1, 2], vec![0])));
+        assert_eq!(take(&mut slots, 1, 4, 0), Some((vec![4, 5, 6, 7], vec![1])));
+        let held = slots.held(JobNumber(1)).expect("it has some");
+        assert_eq!((held.cores.len(), held.devices[&2].len()), (4, 2));
+        assert!(slots.give_back(JobNumber(1)));
+        assert_eq!(
+            take(&mut slots, 3, 5, 2),
+            Some((vec![3, 4, 5, 6, 7], vec![0, 1]))
+        );
     }
 
     proptest! {
@@ -243,7 +364,10 @@ mod tests {
             for (job, cores, devices, take) in acts {
                 let number = JobNumber(job);
                 if !take {
-                    prop_assert_eq!(slots.give_back(number, &node()), jobs.remove(&job).is_some());
+                    prop_assert_eq!(slots.give_back(number), jobs.remove(&job).is_some());
+                    continue;
+                }
+                if jobs.contains_key(&job) {
                     continue;
                 }
                 let used = |of: fn(&(u64, u64)) -> u64| jobs.values().map(of).sum::<u64>();
@@ -252,9 +376,10 @@ mod tests {
                 let one = slots.free.iter().any(|numa| {
                     numa.cores.len() as u64 >= cores && count(numa) as u64 >= devices
                 });
-                let pins = slots.take(number, &amounts);
-                prop_assert_eq!(pins.is_some(), fits && !jobs.contains_key(&job));
+                let pins = slots.choose(&amounts);
+                prop_assert_eq!(pins.is_some(), fits);
                 if let Some(pins) = pins {
+                    slots.hold(number, &pins);
                     prop_assert_eq!(pins.cores.len() as u64, cores);
                     let its: usize = pins.devices.values().map(BTreeSet::len).sum();
                     prop_assert_eq!(its as u64, devices);
@@ -264,6 +389,10 @@ mod tests {
                 let all: Vec<u32> = slots.held.values().flat_map(|pins| pins.cores.clone()).collect();
                 let distinct: BTreeSet<u32> = all.iter().copied().collect();
                 prop_assert_eq!(all.len(), distinct.len());
+                let devices = slots.held.values().flat_map(|pins| pins.devices.clone());
+                let devices: Vec<u32> = devices.flat_map(|(_, numbers)| numbers).collect();
+                let distinct: BTreeSet<u32> = devices.iter().copied().collect();
+                prop_assert_eq!(devices.len(), distinct.len());
             }
         }
     }

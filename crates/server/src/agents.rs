@@ -412,7 +412,9 @@ impl Server {
             match its.map(|its| (its.state, its.still.is_zero())) {
                 Some((State::Completing, _)) => errands.push(Errand::Stop(id.clone(), GRACE)),
                 Some((State::Suspended, _)) => errands.push(Errand::Suspend(id.clone())),
-                Some((State::Running, false)) => errands.push(Errand::Resume(id.clone())),
+                Some((State::Running, false)) => {
+                    errands.push(Errand::Resume(id.clone(), self.cpus(task)));
+                }
                 _ => {}
             }
             ids.push(id.clone());

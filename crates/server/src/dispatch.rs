@@ -1,12 +1,12 @@
 //! What an agent is asked, and what it tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyperion_lifecycle::{Change, End, Event, Ledger, Record, TaskId, Time};
 use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
-use hyperion_model::{Bytes, Cores, JobId};
-use hyperion_sched::{CORES, MEMORY};
+use hyperion_model::{Bytes, Cores, CpuSet, JobId};
+use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
 use crate::texts::put_texts;
 use crate::turn::Server;
@@ -37,7 +37,7 @@ impl Server {
         match change {
             Change::Started { task, .. } => self.start(*task),
             Change::Suspended { task, .. } => self.tell(*task, Errand::Suspend),
-            Change::Resumed { task } => self.tell(*task, Errand::Resume),
+            Change::Resumed { task, .. } => self.resume(*task),
             Change::Warned { task } => {
                 let job = self.ledger.jobs().get(&task.job);
                 if let Some(warning) = job.and_then(|job| job.asked.submission.warning) {
@@ -46,7 +46,7 @@ impl Server {
             }
             Change::Leaving { task, .. } => {
                 // One that stands still is to hear it, too.
-                self.tell(*task, Errand::Resume);
+                self.resume(*task);
                 self.tell(*task, |id| Errand::Signal(id, SIGTERM));
             }
             Change::Stopping { task, .. } => self.tell(*task, |id| Errand::Stop(id, GRACE)),
@@ -78,6 +78,17 @@ impl Server {
         if let Some(id) = self.id(task) {
             self.ask(self.user_of(task.job), &errand(id));
         }
+    }
+
+    fn resume(&mut self, task: TaskId) {
+        let cpus = self.cpus(task);
+        self.tell(task, |id| Errand::Resume(id, cpus));
+    }
+
+    /// Gives the processors that are a task's own, where they are chosen.
+    pub(crate) fn cpus(&self, task: TaskId) -> Option<CpuSet> {
+        let pins = self.ledger.pins(task, NodeNumber(0))?;
+        (!pins.cores.is_empty()).then(|| CpuSet(pins.cores.clone()))
     }
 
     pub(crate) fn start(&mut self, task: TaskId) {
@@ -122,6 +133,8 @@ impl Server {
                     .filter(|bytes| *bytes > 0)
                     .map(|_| Bytes(part.taken.of(MEMORY))),
                 tasks: asked.map_or(1, tasks_of),
+                cpus: self.cpus(task),
+                devices: devices_of(&self.ledger, task, false),
             },
         })
     }
@@ -164,4 +177,22 @@ pub(crate) fn tasks_of(part: &hyperion_model::submission::Part) -> u32 {
     of(Per::Job)
         .unwrap_or_else(|| each.unwrap_or(1).saturating_mul(pieces.unwrap_or(1)))
         .max(1)
+}
+
+/// Gives the numbers of a task's devices, by what they are: `gpu`, or `gpu:h100` where the
+/// kind is wanted.
+pub(crate) fn devices_of(
+    ledger: &Ledger,
+    task: TaskId,
+    exact: bool,
+) -> BTreeMap<String, BTreeSet<u32>> {
+    let mut devices: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
+    let pins = ledger.pins(task, NodeNumber(0));
+    for (kind, numbers) in pins.iter().flat_map(|pins| &pins.devices) {
+        let name = ledger.site().kind_name(*kind);
+        let family = name.split(':').next().filter(|_| !exact);
+        let name = family.unwrap_or(name).to_owned();
+        devices.entry(name).or_default().extend(numbers);
+    }
+    devices
 }

@@ -11,11 +11,11 @@ use hyperion_lifecycle::{
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
 use hyperion_model::submission::Command;
-use hyperion_model::{Bytes, Cores, JobId};
-use hyperion_sched::{CORES, MEMORY, NodeNumber};
+use hyperion_model::{Bytes, Cores, CpuSet, JobId};
+use hyperion_sched::{Amounts, CORES, MEMORY, Node, NodeNumber};
 
 use crate::clients::Audience;
-use crate::dispatch::{id_of, tasks_of};
+use crate::dispatch::{devices_of, id_of, tasks_of};
 use crate::turn::Account;
 
 /// What somebody may know of a job.
@@ -154,6 +154,10 @@ impl Viewer<'_> {
                 .map(|node| node.name.clone())
                 .collect();
             view.nodes = running.allocation.len() as u32;
+            let pins = self.ledger.pins(id, NodeNumber(0));
+            let pins = pins.filter(|pins| !pins.cores.is_empty());
+            view.cpus = pins.map(|pins| CpuSet(pins.cores.clone()));
+            view.devices = devices_of(self.ledger, id, true);
             let own = id_of(self.origin, id, task.starts);
             view.steps = self.steps.get(&own).cloned().unwrap_or_default();
             view.id = Some(self.within.get(&own).unwrap_or(&own).to_string());
@@ -201,6 +205,8 @@ impl Viewer<'_> {
             hosts: Vec::new(),
             cores: Cores(sum(CORES)),
             memory: Bytes(sum(MEMORY)),
+            cpus: None,
+            devices: BTreeMap::new(),
             end: None,
             why: None,
             cost: None,
@@ -263,6 +269,14 @@ impl Viewer<'_> {
                     cores_used: Cores(used(CORES)),
                     memory: Bytes(node.capacity.of(MEMORY)),
                     memory_used: Bytes(used(MEMORY)),
+                    devices: self.devices(node, free),
+                    features: self
+                        .ledger
+                        .site()
+                        .features
+                        .get(number as usize)
+                        .cloned()
+                        .unwrap_or_default(),
                     tasks: tasks[number as usize],
                     closed: match self.ledger.node_state(&node.name) {
                         NodeState::Up => None,
@@ -272,6 +286,20 @@ impl Viewer<'_> {
                 }
             })
             .collect()
+    }
+}
+
+impl Viewer<'_> {
+    /// Gives what a node has of what is counted beside processors and memory, and what of
+    /// it is in use.
+    fn devices(&self, node: &Node, free: &Amounts) -> BTreeMap<String, (u64, u64)> {
+        let kinds = self.ledger.site().kinds.iter().zip(2..);
+        let there = kinds.filter(|(_, kind)| node.capacity.of(*kind) > 0);
+        let of = |(name, kind): (&String, usize)| {
+            let all = node.capacity.of(kind);
+            (name.clone(), (all, all.saturating_sub(free.of(kind))))
+        };
+        there.map(of).collect()
     }
 }
 

@@ -666,6 +666,21 @@ pub fn peer(socket: BorrowedFd<'_>) -> Option<Pid> {
     (done == 0).then(|| Pid::from_raw(peer.pid)).flatten()
 }
 
+/// Ties all that a process has started to processors, as far as that can be; what has just
+/// ended cannot.
+pub fn bind_all(pid: Pid, cpus: &CpuSet) {
+    for process in descendants(pid) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_pid()));
+        for thread in threads.into_iter().flatten().flatten() {
+            let number = thread
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let _ = number.map(|number| bind(Some((process, number)), cpus));
+        }
+    }
+}
+
 /// Gives all that a process of this host has started, and what that has, by `/proc`: those
 /// of each thread, parents first.
 pub fn descendants(pid: Pid) -> Vec<Pid> {

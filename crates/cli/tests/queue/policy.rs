@@ -125,3 +125,64 @@ fn what_was_used_is_charged_and_told_and_decides_who_comes_first() {
     let after = used();
     assert!((before - after).abs() < before / 10.0, "{before} {after}");
 }
+
+#[test]
+fn devices_and_processors_are_jobs_own_and_features_are_looked_for() {
+    let node = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    let queue = with_rules(&format!(
+        "bind = \"core\"\n[nodes.\"{node}\"]\nfeatures = [\"bigmem\"]\n\
+         [nodes.\"{node}\".gres]\n\"gpu:h100\" = [0, 3]\n\"gpu:a100\" = 1\nfpga = 2\n"
+    ));
+    let line = "echo $CUDA_VISIBLE_DEVICES; echo $SLURM_JOB_GPUS $HYPERION_FPGAS; \
+                grep Cpus_allowed_list /proc/self/status | cut -f2; echo $SLURM_CPU_BIND_LIST; \
+                until [ -e stop ]; do sleep 0.1; done";
+    // Half of the processors at most, so that others find room.
+    let flags = ["--gres=gpu:h100:2,fpga:1", "--ntasks=1"];
+    let first = queue.wrap(&flags, line);
+    let out = |job: &str| format!("slurm-{job}.out");
+    queue.wait_for_text(&out(&first), "0x");
+    let said = queue.read(&out(&first));
+    let words: Vec<&str> = said.lines().collect();
+    assert_eq!(words[..2], ["0,3", "0,3 0"], "{said}");
+    // One processor, and the one that the listing tells.
+    let view = queue.list("queue", &first)[0].clone();
+    assert_eq!(Some(words[2]), view["cpus"].as_str(), "{said}");
+    assert_eq!(view["devices"]["gpu:h100"], serde_json::json!([0, 3]));
+    let told = queue.run(&["explain", &first]).ok();
+    assert!(told.contains("\n  has gpu:h100 0,3"), "{told}");
+    // Of any kind there is one left, and after it none.
+    let any = queue.wrap(&["--gres=gpu:1", "--ntasks=1", "--mem=1"], line);
+    queue.wait_for_text(&out(&any), "0x");
+    let said = queue.read(&out(&any));
+    assert_eq!(said.lines().next(), Some("1"), "{said}");
+    let other = queue.list("queue", &any)[0]["cpus"].clone();
+    assert_ne!(other, view["cpus"]);
+    let nodes = queue.run(&["nodes"]).ok();
+    assert!(
+        nodes.contains("fpga 1 of 2, gpu:a100 1 of 1, gpu:h100 2 of 2"),
+        "{nodes}"
+    );
+    queue
+        .run(&["submit", "--gres=gpu:v100:1", "--wrap=true"])
+        .refused("no node has gpu:v100", "");
+    let late = queue.wrap(
+        &["--gres=gpu:h100:1", "--time=1"],
+        "echo $CUDA_VISIBLE_DEVICES",
+    );
+    let said = queue.run(&["explain", &late]).ok();
+    assert!(said.contains("1 more GPU:h100"), "{said}");
+    fs::write(queue.folder().join("stop"), "").expect("written");
+    queue.wait_for_state(&late, "completed");
+    assert_eq!(queue.read(&out(&late)), "0\n");
+    queue
+        .run(&["submit", "--constraint=bigmem&knl", "--wrap=true"])
+        .refused(
+            "too few nodes have bigmem&knl; there is ",
+            "rules of the site",
+        );
+    let big = queue.wrap(&["--constraint=bigmem&(knl|linux)"], "true");
+    queue.wait_for_state(&big, "completed");
+}

@@ -46,6 +46,8 @@ pub struct NodeShare {
     pub tasks: u32,
     /// The numbers of the GPUs there.
     pub gpus: Vec<u32>,
+    /// The numbers of the processors to which it is bound there, if it is.
+    pub bound: Vec<u32>,
 }
 
 /// The variables of one system in the making.
@@ -86,7 +88,44 @@ pub fn variables(job: &Submission, given: &Allocation<'_>) -> BTreeMap<String, S
         Dialect::Lsf => lsf(&mut out, job, given),
         Dialect::Sge => sge(&mut out, job, given),
     }
+    let first = given.nodes.first();
+    if let Some(node) = first.filter(|node| !node.gpus.is_empty()) {
+        let names = ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"];
+        out.set_all(&names, listed(&node.gpus, ","));
+    }
+    if let Some(node) = first.filter(|node| !node.bound.is_empty()) {
+        match job.dialect {
+            Dialect::Slurm => {
+                let mask = mask(&node.bound);
+                out.set("SLURM_CPU_BIND_VERBOSE", "quiet");
+                out.set("SLURM_CPU_BIND_TYPE", "mask_cpu:");
+                out.set("SLURM_CPU_BIND", format!("quiet,mask_cpu:{mask}"));
+                out.set("SLURM_CPU_BIND_LIST", mask);
+            }
+            Dialect::Lsf => out.set("LSB_BIND_CPU_LIST", listed(&node.bound, ",")),
+            Dialect::Sge => out.set("SGE_BINDING", listed(&node.bound, " ")),
+            Dialect::Pbs => {}
+        }
+    }
     out.0
+}
+
+fn listed(numbers: &[u32], between: &str) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    numbers.join(between)
+}
+
+/// Writes processors as Slurm does, a bit each: `0x21` is 0 and 5.
+fn mask(cpus: &[u32]) -> String {
+    let last = cpus.iter().max().copied().unwrap_or(0);
+    let digit = |four: u32| {
+        let bit = |at: &u32| cpus.contains(&(four * 4 + at));
+        (0..4).filter(bit).map(|at| 1 << at).sum::<u32>()
+    };
+    let digits = (0..=last / 4)
+        .rev()
+        .map(|four| format!("{:X}", digit(four)));
+    format!("0x{}", digits.collect::<String>())
 }
 
 /// Gives the variables that one process expects beside those of its job.
@@ -200,9 +239,8 @@ fn slurm(out: &mut Variables, job: &Submission, given: &Allocation<'_>) {
         out.set("SLURM_CPUS_ON_NODE", node.cpus);
         out.set("SLURMD_NODENAME", &node.host);
         if !node.gpus.is_empty() {
-            let numbers: Vec<_> = node.gpus.iter().map(u32::to_string).collect();
-            out.set("SLURM_JOB_GPUS", numbers.join(","));
-            out.set("SLURM_GPUS_ON_NODE", numbers.len());
+            out.set("SLURM_JOB_GPUS", listed(&node.gpus, ","));
+            out.set("SLURM_GPUS_ON_NODE", node.gpus.len());
         }
     }
     // These are there only when the option was given.
@@ -424,6 +462,7 @@ mod tests {
             cpus: 8,
             tasks,
             gpus: vec![0, 1],
+            bound: vec![0, 5],
         };
         let submitter = [("HOME", "/home/ann"), ("PATH", "/bin")];
         let submitter = submitter.map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -461,6 +500,8 @@ mod tests {
         let script =
             "#!/bin/sh\n#SBATCH -n 8 -c 2 --mem=4G --array=1-9:2 --gpus-per-task=a100:1 -A lab\n";
         insta::assert_snapshot!(shown(Dialect::Slurm, script, Some((128, 3))), @r"
+        CUDA_VISIBLE_DEVICES=0,1
+        ROCR_VISIBLE_DEVICES=0,1
         SLURMD_NODENAME=n1
         SLURM_ARRAY_JOB_ID=128
         SLURM_ARRAY_TASK_COUNT=5
@@ -471,6 +512,10 @@ mod tests {
         SLURM_CLUSTER_NAME=here
         SLURM_CPUS_ON_NODE=8
         SLURM_CPUS_PER_TASK=2
+        SLURM_CPU_BIND=quiet,mask_cpu:0x21
+        SLURM_CPU_BIND_LIST=0x21
+        SLURM_CPU_BIND_TYPE=mask_cpu:
+        SLURM_CPU_BIND_VERBOSE=quiet
         SLURM_GPUS_ON_NODE=2
         SLURM_GPUS_PER_TASK=a100:1
         SLURM_JOBID=131
@@ -501,6 +546,7 @@ mod tests {
     fn pbss_script_finds_its_variables() {
         let script = "#PBS -l select=3:ncpus=8:mpiprocs=3:ompthreads=2,walltime=1:00:00\n";
         insta::assert_snapshot!(shown(Dialect::Pbs, script, None), @r"
+        CUDA_VISIBLE_DEVICES=0,1
         NCPUS=8
         OMP_NUM_THREADS=2
         PBS_ENVIRONMENT=PBS_BATCH
@@ -524,6 +570,7 @@ mod tests {
         PBS_TASKNUM=1
         PBS_VNODENUM=0
         PBS_WALLTIME=3600
+        ROCR_VISIBLE_DEVICES=0,1
         TMPDIR=/tmp/131
         n1
         n1
@@ -540,6 +587,8 @@ mod tests {
     fn lsfs_script_finds_its_variables() {
         let script = "#BSUB -J a[1-9:2] -n 8 -o o.%J.%I\n";
         insta::assert_snapshot!(shown(Dialect::Lsf, script, Some((128, 3))), @r"
+        CUDA_VISIBLE_DEVICES=0,1
+        LSB_BIND_CPU_LIST=0,5
         LSB_DJOB_HOSTFILE=/run/131/hosts
         LSB_DJOB_NUMPROC=8
         LSB_HOSTS=n1 n1 n1 n2 n2 n2 n4 n4
@@ -554,6 +603,7 @@ mod tests {
         LSB_QUEUE=main
         LSB_SUB_HOST=login
         LS_SUBCWD=/work
+        ROCR_VISIBLE_DEVICES=0,1
         n1
         n1
         n1
@@ -569,6 +619,7 @@ mod tests {
     fn grid_engines_script_finds_its_variables() {
         let script = "#$ -pe mpi 8 -j y\n";
         insta::assert_snapshot!(shown(Dialect::Sge, script, None), @r"
+        CUDA_VISIBLE_DEVICES=0,1
         ENVIRONMENT=BATCH
         HOSTNAME=n1
         JOB_ID=131
@@ -579,6 +630,8 @@ mod tests {
         PE_HOSTFILE=/run/131/hosts
         QUEUE=main
         RESTARTED=0
+        ROCR_VISIBLE_DEVICES=0,1
+        SGE_BINDING=0 5
         SGE_O_HOME=/home/ann
         SGE_O_HOST=login
         SGE_O_PATH=/bin

@@ -54,6 +54,8 @@ fn job(number: u64) -> JobView {
         hosts: Vec::new(),
         cores: Cores(1000),
         memory: Bytes(0),
+        cpus: None,
+        devices: Default::default(),
         end: None,
         why: None,
         cost: None,
@@ -234,6 +236,8 @@ fn nodes() -> Vec<NodeView> {
         cores_used: Cores(used),
         memory: Bytes(8000 << 20),
         memory_used: Bytes(0),
+        devices: Default::default(),
+        features: Default::default(),
         tasks: u32::from(used > 0),
         closed: None,
     };

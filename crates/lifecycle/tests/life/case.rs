@@ -43,8 +43,8 @@ pub(crate) fn ledger_of(nodes: u32, cores: u64, rules: Rules, order: Order) -> L
     };
     let site = Site {
         nodes: (0..nodes).map(node).collect(),
-        kinds: Vec::new(),
         usual_limit: Some(Duration::from_secs(3600)),
+        ..Site::default()
     };
     let policy = Policy {
         backfill: Backfill::Easy { scan: order },
@@ -130,7 +130,7 @@ impl Case {
         let records = self.ledger.schedule(self.now);
         let changes = self.keep(records).into_iter();
         let tasks = changes.filter_map(|change| match change {
-            Change::Started { task, .. } | Change::Resumed { task } => Some(task),
+            Change::Started { task, .. } | Change::Resumed { task, .. } => Some(task),
             Change::Suspended { .. } | Change::Leaving { .. } | Change::Stopping { .. } => None,
             other => panic!("not a start: {other:?}"),
         });

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::case::{Case, USER, ledger_with};
+use crate::case::{Case, USER};
 use hyperion_lifecycle::{
     Booking, Change, End, Event, Ledger, Limits, NodeState, Partition, PartitionState, Preempted,
-    Qos, Reason, Record, Rules, TaskId, Who,
+    Qos, Reason, Record, Rules, Site, TaskId, Who,
 };
 use hyperion_model::report::Exit;
-use hyperion_model::submission::{Condition, Event as Happened, JobRef, JobWord, TimeLimit};
+use hyperion_model::submission::{
+    Condition, Event as Happened, JobRef, JobWord, NodeCount, Per, Resource, TimeLimit,
+};
+use hyperion_sched::{Amounts, Backfill, Node, NodeNumber, Numa, Order, Placement, Policy};
 use proptest::prelude::*;
 
 /// Something that may happen; numbers are taken modulo what there is.
@@ -100,6 +103,16 @@ fn perform(case: &mut Case, act: &Act) {
                 asked.hold = hold;
                 let names = ["usual", "still", "short", "first"];
                 asked.qos = Some(names[usize::from(qos % 4)].into());
+                let kind = ["", "", "", "a", "b"].get(usize::from(qos / 4 % 8));
+                if let Some(kind) = kind {
+                    asked.parts[0].resources.push(Resource {
+                        family: "gpu".into(),
+                        kind: (!kind.is_empty()).then(|| (*kind).to_owned()),
+                        count: 1,
+                        per: Per::Job,
+                    });
+                    asked.parts[0].nodes = Some(NodeCount { least: 1, most: 1 });
+                }
                 asked.array = array.map(|(count, at_once)| {
                     let mut array = crate::case::array(&format!("0-{}", count - 1));
                     array.at_once = at_once;
@@ -200,6 +213,29 @@ fn rules() -> Rules {
     }
 }
 
+/// A node of 4 cores, two threads each, and two kinds of GPU.
+fn with_slots() -> Ledger {
+    let site = Site {
+        nodes: vec![Node {
+            name: "n0".into(),
+            capacity: Amounts::new([4000, 64 << 30, 3, 2, 1]),
+        }],
+        kinds: vec!["gpu".into(), "gpu:a".into(), "gpu:b".into()],
+        slots: vec![vec![Numa {
+            cores: (0..4).collect(),
+            siblings: vec![[0, 2].into(), [1, 3].into()],
+            devices: BTreeMap::from([(3, [0, 1].into()), (4, [2].into())]),
+        }]],
+        usual_limit: Some(Duration::from_secs(3600)),
+        ..Site::default()
+    };
+    let policy = Policy {
+        backfill: Backfill::Easy { scan: Order::Fifo },
+        placement: Placement::First,
+    };
+    Ledger::with_rules(site, rules(), Order::Fifo, policy)
+}
+
 /// What the ledger says of itself, without what was planned last.
 fn told(ledger: &Ledger) -> String {
     let text = format!("{ledger:#?}");
@@ -212,9 +248,23 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_given_twice_or_forgotten(acts in prop::collection::vec(act(), 1..80)) {
-        let mut case = Case::with_rules(1, 4, rules());
+        let mut case = Case { ledger: with_slots(), ..Case::new(4) };
         for act in &acts {
             perform(&mut case, act);
+            // No core and no device is two tasks' at once, and each has as many as it asked for.
+            let mut given = BTreeSet::new();
+            for (number, its) in case.ledger.cluster().running() {
+                let pins = case.ledger.pins(TaskId::of(*number), NodeNumber(0));
+                let pins = pins.cloned().unwrap_or_default();
+                let taken = &its.allocation[0].taken;
+                prop_assert_eq!(pins.cores.len() as u64, taken.of(0) / 1000);
+                let devices: Vec<u32> = pins.devices.values().flatten().copied().collect();
+                prop_assert_eq!(devices.len() as u64, taken.of(2));
+                let cores = pins.cores.iter().map(|core| (true, *core));
+                for one in cores.chain(devices.iter().map(|device| (false, *device))) {
+                    prop_assert!(given.insert(one), "{one:?} is given twice");
+                }
+            }
             // Cores: `Cluster::start` panics where one is given twice; here, that what
             // runs is what has nodes.
             let running: BTreeSet<TaskId> = active(&case.ledger).into_iter().collect();
@@ -236,7 +286,7 @@ proptest! {
             prop_assert_eq!(running, said);
         }
         // A journal that is read gives the ledger that wrote it, also through JSON.
-        let mut replayed = ledger_with(1, 4, rules());
+        let mut replayed = with_slots();
         for record in &case.journal {
             let line = serde_json::to_string(record).expect("a line");
             let read: Record = serde_json::from_str(&line).expect("a record");
@@ -258,7 +308,7 @@ proptest! {
         prop_assert_eq!(same.try_submit(1, |_| {}), case.try_submit(1, |_| {}));
         prop_assert_eq!(same.schedule(), case.schedule());
         // The same acts give the same journal.
-        let mut again = Case::with_rules(1, 4, rules());
+        let mut again = Case { ledger: with_slots(), ..Case::new(4) };
         acts.iter().for_each(|act| perform(&mut again, act));
         let first = &case.journal[..again.journal.len()];
         prop_assert_eq!(&again.journal[..], first);

@@ -459,7 +459,13 @@ fn one_that_makes_room_stands_still_and_goes_on_before_those_behind_it() {
     assert_eq!(case.schedule(), []);
     case.at(90);
     case.tell(Event::Over(task(high), End::Exit(Exit::Code(0))));
-    assert_eq!(case.schedule(), [Change::Resumed { task: its }]);
+    assert_eq!(
+        case.schedule(),
+        [Change::Resumed {
+            task: its,
+            pins: Vec::new()
+        }]
+    );
     assert_eq!(case.state(low, 0), State::Running);
     // Half a minute did not count.
     assert_eq!(case.ledger.wake_at(), Some(Time::seconds(630)));
@@ -531,4 +537,52 @@ fn one_that_is_to_end_has_its_grace_before() {
     case.schedule();
     case.tell(Event::Over(task(low), End::Exit(Exit::Code(0))));
     assert_eq!(case.state(low, 0), State::Completed);
+}
+
+#[test]
+fn a_job_goes_where_its_features_are_or_is_refused_with_what_there_is() {
+    let node = |name: &str| hyperion_sched::Node {
+        name: name.into(),
+        capacity: hyperion_sched::Amounts::new([4000, 64 << 30]),
+    };
+    let features = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let site = hyperion_lifecycle::Site {
+        nodes: vec![node("a"), node("b")],
+        features: vec![features(&["haswell"]), features(&["skylake", "ib"])],
+        ..hyperion_lifecycle::Site::default()
+    };
+    let policy = hyperion_sched::Policy::default();
+    let mut case = Case {
+        ledger: hyperion_lifecycle::Ledger::new(site, hyperion_sched::Order::Fifo, policy),
+        ..Case::new(4)
+    };
+    let mut ask = |wish: &str, nodes: u32| {
+        case.try_submit(1, |asked| {
+            asked.parts[0].features = Some(wish.into());
+            asked.parts[0].nodes = Some(NodeCount {
+                least: nodes,
+                most: nodes,
+            });
+        })
+        .map_err(|refusal| refusal.to_string())
+    };
+    let there = "there is haswell, ib, skylake";
+    let first = ask("skylake&ib", 1).expect("taken");
+    assert_eq!(
+        ask("haswell", 2),
+        Err(format!("too few nodes have haswell; {there}"))
+    );
+    assert_eq!(
+        ask("haswell&ib", 1),
+        Err(format!("too few nodes have haswell&ib; {there}"))
+    );
+    assert_eq!(
+        ask("[haswell*2]", 1),
+        Err(format!("too few nodes have [haswell*2]; {there}"))
+    );
+    let wrong = "\"a&\" does not say what a node must have";
+    assert_eq!(ask("a&", 1), Err(wrong.into()));
+    let counted = ask("[haswell*1&skylake*1]", 1).expect("taken");
+    assert_eq!(case.started(), [task(first), task(counted)]);
+    assert_eq!(nodes_of(&case, first), [1]);
 }

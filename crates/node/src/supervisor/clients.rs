@@ -362,7 +362,12 @@ impl Supervisor {
                 }
             }
             Ask::Suspend => self.stand_still(true)?,
-            Ask::Resume => self.stand_still(false)?,
+            Ask::Resume { cpus } => {
+                if let Some(cpus) = cpus {
+                    hyperion_sys::process::bind_all(rustix::process::getpid(), &cpus);
+                }
+                self.stand_still(false)?;
+            }
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
             Ask::Stats => {
                 let used = self.sandbox.as_ref();

@@ -100,7 +100,7 @@ impl Supervisor {
             user: None,
             tty: false,
             terminal_size: None,
-            cpus: None,
+            cpus: task.cpus.clone(),
             rlimits: task.rlimits.clone(),
         };
         match self.spawn_for(Owner::Rank(0), 0, &process, fds) {

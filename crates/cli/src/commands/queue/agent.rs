@@ -17,7 +17,7 @@ use hyperion_api::Lines;
 use hyperion_model::errand::{Cost, Errand, News, Outcome, Start};
 use hyperion_model::report::Exit;
 use hyperion_model::task::End;
-use hyperion_model::{Class, JobId};
+use hyperion_model::{Class, CpuSet, JobId};
 use hyperion_node::client::Heard;
 use hyperion_node::supervisor::start;
 use hyperion_node::talk::{Ask, Tell};
@@ -30,6 +30,7 @@ use rustix::fs::{FlockOperation, Mode, flock};
 use rustix::process::umask;
 
 use super::batch;
+use crate::commands::run::HostSize;
 use crate::commands::users;
 use crate::config::Queue;
 use crate::context::Context;
@@ -167,7 +168,7 @@ impl Agent<'_> {
             Errand::Adopt { ids, jobs } => self.adopt_all(ids, &jobs),
             Errand::Signal(id, signal) => self.ask(&id, &Ask::Signal(signal.into())),
             Errand::Suspend(id) => self.ask(&id, &Ask::Suspend),
-            Errand::Resume(id) => self.ask(&id, &Ask::Resume),
+            Errand::Resume(id, cpus) => self.ask(&id, &Ask::Resume { cpus }),
             Errand::Stop(id, grace) => {
                 let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
                 self.lanes.values_mut().for_each(|lane| lane.withdraw(&id));
@@ -215,9 +216,12 @@ impl Agent<'_> {
         umask(Mode::from_raw_mode(asked.submission.origin.umask));
         let started = match batch::shape(&asked) {
             Some(shape) => self.start_in_lane(shape, asked),
-            None => batch::prepare(&asked, self.ctx)
-                .and_then(|launch| start(launch).context("cannot start the supervisor"))
-                .map(|client| drop(self.watched.insert(id.clone(), client))),
+            // All of it lies where its supervisor does.
+            None => bound(asked.share.cpus.as_ref(), || {
+                let launch = batch::prepare(&asked, self.ctx)?;
+                start(launch).context("cannot start the supervisor")
+            })
+            .map(|client| drop(self.watched.insert(id.clone(), client))),
         };
         umask(Mode::from_raw_mode(0o077));
         if let Err(error) = started {
@@ -368,6 +372,16 @@ fn become_agent_of(uid: u32, ctx: &Context) -> anyhow::Error {
         Ok(mut agent) => anyhow::Error::new(agent.exec()).context("cannot start this program anew"),
         Err(error) => error,
     }
+}
+
+/// Does something on some processors: what it starts stays there.
+fn bound<T>(cpus: Option<&CpuSet>, start: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let Some(cpus) = cpus else { return start() };
+    let before = HostSize::read();
+    process::bind(None, cpus).context("cannot tie the job to its processors")?;
+    let started = start();
+    process::bind(None, before.allowed()).context("cannot go back to all processors")?;
+    started
 }
 
 /// Reads how a job has ended whose supervisor is gone, and removes what that has left.

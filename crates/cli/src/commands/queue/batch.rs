@@ -94,6 +94,7 @@ pub(super) fn task(start: &Start, ctx: &Context) -> anyhow::Result<LaneTask> {
         env: env.iter().map(|(n, v)| format!("{n}={v}")).collect(),
         workdir: folder,
         rlimits: submission.rlimits.clone(),
+        cpus: start.share.cpus.clone(),
         batch: told.batch,
     })
 }
@@ -236,11 +237,20 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
     let submission = &start.submission;
     let origin = &submission.origin;
     let share = &start.share;
+    let devices = |family: &str| -> Vec<u32> {
+        let numbers = share.devices.get(family).into_iter().flatten();
+        numbers.copied().collect()
+    };
     let nodes = [NodeShare {
         host: share.host.clone(),
         cpus: u32::try_from(share.cores.0.div_ceil(1000)).unwrap_or(u32::MAX),
         tasks: share.tasks,
-        gpus: Vec::new(),
+        gpus: devices("gpu"),
+        bound: share
+            .cpus
+            .iter()
+            .flat_map(|cpus| cpus.0.iter().copied())
+            .collect(),
     }];
     let facts = Facts {
         job: start.job,
@@ -272,6 +282,13 @@ fn told(start: &Start, place: &Place, folder: &Path) -> Told {
     let at = |path: String| base.join(path);
     let files = &submission.files;
     let mut variables = jobs::variables(submission, &allocation);
+    for (family, numbers) in &share.devices {
+        let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+        let family = family
+            .to_uppercase()
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        variables.insert(format!("HYPERION_{family}S"), numbers.join(","));
+    }
     for (name, value) in LAUNCHERS {
         variables.entry(name.into()).or_insert(value.into());
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use hyperion_api::queue::{
     Explained, Filter, JobView, Lack, Priority, Reply, Request, Starts, Until,
 };
-use hyperion_model::Class;
+use hyperion_model::{Class, CpuSet};
 
 use super::list::{clock, id, local, why};
 use super::{Server, targets};
@@ -82,6 +82,12 @@ fn words(view: &JobView, waits: Option<&Explained>) -> String {
     match (view.started, view.ended) {
         (Some(started), None) => {
             let _ = write!(out, " on {} since {}", view.hosts.join(","), local(started));
+            if let Some(cpus) = &view.cpus {
+                let _ = write!(out, "\n  has the processors {cpus}");
+            }
+            for (kind, numbers) in &view.devices {
+                let _ = write!(out, "\n  has {kind} {}", CpuSet(numbers.clone()));
+            }
             if let Some(limit) = view.limit {
                 let end = started.saturating_add(u64::try_from(limit.as_micros()).unwrap_or(0));
                 let _ = write!(

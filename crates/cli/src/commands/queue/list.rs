@@ -190,17 +190,31 @@ pub(crate) fn nodes(_: &NodesArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
                     node.name.clone(),
                     format!("{} of {}", node.cores_used, node.cores),
                     format!("{} of {}", node.memory_used, node.memory),
+                    devices(node),
                     node.tasks.to_string(),
                     node.closed.clone().unwrap_or_else(|| "up".into()),
                 ]
             };
             output::table(
-                &["NODE", "CORES", "MEMORY", "TASKS", "STATE"],
+                &["NODE", "CORES", "MEMORY", "DEVICES", "TASKS", "STATE"],
                 nodes.iter().map(row),
             )?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what devices a node has: `gpu:h100 1 of 2`. Those of a kind count once.
+fn devices(node: &NodeView) -> String {
+    let has_kinds = |name: &str| {
+        let prefix = format!("{name}:");
+        node.devices.keys().any(|other| other.starts_with(&prefix))
+    };
+    let told = node.devices.iter().filter(|(name, _)| !has_kinds(name));
+    let told: Vec<String> = told
+        .map(|(name, (all, used))| format!("{name} {used} of {all}"))
+        .collect();
+    told.join(", ")
 }
 
 /// Asks for jobs.

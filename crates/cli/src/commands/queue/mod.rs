@@ -5,6 +5,7 @@ pub(super) mod agent;
 mod batch;
 pub(super) mod change;
 pub(super) mod explain;
+mod host;
 pub(super) mod list;
 mod moment;
 mod past;

@@ -12,10 +12,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_api::queue::{Reply, Request};
-use hyperion_lifecycle::Site;
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
-use hyperion_sched::{Amounts, Node};
 use hyperion_server::{Account, Audience, Settings, serve};
 use hyperion_sys::cgroup::{Cgroup, Layout};
 use hyperion_sys::process;
@@ -24,7 +22,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::geteuid;
 
 use super::{Server, activation, folder, program};
-use crate::commands::run::HostSize;
 use crate::commands::users;
 use crate::config::{HOST_SOCKET, Queue};
 use crate::context::Context;
@@ -133,6 +130,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         socket: socket.clone(),
     });
     let said = super::site::read(ctx)?;
+    let site = super::host::site(&said);
     let settings = Settings {
         folder,
         agent,
@@ -144,7 +142,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             private: said.private,
         },
         socket: given,
-        site: site(said.usual_limit),
+        site,
         rules: said.rules,
         order: said.order,
         policy: said.policy,
@@ -226,22 +224,4 @@ fn tell_ready(args: &Args, ctx: &Context) -> anyhow::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     process::install_fds(&[null.as_fd(); 3])?;
     Ok(())
-}
-
-/// Gives what this host has for jobs.
-fn site(usual_limit: Option<Duration>) -> Site {
-    let host = HostSize::read();
-    let cores = host.allowed().len() as u64;
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    Site {
-        nodes: vec![Node {
-            name,
-            capacity: Amounts::new([cores * 1000, host.memory().0]),
-        }],
-        kinds: Vec::new(),
-        usual_limit,
-    }
 }

@@ -11,6 +11,7 @@ use hyperion_sched::{Backfill, Order, Policy, Weights};
 use hyperion_server::Keep;
 use serde::Deserialize;
 
+use super::host::{Bind, NodeText};
 use crate::commands::users;
 use crate::context::Context;
 use crate::errors;
@@ -34,6 +35,8 @@ struct Text {
     projects: BTreeMap<String, Limits>,
     licences: BTreeMap<String, u64>,
     fair_share: FairShare,
+    nodes: BTreeMap<String, NodeText>,
+    bind: Bind,
     accounts: BTreeMap<String, Account>,
     operators: Vec<UserWord>,
     private: bool,
@@ -113,6 +116,9 @@ pub(super) struct SiteRules {
     /// Users see no jobs but their own.
     pub(super) private: bool,
     pub(super) keep: Keep,
+    /// What is said of nodes, by name.
+    pub(super) nodes: BTreeMap<String, NodeText>,
+    pub(super) bind: Bind,
 }
 
 /// Reads the file, where there is one.
@@ -180,6 +186,8 @@ pub(super) fn read(ctx: &Context) -> anyhow::Result<SiteRules> {
             .default_minutes
             .map(|m| Duration::from_secs(m.saturating_mul(60))),
         rules,
+        nodes: text.nodes,
+        bind: text.bind,
     })
 }
 

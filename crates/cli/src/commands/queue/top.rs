@@ -183,6 +183,8 @@ mod tests {
             cores_used: Cores::whole(2),
             memory: Bytes(16 << 30),
             memory_used: Bytes(16 << 30),
+            devices: Default::default(),
+            features: Default::default(),
             tasks: 1,
             closed: None,
         };

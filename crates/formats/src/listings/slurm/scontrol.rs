@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use hyperion_model::CpuSet;
 use hyperion_model::view::{JobView, NodeView};
 
 use super::{PARTITION, hosts, reason, state};
@@ -49,6 +50,21 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
     let (account, folder) = (job.account.as_deref().unwrap_or(none), &job.folder);
     let memory = job.memory.0 >> 20;
     let tres = tres(job);
+    // What `-d` adds where something of its own was chosen for it.
+    let ids = job.cpus.as_ref().map(|cpus| format!(" CPU_IDs={cpus}"));
+    let indices = job.devices.iter().map(|(kind, numbers)| {
+        let (count, numbers) = (numbers.len(), CpuSet(numbers.clone()));
+        format!("{kind}:{count}(IDX:{numbers})")
+    });
+    let indices: Vec<String> = indices.collect();
+    let detail = match ids.is_none() && indices.is_empty() {
+        true => String::new(),
+        false => format!(
+            "     Nodes={list}{} Mem={memory} GRES={}\n",
+            ids.unwrap_or_default(),
+            indices.join(",")
+        ),
+    };
     format!(
         "JobId={number}{array} JobName={name}\n   \
            UserId={user}({uid}) GroupId=(null) MCS_label=N/A\n   \
@@ -65,7 +81,7 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
            NodeList={list}\n\
          {batch}   \
            NumNodes={} NumCPUs={cpus} NumTasks={} CPUs/Task={each} ReqB:S:C:T=0:0:*:*\n   \
-           TRES={tres}\n   \
+           TRES={tres}\n{detail}   \
            Socks/Node=* NtasksPerN:B:S:C=0:0:*:* CoreSpec=*\n   \
            MinCPUsNode=1 MinMemoryNode={memory}M MinTmpDiskNode=0\n   \
            Features={none} DelayBoot=00:00:00\n   \
@@ -84,6 +100,17 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
         job.nodes,
         job.tasks,
     )
+}
+
+/// Gives the devices of a node as Slurm does: `gpu:h100:2`.
+pub(super) fn gres(node: &NodeView) -> Vec<String> {
+    let has_kinds = |name: &str| {
+        let mut names = node.devices.keys();
+        names.any(|other| other.strip_prefix(name).is_some_and(|k| k.starts_with(':')))
+    };
+    let told = node.devices.iter().filter(|(name, _)| !has_kinds(name));
+    told.map(|(name, (all, _))| format!("{name}:{all}"))
+        .collect()
 }
 
 /// Writes `scontrol show node`.
@@ -107,12 +134,20 @@ pub fn node(node: &NodeView) -> String {
         0 => String::new(),
         used => format!("cpu={used},mem={taken}M"),
     };
+    let or_null = |words: Vec<String>| match words.is_empty() {
+        true => "(null)".to_owned(),
+        false => words.join(","),
+    };
+    // Facts with values are asked for in other systems' words.
+    let features = node.features.iter().filter(|name| !name.contains('='));
+    let features = or_null(features.cloned().collect());
+    let gres = or_null(gres(node));
     format!(
         "NodeName={name} Arch=x86_64 CoresPerSocket=1 \n   \
            CPUAlloc={used} CPUEfctv={all} CPUTot={all} CPULoad=N/A\n   \
-           AvailableFeatures=(null)\n   \
-           ActiveFeatures=(null)\n   \
-           Gres=(null)\n   \
+           AvailableFeatures={features}\n   \
+           ActiveFeatures={features}\n   \
+           Gres={gres}\n   \
            NodeAddr={name} NodeHostName={name} Version=22.05.8\n   \
            RealMemory={memory} AllocMem={taken} FreeMem={free} Sockets={all} Boards=1\n   \
            State={state} ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A\n   \
