@@ -7,6 +7,8 @@ use crate::state::TaskId;
 pub(crate) enum Alarm {
     /// A job may begin.
     Due(u64),
+    /// What of a job has not started cannot be done in time any more.
+    TooLate(u64),
     /// A task is to be warned of its limit.
     Warn(TaskId),
     /// A task reaches its limit.

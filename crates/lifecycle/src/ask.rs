@@ -77,7 +77,7 @@ impl Site {
         licences: &BTreeMap<String, u64>,
     ) -> Result<Request, AskError> {
         let members = submission.parts.iter();
-        let members = members.map(|part| self.member(part, licences));
+        let members = members.map(|part| self.member(part, submission.overcommit, licences));
         let mut members = members.collect::<Result<Vec<Request>, AskError>>()?;
         if members.is_empty() {
             return Ok(Request::default());
@@ -87,8 +87,16 @@ impl Site {
         Ok(first)
     }
 
-    fn member(&self, part: &Part, licences: &BTreeMap<String, u64>) -> Result<Request, AskError> {
-        let (chunks, arrangement) = self.chunks(part)?;
+    fn member(
+        &self,
+        part: &Part,
+        overcommit: bool,
+        licences: &BTreeMap<String, u64>,
+    ) -> Result<Request, AskError> {
+        let (chunks, arrangement) = match overcommit {
+            true => self.chunks(&one_task_a_node(part))?,
+            false => self.chunks(part)?,
+        };
         let unknown = part
             .licences
             .keys()
@@ -120,8 +128,12 @@ impl Site {
             (None, Some(pieces), each) => pieces.saturating_mul(each.unwrap_or(1)),
             (None, None, each) => each.unwrap_or(1),
         };
-        // Whoever says how many go on a node has said how many nodes, too.
+        // Whoever says how many go on a node has said how many nodes, too; on as many as
+        // there are is as far apart as can be.
         let pieces = pieces.or(each.map(|each| tasks.div_ceil(each)));
+        let nodes = self.nodes.len().max(1) as u64;
+        let spread = (part.arrangement == Said::Apart).then(|| tasks.min(nodes));
+        let pieces = pieces.or(spread);
         let piece = Piece { part, tasks };
         let said = match part.arrangement {
             Said::Free => None,
@@ -207,6 +219,17 @@ impl Site {
         }
         Ok(Amounts::new(amounts))
     }
+}
+
+/// Gives a part as it counts with more tasks than processors: as if each node had one, as
+/// Slurm does it.
+fn one_task_a_node(part: &Part) -> Part {
+    let mut one = part.clone();
+    one.tasks.clear();
+    if one.nodes.is_none() {
+        one.arrangement = Said::Together;
+    }
+    one
 }
 
 /// A piece of a part that is shared out.

@@ -29,6 +29,8 @@ pub enum Event {
         submission: Box<Submission>,
         /// It does not start before: what the submission says, by a clock.
         begin: Option<Time>,
+        /// It is to have ended by then, likewise.
+        deadline: Option<Time>,
     },
     /// Somebody keeps a job from starting.
     Hold(Who, u64),
@@ -91,6 +93,9 @@ pub enum Refusal {
     /// It cannot be asked for.
     #[error(transparent)]
     Ask(#[from] AskError),
+    /// It cannot end in time.
+    #[error("the job cannot end by its deadline: its time limit is longer than that")]
+    TooLate,
     /// It waits for what is not there.
     #[error("the job depends on job {0}, which is not known")]
     DependsOnUnknown(u64),

@@ -48,7 +48,7 @@ impl Ledger {
         submission: Submission,
         begin: Option<Time>,
     ) -> Result<Forecast, Refusal> {
-        let asked = self.taken(who, submission, begin)?;
+        let asked = self.taken(who, submission, (begin, None))?;
         let task = TaskId {
             job: asked.job,
             index: 0,
@@ -58,6 +58,10 @@ impl Ledger {
             job: task.number(),
             submitted: now,
             limit: asked.limit,
+            least: asked
+                .submission
+                .least_time
+                .filter(|least| *least < asked.limit),
             request: Arc::new(self.among(&asked)),
             standing: self.standing(&asked),
         };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hyperion_model::Shared;
 use hyperion_model::submission::{Condition, Dialect};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, NodeNumber, Order, Pins, Policy, Queue, Queued,
-    QuotaNumber, Running, Slots, Time, Verdict as Plan, WindowNumber, first_start,
+    Allocation, Cluster, JobNumber, Memory, Order, Policy, Queue, Queued, QuotaNumber, Running,
+    Slots, Time, Verdict as Plan, WindowNumber, first_start,
 };
 
 use crate::alarm::{Alarm, Alarms};
@@ -145,11 +145,6 @@ impl Ledger {
     /// Gives what a task has.
     pub fn allocation(&self, task: TaskId) -> Option<&Running> {
         self.cluster.running().get(&task.number())
-    }
-
-    /// Gives which cores and devices a task has on a node; `None` where none are its own.
-    pub fn pins(&self, task: TaskId, node: NodeNumber) -> Option<&Pins> {
-        self.slots.get(node.0 as usize)?.held(task.number())
     }
 
     /// Gives what the site has.
@@ -329,7 +324,7 @@ impl Ledger {
                 }
                 self.ended(*task, *end, *again, at);
             }
-            Change::Dropped { job, index } => self.dropped(*job, *index, at),
+            Change::Dropped { job, index, why } => self.dropped(*job, *index, why.as_ref(), at),
             Change::Forgotten { job } => self.forgotten(*job),
             Change::Recalled(past) => self.recalled(past),
             Change::Carried(carried) => self.carried_over(carried, at),
@@ -369,6 +364,9 @@ impl Ledger {
         let its = Job::new(Arc::clone(&asked), request, at);
         self.count(&asked, u64::from(its.size()), u64::saturating_add);
         let begin = asked.begin.filter(|_| !its.due);
+        if let Some(last) = asked.last_start() {
+            self.alarms.insert((last, Alarm::TooLate(job)));
+        }
         self.jobs.insert(job, Box::new(its));
         self.look_at(job, begin);
         self.offer(job, at);
@@ -418,42 +416,7 @@ impl Ledger {
         self.look_again(task.job, at);
     }
 
-    /// Gives a task the cores and devices that were chosen for it.
-    fn pin(&mut self, task: TaskId, pins: &[Pins]) {
-        let number = task.number();
-        let parts = self.cluster.running().get(&number);
-        let parts = parts.into_iter().flat_map(|its| &its.allocation);
-        for (part, pins) in parts.zip(pins) {
-            if let Some(slots) = self.slots.get_mut(part.node.0 as usize) {
-                slots.hold(number, pins);
-            }
-        }
-    }
-
-    /// Chooses cores and devices for each part of an allocation; `None` where there are
-    /// too few. Nothing where there are none to choose from.
-    pub(crate) fn choose(&self, allocation: &Allocation) -> Option<Vec<Pins>> {
-        let mut slots = self.slots.clone();
-        let mut chosen = Vec::new();
-        for part in allocation {
-            let pins = match slots.get_mut(part.node.0 as usize) {
-                Some(slots) => {
-                    let pins = slots.choose(&part.taken)?;
-                    // Two parts on one node have nothing in common.
-                    slots.hold(JobNumber(u64::MAX), &pins);
-                    pins
-                }
-                None => Pins::default(),
-            };
-            chosen.push(pins);
-        }
-        match chosen.iter().all(|pins| *pins == Pins::default()) {
-            true => Some(Vec::new()),
-            false => Some(chosen),
-        }
-    }
-
-    fn set_alarms(&mut self, task: TaskId, until: Time, at: Time) {
+    pub(crate) fn set_alarms(&mut self, task: TaskId, until: Time, at: Time) {
         if until == Time::NEVER {
             return;
         }
@@ -468,7 +431,7 @@ impl Ledger {
         }
     }
 
-    fn forget_alarms(&mut self, task: TaskId) {
+    pub(crate) fn forget_alarms(&mut self, task: TaskId) {
         let Some(its) = self.task_mut(task) else {
             return;
         };
@@ -491,75 +454,6 @@ impl Ledger {
         if let Some(at) = at {
             self.alarms.insert((at, Alarm::Due(job)));
         }
-    }
-
-    fn suspended(&mut self, task: TaskId, by: Option<u64>, at: Time) {
-        self.forget_alarms(task);
-        self.charge_task(task, false, at);
-        if let Some(its) = self.task_mut(task) {
-            its.state = State::Suspended;
-            its.suspended = Some(at);
-            its.room_for = by;
-        }
-        let wants = self.cluster.rest(task.number());
-        self.slots
-            .iter_mut()
-            .for_each(|slots| slots.rest(task.number()));
-        if let Some(its) = self.task_mut(task) {
-            its.wants = wants.map(Arc::new);
-        }
-        if by.is_some() {
-            self.offer_to_go_on(task, at);
-        }
-    }
-
-    /// Lets the scheduler see a task that stands still: what it starts of it goes on.
-    fn offer_to_go_on(&mut self, task: TaskId, at: Time) {
-        let Some(job) = self.jobs.get(&task.job) else {
-            return;
-        };
-        let its = job.tasks.get(&task.index);
-        let Some((its, request)) = its.and_then(|its| Some((its, its.wants.clone()?))) else {
-            return;
-        };
-        let standing = self.cluster.running().get(&task.number());
-        let standing = standing.map(|its| its.standing.clone());
-        self.queue.insert(Queued {
-            job: task.number(),
-            submitted: job.submitted,
-            limit: its.until.since(its.suspended.unwrap_or(at)),
-            request,
-            standing: standing.unwrap_or_default(),
-        });
-    }
-
-    fn resumed(&mut self, task: TaskId, at: Time) {
-        let number = task.number();
-        self.queue.remove(number);
-        let Some(its) = self.task_mut(task) else {
-            return;
-        };
-        its.state = State::Running;
-        // The time for which it stood still does not count.
-        let still = its
-            .suspended
-            .take()
-            .map_or(Default::default(), |since| at.since(since));
-        its.until = its.until + still;
-        its.still += still;
-        its.room_for = None;
-        its.wants = None;
-        let until = its.until;
-        let running = Running {
-            allocation: Allocation::new(),
-            since: at,
-            until,
-            standing: Default::default(),
-            ending: false,
-        };
-        self.cluster.start_as(number, running);
-        self.charge_task(task, true, at);
-        self.set_alarms(task, until, at);
     }
 
     fn ended(&mut self, task: TaskId, end: End, again: bool, at: Time) {
@@ -596,7 +490,7 @@ impl Ledger {
         self.look_again(task.job, at);
     }
 
-    fn dropped(&mut self, job: u64, index: Option<u32>, at: Time) {
+    fn dropped(&mut self, job: u64, index: Option<u32>, why: Option<&String>, at: Time) {
         let Some(its) = self.jobs.get_mut(&job) else {
             return;
         };
@@ -613,6 +507,7 @@ impl Ledger {
             let task = task.or_insert(Task::new(State::Cancelled, at));
             (task.state, task.told, task.ended) =
                 (State::Cancelled, Some(Why::Cancelled), Some(at));
+            task.why = why.cloned();
             its.ended += 1;
         }
         if its.is_over() {
@@ -635,7 +530,7 @@ impl Ledger {
         self.watchers.remove(&job);
     }
 
-    fn task_mut(&mut self, task: TaskId) -> Option<&mut Task> {
+    pub(crate) fn task_mut(&mut self, task: TaskId) -> Option<&mut Task> {
         self.jobs.get_mut(&task.job)?.tasks.get_mut(&task.index)
     }
 
@@ -656,6 +551,9 @@ impl Ledger {
             return;
         };
         if job.is_over() {
+            if let Some(last) = job.asked.last_start() {
+                self.alarms.remove(&(last, Alarm::TooLate(number)));
+            }
             if job.counted {
                 let (asked, tasks) = (Arc::clone(&job.asked), u64::from(job.size()));
                 self.count(&asked, tasks, u64::saturating_sub);
@@ -730,6 +628,10 @@ impl Ledger {
                 job: task.number(),
                 submitted: job.submitted,
                 limit: asked.limit,
+                least: asked
+                    .submission
+                    .least_time
+                    .filter(|least| *least < asked.limit),
                 request,
                 standing: standing.clone(),
             });

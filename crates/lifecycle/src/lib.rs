@@ -31,6 +31,7 @@ mod record;
 mod rules;
 mod state;
 mod step;
+mod whose;
 
 pub use ask::{AskError, Site};
 pub use event::{Event, Refusal, Who};

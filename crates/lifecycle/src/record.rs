@@ -122,6 +122,9 @@ pub enum Change {
         job: u64,
         /// The index; all when absent.
         index: Option<u32>,
+        /// Why, where nobody asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
     },
     /// A job that has ended is kept in mind no longer: it lies in the history.
     Forgotten {
@@ -218,7 +221,25 @@ pub struct Submitted {
     pub limit: Duration,
     /// It does not start before.
     pub begin: Option<Time>,
+    /// It is to have ended by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
     /// The partition that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
+}
+
+impl Submitted {
+    /// Gives the last moment at which a task can start and end before its deadline; as a
+    /// limit that is not said is none, that is the deadline then.
+    pub(crate) fn last_start(&self) -> Option<Time> {
+        let deadline = self.deadline?;
+        let least = self.submission.least_time.unwrap_or(self.limit);
+        let least = match self.limit == Duration::MAX && self.submission.least_time.is_none() {
+            true => Duration::ZERO,
+            false => least.min(self.limit),
+        };
+        let least = u64::try_from(least.as_micros()).unwrap_or(u64::MAX);
+        Some(Time(deadline.0.saturating_sub(least)))
+    }
 }

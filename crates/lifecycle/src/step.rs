@@ -34,8 +34,13 @@ impl Ledger {
                 who,
                 submission,
                 begin,
+                deadline,
             } => {
-                let asked = pen.ledger.taken(who, *submission, begin)?;
+                let asked = pen.ledger.taken(who, *submission, (begin, deadline))?;
+                let from = begin.map_or(now, |begin| begin.max(now));
+                if asked.last_start().is_some_and(|last| last < from) {
+                    return Err(Refusal::TooLate);
+                }
                 pen.write(Change::Submitted(Box::new(asked)));
             }
             Event::Hold(who, job) => {
@@ -157,9 +162,9 @@ impl Ledger {
                 pen.write(match pen.ledger.state(task) {
                     Some(State::Suspended) => Change::Resumed { task, pins },
                     _ => Change::Started {
+                        until: pen.ledger.ends_by(task, start.until),
                         task,
                         allocation: start.allocation,
-                        until: start.until,
                         pins,
                     },
                 });
@@ -194,6 +199,13 @@ impl Ledger {
         (plan.starts, left, plan.preemptions)
     }
 
+    /// Gives when a task that starts is told to end: by its deadline, too.
+    fn ends_by(&self, task: TaskId, until: Time) -> Time {
+        let job = self.jobs.get(&task.job);
+        let deadline = job.and_then(|job| job.asked.deadline);
+        deadline.map_or(until, |deadline| deadline.min(until))
+    }
+
     /// Says what is due to whom, where that counts.
     pub(crate) fn set_due(&mut self, now: Time) {
         if matches!(self.order, Order::Multifactor(weights) if weights.fair_share > 0) {
@@ -206,7 +218,7 @@ impl Ledger {
         &mut self,
         who: Who,
         submission: Submission,
-        begin: Option<Time>,
+        (begin, deadline): (Option<Time>, Option<Time>),
     ) -> Result<Submitted, Refusal> {
         if let Some(condition) = &submission.after {
             let (numbers, _) = named(condition);
@@ -237,6 +249,7 @@ impl Ledger {
             request: request.into(),
             limit,
             begin,
+            deadline,
             partition,
         };
         self.has_room_for(&asked)?;
@@ -248,6 +261,7 @@ impl Ledger {
             job: task.number(),
             submitted: Time(0),
             limit,
+            least: None,
             request: Arc::new(self.among(&asked)),
             standing: Standing::default(),
         };
@@ -332,7 +346,8 @@ impl<'a> Pen<'a> {
 
     fn done(mut self) -> Vec<Record> {
         while let Some(job) = self.ledger.hopeless.pop_first() {
-            self.write(Change::Dropped { job, index: None });
+            let (index, why) = (None, None);
+            self.write(Change::Dropped { job, index, why });
         }
         self.records
     }
@@ -354,7 +369,8 @@ impl<'a> Pen<'a> {
             return Err(its.refused());
         }
         if waits {
-            self.write(Change::Dropped { job, index });
+            let why = None;
+            self.write(Change::Dropped { job, index, why });
         }
         for index in active {
             self.stop(TaskId { job, index }, Why::Cancelled);
@@ -474,6 +490,14 @@ impl<'a> Pen<'a> {
             }
             match alarm {
                 Alarm::Due(job) => self.write(Change::Due { job }),
+                Alarm::TooLate(job) => {
+                    let its = self.ledger.jobs.get(&job);
+                    if its.is_some_and(|its| its.waiting().next().is_some()) {
+                        let why = Some("it could not end by its deadline any more".into());
+                        let index = None;
+                        self.write(Change::Dropped { job, index, why });
+                    }
+                }
                 Alarm::Warn(task) => self.write(Change::Warned { task }),
                 Alarm::Limit(task) => {
                     let job = self.ledger.jobs.get(&task.job);

@@ -78,6 +78,7 @@ fn a_long_queue_costs_so_much() {
                 who,
                 submission: Box::new(submission(number)),
                 begin: None,
+                deadline: None,
             };
             ledger.step(Time(number), submit).expect("taken");
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::JobId;
 use crate::report::Exit;
 use crate::resources::{CpuSet, Rlimit};
-use crate::submission::Submission;
+use crate::submission::{Submission, Warning};
 use crate::task::End;
 use crate::units::{Bytes, Cores};
 
@@ -33,6 +33,8 @@ pub enum Errand {
     },
     /// Send a signal to what a task started.
     Signal(JobId, u8),
+    /// Warn a task of its end by a signal, to whom it was asked for.
+    Warn(JobId, Warning),
     /// Let all of a task stand still.
     Suspend(JobId),
     /// Let it go on: on these processors, where they are chosen.

@@ -5,6 +5,7 @@
 
 use hyperion_model::errand::{LaneLine, LaneTask, Step};
 use hyperion_model::report::Exit;
+use hyperion_model::submission::WarningTo;
 use hyperion_model::{CpuSet, ProcessSpec, Usage};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,13 @@ pub enum Ask {
     Resize(Size),
     /// Send a signal to the ranks.
     Signal(i32),
+    /// Warn the job of its end.
+    Warn {
+        /// By which signal.
+        signal: i32,
+        /// Whom.
+        to: WarningTo,
+    },
     /// Let all that is inside stand still, whatever group it is in.
     Suspend,
     /// Let it go on: on these processors, where they are chosen.

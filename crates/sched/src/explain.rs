@@ -320,6 +320,7 @@ mod tests {
             job: JobNumber(job),
             submitted: Time(job),
             limit: Duration::from_secs(60 * minutes),
+            least: None,
             request: request.into(),
             standing: Standing::default(),
         }

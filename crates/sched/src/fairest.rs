@@ -119,6 +119,7 @@ mod tests {
                 job: JobNumber(number),
                 submitted: Time(number),
                 limit: Duration::from_secs(60),
+                least: None,
                 request: Request::one(Amounts::new([cores * 1000, *memory])).into(),
                 standing: standing(*user),
             });

@@ -225,6 +225,7 @@ mod tests {
             job: JobNumber(1),
             submitted: Time::seconds(1000),
             limit: Duration::from_secs(100),
+            least: None,
             request: Request::of(4, Amounts::cores(4000)).into(),
             standing: Standing::default(),
         };
@@ -256,6 +257,7 @@ mod tests {
             job: JobNumber(1),
             submitted: Time::seconds(1000),
             limit: Duration::from_secs(100),
+            least: None,
             request: Request::of(4, Amounts::cores(4000)).into(),
             standing: Standing {
                 share: ShareNumber(1),

@@ -311,6 +311,17 @@ impl<'a> Round<'a> {
                 }
                 found
             };
+            // With less time it may be done before that.
+            let least = entry.queued.least.map(|least| self.now + least);
+            let least = least.filter(|end| found.is_none() && !ends_before && *end <= shadow);
+            let (found, until) = match least {
+                Some(_) => {
+                    let among = self.masks.of(&entry.queued, self.now);
+                    (self.fits(&space, None, &among, entry), shadow)
+                }
+                None => (found, self.now + entry.queued.limit),
+            };
+            let ends_before = ends_before || least.is_some();
             let Some(allocation) = found else {
                 self.steps.set(self.steps.get() + 1);
                 self.plan.verdicts.push((entry.queued.job, Verdict::Room));
@@ -323,7 +334,7 @@ impl<'a> Round<'a> {
             if !ends_before {
                 extra.take(&allocation);
             }
-            self.start(entry, allocation);
+            self.start_until(entry, allocation, until);
         }
     }
 
@@ -383,12 +394,16 @@ impl<'a> Round<'a> {
     }
 
     fn start(&mut self, entry: &Entry, allocation: Allocation) {
-        let used = Used::of(&allocation, self.now, self.now + entry.queued.limit);
+        self.start_until(entry, allocation, self.now + entry.queued.limit);
+    }
+
+    fn start_until(&mut self, entry: &Entry, allocation: Allocation, until: Time) {
+        let used = Used::of(&allocation, self.now, until);
         self.purse.start(&entry.queued.standing.quotas, &used);
         self.plan.starts.push(Start {
             job: entry.queued.job,
             allocation,
-            until: self.now + entry.queued.limit,
+            until,
         });
     }
 

@@ -145,6 +145,7 @@ mod tests {
             job: JobNumber(9),
             submitted: Time(9),
             limit: Duration::from_secs(60),
+            least: None,
             request: Request::one(Amounts::cores(cores * 1000)).into(),
             standing: Standing {
                 rank,
@@ -198,6 +199,7 @@ mod tests {
             job: JobNumber(2),
             submitted: Time(1),
             limit: Duration::from_micros(50),
+            least: None,
             request: Request::one(Amounts::new([cores * 1000, memory])).into(),
             standing: Standing {
                 rank: 1,
@@ -223,6 +225,7 @@ mod tests {
             job,
             submitted: Time(0),
             limit: Duration::from_micros(90),
+            least: None,
             request: wants.into(),
             standing: Standing::default(),
         });
@@ -256,6 +259,7 @@ mod tests {
                 job: JobNumber(job),
                 submitted: Time(job),
                 limit: Duration::from_secs(limit),
+                least: None,
                 request: Request::one(Amounts::cores(1000)).into(),
                 standing: Standing {
                     rank,

@@ -25,6 +25,8 @@ pub struct Queued {
     pub submitted: Time,
     /// How long it may run.
     pub limit: Duration,
+    /// It makes do with so little, where it starts earlier for that.
+    pub least: Option<Duration>,
     /// What it asks.
     pub request: Arc<Request>,
     /// What counts for it beside that.

@@ -277,6 +277,7 @@ fn make(case: &Case) -> (Naive<'_>, Cluster, Queue) {
             job: JobNumber(number),
             submitted: Time(number),
             limit: Duration::from_secs(job.seconds),
+            least: None,
             request: renamed(&job.request).into(),
             standing: standing(job),
         });
@@ -500,6 +501,7 @@ proptest! {
                 job: JobNumber(job),
                 submitted: Time(job),
                 limit,
+                least: None,
                 request: Request { among, ..request }.into(),
                 standing: Standing::default(),
             });

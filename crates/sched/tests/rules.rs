@@ -151,6 +151,7 @@ fn run(
                 job: JobNumber(number),
                 submitted: Time::seconds(now),
                 limit: Duration::from_secs(job.limit),
+                least: None,
                 request: job.request.clone().into(),
                 standing: Standing::default(),
             });
@@ -231,6 +232,7 @@ proptest! {
                 job: JobNumber(0),
                 submitted: Time(0),
                 limit: Duration::from_secs(1),
+                least: None,
                 request: job.request.clone().into(),
                 standing: Standing::default(),
             });

@@ -66,6 +66,7 @@ fn site(nodes: u32, jobs: u64, order: Order) -> (Cluster, Queue) {
         job: JobNumber(job),
         submitted: Time::seconds(job),
         limit: chance.limit(),
+        least: None,
         request: chance.request().into(),
         standing: Standing::default(),
     };

@@ -9,7 +9,7 @@ use crate::bounds::{AWAITED, excess};
 use crate::explain::starts;
 use crate::history::HistoryError;
 use crate::metrics::text;
-use crate::requests::{begin, refused, tasks};
+use crate::requests::{Moments, moments, refused, tasks};
 use crate::texts::take_texts;
 use crate::turn::{Server, Turn, causes};
 use crate::views::{Sight, Viewer};
@@ -41,7 +41,7 @@ impl Server {
         let reply = match request {
             Request::Submit(mut submission) => match self.receive(who, &mut submission, now) {
                 Err(refused) => Reply::Refused(refused),
-                Ok(begin) => {
+                Ok((begin, deadline)) => {
                     match self.recall(who, &submission, now) {
                         Ok(recalled) => turn.records.extend(recalled),
                         Err(error) => return Answer::Now(Box::new(no_history(&error))),
@@ -52,6 +52,7 @@ impl Server {
                         who,
                         submission,
                         begin,
+                        deadline,
                     };
                     match self.ledger.step(now, event) {
                         Err(refusal) => Reply::Refused(refused(&refusal)),
@@ -79,7 +80,7 @@ impl Server {
             },
             Request::WhatIf(mut submission) => match self.receive(who, &mut submission, now) {
                 Err(refused) => Reply::Refused(refused),
-                Ok(begin) => {
+                Ok((begin, _)) => {
                     take_texts(&mut submission);
                     match self.ledger.what_if(now, who, *submission, begin) {
                         Ok(forecast) => Reply::Starts(starts(&self.ledger, &forecast)),
@@ -179,7 +180,7 @@ impl Server {
         who: Who,
         submission: &mut Submission,
         now: Time,
-    ) -> Result<Option<Time>, Refused> {
+    ) -> Result<Moments, Refused> {
         submission.elsewhere = Elsewhere::default().into();
         let missing = self.ledger.missing(submission);
         let many = missing.numbers.len() + missing.names.len() > AWAITED;
@@ -207,7 +208,7 @@ impl Server {
             submission.origin.user = account.name;
             submission.origin.home = account.home;
         }
-        begin(submission.begin, now)
+        moments(submission, now)
     }
 
     /// Tells what somebody may know of a job.

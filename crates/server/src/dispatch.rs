@@ -41,7 +41,7 @@ impl Server {
             Change::Warned { task } => {
                 let job = self.ledger.jobs().get(&task.job);
                 if let Some(warning) = job.and_then(|job| job.asked.submission.warning) {
-                    self.tell(*task, |id| Errand::Signal(id, warning.signal));
+                    self.tell(*task, |id| Errand::Warn(id, warning));
                 }
             }
             Change::Leaving { task, .. } => {

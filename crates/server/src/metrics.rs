@@ -41,7 +41,7 @@ impl Counts {
             Change::Ended {
                 task, again: false, ..
             } => (task.job, Some(task.index)),
-            Change::Dropped { job, index } => (*job, *index),
+            Change::Dropped { job, index, .. } => (*job, *index),
             _ => return,
         };
         let Some(job) = ledger.jobs().get(&job) else {

@@ -3,7 +3,7 @@
 use hyperion_api::queue::{Refused, Target};
 use hyperion_lifecycle::{Ledger, Refusal, TaskId, Time};
 use hyperion_model::Class;
-use hyperion_model::submission::Moment;
+use hyperion_model::submission::{Moment, Submission};
 
 /// Says why something was not done, and what to do about it.
 pub(crate) fn refused(refusal: &Refusal) -> Refused {
@@ -18,6 +18,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Refused {
             "`hyperion queue --all` tells how far each job is",
         ),
         Refusal::NotOperator => (Class::Denied, "ask an operator"),
+        Refusal::TooLate => (
+            Class::User,
+            "give it less time, --time-min, or a later deadline",
+        ),
         Refusal::Rules(_) => (Class::Denied, "the rules of the site say who may have what"),
         Refusal::Ask(_) | Refusal::NeverFits => (
             Class::Unsupported,
@@ -46,9 +50,20 @@ pub(crate) fn tasks(ledger: &Ledger, target: Target) -> Vec<TaskId> {
     }
 }
 
-/// Gives the moment of which a submission speaks, as the client settled it: only
-/// spans are left, for what day it is depends on where the client is.
-pub(crate) fn begin(moment: Option<Moment>, now: Time) -> Result<Option<Time>, Refused> {
+/// The begin and the deadline of a job.
+pub(crate) type Moments = (Option<Time>, Option<Time>);
+
+/// Gives the moments of which a submission speaks.
+pub(crate) fn moments(submission: &Submission, now: Time) -> Result<Moments, Refused> {
+    Ok((
+        settled(submission.begin, now)?,
+        settled(submission.deadline, now)?,
+    ))
+}
+
+/// Gives a moment as the client settled it: only spans are left, for what day it is
+/// depends on where the client is.
+fn settled(moment: Option<Moment>, now: Time) -> Result<Option<Time>, Refused> {
     match moment {
         None => Ok(None),
         Some(Moment::In(span)) => Ok(Some(now + span)),

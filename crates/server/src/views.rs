@@ -141,6 +141,16 @@ impl Viewer<'_> {
         let mut view = self.plain(id, job, index, task.state);
         view.starts = task.starts;
         view.started = task.started.map(|at| at.0);
+        // It may have been given less than it asked for.
+        let asked = &job.asked;
+        if asked.deadline.is_some() || asked.submission.least_time.is_some() {
+            let given = |at| task.until.since(at).saturating_sub(task.still);
+            let given = task
+                .started
+                .filter(|_| task.until != Time::NEVER)
+                .map(given);
+            view.limit = given.or(view.limit);
+        }
         view.ended = task.ended.map(|at| at.0);
         view.end = task.end;
         view.why.clone_from(&task.why);

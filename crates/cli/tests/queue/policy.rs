@@ -154,7 +154,7 @@ fn devices_and_processors_are_jobs_own_and_features_are_looked_for() {
     let told = queue.run(&["explain", &first]).ok();
     assert!(told.contains("\n  has gpu:h100 0,3"), "{told}");
     // Of any kind there is one left, and after it none.
-    let any = queue.wrap(&["--gres=gpu:1", "--ntasks=1", "--mem=1"], line);
+    let any = queue.wrap(&["--gres=gpu:1", "--ntasks=1"], line);
     queue.wait_for_text(&out(&any), "0x");
     let said = queue.read(&out(&any));
     assert_eq!(said.lines().next(), Some("1"), "{said}");
@@ -185,4 +185,46 @@ fn devices_and_processors_are_jobs_own_and_features_are_looked_for() {
         );
     let big = queue.wrap(&["--constraint=bigmem&(knl|linux)"], "true");
     queue.wait_for_state(&big, "completed");
+}
+
+#[test]
+fn signals_before_the_end_go_to_the_script_or_to_what_it_started() {
+    let queue = Queue::new();
+    // A shell that traps nothing would end by the signal.
+    let child = "sh -c 'trap \"echo told\" USR1; echo begun; \
+                 until [ -e stop ]; do sleep 0.1; done'; echo after";
+    let steps = queue.wrap(&["--signal=USR1@54", "--time=1"], child);
+    let own = "trap 'echo told' USR1; sh -c 'trap \"\" USR1; echo begun; \
+               until [ -e stop ]; do sleep 0.1; done'; echo after";
+    let script = queue.wrap(&["--signal=B:USR1@54", "--time=1"], own);
+    let out = |job: &str| format!("slurm-{job}.out");
+    queue.wait_for_text(&out(&steps), "told");
+    queue.wait_for_text(&out(&script), "begun");
+    queue.wait_for_state(&script, "running");
+    fs::write(queue.folder().join("stop"), "").expect("written");
+    queue.wait_for_state(&steps, "completed");
+    queue.wait_for_state(&script, "completed");
+    assert!(queue.read(&out(&steps)).ends_with("told\nafter\n"));
+    assert!(queue.read(&out(&script)).ends_with("begun\ntold\nafter\n"));
+}
+
+#[test]
+fn a_deadline_is_kept_or_the_job_is_not_taken() {
+    let queue = Queue::new();
+    let words = ["--time=10", "--deadline=now+5minutes", "--wrap=true"];
+    queue
+        .run(&[&["submit"], &words[..]].concat())
+        .refused("the job cannot end by its deadline", "--time-min");
+    let words = ["--time=10", "--time-min=1", "--deadline=now+5minutes"];
+    let job = queue.wrap(&words, "until [ -e stop ]; do sleep 0.1; done");
+    queue.wait_for_state(&job, "running");
+    let limit = queue.list("queue", &job)[0]["limit"]["secs"].clone();
+    assert!(
+        limit
+            .as_u64()
+            .is_some_and(|secs| (240..=300).contains(&secs)),
+        "{limit}"
+    );
+    fs::write(queue.folder().join("stop"), "").expect("written");
+    queue.wait_for_state(&job, "completed");
 }

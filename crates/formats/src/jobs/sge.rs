@@ -39,7 +39,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["-cwd"], Nothing, Becomes("begins where it was submitted", |d, _| { d.job.folder = Folder::Submission; Ok(()) })),
         opt(&["-dc"], Value, Note(CONTEXT)),
         opt(&["-display"], Value, Note("no window is passed on")),
-        opt(&["-dl"], Value, Becomes("deadline", |d, a| { d.job.deadline = Some(moment(a)?); Ok(()) })),
+        opt(&["-dl"], Value, Note("priorities do not rise towards a deadline, and it ends nothing")),
         opt(&["-e"], Value, Becomes("file of errors", |d, a| { d.job.files.error.open = Open::Append; path(a, &mut d.job.files.error.path) })),
         opt(&["-h"], Letters("usonUOS"), Becomes("hold", |d, a| { d.job.hold = !a.text.contains('n'); Ok(()) })),
         opt(&["-hard"], Nothing, Becomes("what follows is needed", |d, _| { d.given.remove("-soft"); Ok(()) })),

@@ -23,6 +23,7 @@ pub(crate) struct Case {
     pub(crate) ledger: Ledger,
     pub(crate) now: Time,
     pub(crate) begin: Option<Time>,
+    pub(crate) deadline: Option<Time>,
     /// Who submits.
     pub(crate) who: Who,
     pub(crate) journal: Vec<Record>,
@@ -64,6 +65,7 @@ impl Case {
             ledger: ledger(1, cores),
             now: Time(0),
             begin: None,
+            deadline: None,
             who: USER,
             journal: Vec::new(),
         }
@@ -100,6 +102,7 @@ impl Case {
             who: self.who,
             submission: Box::new(submission),
             begin: self.begin,
+            deadline: self.deadline,
         };
         self.try_tell(submit)?;
         let last = self.ledger.jobs().last_key_value();

@@ -8,8 +8,8 @@ use hyperion_lifecycle::{
 };
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{
-    Command, Condition, Dialect, Event as Happened, JobRef, JobWord, Per, Submission, TimeLimit,
-    Warning, WarningTo,
+    Arrangement, Command, Condition, Dialect, Event as Happened, JobRef, JobWord, Per, Submission,
+    TimeLimit, Warning, WarningTo,
 };
 use hyperion_sched::Time;
 
@@ -452,4 +452,75 @@ fn a_job_is_told_when_it_would_start_before_it_is_submitted() {
     submission.parts[0].tasks.insert(Per::Job, 5);
     let when = ledger.what_if(case.now, USER, submission, None);
     assert_eq!(when, Err(Refusal::NeverFits));
+}
+
+#[test]
+fn a_job_that_cannot_end_by_its_deadline_is_given_up_or_not_taken() {
+    let span = |seconds| Some(TimeLimit::Span(Duration::from_secs(seconds)));
+    let mut case = Case::new(4);
+    case.at(10);
+    let first = case.submit(4, |asked| asked.time_limit = span(300));
+    assert_eq!(case.started(), [task(first, 0)]);
+    case.deadline = Some(Time::seconds(200));
+    let late = case.try_submit(1, |asked| asked.time_limit = span(201));
+    assert_eq!(late, Err(Refusal::TooLate));
+    // It waits as long as there is time for it, or for the least with which it makes do.
+    let job = case.submit(1, |asked| asked.time_limit = span(150));
+    let least = case.submit(1, |asked| {
+        asked.time_limit = span(150);
+        asked.least_time = Some(Duration::from_secs(100));
+    });
+    assert_eq!(case.ledger.wake_at(), Some(Time::seconds(50)));
+    case.at(51).tell(Event::Tick);
+    assert_eq!(case.state(job, 0), State::Cancelled);
+    let its = case.ledger.jobs()[&job].task(0).expect("it ended");
+    let why = "it could not end by its deadline any more";
+    assert_eq!(its.why.as_deref(), Some(why));
+    // The other is given what there is until then.
+    case.at(90)
+        .tell(Event::Over(task(first, 0), End::Exit(Exit::Code(0))));
+    assert_eq!(case.started(), [task(least, 0)]);
+    let its = case.ledger.jobs()[&least].task(0).expect("it runs");
+    assert_eq!(its.until, Time::seconds(200));
+    case.at(200).tell(Event::Tick);
+    assert_eq!(case.state(least, 0), State::Completing);
+    assert_eq!(case.ledger.wake_at(), None);
+}
+
+#[test]
+fn a_job_that_makes_do_with_less_time_starts_in_front_of_those_that_wait() {
+    let span = |seconds| Some(TimeLimit::Span(Duration::from_secs(seconds)));
+    let mut case = Case::new(4);
+    let first = case.submit(3, |asked| asked.time_limit = span(100));
+    let wide = case.submit(4, |asked| asked.time_limit = span(100));
+    let long = case.submit(1, |asked| asked.time_limit = span(300));
+    let elastic = case.submit(1, |asked| {
+        asked.time_limit = span(300);
+        asked.least_time = Some(Duration::from_secs(80));
+    });
+    assert_eq!(case.started(), [task(first, 0), task(elastic, 0)]);
+    // As much as there is until the one before it starts.
+    let its = case.ledger.jobs()[&elastic].task(0).expect("it runs");
+    assert_eq!(its.until, Time::seconds(100));
+    for job in [wide, long] {
+        assert_eq!(case.state(job, 0), State::Pending);
+    }
+}
+
+#[test]
+fn more_tasks_than_processors_take_those_of_one_and_tasks_are_spread_as_far_as_there_are_nodes() {
+    let mut case = Case::new(4);
+    let many = case.submit(16, |asked| {
+        asked.overcommit = true;
+        asked.parts[0].cpus.insert(Per::Task, 2);
+    });
+    let spread = case.submit(2, |asked| asked.parts[0].arrangement = Arrangement::Apart);
+    assert_eq!(case.started(), [task(many, 0), task(spread, 0)]);
+    let free = case.ledger.cluster().free(hyperion_sched::NodeNumber(0));
+    assert_eq!(free.of(hyperion_sched::CORES), 0);
+    let mut case = Case::with_rules(3, 4, hyperion_lifecycle::Rules::default());
+    let spread = case.submit(3, |asked| asked.parts[0].arrangement = Arrangement::Apart);
+    case.started();
+    let its = case.ledger.allocation(task(spread, 0)).expect("it runs");
+    assert_eq!(its.allocation.len(), 3);
 }

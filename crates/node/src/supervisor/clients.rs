@@ -361,6 +361,7 @@ impl Supervisor {
                     _ => {}
                 }
             }
+            Ask::Warn { signal, to } => self.warn(signal, to)?,
             Ask::Suspend => self.stand_still(true)?,
             Ask::Resume { cpus } => {
                 if let Some(cpus) = cpus {

@@ -103,17 +103,17 @@ impl Supervisor {
             cpus: task.cpus.clone(),
             rlimits: task.rlimits.clone(),
         };
-        match self.spawn_for(Owner::Rank(0), 0, &process, fds) {
-            Ok(()) => {}
+        let pid = match self.spawn_for(Owner::Rank(0), 0, &process, fds) {
+            Ok(pid) => pid,
             Err(Problem::Sandbox(e @ SandboxError::Spawn { .. })) => {
                 let end = e.exit_code().map(|code| End::Exit(Exit::Code(code)));
                 return Ok(self.not_run(end.unwrap_or(End::Broken), &e.into()));
             }
             Err(problem) => return Err(problem),
-        }
+        };
         self.ranks.clear();
         self.still = false;
-        self.ranks.insert(0, RankState::started_now());
+        self.ranks.insert(0, RankState::started_now(pid));
         self.run()?;
         let Some((rank, its)) = self
             .ranks

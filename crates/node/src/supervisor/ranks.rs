@@ -11,13 +11,15 @@ use hyperion_isolation::Event;
 use hyperion_model::errand::Batch;
 use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
+use hyperion_model::submission::WarningTo;
 use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
 use hyperion_mpi::decide::LaunchKind;
 use hyperion_mpi::env::{
     Position, is_foreign_launcher_variable, pbs_and_lsf_env, rank_env, slurm_env,
 };
 use hyperion_mpi::openmpi::OpenMpi;
-use hyperion_sys::signals;
+use hyperion_sys::{process, signals};
+use rustix::process::Pid;
 
 use super::pmi::Pmi;
 use super::streams::Owner;
@@ -42,15 +44,18 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// One rank.
 pub(super) struct RankState {
     started: Instant,
+    /// Its process, by a number of this host's, at process level.
+    pid: Option<Pid>,
     pub(super) ended: Option<RankReport>,
     pub(super) io: (u64, u64),
     pub(super) times: (std::time::Duration, std::time::Duration),
 }
 
 impl RankState {
-    pub(super) fn started_now() -> Self {
+    pub(super) fn started_now(pid: Option<Pid>) -> Self {
         Self {
             started: Instant::now(),
+            pid,
             ended: None,
             io: (0, 0),
             times: Default::default(),
@@ -119,24 +124,27 @@ impl Supervisor {
         let pmi = self.pmi.as_mut().map(|p| p.connect(rank)).transpose()?;
         let process = self.rank_process(rank, tty, pmi.is_some().then_some(3));
         fds.extend(pmi);
-        self.spawn_for(owner, rank, &process, fds)?;
-        self.ranks.insert(rank, RankState::started_now());
+        let pid = self.spawn_for(owner, rank, &process, fds)?;
+        self.ranks.insert(rank, RankState::started_now(pid));
         Ok(())
     }
 
-    /// Starts a process of the job and takes its terminal, if it has one.
+    /// Starts a process of the job and takes its terminal, if it has one; gives its number
+    /// where that is one of this host's.
     pub(super) fn spawn_for(
         &mut self,
         owner: Owner,
         id: u32,
         process: &ProcessSpec,
         fds: Vec<OwnedFd>,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<Pid>, Problem> {
         let spawned = self.ask(|sandbox, asker| sandbox.spawn(id, process, fds, asker))?;
         if let Some(master) = spawned.terminal {
             self.streams.terminal(owner, master)?;
         }
-        Ok(())
+        let here = self.launch.plan.job.level == Level::Process;
+        let pid = i32::try_from(spawned.pid).ok().and_then(Pid::from_raw);
+        Ok(pid.filter(|_| here))
     }
 
     /// Starts an `mpirun` inside that starts the ranks, each beside a shim that
@@ -157,7 +165,7 @@ impl Supervisor {
             if let Some(sandbox) = &mut self.sandbox {
                 sandbox.adopt(node, rank, place, vec![output, error])?;
             }
-            self.ranks.insert(rank, RankState::started_now());
+            self.ranks.insert(rank, RankState::started_now(None));
         }
         let mut program = vec![shim.to_string_lossy().into_owned()];
         program.extend(self.launch.plan.job.argv.iter().cloned());
@@ -351,6 +359,30 @@ impl Supervisor {
             last_lines,
         });
         self.stop(FAILURE_GRACE)
+    }
+
+    /// Warns the script, what it has started, or both. What its processes are called is
+    /// known at process level only; elsewhere all of its group hear it.
+    pub(super) fn warn(&mut self, signal: i32, to: WarningTo) -> Result<(), Problem> {
+        let rank = self.ranks.values().find(|rank| rank.runs());
+        let script = rank.and_then(|rank| rank.pid);
+        match (to, script) {
+            (WarningTo::Script, Some(script)) => {
+                let _ = signals::send(script, signal);
+            }
+            (WarningTo::Steps, Some(script)) => {
+                // What looks after steps is ours, and is no step.
+                let ours = std::fs::read_link("/proc/self/exe").ok();
+                for pid in process::descendants(script) {
+                    let exe = format!("/proc/{}/exe", pid.as_raw_pid());
+                    if std::fs::read_link(exe).ok() != ours {
+                        let _ = signals::send(pid, signal);
+                    }
+                }
+            }
+            (WarningTo::Everything, _) | (_, None) => self.signal_ranks(signal)?,
+        }
+        Ok(())
     }
 
     /// Lets all that is inside stand still, or go on.

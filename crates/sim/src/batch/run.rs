@@ -134,6 +134,7 @@ pub fn run<E>(
                 job: JobNumber(number),
                 submitted: job.submit,
                 limit: job.estimate,
+                least: None,
                 request: Arc::clone(request),
                 standing: Standing::default(),
             });

@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use hyperion_api::Lines;
 use hyperion_model::errand::{Cost, Errand, News, Outcome, Start};
 use hyperion_model::report::Exit;
+use hyperion_model::submission::Warning;
 use hyperion_model::task::End;
 use hyperion_model::{Class, CpuSet, JobId};
 use hyperion_node::client::Heard;
@@ -167,6 +168,10 @@ impl Agent<'_> {
             Errand::Start(asked) => self.start(asked),
             Errand::Adopt { ids, jobs } => self.adopt_all(ids, &jobs),
             Errand::Signal(id, signal) => self.ask(&id, &Ask::Signal(signal.into())),
+            Errand::Warn(id, Warning { signal, to, .. }) => {
+                let signal = signal.into();
+                self.ask(&id, &Ask::Warn { signal, to });
+            }
             Errand::Suspend(id) => self.ask(&id, &Ask::Suspend),
             Errand::Resume(id, cpus) => self.ask(&id, &Ask::Resume { cpus }),
             Errand::Stop(id, grace) => {
