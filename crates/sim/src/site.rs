@@ -167,7 +167,7 @@ where
                         self.next += 1;
                     }
                 }
-                Change::Resumed { task } => self.go_on(task, now),
+                Change::Resumed { task, .. } => self.go_on(task, now),
                 Change::Stopping { task, .. } => self.stop(task, now),
                 Change::Ended { task, .. } => {
                     self.started.remove(&task);

@@ -23,6 +23,7 @@ fn ledger(cores: u64, backfill: Backfill) -> Ledger {
         nodes: vec![node],
         kinds: Vec::new(),
         usual_limit: None,
+        ..Site::default()
     };
     let policy = Policy {
         backfill,
@@ -42,6 +43,7 @@ fn submit(processors: u64, limit: Duration) -> Event {
         who: USER,
         submission: Box::new(submission),
         begin: None,
+        deadline: None,
     }
 }
 
