@@ -228,3 +228,28 @@ fn a_deadline_is_kept_or_the_job_is_not_taken() {
     fs::write(queue.folder().join("stop"), "").expect("written");
     queue.wait_for_state(&job, "completed");
 }
+
+#[test]
+fn a_dry_run_says_with_what_a_job_would_start_sooner() {
+    let queue = Queue::new();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores < 2 {
+        return;
+    }
+    // One processor is left, for five minutes.
+    let most = format!("--ntasks={}", cores - 1);
+    let blocks = queue.wrap(
+        &[&most, "--time=5"],
+        "until [ -e stop ]; do sleep 0.1; done",
+    );
+    queue.wait_for_state(&blocks, "running");
+    let tasks = format!("--ntasks={}", cores.min(3));
+    let said = queue
+        .run(&["submit", "--dry-run", &tasks, "--time=10", "--wrap=true"])
+        .ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("starts about "), "{said}");
+    assert_eq!(lines[1..], ["  with 1 task: now"], "{said}");
+    fs::write(queue.folder().join("stop"), "").expect("written");
+    queue.wait_for_state(&blocks, "completed");
+}

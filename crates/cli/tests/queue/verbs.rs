@@ -76,6 +76,13 @@ fn more_than_fits_waits_its_turn_and_the_list_says_why() {
         .run(&["submit", "--dry-run", "-n", "1", "-t", "1", "--wrap=true"])
         .ok();
     assert!(when.starts_with("starts about "), "{when}");
+    // All processors for a while: two of them, or less time, would not be sooner than that.
+    if cores > 1 {
+        let when = queue
+            .run(&["submit", "--dry-run", &all, "-t", "8", "--wrap=true"])
+            .ok();
+        assert!(!when.contains("with a limit"), "{when}");
+    }
     let numbers = queue.run(&["metrics"]).ok();
     for line in [
         "hyperion_tasks{state=\"running\"} 1",

@@ -6,6 +6,7 @@ mod batch;
 pub(super) mod change;
 pub(super) mod explain;
 mod host;
+mod less;
 pub(super) mod list;
 mod moment;
 mod past;

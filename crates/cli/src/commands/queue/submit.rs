@@ -11,7 +11,7 @@ use hyperion_model::submission::{Command, Dialect, Fence, Origin, Submission};
 use hyperion_model::{Class, Level};
 use jiff::Zoned;
 
-use super::Server;
+use super::{Server, less};
 use crate::args::OutputFormat;
 use crate::commands::run::Isolate;
 use crate::context::Context;
@@ -99,8 +99,18 @@ fn tell_if(mut submission: Submission, ctx: &Context, autostart: bool) -> anyhow
     }
     settle(&mut submission)?;
     let mut server = Server::reach(ctx, autostart)?;
-    if let Reply::Starts(starts) = server.ask(&Request::WhatIf(Box::new(submission)))? {
+    let mut ask = |submission: &Submission| server.ask(&Request::WhatIf(submission.clone().into()));
+    if let Reply::Starts(starts) = ask(&submission)? {
         output::line(super::explain::begins(&starts))?;
+        let now = jiff::Timestamp::now().as_microsecond().cast_unsigned();
+        for (with, other) in less::than(&submission) {
+            // What cannot be had is no help.
+            if let Ok(Reply::Starts(sooner)) = ask(&other)
+                && let Some(when) = less::sooner(&sooner, &starts, now)
+            {
+                output::line(format_args!("  with {with}: {when}"))?;
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
