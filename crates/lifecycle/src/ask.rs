@@ -181,14 +181,19 @@ impl Site {
         if part.cpus.is_empty() {
             cores = tasks;
         }
-        let gpus = part
-            .resources
-            .iter()
-            .filter(|resource| resource.family == "gpu");
+        // Who says how many there are of a node, of a task and in all speaks of the same.
         let mut in_piece = 0;
-        for gpu in gpus {
-            let share = of.share("gpu", gpu.per, gpu.count, tasks, pieces, 0)?;
-            in_piece = share.checked_add(in_piece).ok_or(AskError::TooMuch)?;
+        for per in per_of(part) {
+            let gpus = part
+                .resources
+                .iter()
+                .filter(|r| r.family == "gpu" && r.per == per);
+            let mut of_per: u64 = 0;
+            for gpu in gpus {
+                let share = of.share("gpu", gpu.per, gpu.count, tasks, pieces, 0)?;
+                of_per = share.checked_add(of_per).ok_or(AskError::TooMuch)?;
+            }
+            in_piece = of_per.max(in_piece);
         }
         let mut memory: u64 = 0;
         for (&per, &bytes) in &part.memory {
@@ -201,20 +206,21 @@ impl Site {
         }
         let mut amounts = vec![cores.checked_mul(CORE).ok_or(AskError::TooMuch)?, memory];
         amounts.resize(2 + self.kinds.len(), 0);
-        for resource in &part.resources {
-            let mut names = vec![resource.family.clone()];
-            names.extend(
-                resource
-                    .kind
-                    .iter()
-                    .map(|kind| format!("{}:{kind}", resource.family)),
-            );
-            let (per, count) = (resource.per, resource.count);
-            let count = of.share(&resource.family, per, count, tasks, pieces, in_piece)?;
-            for name in names {
-                let at = self.kind(&name).ok_or(AskError::Kind(name))?;
-                let sum = amounts[at].checked_add(count);
-                amounts[at] = sum.ok_or(AskError::TooMuch)?;
+        for per in per_of(part) {
+            let mut of_per = vec![0u64; amounts.len()];
+            for resource in part.resources.iter().filter(|resource| resource.per == per) {
+                let family = &resource.family;
+                let kind = resource.kind.iter().map(|kind| format!("{family}:{kind}"));
+                let count = resource.count;
+                let count = of.share(family, per, count, tasks, pieces, in_piece)?;
+                for name in std::iter::once(family.clone()).chain(kind) {
+                    let at = self.kind(&name).ok_or(AskError::Kind(name))?;
+                    let sum = of_per[at].checked_add(count);
+                    of_per[at] = sum.ok_or(AskError::TooMuch)?;
+                }
+            }
+            for (amount, of_per) in amounts.iter_mut().zip(of_per) {
+                *amount = of_per.max(*amount);
             }
         }
         Ok(Amounts::new(amounts))
@@ -230,6 +236,11 @@ fn one_task_a_node(part: &Part) -> Part {
         one.arrangement = Said::Together;
     }
     one
+}
+
+/// Gives of what a part says how many devices it has, each once.
+fn per_of(part: &Part) -> BTreeSet<Per> {
+    part.resources.iter().map(|resource| resource.per).collect()
 }
 
 /// A piece of a part that is shared out.
@@ -364,6 +375,13 @@ mod tests {
             part.resources.push(gpus(Per::Job, 4, None));
         });
         assert_eq!(all, "4 × 1 cores 1 gpu, Free");
+        // -N 2 --gpus 4 --gpus-per-node h100:2 are four, and not eight.
+        let twice = says(|part| {
+            part.nodes = nodes(2);
+            part.resources.push(gpus(Per::Job, 4, None));
+            part.resources.push(gpus(Per::Node, 2, Some("h100")));
+        });
+        assert_eq!(twice, "2 × 1 cores 2 gpu 2 gpu:h100, Apart");
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(super) struct Draft {
     pub(super) requirements: Vec<(Stage, String, Span)>,
     /// A limit of memory, which is a request where there is no other.
     pub(super) limit_memory: Option<hyperion_model::Bytes>,
+    /// A time limit that is told before another ends it.
+    pub(super) soft_limit: Option<std::time::Duration>,
     /// What all nodes must have.
     pub(super) features: Vec<String>,
     /// How many tasks of an array may run at once, where that is an option of its own.
@@ -73,6 +75,7 @@ impl Draft {
             shell: None,
             requirements: Vec::new(),
             limit_memory: None,
+            soft_limit: None,
             features: Vec::new(),
             at_once: None,
         }

@@ -90,6 +90,9 @@ pub(super) const GRAMMAR: Grammar = Grammar {
 
 /// What stands in `-l`, for the reference. What a resource is called is up to
 /// each site; these are usual.
+/// The kernel's number.
+const SIGUSR1: u8 = 10;
+
 pub(super) const RESOURCES: &[(&str, &str)] = &[
     (
         "-l h_rt=, s_rt=",
@@ -344,6 +347,7 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         }
         "s_rt" => {
             let span = clock()?;
+            draft.soft_limit = Some(span);
             if draft.job.time_limit.is_none() {
                 draft.job.time_limit = Some(TimeLimit::Span(span));
             }
@@ -470,6 +474,15 @@ fn memory(text: &str) -> Result<hyperion_model::Bytes, Wrong> {
 
 /// Checks what no single option shows.
 pub(super) fn finish(draft: &mut Draft) {
+    if let (Some(soft), Some(TimeLimit::Span(hard))) = (draft.soft_limit, draft.job.time_limit)
+        && soft < hard
+    {
+        draft.job.warning = Some(Warning {
+            signal: SIGUSR1,
+            before: hard - soft,
+            to: WarningTo::Everything,
+        });
+    }
     draft.settle_memory(Per::Task);
     let Some(number) = draft.at_once else { return };
     match &mut draft.job.array {
