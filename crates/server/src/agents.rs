@@ -264,7 +264,8 @@ impl Server {
             if !due {
                 continue;
             }
-            if behind || agent.ending.values().any(|until| *until < now) {
+            let is_late = || agent.ending.values().any(|until| *until < now);
+            if !absent && (behind || is_late()) {
                 self.agents.part(user);
                 self.agents.kill_those_who_leave(user);
                 continue;

@@ -303,6 +303,7 @@ fn a_job_runs_as_its_user_with_its_groups_and_nothing_of_root() {
     let job = host.wrap(host.ada, &["-o/dev/null"], inner);
     host.wait_for_state(host.ada, &job, "completed");
     let next: u64 = job.parse().expect("a number");
+    host.wait_for_state(host.ada, &(next + 1).to_string(), "completed");
     assert_eq!(
         host.line(host.ada, "inner"),
         format!("{uid}\n{}\n", next + 1)

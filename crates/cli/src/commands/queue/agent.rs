@@ -51,6 +51,8 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if let Some(uid) = args.of {
         return Err(become_agent_of(uid, ctx));
     }
+    // Started by way of /proc it would be called `exe`.
+    let _ = rustix::thread::set_name(c"hyperion");
     let input = rustix::io::dup(rustix::stdio::stdin())?;
     let lines = Lines::new(UnixStream::from(input))?;
     // An agent that was asked before may still be at work: what it starts must be there
