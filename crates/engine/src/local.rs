@@ -26,7 +26,7 @@ const LEAVING: Duration = Duration::from_secs(10);
 /// An agent.
 #[derive(Debug)]
 pub struct Local {
-    agent: Child,
+    agent: Option<Child>,
     lines: Lines,
 }
 
@@ -43,8 +43,19 @@ impl Local {
             .stdout(Stdio::null())
             .spawn()?;
         Ok(Self {
-            agent,
-            lines: Lines::new(ours)?.at_most(LONGEST),
+            agent: Some(agent),
+            ..Self::over(ours)?
+        })
+    }
+
+    /// Speaks with an agent that somebody else has started and looks after.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn over(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            agent: None,
+            lines: Lines::new(stream)?.at_most(LONGEST),
         })
     }
 
@@ -96,7 +107,7 @@ impl AsFd for Local {
 /// An agent that is about to end.
 #[derive(Debug)]
 pub struct Leaving {
-    agent: Child,
+    agent: Option<Child>,
     since: Instant,
 }
 
@@ -104,15 +115,18 @@ impl Leaving {
     /// Tells how it has ended, once it has, and what it said of that where its standard error
     /// comes here. One that does not end is killed.
     pub fn ended(&mut self) -> Option<(ExitStatus, String)> {
-        let status = self.agent.try_wait().ok()?;
+        let Some(agent) = &mut self.agent else {
+            return Some((ExitStatus::default(), String::new()));
+        };
+        let status = agent.try_wait().ok()?;
         let Some(status) = status else {
             if self.since.elapsed() > LEAVING {
-                let _ = self.agent.kill();
+                let _ = agent.kill();
             }
             return None;
         };
         let mut said = vec![0; KEPT];
-        let read = self.agent.stderr.as_mut().and_then(|err| {
+        let read = agent.stderr.as_mut().and_then(|err| {
             // What it has started may hold the other end.
             rustix::io::ioctl_fionbio(&*err, true).ok()?;
             err.read(&mut said).ok()
@@ -123,11 +137,15 @@ impl Leaving {
 
     /// Kills it: another may do better.
     pub fn kill(&mut self) {
-        let _ = self.agent.kill();
+        if let Some(agent) = &mut self.agent {
+            let _ = agent.kill();
+        }
     }
 
     /// Waits for its end.
     pub fn wait(mut self) {
-        let _ = self.agent.wait();
+        if let Some(agent) = &mut self.agent {
+            let _ = agent.wait();
+        }
     }
 }

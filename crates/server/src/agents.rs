@@ -384,7 +384,7 @@ impl Server {
         let next = before.map_or(now, |before| {
             now + STEADY.saturating_sub(before.since.elapsed())
         });
-        let started = (self.settings.agent)(user).and_then(Local::start);
+        let started = (self.settings.agent)(user);
         let (engine, failed) = match started {
             Ok(engine) => (Some(engine), None),
             Err(error) => (None, Some(error)),

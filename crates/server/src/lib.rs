@@ -23,6 +23,8 @@ pub mod journal;
 mod metrics;
 mod past;
 mod requests;
+#[cfg(test)]
+mod schedules;
 mod texts;
 mod turn;
 mod views;

@@ -38,6 +38,7 @@ impl Server {
             }
             return Vec::new();
         }
+        (self.settings.reached)("server-history-written");
         let events = leaving.into_iter().map(Event::Forget);
         let records = events.flat_map(|event| self.ledger.step(now, event).unwrap_or_default());
         records.collect()
@@ -67,6 +68,7 @@ impl Server {
         // Where that fails all of them are there still.
         let known = |job: u64| jobs.contains_key(&job);
         let _ = self.journal.compact(known, &texts, &carried);
+        (self.settings.reached)("server-compacted");
     }
 
     /// Brings the jobs back to mind for which a submission waits.

@@ -8,10 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hyperion_api::queue::{Refused, Reply, Request};
+use hyperion_engine::Local;
 use hyperion_lifecycle::{
     Change, End, Event, Ledger, Record, Rules, Site, State, TaskId, Time, Who,
 };
@@ -41,8 +41,10 @@ pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Where the queue lies: the journal, and the socket.
     pub folder: PathBuf,
-    /// Gives the command that starts the agent of a user.
-    pub agent: fn(u32) -> io::Result<Command>,
+    /// Starts the agent of a user.
+    pub agent: fn(u32) -> io::Result<Local>,
+    /// Is told when a named point of a turn is reached, so that a test can have all end there.
+    pub reached: fn(&'static str),
     /// Ends what is left of another user of whom nothing runs any more.
     pub parted: fn(u32),
     /// Whom it is for.
@@ -176,7 +178,7 @@ pub(crate) struct Turn {
 }
 
 impl Server {
-    fn open(mut settings: Settings) -> Result<(Self, Vec<String>), ServeError> {
+    pub(crate) fn open(mut settings: Settings) -> Result<(Self, Vec<String>), ServeError> {
         let folder = settings.folder.clone();
         let unusable = |source| ServeError::Folder {
             path: folder.clone(),
@@ -253,25 +255,32 @@ impl Server {
         let mut more = true;
         loop {
             let stop = self.wait(more)?;
-            let (asked, rest) = self.clients.hear();
-            more = rest;
-            more |= self.hear_agents();
-            let began = Instant::now();
-            self.turn(asked);
-            self.counts.turns += 1;
-            self.counts.busy += began.elapsed();
-            if let Some(mut port) = self.port.take() {
-                port.serve(|| self.metrics());
-                self.port = Some(port);
-            }
-            for gone in self.clients.flush() {
-                self.waiting.retain(|(client, _)| *client != gone);
-            }
-            self.look_after_agents()?;
+            more = self.round()?;
             if stop || self.stopping || self.is_idle() {
                 return Ok(());
             }
         }
+    }
+
+    /// Does what there is to do; tells whether more has come than was taken.
+    pub(crate) fn round(&mut self) -> Result<bool, ServeError> {
+        let (asked, mut more) = self.clients.hear();
+        more |= self.hear_agents();
+        (self.settings.reached)("server-asked");
+        let began = Instant::now();
+        self.turn(asked);
+        self.counts.turns += 1;
+        self.counts.busy += began.elapsed();
+        if let Some(mut port) = self.port.take() {
+            port.serve(|| self.metrics());
+            self.port = Some(port);
+        }
+        for gone in self.clients.flush() {
+            self.waiting.retain(|(client, _)| *client != gone);
+        }
+        (self.settings.reached)("server-answered");
+        self.look_after_agents()?;
+        Ok(more)
     }
 
     /// Waits until there is something to do; tells whether the server is to end.
@@ -380,12 +389,17 @@ impl Server {
     /// only this host does may come there a moment later: when the host goes down, what
     /// it did goes too.
     fn write(&mut self, turn: &Turn) -> Result<(), JournalError> {
-        self.journal.append(&turn.records, &turn.texts)?;
+        if !turn.records.is_empty() {
+            (self.settings.reached)("server-decided");
+            self.journal.append(&turn.records, &turn.texts)?;
+            (self.settings.reached)("server-written");
+        }
         self.counts.records += turn.records.len() as u64;
         let promised = !turn.records.is_empty() && !turn.replies.is_empty();
         let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
         if promised || overdue {
             self.journal.sync()?;
+            (self.settings.reached)("server-synced");
         }
         self.sync_at = match self.journal.is_unsynced() {
             true => self.sync_at.or(Some(Instant::now() + LINGER)),
@@ -421,6 +435,9 @@ impl Server {
             }
         }
         self.tell_ends();
+        if !turn.records.is_empty() {
+            (self.settings.reached)("server-acted");
+        }
         self.agents.flush();
         self.compact(self.clock.now());
     }

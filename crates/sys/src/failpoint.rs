@@ -1,6 +1,7 @@
 //! Named points at which a test can have this process killed. A release build has none.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Kills this process here if a test has armed the point.
 #[macro_export]
@@ -12,9 +13,16 @@ macro_rules! failpoint {
 }
 
 static ARMED: OnceLock<String> = OnceLock::new();
+/// How often it is still passed by.
+static PASSES: AtomicU32 = AtomicU32::new(0);
 
-/// Chooses the point at which this process, or a copy of it, dies.
-pub fn arm(name: &str) {
+/// Chooses the point at which this process, or a copy of it, dies: `name`, or `name:3` for
+/// when it is reached after it was passed three times.
+pub fn arm(point: &str) {
+    let counted = point.split_once(':');
+    let counted = counted.and_then(|(name, passes)| Some((name, passes.parse().ok()?)));
+    let (name, passes) = counted.unwrap_or((point, 0));
+    PASSES.store(passes, Ordering::Relaxed);
     let _ = ARMED.set(name.to_owned());
 }
 
@@ -22,6 +30,11 @@ pub fn arm(name: &str) {
 pub fn reach(name: &str) {
     use rustix::process::{Signal, getpid, kill_process};
     if ARMED.get().is_some_and(|armed| armed == name) {
+        let passes = PASSES.load(Ordering::Relaxed);
+        if passes > 0 {
+            PASSES.store(passes - 1, Ordering::Relaxed);
+            return;
+        }
         let _ = kill_process(getpid(), Signal::KILL);
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_api::queue::{Reply, Request};
+use hyperion_engine::Local;
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_server::{Account, Audience, Settings, serve};
@@ -133,7 +134,11 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let site = super::host::site(&said);
     let settings = Settings {
         folder,
-        agent,
+        agent: |user| agent(user).and_then(Local::start),
+        reached: |_point| {
+            #[cfg(debug_assertions)]
+            hyperion_sys::failpoint::reach(_point);
+        },
         parted: end_rest_of,
         account,
         audience: Audience {
