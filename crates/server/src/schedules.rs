@@ -31,7 +31,7 @@ use crate::turn::{Server, Settings};
 use crate::{Account, Audience};
 
 /// So many schedules are played; `HYPERION_SCHEDULES` says another number.
-const SCHEDULES: u64 = 100;
+const SCHEDULES: u64 = 60;
 /// So much happens in each.
 const STEPS: usize = 60;
 
@@ -215,7 +215,11 @@ impl World {
                 assert!(run.over.is_some(), "{id} runs and is forgotten");
                 run.forgotten = true;
             }
-            Errand::Signal(..) | Errand::Suspend(_) | Errand::Resume(_) | Errand::Clear(_) => {}
+            Errand::Signal(..)
+            | Errand::Warn(..)
+            | Errand::Suspend(_)
+            | Errand::Resume(..)
+            | Errand::Clear(_) => {}
         }
     }
 

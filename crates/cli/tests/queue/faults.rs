@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Queue;
 use crate::site::{finish, is_gone, wait_gone};
 
-/// The server of a queue, and its agent.
-fn processes(queue: &Queue) -> (Pid, Pid) {
+/// The server of a queue, and its agent, where they run.
+pub(crate) fn processes(queue: &Queue) -> (Option<Pid>, Option<Pid>) {
     let mark = format!("--root\0{}\0", queue.site.root().display());
     let mut found = (None, None);
     for entry in fs::read_dir("/proc").expect("processes").flatten() {
@@ -33,12 +33,19 @@ fn processes(queue: &Queue) -> (Pid, Pid) {
             found.1 = Some(pid);
         }
     }
-    (found.0.expect("a server"), found.1.expect("an agent"))
+    found
 }
 
 #[track_caller]
-fn kill(pid: Pid) {
-    kill_process(pid, Signal::KILL).expect("it runs");
+fn both(queue: &Queue) -> (Pid, Pid) {
+    let (server, agent) = processes(queue);
+    (server.expect("a server"), agent.expect("an agent"))
+}
+
+#[track_caller]
+pub(crate) fn kill(pid: Pid) {
+    // It may just have died.
+    let _ = kill_process(pid, Signal::KILL);
     wait_gone(pid);
 }
 
@@ -52,12 +59,12 @@ fn jobs_go_on_when_the_server_and_its_agent_are_killed_and_their_ends_are_known(
     let waits = queue.wrap(&[&format!("--dependency=afterany:{first}")], "echo then");
     queue.wait_for_state(&first, "running");
     queue.wait_for_text(&format!("slurm-{first}.out"), "begun");
-    let (server, agent) = processes(&queue);
+    let (server, agent) = both(&queue);
     kill(server);
     wait_gone(agent);
     // Any verb starts another, which finds the job at work.
     queue.wait_for_state(&first, "running");
-    let (_, agent) = processes(&queue);
+    let (_, agent) = both(&queue);
     kill(agent);
     queue.wait_for_state(&first, "running");
     fs::write(&gate, "open\n").expect("somebody reads");
@@ -74,7 +81,7 @@ fn a_job_that_ends_while_no_server_runs_is_not_lost() {
     let queue = Queue::new();
     let job = queue.wrap(&[], "echo begun; sleep 0.5; echo done > left; exit 3");
     queue.wait_for_text(&format!("slurm-{job}.out"), "begun");
-    kill(processes(&queue).0);
+    kill(both(&queue).0);
     queue.wait_for_text("left", "done");
     queue.wait_for_state(&job, "failed");
     assert_eq!(queue.list("history", &job)[0]["end"]["exit"]["code"], 3);
@@ -94,7 +101,7 @@ fn nothing_that_was_acknowledged_is_lost_or_done_twice_when_the_server_is_killed
         }
         // At another moment each time.
         std::thread::sleep(std::time::Duration::from_millis(7 * round));
-        kill(processes(&queue).0);
+        kill(both(&queue).0);
     }
     for (job, name) in &jobs {
         queue.wait_for_state(job, "completed");

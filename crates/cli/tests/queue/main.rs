@@ -6,6 +6,7 @@
 mod faults;
 mod host;
 mod interactive;
+mod kills;
 mod policy;
 mod scripts;
 mod shims;

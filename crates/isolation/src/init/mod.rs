@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use hyperion_model::CpuSet;
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::Entrance;
+use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Ended};
 use hyperion_sys::signals::{self, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -225,6 +226,7 @@ impl Init {
         match request {
             Request::Enter { groups } => self.enter(groups)?,
             Request::Spawn { id, process } => {
+                failpoint!("init-asked");
                 if self.duty.sweeps && self.spawned.is_empty() {
                     // Another script: its steps are counted anew.
                     self.steps = Steps::default();
@@ -234,6 +236,7 @@ impl Init {
                 match spawn::spawn(&self.duty.confinement, &process, fds) {
                     Ok((pid, terminal)) => {
                         self.spawned.insert(pid, id);
+                        failpoint!("init-spawned");
                         let terminal_fd: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
                         let reply = Reply::Spawned {
                             pid: pid.as_raw_pid().unsigned_abs(),
@@ -319,6 +322,9 @@ impl Init {
         };
         if self.duty.sweeps && left && self.spawned.is_empty() {
             kill_everything();
+        }
+        if !events.is_empty() {
+            failpoint!("init-reaped");
         }
         for event in events {
             self.wire.send(&Reply::Event(event), &[])?;

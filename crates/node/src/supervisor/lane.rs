@@ -19,6 +19,7 @@ use super::ranks::{RankState, files_of};
 use super::streams::Owner;
 use super::{Problem, Supervisor, report};
 use crate::talk::Tell;
+use hyperion_sys::failpoint;
 
 /// After so many the next lane is a new one: the list of them stays short.
 const MOST: usize = 10_000;
@@ -68,14 +69,18 @@ impl Supervisor {
             if !unwritten.is_empty() {
                 break;
             }
+            failpoint!("lane-begun");
             self.clients
                 .tell_all(&Tell::Task(LaneLine::Begun(task.id.clone())));
             let outcome = self.run_task(&task, &mut kills)?;
+            failpoint!("lane-over");
             let line = LaneLine::Ended(task.id, Box::new(outcome));
             unwritten.extend(line_of(&line)?);
             // Where there is no room the agent still hears it.
             let _ = write_lines(&mut list, &mut unwritten);
+            failpoint!("lane-written");
             self.clients.tell_all(&Tell::Task(line));
+            failpoint!("lane-told");
         }
         Ok(())
     }
@@ -111,6 +116,7 @@ impl Supervisor {
             }
             Err(problem) => return Err(problem),
         };
+        failpoint!("lane-spawned");
         self.ranks.clear();
         self.still = false;
         self.ranks.insert(0, RankState::started_now(pid));

@@ -25,6 +25,7 @@ use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobFolder, Jobs, State};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::cgroup::{Cgroup, Layout};
+use hyperion_sys::failpoint;
 use hyperion_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, flock};
@@ -210,6 +211,7 @@ impl Agent<'_> {
     }
 
     fn start(&mut self, asked: Box<Start>) {
+        failpoint!("agent-asked");
         let id = &asked.id;
         let in_lane = self.lanes.values().any(|lane| lane.open.contains(id));
         if in_lane || self.watched.contains_key(id) || self.over.contains_key(id) {
@@ -231,6 +233,7 @@ impl Agent<'_> {
             .map(|client| drop(self.watched.insert(id.clone(), client))),
         };
         umask(Mode::from_raw_mode(0o077));
+        failpoint!("agent-started");
         if let Err(error) = started {
             let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
             let outcome = Outcome {
@@ -251,6 +254,7 @@ impl Agent<'_> {
         self.watched.remove(&id);
         self.tell(&News::Over(id.clone(), Box::new(outcome.clone())));
         self.over.insert(id, outcome);
+        failpoint!("agent-told");
     }
 
     fn adopt_all(&mut self, ids: Vec<JobId>, jobs: &[u64]) {

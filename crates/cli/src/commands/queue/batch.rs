@@ -16,6 +16,7 @@ use hyperion_model::{Bytes, Cores, JobId, JobSpec, Level, Resources};
 use hyperion_mpi::env::is_foreign_launcher_variable;
 use hyperion_node::supervisor::Launch;
 use hyperion_sys::cgroup::{Cgroup, Layout};
+use hyperion_sys::failpoint;
 
 use crate::args::read_run;
 use crate::commands::run;
@@ -455,5 +456,6 @@ fn lay(submission: &Submission, path: &Path, mode: u32, bytes: &[u8]) -> io::Res
     if !alone || submission.origin.umask & 0o700 != 0 {
         fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
     }
+    failpoint!("agent-script-written");
     fs::rename(new, path)
 }

@@ -9,6 +9,7 @@ use hyperion_api::queue::{Reply, Request};
 use hyperion_formats::jobs::{self, Kind, Parsed, Source, Wanted};
 use hyperion_model::submission::{Command, Dialect, Fence, Origin, Submission};
 use hyperion_model::{Class, Level};
+use hyperion_sys::failpoint;
 use jiff::Zoned;
 
 use super::{Server, less};
@@ -245,7 +246,10 @@ pub(in crate::commands) fn send(
 ) -> anyhow::Result<(u64, Server)> {
     settle(&mut submission)?;
     let mut server = Server::reach(ctx, autostart)?;
-    match server.ask(&Request::Submit(Box::new(submission)))? {
+    failpoint!("client-connected");
+    let answer = server.ask(&Request::Submit(Box::new(submission)))?;
+    failpoint!("client-answered");
+    match answer {
         Reply::Submitted(number) => Ok((number, server)),
         reply => anyhow::bail!("the server answers something else: {reply:?}"),
     }

@@ -14,6 +14,7 @@ use hyperion_node::{Client, JobFolder};
 
 use super::{Agent, batch, end_of, lost, outcome};
 use batch::Shape;
+use hyperion_sys::failpoint;
 
 /// A lane that has had nothing to do for so long is ended.
 const IDLE: Duration = Duration::from_secs(1);
@@ -90,6 +91,7 @@ impl Agent<'_> {
                 id
             }
         };
+        failpoint!("agent-lane-made");
         let Some(lane) = self.lanes.get_mut(&id) else {
             return Ok(());
         };
