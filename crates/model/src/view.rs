@@ -90,12 +90,22 @@ pub struct JobView {
     pub steps: Vec<Step>,
     /// Where it was submitted.
     pub folder: String,
+    /// The quality of service that it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// The files of its output and of its errors, as they were named.
+    #[serde(default, skip_serializing_if = "named_none")]
+    pub files: (Option<String>, Option<String>),
     /// Words for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// The name under which `hyperion logs`, `exec` and `stats` know it while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+}
+
+const fn named_none(files: &(Option<String>, Option<String>)) -> bool {
+    files.0.is_none() && files.1.is_none()
 }
 
 const fn yes() -> bool {

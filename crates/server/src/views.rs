@@ -223,6 +223,11 @@ impl Viewer<'_> {
             script: !matches!(submission.command, Command::Room { .. }),
             steps: Vec::new(),
             folder: submission.origin.folder.clone(),
+            qos: submission.qos.clone(),
+            files: (
+                submission.files.output.path.clone(),
+                submission.files.error.path.clone(),
+            ),
             comment: submission.comment.clone(),
             id: None,
         }

@@ -78,12 +78,19 @@ fn a_loop_that_submits_to_slurm_and_polls_until_the_end_works() {
             "Submitted batch job 3"
         ]
     );
+    let files = shims.sh(
+        "sbatch -H -q fast -o o-%x-%j -J named --wrap true >/dev/null\n\
+         scontrol show job 4 | grep -e StdOut -e StdErr; squeue -h -j 4 -o %q; scancel 4",
+    );
+    let folder = shims.queue.folder().display().to_string();
+    let want = format!("   StdErr={folder}/o-named-4\n   StdOut={folder}/o-named-4\nfast");
+    assert_eq!(files.ok(), want);
     // As Nextflow, Snakemake and Parsl ask.
     shims.queue.wait_over("3");
     let nextflow = shims
         .sh("squeue --noheader -o '%i %t' -t all -u $(id -un)")
         .ok();
-    assert_eq!(nextflow, "1 F\n2 CD\n3_1 F\n3_2 F");
+    assert_eq!(nextflow, "1 F\n2 CD\n3_1 F\n3_2 F\n4 CA");
     let snakemake = "sacct -X --parsable2 --clusters all --noheader --format=JobIdRaw,State \
                      --starttime now-2days --endtime now --name work";
     assert_eq!(shims.sh(snakemake).ok(), "1|FAILED\n3_1|FAILED\n3_2|FAILED");

@@ -60,6 +60,8 @@ fn job(number: u64) -> JobView {
         why: None,
         cost: None,
         script: true,
+        qos: None,
+        files: (None, None),
         steps: Vec::new(),
         folder: "/tmp/w".into(),
         comment: None,

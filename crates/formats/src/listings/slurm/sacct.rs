@@ -289,6 +289,7 @@ fn value(name: &str, job: &JobView, site: &Site<'_>) -> String {
             full_clock(Duration::from_micros(until.saturating_sub(job.submitted)))
         }
         "Priority" => "0".into(),
+        "QOS" => given(&job.qos),
         "Reason" => super::reason(job).into(),
         "ReqMem" => match job.memory.0 {
             0 => "0".into(),

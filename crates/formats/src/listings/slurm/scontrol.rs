@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hyperion_model::CpuSet;
+use hyperion_model::submission::Dialect;
 use hyperion_model::view::{JobView, NodeView};
 
 use super::{PARTITION, hosts, reason, state};
+use crate::jobs::{Facts, expand};
 use crate::listings::{Site, closed, cpus, full_clock, waits};
 
 /// Resources as Slurm counts them.
@@ -48,6 +50,8 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
     let code = super::sacct::code(job);
     let (user, uid, name, number) = (&job.user, job.uid, &job.name, job.job);
     let (account, folder) = (job.account.as_deref().unwrap_or(none), &job.folder);
+    let qos = job.qos.as_deref().unwrap_or(none);
+    let (output, error) = files(job, site);
     let memory = job.memory.0 >> 20;
     let tres = tres(job);
     // What `-d` adds where something of its own was chosen for it.
@@ -68,7 +72,7 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
     format!(
         "JobId={number}{array} JobName={name}\n   \
            UserId={user}({uid}) GroupId=(null) MCS_label=N/A\n   \
-           Priority=0 Nice=0 Account={account} QOS={none}\n   \
+           Priority=0 Nice=0 Account={account} QOS={qos}\n   \
            JobState={state} Reason={reason} Dependency={none}\n   \
            Requeue=1 Restarts={} BatchFlag=1 Reboot=0 ExitCode={code}\n   \
            RunTime={} TimeLimit={limit} TimeMin=N/A\n   \
@@ -87,7 +91,10 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
            Features={none} DelayBoot=00:00:00\n   \
            OverSubscribe=OK Contiguous=0 Licenses={none} Network={none}\n   \
            Command={none}\n   \
-           WorkDir={folder}\n\
+           WorkDir={folder}\n   \
+           StdErr={error}\n   \
+           StdIn=/dev/null\n   \
+           StdOut={output}\n\
          {comment}   \
            Power=\n   \n",
         job.starts.saturating_sub(1),
@@ -111,6 +118,33 @@ pub(super) fn gres(node: &NodeView) -> Vec<String> {
     let told = node.devices.iter().filter(|(name, _)| !has_kinds(name));
     told.map(|(name, (all, _))| format!("{name}:{all}"))
         .collect()
+}
+
+/// Gives the files of a job's output and errors, whole.
+fn files(job: &JobView, site: &Site<'_>) -> (String, String) {
+    let index = job.index.as_ref().and_then(|index| index.parse().ok());
+    let facts = Facts {
+        job: job.job,
+        array: index.map(|index| (job.job, index)),
+        name: &job.name,
+        user: &job.user,
+        host: job.hosts.first().map_or(site.host, String::as_str),
+        ..Facts::default()
+    };
+    let usual = match job.index {
+        Some(_) => "slurm-%A_%a.out",
+        None => "slurm-%j.out",
+    };
+    let whole = |pattern: &str| {
+        let name = expand(Dialect::Slurm, pattern, &facts);
+        match name.starts_with('/') {
+            true => name,
+            false => format!("{}/{name}", job.folder),
+        }
+    };
+    let output = job.files.0.as_deref().unwrap_or(usual);
+    let error = job.files.1.as_deref().unwrap_or(output);
+    (whole(output), whole(error))
 }
 
 /// Writes `scontrol show node`.

@@ -169,7 +169,8 @@ fn value(letter: char, job: &JobView, site: &Site<'_>) -> String {
         '\u{1}' => job.tasks.to_string(),
         '\u{2}' => job.starts.saturating_sub(1).to_string(),
         '\u{3}' => crate::listings::exit(job).0.to_string(),
-        // E f o q v w W Y
+        'q' => job.qos.clone().unwrap_or_else(none),
+        // E f o v w W Y
         _ => none(),
     }
 }
