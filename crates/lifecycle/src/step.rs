@@ -420,9 +420,16 @@ impl<'a> Pen<'a> {
         if preemptions.iter().any(configuring) {
             return Room::NotYet;
         }
+        // As long as others are on their way out, the room is not there yet, and whoever stood
+        // still for it would go on at once.
+        let mut running = self.ledger.cluster.running().values();
+        let waits = running.any(|its| its.ending) || preemptions.iter().any(|gone| !gone.rests);
         let mut room = Room::Later;
         for gone in preemptions {
             let task = TaskId::of(gone.job);
+            if gone.rests && waits {
+                continue;
+            }
             if gone.rests {
                 let by = Some(TaskId::of(gone.by).job);
                 self.write(Change::Suspended { task, by });
