@@ -29,7 +29,7 @@ use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Ended};
 use hyperion_sys::signals::{self, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalFd};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 
 pub(crate) use spawn::{Confinement, become_user, spawn_on};
@@ -179,34 +179,33 @@ impl Init {
                     return Ok(());
                 }
             }
-            let ready = self.wait()?;
+            self.wait()?;
             while let Some(signal) = self.signals.next() {
                 if signal != SIGCHLD {
                     self.signal(None, signal);
                 }
             }
-            self.reap()?;
-            self.serve_callers(&ready)?;
+            let ended = self.reap();
+            // What somebody said before it ended is told before its end.
+            self.serve_callers()?;
+            for event in ended {
+                self.wire.send(&Reply::Event(event), &[])?;
+            }
         }
     }
 
-    fn wait(&mut self) -> io::Result<Ready> {
+    fn wait(&mut self) -> io::Result<()> {
         let mut fds = vec![
             PollFd::new(&self.wire, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
         ];
-        fds.extend(self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN)));
-        let first_caller = fds.len();
-        fds.extend(
-            self.callers
-                .iter()
-                .map(|caller| PollFd::new(&caller.wire, PollFlags::IN)),
-        );
+        fds.extend(self.inside());
+        let mut settled = self.settled;
         loop {
-            let timeout = (!self.settled).then_some(&SETTLING);
+            let timeout = (!settled).then_some(&SETTLING);
             match poll(&mut fds, timeout) {
                 Ok(0) => {
-                    self.settled = true;
+                    settled = true;
                     process::drop_idle_code();
                 }
                 Ok(_) => break,
@@ -214,11 +213,25 @@ impl Init {
                 Err(e) => return Err(e.into()),
             }
         }
-        let ready = |i: usize| !fds[i].revents().is_empty();
-        Ok(Ready {
-            newcomer: self.listener.is_some() && ready(2),
-            callers: (first_caller..fds.len()).map(ready).collect(),
-        })
+        drop(fds);
+        self.settled = settled;
+        Ok(())
+    }
+
+    /// Gives those inside who may say something: newcomers, then the callers.
+    fn inside(&self) -> impl Iterator<Item = PollFd<'_>> {
+        let listener = self.listener.iter().map(|l| PollFd::new(l, PollFlags::IN));
+        let callers = self.callers.iter();
+        listener.chain(callers.map(|caller| PollFd::new(&caller.wire, PollFlags::IN)))
+    }
+
+    /// Tells who of them has something to say now.
+    fn ready(&self) -> io::Result<Vec<bool>> {
+        let mut fds: Vec<PollFd<'_>> = self.inside().collect();
+        if !fds.is_empty() {
+            poll(&mut fds, Some(&Timespec::default()))?;
+        }
+        Ok(fds.iter().map(|fd| !fd.revents().is_empty()).collect())
     }
 
     /// Carries out one request; tells whether to go on.
@@ -306,7 +319,8 @@ impl Init {
         }
     }
 
-    fn reap(&mut self) -> io::Result<()> {
+    /// Says who has ended.
+    fn reap(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         let left = loop {
             match process::wait_any() {
@@ -326,19 +340,18 @@ impl Init {
         if !events.is_empty() {
             failpoint!("init-reaped");
         }
-        for event in events {
-            self.wire.send(&Reply::Event(event), &[])?;
-        }
-        Ok(())
+        events
     }
 
     /// Lets ranks join that a program inside has started, and steps begin, and passes on
     /// their ends.
-    fn serve_callers(&mut self, ready: &Ready) -> io::Result<()> {
+    fn serve_callers(&mut self) -> io::Result<()> {
+        let mut ready = self.ready()?.into_iter();
+        let newcomer = self.listener.is_some() && ready.next() == Some(true);
         let mut events = Vec::new();
         let mut kept = Vec::new();
-        for (mut caller, ready) in self.callers.drain(..).zip(&ready.callers) {
-            if *ready {
+        for (mut caller, ready) in self.callers.drain(..).zip(ready) {
+            if ready {
                 match shim::hear(&mut caller.wire, &mut self.expected) {
                     Heard::Event(event) => events.push(event),
                     Heard::Step(asked) => caller.wants(asked),
@@ -355,7 +368,7 @@ impl Init {
             events.extend(self.steps.begin(caller));
         }
         self.callers = kept;
-        if ready.newcomer
+        if newcomer
             && let Some(listener) = &self.listener
             && let Ok((stream, _)) = listener.accept()
         {
@@ -366,11 +379,6 @@ impl Init {
         }
         Ok(())
     }
-}
-
-struct Ready {
-    newcomer: bool,
-    callers: Vec<bool>,
 }
 
 /// Says how a process ended.
