@@ -7,12 +7,17 @@ use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use hyperion_model::CpuSet;
 use hyperion_model::report::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
 use crate::cgroup::Entrance;
+
+mod others;
+
+pub use others::{
+    Standing, Work, bind, bind_all, children, descendants, kill_tree, standing, wake, work,
+};
 
 /// Of linux/sched.h; the C library crate's constant overflows its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -546,104 +551,6 @@ pub fn rename(name: &CStr) {
     }
 }
 
-/// What `/proc` says of a running process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// When it started, in clock ticks since boot: tells a recycled number apart.
-    pub started: u64,
-    /// A signal or a debugger holds it.
-    pub stopped: bool,
-}
-
-/// Reads how a process of this host stands, by proc_pid_stat(5). One that only
-/// waits to be reaped does not run.
-pub fn standing(pid: Pid) -> Option<Standing> {
-    let text = crate::kernel_file::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    // The name in parentheses may hold anything; what follows its last ')' is fixed.
-    let fields = text.rsplit_once(") ")?.1;
-    if fields.starts_with(['Z', 'X']) {
-        return None;
-    }
-    Some(Standing {
-        // Field 22, counted from the third.
-        started: fields.split(' ').nth(19)?.parse().ok()?,
-        stopped: fields.starts_with(['T', 't']),
-    })
-}
-
-/// What a process has done so far, to be compared with what it has done later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Work {
-    /// Processor time of all its threads, in clock ticks.
-    pub ticks: u64,
-    /// One of them is in a wait that no signal ends: for a disk, as a rule.
-    pub waits_for_disk: bool,
-}
-
-/// Ties the caller, or a thread of a process, to processors. A number that is no
-/// thread's of that process is not touched: who names it may be lying.
-///
-/// # Errors
-/// `NotFound` for such a number; else the kernel's, where the caller may not, or
-/// may use none of these processors.
-pub fn bind(thread: Option<(Pid, u32)>, cpus: &CpuSet) -> io::Result<()> {
-    let mut mask = rustix::thread::CpuSet::new();
-    let known = cpus.0.iter().map(|&cpu| cpu as usize);
-    for cpu in known.filter(|&cpu| cpu < rustix::thread::CpuSet::MAX_CPU) {
-        mask.set(cpu);
-    }
-    let thread = match thread {
-        None => None,
-        Some((of, thread)) => {
-            let place = format!("/proc/{}/task/{thread}", of.as_raw_pid());
-            std::fs::metadata(place)?;
-            let number = i32::try_from(thread).ok().and_then(Pid::from_raw);
-            Some(number.ok_or(io::ErrorKind::NotFound)?)
-        }
-    };
-    Ok(rustix::thread::sched_setaffinity(thread, &mask)?)
-}
-
-/// Reads what a process of this host has done, by proc_pid_stat(5); `None` when it is gone.
-pub fn work(pid: Pid) -> Option<Work> {
-    let folder = format!("/proc/{}", pid.as_raw_pid());
-    let fields = |path: String| -> Option<Vec<String>> {
-        let text = crate::kernel_file::read(path).ok()?;
-        let fields = text.rsplit_once(") ")?.1.split(' ');
-        Some(fields.map(str::to_owned).collect())
-    };
-    let own = fields(format!("{folder}/stat"))?;
-    // Fields 14 and 15, counted from the third.
-    let ticks = |i: usize| own.get(i)?.parse::<u64>().ok();
-    let threads = std::fs::read_dir(format!("{folder}/task")).ok()?.flatten();
-    let waits_for_disk = threads
-        .filter_map(|thread| fields(format!("{}/stat", thread.path().display())))
-        .any(|fields| fields.first().is_some_and(|state| state == "D"));
-    Some(Work {
-        ticks: ticks(11)? + ticks(12)?,
-        waits_for_disk,
-    })
-}
-
-/// Lets a process go on that a signal has stopped; tells whether it was stopped.
-pub fn wake(pid: Pid) -> bool {
-    let stopped = standing(pid).is_some_and(|s| s.stopped);
-    if stopped {
-        let _ = crate::signals::send(pid, libc::SIGCONT);
-    }
-    stopped
-}
-
-/// Kills a process and all its descendants; they are not reaped.
-pub fn kill_tree(pid: Pid) {
-    // Stopped first, so that it makes no more children while these are looked up.
-    let _ = crate::signals::send(pid, libc::SIGSTOP);
-    for child in children(pid) {
-        kill_tree(child);
-    }
-    let _ = crate::signals::send(pid, libc::SIGKILL);
-}
-
 /// Gives the process at the other end of a Unix socket: who connected, or who
 /// listened there. `None` when it has no number here.
 pub fn peer(socket: BorrowedFd<'_>) -> Option<Pid> {
@@ -664,49 +571,6 @@ pub fn peer(socket: BorrowedFd<'_>) -> Option<Pid> {
         )
     };
     (done == 0).then(|| Pid::from_raw(peer.pid)).flatten()
-}
-
-/// Ties all that a process has started to processors, as far as that can be; what has just
-/// ended cannot.
-pub fn bind_all(pid: Pid, cpus: &CpuSet) {
-    for process in descendants(pid) {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_pid()));
-        for thread in threads.into_iter().flatten().flatten() {
-            let number = thread
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            let _ = number.map(|number| bind(Some((process, number)), cpus));
-        }
-    }
-}
-
-/// Gives all that a process of this host has started, and what that has, by `/proc`: those
-/// of each thread, parents first.
-pub fn descendants(pid: Pid) -> Vec<Pid> {
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).map(|pid| pid.as_raw_pid()) {
-        next += 1;
-        let threads = std::fs::read_dir(format!("/proc/{parent}/task"));
-        for thread in threads.into_iter().flatten().flatten() {
-            let text = crate::kernel_file::read(thread.path().join("children"));
-            let text = text.unwrap_or_default();
-            let pids = text.split_ascii_whitespace();
-            found.extend(pids.filter_map(|p| Pid::from_raw(p.parse().ok()?)));
-        }
-    }
-    found.remove(0);
-    found
-}
-
-/// Gives the children of a process of this host, by `/proc`; none when it is gone.
-pub fn children(pid: Pid) -> Vec<Pid> {
-    let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_pid());
-    let text = crate::kernel_file::read(path).unwrap_or_default();
-    text.split_ascii_whitespace()
-        .filter_map(|p| Pid::from_raw(p.parse().ok()?))
-        .collect()
 }
 
 #[cfg(test)]

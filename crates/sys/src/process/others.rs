@@ -1,0 +1,177 @@
+//! Other processes of this host: how they stand, what they have started, where they run.
+
+use std::io;
+
+use hyperion_model::CpuSet;
+use rustix::process::Pid;
+
+/// What `/proc` says of a running process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// When it started, in clock ticks since boot: tells a recycled number apart.
+    pub started: u64,
+    /// A signal or a debugger holds it.
+    pub stopped: bool,
+}
+
+/// Reads how a process of this host stands, by proc_pid_stat(5). One that only
+/// waits to be reaped does not run.
+pub fn standing(pid: Pid) -> Option<Standing> {
+    let text = crate::kernel_file::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    // The name in parentheses may hold anything; what follows its last ')' is fixed.
+    let fields = text.rsplit_once(") ")?.1;
+    if fields.starts_with(['Z', 'X']) {
+        return None;
+    }
+    Some(Standing {
+        // Field 22, counted from the third.
+        started: fields.split(' ').nth(19)?.parse().ok()?,
+        stopped: fields.starts_with(['T', 't']),
+    })
+}
+
+/// What a process has done so far, to be compared with what it has done later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Work {
+    /// Processor time of all its threads, in clock ticks.
+    pub ticks: u64,
+    /// One of them is in a wait that no signal ends: for a disk, as a rule.
+    pub waits_for_disk: bool,
+}
+
+/// Ties the caller, or a thread of a process, to processors. A number that is no
+/// thread's of that process is not touched: who names it may be lying.
+///
+/// # Errors
+/// `NotFound` for such a number; else the kernel's, where the caller may not, or
+/// may use none of these processors.
+pub fn bind(thread: Option<(Pid, u32)>, cpus: &CpuSet) -> io::Result<()> {
+    let mut mask = rustix::thread::CpuSet::new();
+    let known = cpus.0.iter().map(|&cpu| cpu as usize);
+    for cpu in known.filter(|&cpu| cpu < rustix::thread::CpuSet::MAX_CPU) {
+        mask.set(cpu);
+    }
+    let thread = match thread {
+        None => None,
+        Some((of, thread)) => {
+            let place = format!("/proc/{}/task/{thread}", of.as_raw_pid());
+            std::fs::metadata(place)?;
+            let number = i32::try_from(thread).ok().and_then(Pid::from_raw);
+            Some(number.ok_or(io::ErrorKind::NotFound)?)
+        }
+    };
+    Ok(rustix::thread::sched_setaffinity(thread, &mask)?)
+}
+
+/// Reads what a process of this host has done, by proc_pid_stat(5); `None` when it is gone.
+pub fn work(pid: Pid) -> Option<Work> {
+    let folder = format!("/proc/{}", pid.as_raw_pid());
+    let fields = |path: String| -> Option<Vec<String>> {
+        let text = crate::kernel_file::read(path).ok()?;
+        let fields = text.rsplit_once(") ")?.1.split(' ');
+        Some(fields.map(str::to_owned).collect())
+    };
+    let own = fields(format!("{folder}/stat"))?;
+    // Fields 14 and 15, counted from the third.
+    let ticks = |i: usize| own.get(i)?.parse::<u64>().ok();
+    let waits_for_disk = threads(pid)
+        .iter()
+        .filter_map(|thread| fields(format!("{folder}/task/{thread}/stat")))
+        .any(|fields| fields.first().is_some_and(|state| state == "D"));
+    Some(Work {
+        ticks: ticks(11)? + ticks(12)?,
+        waits_for_disk,
+    })
+}
+
+/// Lets a process go on that a signal has stopped; tells whether it was stopped.
+pub fn wake(pid: Pid) -> bool {
+    let stopped = standing(pid).is_some_and(|s| s.stopped);
+    if stopped {
+        let _ = crate::signals::send(pid, libc::SIGCONT);
+    }
+    stopped
+}
+
+/// Kills a process and all its descendants; they are not reaped.
+pub fn kill_tree(pid: Pid) {
+    // Stopped first, so that it makes no more children while these are looked up.
+    let _ = crate::signals::send(pid, libc::SIGSTOP);
+    for child in children(pid) {
+        kill_tree(child);
+    }
+    let _ = crate::signals::send(pid, libc::SIGKILL);
+}
+
+/// Ties all that a process has started to processors, as far as that can be; what has just
+/// ended cannot.
+pub fn bind_all(pid: Pid, cpus: &CpuSet) {
+    for process in descendants(pid) {
+        for thread in threads(process) {
+            let _ = bind(Some((process, thread)), cpus);
+        }
+    }
+}
+
+/// Gives all that a process of this host has started, and what that has, by `/proc`: parents
+/// first.
+pub fn descendants(pid: Pid) -> Vec<Pid> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        next += 1;
+        found.extend(children(parent));
+    }
+    found
+}
+
+/// Gives the children of a process of this host, whichever of its threads has started them, by
+/// `/proc`; none when it is gone.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    for thread in threads(pid) {
+        let path = format!("/proc/{}/task/{thread}/children", pid.as_raw_pid());
+        let text = crate::kernel_file::read(path).unwrap_or_default();
+        let pids = text.split_ascii_whitespace();
+        found.extend(pids.filter_map(|p| Pid::from_raw(p.parse().ok()?)));
+    }
+    found
+}
+
+/// Gives the numbers of a process's threads; none when it is gone.
+fn threads(pid: Pid) -> Vec<u32> {
+    let folder = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()));
+    let threads = folder.into_iter().flatten().flatten();
+    let numbers = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    numbers.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_child_of_another_thread_is_a_child() {
+        let (told, hears) = mpsc::channel();
+        let (done, over) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut child = Command::new("sleep").arg("60").spawn().expect("it starts");
+            told.send(child.id()).expect("somebody hears");
+            // The thread lives as long as its child is looked for.
+            let _ = over.recv();
+            child.kill().expect("it is there");
+            child.wait().expect("it ends");
+        });
+        let child = hears.recv().expect("told");
+        let own = rustix::process::getpid();
+        let is_child = |pid: &Pid| pid.as_raw_pid().cast_unsigned() == child;
+        let (found, all) = (children(own), descendants(own));
+        drop(done);
+        thread.join().expect("it ends");
+        assert!(found.iter().any(is_child), "{child} is none of {found:?}");
+        assert!(all.iter().any(is_child), "{child} is none of {all:?}");
+    }
+}
