@@ -6,7 +6,7 @@ use hyperion_model::submission::Submission;
 use hyperion_model::{Bytes, Class, Cores};
 use serde::{Deserialize, Serialize};
 
-pub use hyperion_model::view::{JobView, Moment, NodeView, ShareView, Waits};
+pub use hyperion_model::view::{JobView, Moment, NodeView, PartitionView, ShareView, Waits};
 
 /// What a client asks. Each question has one answer, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Request {
     Jobs(Filter),
     /// Say what the nodes have, and what of it is in use.
     Nodes,
+    /// Say which partitions there are.
+    Partitions,
     /// Say who is promised what part, and has used how much.
     Shares,
     /// Say whether jobs start on nodes, by their names.
@@ -123,6 +125,8 @@ pub enum Reply {
     FirstJobs(Vec<JobView>, u64),
     /// The nodes.
     Nodes(Vec<NodeView>),
+    /// The partitions, by name; one where the site has none.
+    Partitions(Vec<PartitionView>),
     /// Accounts and users: each account, then those in it.
     Shares(Vec<ShareView>),
     /// Why a job waits; nothing where it does not.

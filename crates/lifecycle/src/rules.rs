@@ -147,11 +147,13 @@ pub enum PartitionState {
 }
 
 impl PartitionState {
-    pub(crate) const fn takes(self) -> bool {
+    /// Tells whether jobs are taken.
+    pub const fn takes(self) -> bool {
         matches!(self, Self::Up | Self::Down)
     }
 
-    pub(crate) const fn starts(self) -> bool {
+    /// Tells whether jobs start.
+    pub const fn starts(self) -> bool {
         matches!(self, Self::Up | Self::Drain)
     }
 }

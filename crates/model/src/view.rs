@@ -184,6 +184,53 @@ pub struct NodeView {
     pub closed: Option<String>,
 }
 
+/// A partition, or queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionView {
+    /// What it is called.
+    pub name: String,
+    /// Jobs that name none go there.
+    pub default: bool,
+    /// Jobs are taken.
+    pub takes: bool,
+    /// Jobs start.
+    pub starts: bool,
+    /// The names of its nodes.
+    pub nodes: Vec<String>,
+    /// How long a job may run; as long as it likes when absent.
+    pub limit: Option<Duration>,
+    /// How long one runs that says nothing of it.
+    pub usual_limit: Option<Duration>,
+    /// How many nodes a job may have; all when absent.
+    pub most_nodes: Option<u32>,
+    /// What its jobs have beside the others'.
+    pub priority: u16,
+    /// Its jobs have their nodes alone.
+    pub exclusive: bool,
+}
+
+impl PartitionView {
+    /// What there is where a site has no partitions, or where a job was submitted to one
+    /// that the site does not know of: a name.
+    pub fn named(name: &str, nodes: &[NodeView]) -> Self {
+        Self {
+            name: name.to_owned(),
+            default: name == Self::ONLY,
+            takes: true,
+            starts: true,
+            nodes: nodes.iter().map(|node| node.name.clone()).collect(),
+            limit: None,
+            usual_limit: None,
+            most_nodes: None,
+            priority: 1,
+            exclusive: false,
+        }
+    }
+
+    /// The name where a site has none.
+    pub const ONLY: &str = "main";
+}
+
 /// What an account or a user is promised of what there is, and has used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShareView {

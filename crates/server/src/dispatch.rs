@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use hyperion_lifecycle::{Change, End, Event, Ledger, Record, TaskId, Time};
+use hyperion_lifecycle::{Change, End, Event, Ledger, Record, Submitted, TaskId, Time};
 use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
+use hyperion_model::view::PartitionView;
 use hyperion_model::{Bytes, Cores, CpuSet, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
 
@@ -123,9 +124,7 @@ impl Server {
             index: submission.array.is_some().then_some(task.index),
             restarts: job.task(task.index)?.starts.saturating_sub(1),
             submission: submission.clone(),
-            queue: asked
-                .and_then(|part| part.queues.first().cloned())
-                .unwrap_or_else(|| "main".into()),
+            queue: queue_of(&job.asked),
             share: Share {
                 host: node.name.clone(),
                 cores: Cores(part.taken.of(CORES)),
@@ -166,6 +165,14 @@ pub(crate) fn hear(
         ),
     };
     ledger.step(now, event).unwrap_or_default()
+}
+
+/// Gives the name of the partition that a job is in, or of the queue that it named.
+pub(crate) fn queue_of(asked: &Submitted) -> String {
+    let named = asked.submission.parts.first();
+    let named = named.and_then(|part| part.queues.first());
+    let its = asked.partition.as_ref().or(named);
+    its.cloned().unwrap_or_else(|| PartitionView::ONLY.into())
 }
 
 /// Counts the tasks of a part, as far as they were said.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, ShareView, Waits};
+use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, ShareView, Waits};
 use hyperion_lifecycle::{
-    Holder, Job, Ledger, NodeState, Reason, ShareOf, State, Task, TaskId, Time, Who,
+    Holder, Job, Ledger, NodeState, Partition, Reason, ShareOf, State, Task, TaskId, Time, Who,
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
@@ -15,7 +15,7 @@ use hyperion_model::{Bytes, Cores, CpuSet, JobId};
 use hyperion_sched::{Amounts, CORES, MEMORY, Node, NodeNumber};
 
 use crate::clients::Audience;
-use crate::dispatch::{devices_of, id_of, tasks_of};
+use crate::dispatch::{devices_of, id_of, queue_of, tasks_of};
 use crate::turn::Account;
 
 /// What somebody may know of a job.
@@ -197,9 +197,7 @@ impl Viewer<'_> {
             uid: asked.user,
             dialect: submission.dialect,
             account: submission.account.clone(),
-            queue: part
-                .and_then(|part| part.queues.first().cloned())
-                .unwrap_or_else(|| "main".into()),
+            queue: queue_of(asked),
             level: submission.fence.level,
             state,
             reason: None,
@@ -260,6 +258,33 @@ impl Viewer<'_> {
             accounts: its.accounts,
         };
         shares.map(of).collect()
+    }
+
+    /// Gives the partitions, by name.
+    pub(crate) fn partitions(&self) -> Vec<PartitionView> {
+        let nodes = self.nodes();
+        let partitions = &self.ledger.rules().partitions;
+        if partitions.is_empty() {
+            return vec![PartitionView::named(PartitionView::ONLY, &nodes)];
+        }
+        let minutes = |minutes: u64| Duration::from_secs(minutes.saturating_mul(60));
+        let of = |(name, its): (&String, &Partition)| {
+            let state = self.ledger.partition_state(name);
+            let in_it = |node: &&NodeView| its.nodes.is_empty() || its.nodes.contains(&node.name);
+            PartitionView {
+                name: name.clone(),
+                default: its.default,
+                takes: state.takes(),
+                starts: state.starts(),
+                nodes: nodes.iter().filter(in_it).map(|n| n.name.clone()).collect(),
+                limit: its.max_minutes.map(minutes),
+                usual_limit: its.default_minutes.map(minutes),
+                most_nodes: its.max_nodes,
+                priority: its.priority,
+                exclusive: its.exclusive,
+            }
+        };
+        partitions.iter().map(of).collect()
     }
 
     /// Gives the nodes, by number.

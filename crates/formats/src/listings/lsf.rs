@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use hyperion_model::task::State;
-use hyperion_model::view::{JobView, NodeView, Waits};
+use hyperion_model::view::{JobView, NodeView, PartitionView, Waits};
 
 use super::words::{Opt, Takes};
 use super::{Site, closed, cpu_time, cpus, cut, exit};
@@ -364,12 +364,19 @@ pub fn table(jobs: &[JobView], site: &Site<'_>, head: bool, wide: bool) -> Strin
 }
 
 /// Writes `bqueues`.
-pub fn queues(jobs: &[JobView], names: &[String]) -> String {
+pub fn queues(jobs: &[JobView], partitions: &[PartitionView]) -> String {
     let mut out = String::from(
         "QUEUE_NAME      PRIO STATUS          MAX JL/U JL/P JL/H NJOBS  PEND   RUN  SUSP \n",
     );
-    for name in names {
+    for partition in partitions {
+        let name = &partition.name;
         let its: Vec<&JobView> = jobs.iter().filter(|job| job.queue == *name).collect();
+        let status = match (partition.takes, partition.starts) {
+            (true, true) => "Open:Active",
+            (true, false) => "Open:Inact",
+            (false, true) => "Closed:Active",
+            (false, false) => "Closed:Inact",
+        };
         let slots = |states: &[&str]| -> u64 {
             let its = its.iter().filter(|job| states.contains(&state(job)));
             its.map(|job| cpus(job)).sum()
@@ -382,8 +389,8 @@ pub fn queues(jobs: &[JobView], names: &[String]) -> String {
         let _ = writeln!(
             out,
             "{name:<15} {:>4} {:<14} {:>4} {:>4} {:>4} {:>4} {:>5} {pend:>5} {run:>5} {stopped:>5} ",
-            30,
-            "Open:Active",
+            partition.priority,
+            status,
             "-",
             "-",
             "-",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use hyperion_model::task::State;
-use hyperion_model::view::{JobView, NodeView};
+use hyperion_model::view::{JobView, NodeView, PartitionView};
 
 use super::words::{Opt, Takes};
 use super::{Site, closed, cpu_time, cpus, cut, exit, hours_clock, waits};
@@ -298,12 +298,15 @@ fn folded(line: &str) -> String {
 }
 
 /// Writes the table of `qstat -Q`.
-pub fn queues(jobs: &[JobView], names: &[String]) -> String {
+pub fn queues(jobs: &[JobView], partitions: &[PartitionView]) -> String {
     let mut out = String::from(
         "Queue              Max   Tot Ena Str   Que   Run   Hld   Wat   Trn   Ext Type\n\
          ---------------- ----- ----- --- --- ----- ----- ----- ----- ----- ----- ----\n",
     );
-    for name in names {
+    let yes = |is: bool| if is { "yes" } else { "no" };
+    for partition in partitions {
+        let name = &partition.name;
+        let (enabled, started) = (yes(partition.takes), yes(partition.starts));
         let its: Vec<char> = jobs
             .iter()
             .filter(|job| job.queue == *name)
@@ -313,7 +316,7 @@ pub fn queues(jobs: &[JobView], names: &[String]) -> String {
         let total = its.iter().filter(|l| !matches!(l, 'F' | 'X')).count();
         let _ = writeln!(
             out,
-            "{name:<16} {:>5} {total:>5} yes yes {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} Exec",
+            "{name:<16} {:>5} {total:>5} {enabled:>3} {started:>3} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} Exec",
             0,
             count('Q'),
             count('R'),

@@ -6,7 +6,7 @@ use hyperion_model::errand::Cost;
 use hyperion_model::report::Exit;
 use hyperion_model::submission::Dialect;
 use hyperion_model::task::{End, State};
-use hyperion_model::view::{JobView, NodeView, Waits};
+use hyperion_model::view::{JobView, NodeView, PartitionView, Waits};
 use hyperion_model::{Bytes, Cores, Level};
 
 use super::words::{Style, Words, Wrong};
@@ -246,13 +246,63 @@ fn nodes() -> Vec<NodeView> {
     vec![node("n1", 0), node("n2", 0)]
 }
 
+fn partitions() -> Vec<PartitionView> {
+    vec![PartitionView::named(PartitionView::ONLY, &nodes())]
+}
+
+#[test]
+fn partitions_of_a_site_are_listed_with_their_limits_and_states() {
+    let debug = PartitionView {
+        name: "debug".into(),
+        nodes: vec!["n1".into()],
+        limit: Some(Duration::from_secs(600)),
+        usual_limit: Some(Duration::from_secs(60)),
+        most_nodes: Some(1),
+        starts: false,
+        priority: 10,
+        ..partitions()[0].clone()
+    };
+    let debug = PartitionView {
+        default: false,
+        ..debug
+    };
+    let both = [partitions(), vec![debug.clone()]].concat();
+    let list = |line: &[&str]| {
+        let words = read(slurm::SINFO, Style::Long, line);
+        slurm::Sinfo::read(&words, None)
+            .expect("a format")
+            .write(&nodes(), &both)
+    };
+    assert_eq!(
+        list(&[]),
+        "PARTITION AVAIL  TIMELIMIT  NODES  STATE NODELIST\n\
+         main*        up   infinite      2   idle n[1-2]\n\
+         debug      down      10:00      1   idle n1\n"
+    );
+    assert_eq!(list(&["-h", "-o", "%n %t"]), "n1 idle\nn2 idle\n");
+    let told = slurm::partition(&debug, &nodes());
+    for part in [
+        "PartitionName=debug\n",
+        " Default=NO ",
+        "DefaultTime=00:01:00 ",
+        "MaxNodes=1 MaxTime=00:10:00 ",
+        "Nodes=n1\n",
+        "PriorityJobFactor=10 ",
+        "State=DOWN TotalCPUs=8 TotalNodes=1 ",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let told = slurm::node(&nodes()[0], &both);
+    assert!(told.contains("Partitions=main,debug \n"), "{told}");
+}
+
 #[test]
 fn sinfo_prints_what_slurm_prints() {
     let list = |line: &[&str]| {
         let words = read(slurm::SINFO, Style::Long, line);
         slurm::Sinfo::read(&words, None)
             .expect("a format")
-            .write(&nodes())
+            .write(&nodes(), &partitions())
     };
     assert_eq!(
         list(&[]),

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by};
 use super::salloc::stop;
 use super::submit::{Refusal, hand_in, read as read_words};
-use super::{Call, Outcome, Stop, is_meant, numbers, print, queues, targets, with_site};
+use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, with_site};
 
 /// How LSF's commands end when something is wrong.
 const WRONG: u8 = 255;
@@ -29,7 +29,7 @@ pub(super) fn answer(call: &Call) -> Outcome {
         "bqueues" => {
             read(call, BQUEUES)?;
             let jobs = call.jobs(Vec::new(), false)?;
-            print(&lsf::queues(&jobs, &queues(&jobs)))
+            print(&lsf::queues(&jobs, &call.queues(&jobs)?))
         }
         _ => {
             read(call, BQUEUES)?;

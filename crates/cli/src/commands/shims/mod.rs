@@ -16,7 +16,7 @@ mod submit;
 use std::path::Path;
 use std::process::ExitCode;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, Reply, Request, Target};
+use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, Reply, Request, Target};
 use hyperion_formats::listings::words::{self, Opt, Style, Words, Wrong};
 use hyperion_formats::listings::{Civil, Site};
 use hyperion_node::talk::Ask;
@@ -163,6 +163,25 @@ impl Call {
         Ok(Server::reach(&self.ctx, true)?.jobs(filter)?)
     }
 
+    fn partitions(&self) -> Result<Vec<PartitionView>, Stop> {
+        match self.ask(&Request::Partitions)? {
+            Reply::Partitions(partitions) => Ok(partitions),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The partitions, and what jobs were submitted to beside them.
+    fn queues(&self, jobs: &[JobView]) -> Result<Vec<PartitionView>, Stop> {
+        let mut all = self.partitions()?;
+        let nodes = self.nodes()?;
+        for job in jobs {
+            if all.iter().all(|its| its.name != job.queue) {
+                all.push(PartitionView::named(&job.queue, &nodes));
+            }
+        }
+        Ok(all)
+    }
+
     fn nodes(&self) -> Result<Vec<NodeView>, Stop> {
         match self.ask(&Request::Nodes)? {
             Reply::Nodes(nodes) => Ok(nodes),
@@ -209,17 +228,6 @@ fn host() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
-}
-
-/// The names of the queues: the usual one, and those of jobs.
-fn queues(jobs: &[JobView]) -> Vec<String> {
-    let mut names = vec!["main".to_owned()];
-    for job in jobs {
-        if !names.contains(&job.queue) {
-            names.push(job.queue.clone());
-        }
-    }
-    names
 }
 
 /// Calls with what is known of this place.

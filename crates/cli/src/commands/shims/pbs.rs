@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by, shell};
 use super::salloc::stop;
 use super::submit::{Refusal, hand_in, read as read_words};
-use super::{Call, Outcome, Stop, host, is_meant, numbers, print, queues, targets, with_site};
+use super::{Call, Outcome, Stop, host, is_meant, numbers, print, targets, with_site};
 
 /// PBS's code for a job that nobody knows, as its commands end with it.
 const UNKNOWN: u8 = 153;
@@ -167,7 +167,7 @@ fn qstat(call: &Call) -> Outcome {
     let history = words.has("-x") || words.has("-H");
     if words.has("-Q") {
         let jobs = call.jobs(Vec::new(), false)?;
-        return print(&pbs::queues(&jobs, &queues(&jobs)));
+        return print(&pbs::queues(&jobs, &call.queues(&jobs)?));
     }
     if words.has("-B") {
         let jobs = call.jobs(Vec::new(), false)?;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hyperion_api::queue::Request;
+use hyperion_api::queue::{PartitionView, Request};
 use hyperion_formats::jobs::hosts;
 use hyperion_formats::listings::slurm;
 use hyperion_formats::listings::words::{Opt, Takes};
@@ -146,18 +146,31 @@ fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
             let meant = nodes
                 .iter()
                 .filter(|node| wanted.as_ref().is_none_or(|all| all.contains(&node.name)));
-            let text: String = meant.map(|node| line(slurm::node(node))).collect();
+            let partitions = call.partitions()?;
+            let text: String = meant
+                .map(|node| line(slurm::node(node, &partitions)))
+                .collect();
             match text.is_empty() {
                 true => Err(Stop::new(1, format!("Node {} not found", named.join(",")))),
                 false => print(&text),
             }
         }
-        "partition" | "partitions" => match named.first() {
-            Some(name) if *name != slurm::PARTITION => {
-                Err(Stop::new(1, format!("Partition {name} not found")))
+        "partition" | "partitions" => {
+            let (nodes, partitions) = (call.nodes()?, call.partitions()?);
+            let meant = |its: &&PartitionView| named.first().is_none_or(|name| *name == its.name);
+            let text: String = partitions
+                .iter()
+                .filter(meant)
+                .map(|its| line(slurm::partition(its, &nodes)))
+                .collect();
+            match text.is_empty() {
+                true => Err(Stop::new(
+                    1,
+                    format!("Partition {} not found", named.join(",")),
+                )),
+                false => print(&text),
             }
-            _ => print(&line(slurm::partition(&call.nodes()?))),
-        },
+        }
         "hostnames" | "hostname" => {
             let given = named.first().map(|text| (*text).to_owned());
             let list = given.or_else(|| std::env::var("SLURM_JOB_NODELIST").ok());

@@ -459,10 +459,11 @@ fn sinfo(call: &Call) -> Outcome {
         let wanted = hosts::expand(text).unwrap_or_default();
         nodes.retain(|node| wanted.contains(&node.name));
     }
+    let mut partitions = call.partitions()?;
     if let Some(wanted) = words.list("--partition") {
-        nodes.retain(|_| wanted.iter().any(|name| name == slurm::PARTITION));
+        partitions.retain(|its| wanted.contains(&its.name));
     }
-    print(&list.write(&nodes))
+    print(&list.write(&nodes, &partitions))
 }
 
 fn sacct(call: &Call) -> Outcome {

@@ -19,9 +19,6 @@ use hyperion_model::view::{JobView, Waits};
 
 use super::{full_clock, waits};
 
-/// The partition in which every node is.
-pub const PARTITION: &str = "main";
-
 /// Slurm's words for a state, the short one first.
 pub fn state(state: State) -> (&'static str, &'static str) {
     match state {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hyperion_model::CpuSet;
 use hyperion_model::submission::Dialect;
-use hyperion_model::view::{JobView, NodeView};
+use hyperion_model::view::{JobView, NodeView, PartitionView};
 
-use super::{PARTITION, hosts, reason, state};
+use super::{hosts, reason, state};
 use crate::jobs::{Facts, expand};
 use crate::listings::{Site, closed, cpus, full_clock, waits};
 
@@ -148,8 +148,11 @@ fn files(job: &JobView, site: &Site<'_>) -> (String, String) {
 }
 
 /// Writes `scontrol show node`.
-pub fn node(node: &NodeView) -> String {
+pub fn node(node: &NodeView, partitions: &[PartitionView]) -> String {
     let name = &node.name;
+    let among = partitions.iter().filter(|its| its.nodes.contains(name));
+    let among: Vec<&str> = among.map(|its| its.name.as_str()).collect();
+    let among = among.join(",");
     let all = node.cores.0 / 1000;
     let used = node.cores_used.0.div_ceil(1000);
     let (memory, taken) = (node.memory.0 >> 20, node.memory_used.0 >> 20);
@@ -185,29 +188,56 @@ pub fn node(node: &NodeView) -> String {
            NodeAddr={name} NodeHostName={name} Version=22.05.8\n   \
            RealMemory={memory} AllocMem={taken} FreeMem={free} Sockets={all} Boards=1\n   \
            State={state} ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A\n   \
-           Partitions={PARTITION} \n   \
+           Partitions={among} \n   \
            CfgTRES=cpu={all},mem={memory}M,billing={all}\n   \
            AllocTRES={alloc}\n{reason}\n"
     )
 }
 
+/// Slurm's word for what may be done with a partition.
+pub(super) fn available(partition: &PartitionView) -> &'static str {
+    match (partition.takes, partition.starts) {
+        (true, true) => "UP",
+        (true, false) => "DOWN",
+        (false, true) => "DRAIN",
+        (false, false) => "INACT",
+    }
+}
+
 /// Writes `scontrol show partition`.
-pub fn partition(nodes: &[NodeView]) -> String {
+pub fn partition(partition: &PartitionView, nodes: &[NodeView]) -> String {
+    let in_it = |node: &&NodeView| partition.nodes.contains(&node.name);
+    let nodes: Vec<&NodeView> = nodes.iter().filter(in_it).collect();
+    let yes = |is: bool| if is { "YES" } else { "NO" };
+    let limit = |limit: Option<Duration>, none: &str| limit.map_or(none.to_owned(), full_clock);
+    let (is_default, alone) = (yes(partition.default), yes(partition.exclusive));
+    let usual = limit(partition.usual_limit, "NONE");
+    let longest = limit(partition.limit, "UNLIMITED");
+    let most = partition.most_nodes;
+    let most = most.map_or("UNLIMITED".to_owned(), |most| most.to_string());
+    let priority = partition.priority;
+    let state = match available(partition) {
+        "INACT" => "INACTIVE",
+        state => state,
+    };
     let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
     let list = crate::jobs::hosts::compress(&names);
     let cpus: u64 = nodes.iter().map(|node| node.cores.0 / 1000).sum();
     let memory: u64 = nodes.iter().map(|node| node.memory.0 >> 20).sum();
     let count = nodes.len();
-    let mut out = format!("PartitionName={PARTITION}\n");
+    let mut out = format!("PartitionName={}\n", partition.name);
     for line in [
         "AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL",
-        "AllocNodes=ALL Default=YES QoS=N/A",
-        "DefaultTime=NONE DisableRootJobs=NO ExclusiveUser=NO GraceTime=0 Hidden=NO",
-        "MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED",
+        &format!("AllocNodes=ALL Default={is_default} QoS=N/A"),
+        &format!("DefaultTime={usual} DisableRootJobs=NO ExclusiveUser=NO GraceTime=0 Hidden=NO"),
+        &format!("MaxNodes={most} MaxTime={longest} MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED"),
         &format!("Nodes={list}"),
-        "PriorityJobFactor=1 PriorityTier=1 RootOnly=NO ReqResv=NO OverSubscribe=NO",
+        &format!(
+            "PriorityJobFactor={priority} PriorityTier=1 RootOnly=NO ReqResv=NO OverSubscribe={}",
+            if alone == "YES" { "EXCLUSIVE" } else { "NO" }
+        ),
         "OverTimeLimit=NONE PreemptMode=OFF",
-        &format!("State=UP TotalCPUs={cpus} TotalNodes={count} SelectTypeParameters=NONE"),
+        &format!("State={state} TotalCPUs={cpus} TotalNodes={count} SelectTypeParameters=NONE"),
         "JobDefaults=(null)",
         "DefMemPerNode=UNLIMITED MaxMemPerNode=UNLIMITED",
         &format!("TRES=cpu={cpus},mem={memory}M,node={count},billing={cpus}"),

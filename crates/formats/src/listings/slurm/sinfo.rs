@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use hyperion_model::view::NodeView;
+use hyperion_model::view::{NodeView, PartitionView};
 
-use super::{PARTITION, Piece, pieces, write};
+use super::scontrol::available;
+use super::{Piece, pieces, short_clock, write};
 use crate::listings::closed;
 use crate::listings::words::{Opt, Takes, Words};
 
@@ -89,6 +90,9 @@ const HEADINGS: &[(char, &str)] = &[
     ('z', "S:C:T"),
 ];
 
+/// The columns that say something of a partition.
+const OF_PARTITIONS: [char; 10] = ['a', 'g', 'h', 'I', 'l', 'L', 'p', 'P', 'R', 's'];
+
 /// How nodes are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sinfo {
@@ -137,7 +141,7 @@ impl Sinfo {
     }
 
     /// Writes the list.
-    pub fn write(&self, nodes: &[NodeView]) -> String {
+    pub fn write(&self, nodes: &[NodeView], partitions: &[PartitionView]) -> String {
         let mut out = String::new();
         let mut shape = self.pieces.clone();
         if let (true, Some(Piece::Column { width, .. })) = (self.widen, shape.first_mut()) {
@@ -151,11 +155,34 @@ impl Sinfo {
             };
             let _ = writeln!(out, "{}", write(&shape, heading));
         }
+        // Where nothing of partitions is said, a node is listed once.
+        let said = |letter: &char| {
+            let is =
+                |piece: &Piece| matches!(piece, Piece::Column { letter: l, .. } if l == letter);
+            self.pieces.iter().any(is)
+        };
+        let apart = OF_PARTITIONS.iter().any(said);
+        let shown = partitions.iter().filter(|_| apart);
+        for partition in shown.chain(partitions.first().filter(|_| !apart)) {
+            let is_in = |node: &&NodeView| {
+                let mut all = partitions
+                    .iter()
+                    .filter(|its| !apart || its.name == partition.name);
+                all.any(|its| its.nodes.contains(&node.name))
+            };
+            let nodes = nodes.iter().filter(is_in);
+            for group in self.groups(nodes) {
+                let line = write(&shape, |letter| value(letter, &group, partition));
+                let _ = writeln!(out, "{line}");
+            }
+        }
+        out
+    }
+
+    /// Puts nodes together that are listed as one.
+    fn groups<'a>(&self, nodes: impl Iterator<Item = &'a NodeView>) -> Vec<Vec<&'a NodeView>> {
         let mut groups: Vec<Vec<&NodeView>> = Vec::new();
-        for node in nodes
-            .iter()
-            .filter(|node| !self.reasons || closed(node).is_some())
-        {
+        for node in nodes.filter(|node| !self.reasons || closed(node).is_some()) {
             let alike = |group: &&mut Vec<&NodeView>| {
                 !self.each
                     && group.first().is_some_and(|first| {
@@ -168,10 +195,7 @@ impl Sinfo {
                 None => groups.push(vec![node]),
             }
         }
-        for group in &groups {
-            let _ = writeln!(out, "{}", write(&shape, |letter| value(letter, group)));
-        }
-        out
+        groups
     }
 }
 
@@ -198,7 +222,7 @@ fn least(values: impl Iterator<Item = u64> + Clone) -> String {
     }
 }
 
-fn value(letter: char, nodes: &[&NodeView]) -> String {
+fn value(letter: char, nodes: &[&NodeView], partition: &PartitionView) -> String {
     let Some(first) = nodes.first() else {
         return String::new();
     };
@@ -213,7 +237,7 @@ fn value(letter: char, nodes: &[&NodeView]) -> String {
     let (busy, idle) = (count(&["alloc", "mix", "drng"]), count(&["idle"]));
     let other = nodes.len() - busy - idle;
     match letter {
-        'a' => "up".into(),
+        'a' => available(partition).to_lowercase(),
         'A' => format!("{busy}/{idle}"),
         'B' => "UNLIMITED".into(),
         'c' => least(nodes.iter().map(cores)),
@@ -233,9 +257,11 @@ fn value(letter: char, nodes: &[&NodeView]) -> String {
         'E' => closed(first).map_or("none", |(_, why)| why).to_owned(),
         'F' => format!("{busy}/{idle}/{other}/{}", nodes.len()),
         'g' | 'S' => "all".into(),
+        'h' if partition.exclusive => "EXCLUSIVE".into(),
         'h' => "NO".into(),
         'H' | 'u' | 'U' => "Unknown".into(),
-        'l' => "infinite".into(),
+        'l' => partition.limit.map_or("infinite".into(), short_clock),
+        'L' => partition.usual_limit.map_or("n/a".into(), short_clock),
         'm' => least(nodes.iter().map(|node| node.memory.0 >> 20)),
         'M' => "OFF".into(),
         'n' | 'o' => first.name.clone(),
@@ -247,17 +273,21 @@ fn value(letter: char, nodes: &[&NodeView]) -> String {
             let load = first.cores_used.0;
             format!("{}.{:02}", load / 1000, load % 1000 / 10)
         }
-        'p' | 'I' | 'w' | 'Y' | 'Z' => "1".into(),
-        'P' => format!("{PARTITION}*"),
+        'p' | 'I' => partition.priority.to_string(),
+        'w' | 'Y' | 'Z' => "1".into(),
+        'P' if partition.default => format!("{}*", partition.name),
+        'P' => partition.name.clone(),
         'r' => "no".into(),
-        'R' => PARTITION.into(),
-        's' => "1-infinite".into(),
+        'R' => partition.name.clone(),
+        's' => match partition.most_nodes {
+            Some(most) => format!("1-{most}"),
+            None => "1-infinite".into(),
+        },
         't' => state(first).0.into(),
         'T' => state(first).1.into(),
         'v' => "22.05.8".into(),
         'X' => cores(first).to_string(),
         'z' => format!("{}:1:1", cores(first)),
-        'L' => "n/a".into(),
         _ => "(null)".into(),
     }
 }
