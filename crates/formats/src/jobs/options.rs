@@ -55,6 +55,8 @@ pub(super) enum Takes {
     Attached,
     /// A word of nothing but these letters, or nothing.
     Letters(&'static str),
+    /// A value, in front of which one of these words may stand.
+    Behind(&'static [&'static str]),
 }
 
 /// What an option does.
@@ -233,10 +235,12 @@ fn letters(grammar: &Grammar, draft: &mut Draft, word: &Word, next: &[Word]) -> 
         };
         let given = (word, at, end);
         match option.takes {
-            Takes::Value | Takes::Two | Takes::Perhaps if end < word.text.len() => {
+            Takes::Value | Takes::Two | Takes::Perhaps | Takes::Behind(_)
+                if end < word.text.len() =>
+            {
                 return one(draft, option, given, (word, end), 0);
             }
-            Takes::Value | Takes::Two | Takes::Perhaps => {
+            Takes::Value | Takes::Two | Takes::Perhaps | Takes::Behind(_) => {
                 return spaced(draft, option, given, next);
             }
             Takes::Nothing | Takes::Attached | Takes::Letters(_) => {
@@ -284,6 +288,11 @@ fn spaced(
         Takes::Value | Takes::Perhaps => {
             let value = next.first().ok_or_else(missing)?;
             one(draft, option, given, (value, 0), 1)
+        }
+        Takes::Behind(words) => {
+            let before = usize::from(next.first().is_some_and(|w| words.contains(&&*w.text)));
+            let value = next.get(before).ok_or_else(missing)?;
+            one(draft, option, given, (value, 0), before + 1)
         }
         Takes::Two => {
             let [first, second, ..] = next else {

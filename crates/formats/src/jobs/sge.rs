@@ -7,7 +7,7 @@ use hyperion_model::submission::{
 };
 
 use super::amounts::{count, size, unquoted};
-use super::draft::Draft;
+use super::draft::{Draft, Stage};
 use super::options::{Arg, Does, Grammar, Style, Takes, Wrong, opt};
 use super::pbs::{mail_letters, mail_to, variables};
 use super::tell::shown;
@@ -15,7 +15,7 @@ use super::values::*;
 use super::{dependency, time};
 
 use Does::{Becomes, Note, Refuse, Reply};
-use Takes::{Letters, Nothing, Two, Value};
+use Takes::{Behind, Letters, Nothing, Two, Value};
 
 const CONTEXT: &str = "variables of the queue's own are not kept";
 const SHARES: &str = "shares are given by who runs the queue";
@@ -31,7 +31,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["-ac"], Value, Note(CONTEXT)),
         opt(&["-ar"], Value, Becomes("reservation", |d, a| text(a, &mut d.job.reservation))),
         opt(&["-b"], Value, Becomes("whether the command is a program", |d, a| { d.binary = yes(a.text)?; Ok(()) })),
-        opt(&["-binding"], Value, Note("how tasks are bound is left to the launcher")),
+        opt(&["-binding"], Behind(&["env", "pe", "set"]), Note("how tasks are bound is left to the launcher")),
         opt(&["-C"], Value, Becomes("what directives begin with; on the command line", |d, a| { d.prefix = Some(a.text.to_owned()); Ok(()) })),
         opt(&["-c"], Value, Note("no checkpoints are taken")),
         opt(&["-ckpt"], Value, Note("no checkpoints are taken")),
@@ -83,7 +83,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["-v"], Value, Becomes("variables", variables)),
         opt(&["-verbose"], Nothing, Note("it is for qrsh")),
         opt(&["-verify"], Nothing, Reply("what would be submitted, without submitting", |d| { d.reply.test_only = true })),
-        opt(&["-w"], Value, Note("a job that can never run says so in its explanation")),
+        opt(&["-w"], Value, Becomes("v, p: for the command itself, what would be submitted, without submitting; others: note", validation)),
         opt(&["-wd"], Value, Becomes("working folder", |d, a| { d.job.folder = Folder::Path(a.text.to_owned()); Ok(()) })),
     ],
 };
@@ -178,6 +178,23 @@ fn now(_: &mut Draft, arg: &Arg<'_>) -> Read {
         true => Err(Wrong::new("a job that cannot start now waits").hint("leave the option out")),
         false => Ok(()),
     }
+}
+
+fn validation(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    match arg.text {
+        "v" | "p" if draft.stage == Stage::Words => draft.reply.test_only = true,
+        "e" | "w" | "n" | "v" | "p" => {
+            let what = "-w: a job that can never run says so in its explanation";
+            draft.told.note(arg.span(None), what.to_owned(), None);
+        }
+        text => {
+            return Err(Wrong::new(format!(
+                "{} is not of e, w, n, p and v",
+                shown(text)
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn priority(draft: &mut Draft, arg: &Arg<'_>) -> Read {
@@ -286,13 +303,7 @@ fn queues(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 fn array(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     let read = arg.text.parse::<hyperion_model::Indices>();
     let indices = read.map_err(|error| Wrong::new(error.to_string()))?;
-    // A number alone is how many there are.
-    let indices = match arg.text.contains(['-', ',', ':']) {
-        true => indices,
-        false => format!("1-{}", indices.last().max(1))
-            .parse()
-            .unwrap_or(indices),
-    };
+    // A number alone is that one task, and no count.
     if indices.first() == 0 {
         return Err(Wrong::new("an array of Grid Engine begins with 1"));
     }
@@ -330,6 +341,26 @@ fn resources(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 }
 
 fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
+    // No limit at all, which both times and sizes may be.
+    if value.eq_ignore_ascii_case("infinity") {
+        let limit = name.trim_start_matches(['h', 's']);
+        let limit = limit.strip_prefix('_').unwrap_or_default();
+        match (name, limit) {
+            ("h_rt", _) => draft.job.time_limit = Some(TimeLimit::Unlimited),
+            ("s_rt", _) => draft.soft_limit = None,
+            ("h_cpu" | "s_cpu", _) => {}
+            ("h_vmem", _) => {
+                draft.limit_memory = None;
+                draft.job.rlimits.retain(|limit| limit.name != "as");
+            }
+            ("s_vmem" | "h_fsize" | "h_stack" | "h_data" | "h_core", limit) => {
+                let limit = if limit == "vmem" { "as" } else { limit };
+                draft.job.rlimits.retain(|known| known.name != limit);
+            }
+            _ => return Err(Wrong::new(format!("{name} has an end"))),
+        }
+        return Ok(());
+    }
     let clock = || {
         let wrong = || {
             Wrong::new(format!("{} is not a time", shown(value)))

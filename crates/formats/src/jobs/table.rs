@@ -42,7 +42,7 @@ fn written(option: &Opt) -> String {
         .collect();
     let value = match option.takes {
         Takes::Nothing => "",
-        Takes::Value | Takes::Perhaps => " value",
+        Takes::Value | Takes::Perhaps | Takes::Behind(_) => " value",
         Takes::Two => " name value",
         Takes::Attached => "[=value]",
         Takes::Letters(_) => " [letters]",

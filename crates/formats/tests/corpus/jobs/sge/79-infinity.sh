@@ -1,0 +1,5 @@
+#!/bin/bash
+#$ -l h_rt=INFINITY
+#$ -l h_vmem=INFINITY
+#$ -l h_stack=INFINITY
+./forever
