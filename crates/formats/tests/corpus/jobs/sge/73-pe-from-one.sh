@@ -1,0 +1,3 @@
+#!/bin/bash
+#$ -pe make -8
+make -j $NSLOTS

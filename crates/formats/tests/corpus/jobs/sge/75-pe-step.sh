@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -pe orte 8-32:8
+#$ -cwd
+mpiexec -n $NSLOTS ./cfd
