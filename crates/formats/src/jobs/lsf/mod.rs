@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyperion_model::Bytes;
 use hyperion_model::submission::{
-    Folder, MailEvent, Open, Part, Per, Sharing, TimeLimit, Warning, WarningTo,
+    Folder, MailEvent, NodeCount, Open, Part, Per, Sharing, TimeLimit, Warning, WarningTo,
 };
 
 use crate::jobs::amounts::{count, size, split, unquoted};
@@ -32,6 +32,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
     style: Style::Names,
     options: &[
         opt(&["-a"], Value, Note("there are no programs of the site that change a job")),
+        opt(&["-alloc_flags"], Value, Note("no programs of the site make nodes ready")),
         opt(&["-app"], Value, Note("there are no profiles of applications")),
         opt(&["-ar"], Nothing, Note("a job keeps the size that it began with")),
         opt(&["-B"], Nothing, Becomes("mail when it begins; note: no mail is sent", |d, a| { mail(d, a, MailEvent::Begin) })),
@@ -39,15 +40,18 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-C"], Value, Becomes("limit of core files", |d, a| limit(d, a, "core"))),
         opt(&["-c"], Value, Note("processor time is not limited; the time limit is")),
         opt(&["-clusters"], Value, Note("there is one cluster")),
+        opt(&["-core_isolation"], Value, Note("no cores are set aside for the system")),
         opt(&["-cwd"], Value, Becomes("working folder", cwd)),
         opt(&["-D"], Value, Becomes("limit of data", |d, a| limit(d, a, "data"))),
         opt(&["-data"], Value, Refuse("copy files in the script")),
+        opt(&["-datachk"], Nothing, Note("there is no manager of data")),
         opt(&["-E"], Value, Refuse("call what comes before in the script")),
         opt(&["-Ep"], Value, Refuse("call what comes after in the script")),
         opt(&["-e"], Value, Becomes("file of errors, appended to", |d, a| { file(d, a, false, Open::Append) })),
         opt(&["-eo"], Value, Becomes("file of errors, written over", |d, a| { file(d, a, false, Open::Truncate) })),
         opt(&["-env"], Value, Becomes("variables", environment)),
         opt(&["-eptl"], Value, Note("the time that it may wait is not limited")),
+        opt(&["-ext", "-extsched"], Value, Note("there is no scheduler beside the queue's own")),
         opt(&["-F"], Value, Becomes("limit of the size of a file", |d, a| limit(d, a, "fsize"))),
         opt(&["-f"], Value, Refuse("copy files in the script")),
         opt(&["-freq"], Value, Note("frequencies are left as they are")),
@@ -60,21 +64,26 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-I"], Nothing, Becomes("of `bsub`: its output comes back here", |d, _| { d.reply.interactive = true; Ok(()) })),
         opt(&["-Ip"], Nothing, Becomes(TERMINAL, at_terminal)),
         opt(&["-Is"], Nothing, Becomes(TERMINAL, at_terminal)),
+        opt(&["-IS", "-ISp", "-ISs"], Nothing, Becomes(TERMINAL, at_terminal)),
         opt(&["-IX"], Nothing, Refuse("no window is passed on: take -Is")),
         opt(&["-i"], Value, Becomes("file that it reads", |d, a| text(a, &mut d.job.files.input))),
         opt(&["-is"], Value, Becomes("file that it reads", |d, a| text(a, &mut d.job.files.input))),
         opt(&["-J"], Value, Becomes("name, and in brackets an array", name)),
         opt(&["-Jd"], Value, Becomes("comment", |d, a| text(a, &mut d.job.comment))),
+        opt(&["-jsm"], Value, Note("there is no job step manager")),
         opt(&["-jsdl"], Value, Refuse("another language of jobs is not read")),
         opt(&["-K"], Nothing, Becomes("wait for the end", |d, _| { d.job.wait = true; Ok(()) })),
         opt(&["-k"], Value, Note("no checkpoints are taken")),
         opt(&["-L"], Value, Becomes("interpreter of the login", |d, a| { shell(a, &mut d.shell) })),
         opt(&["-Lp"], Value, Note("licences are counted by -R")),
         opt(&["-M"], Value, Becomes("memory of each node, where -R names none; a number alone counts KiB", memory_limit)),
-        opt(&["-m"], Value, Becomes("hosts that it may run on; note: `!`, `+` and groups", on_hosts)),
+        opt(&["-m"], Value, Becomes("hosts that it may run on, any with `others`; note: `!` and `+`", on_hosts)),
         opt(&["-mig"], Value, Note("jobs are not moved")),
         opt(&["-N"], Nothing, Becomes("mail when it ends; note: no mail is sent", |d, a| { mail(d, a, MailEvent::End) })),
+        opt(&["-Ne"], Nothing, Becomes("mail when it fails; note: no mail is sent", |d, a| { mail(d, a, MailEvent::Fail) })),
         opt(&["-n"], Value, Becomes("tasks, fewest and most", tasks)),
+        opt(&["-network"], Value, Note("the network is the host's")),
+        opt(&["-nnodes"], Value, Becomes("nodes, alone", whole_nodes)),
         opt(&["-notify"], Value, Note("no mail is sent")),
         opt(&["-o"], Value, Becomes("file of output, appended to", |d, a| { file(d, a, true, Open::Append) })),
         opt(&["-oo"], Value, Becomes("file of output, written over", |d, a| { file(d, a, true, Open::Truncate) })),
@@ -235,14 +244,21 @@ fn memory_limit(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 
 fn on_hosts(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     let mut all = Vec::new();
-    let mut liked = false;
+    let (mut liked, mut anywhere) = (false, false);
     for part in arg.text.split_whitespace() {
         let host = part.split('+').next().unwrap_or(part);
         let host = host.trim_end_matches('!');
         liked |= host.len() < part.len();
-        if !["", "others", "all"].contains(&host) {
-            all.push(host);
+        match host {
+            "" => {}
+            "others" | "all" => anywhere = true,
+            // What stands behind `@` is the cluster that it is in.
+            host => all.push(host.split('@').next().unwrap_or(host)),
         }
+    }
+    if anywhere {
+        // It may run on any other host too: what is named is liked better.
+        all.clear();
     }
     if liked {
         let what = "-m: which hosts are liked better or come first is not looked at";
@@ -268,6 +284,17 @@ fn tasks(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     let part = draft.part();
     part.tasks.insert(Per::Job, least_number);
     part.most_tasks = Some(most_number).filter(|most| *most > least_number);
+    Ok(())
+}
+
+fn whole_nodes(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    let nodes = count(arg.text, 1)?;
+    let part = draft.part();
+    part.nodes = Some(NodeCount {
+        least: nodes,
+        most: nodes,
+    });
+    part.sharing = Sharing::Nobody;
     Ok(())
 }
 
@@ -382,7 +409,16 @@ fn gpu(draft: &mut Draft, arg: &Arg<'_>) -> Read {
                     _ => return Err(Wrong::new("`/host` or `/task` is expected").at(arg.text, of)),
                 };
             }
-            ("gmodel", model) => kind = Some(model.split(['#']).next().unwrap_or(model).to_owned()),
+            ("gmodel", model) => {
+                let (name, memory) = model.split_once('#').unwrap_or((model, ""));
+                kind = Some(name.to_owned());
+                if !memory.is_empty() {
+                    told.push(format!(
+                        "-gpu: the memory of {} is not looked at",
+                        shown(name)
+                    ));
+                }
+            }
             ("gvendor", name) => vendor = Some(name.to_owned()),
             ("mode", "shared")
             | ("mps" | "j_exclusive" | "aff" | "block" | "gpack", "no")

@@ -48,7 +48,12 @@ pub(in crate::jobs) fn compound(text: &str) -> Result<Vec<(&str, Option<u32>)>, 
     if !trimmed.contains('{') {
         return Ok(vec![(trimmed, None)]);
     }
-    if trimmed.contains("}||{") || trimmed.contains("} || {") {
+    let alternatives = |behind: &str| {
+        let behind = behind.trim_start();
+        behind.starts_with("||") || behind.starts_with('@')
+    };
+    let mut closed = trimmed.match_indices('}');
+    if closed.any(|(at, _)| alternatives(&trimmed[at + 1..])) {
         return Err(Wrong::new("there is no choice between requirements").hint("keep one of them"));
     }
     let mut parts = Vec::new();
@@ -79,8 +84,18 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
             .unwrap_or(rest.len());
         let (name, behind) = rest.split_at(end);
         let Some(inside) = behind.strip_prefix('[').filter(|_| !name.is_empty()) else {
-            // What stands without a section is `select`.
-            return selection(rest, part, notes);
+            // What stands first without a section is `select`.
+            if rest.len() < text.trim().len() {
+                let wrong = Wrong::new("a section is expected here").at(text, rest);
+                return Err(wrong.hint("write && and || inside of select[]"));
+            }
+            let end = first_section(rest);
+            selection(&rest[..end], part, notes)?;
+            if end == rest.len() {
+                return Ok(());
+            }
+            rest = rest[end..].trim_start();
+            continue;
         };
         let mut deep = 1;
         let close = inside.char_indices().find(|(_, character)| {
@@ -118,13 +133,33 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
     Ok(())
 }
 
+const NAMES: [&str; 7] = [
+    "select[",
+    "order[",
+    "rusage[",
+    "span[",
+    "same[",
+    "cu[",
+    "affinity[",
+];
+
+/// Finds where the first section begins that stands behind something else.
+fn first_section(text: &str) -> usize {
+    let begins = |name: &&str| {
+        let mut all = text.match_indices(*name).map(|(at, _)| at);
+        all.find(|at| text[..*at].ends_with(char::is_whitespace))
+    };
+    let first = NAMES.iter().filter_map(begins).min();
+    first.unwrap_or(text.len())
+}
+
 /// What hosts tell of their load. It changes, and is no property of a host.
 const LOADS: [&str; 12] = [
     "mem", "swp", "tmp", "ut", "r15s", "r1m", "r15m", "pg", "ls", "it", "io", "status",
 ];
 
 fn selection(text: &str, part: &mut Part, notes: &mut Vec<String>) -> Read {
-    for term in text.split("&&") {
+    for term in split(text, '&') {
         let term = term.trim();
         let plain: String = term.chars().filter(|c| !c.is_whitespace()).collect();
         match plain.trim_matches(['(', ')']) {
@@ -195,8 +230,8 @@ fn amount(text: &str) -> Result<Bytes, Wrong> {
 }
 
 fn span(text: &str, part: &mut Part) -> Read {
-    for field in text
-        .split(',')
+    for field in split(text, ',')
+        .into_iter()
         .map(str::trim)
         .filter(|field| !field.is_empty())
     {
@@ -205,6 +240,10 @@ fn span(text: &str, part: &mut Part) -> Read {
             ("hosts", "-1") => {}
             ("hosts", "1") => part.nodes = Some(NodeCount { least: 1, most: 1 }),
             ("ptile", "'!'" | "!") => {}
+            ("ptile", value) if value.contains([',', ':']) => {
+                let wrong = Wrong::new("the tasks of a node do not depend on its model");
+                return Err(wrong.at(text, value).hint("write ptile=N"));
+            }
             ("ptile", value) => {
                 let tasks = count(value, 1).map_err(|wrong| wrong.at(text, value))?;
                 part.tasks.insert(Per::Node, tasks);
@@ -226,16 +265,21 @@ fn affinity(text: &str, part: &mut Part, notes: &mut Vec<String>) -> Read {
         Some((unit, _)) => (unit, &first[unit.len()..]),
         None => (first, ""),
     };
-    let digits: String = rest
-        .chars()
-        .skip(1)
-        .take_while(char::is_ascii_digit)
-        .collect();
-    let number = if digits.is_empty() {
-        1
-    } else {
-        count(&digits, 1)?
+    // `core(2)*3` is three times two, and `core*4` is four.
+    let digits = |text: &str| -> String {
+        let behind = text.chars().skip(1);
+        behind.take_while(char::is_ascii_digit).collect()
     };
+    let times = match rest.starts_with('(') {
+        true => rest.find(")*").map_or("", |at| &rest[at + 1..]),
+        false => "",
+    };
+    let mut number = 1;
+    for text in [digits(rest), digits(times)] {
+        if !text.is_empty() {
+            number = count(&text, 1)?.saturating_mul(number);
+        }
+    }
     match unit.trim() {
         "core" | "thread" | "cpu" => drop(part.cpus.insert(Per::Task, number)),
         "numa" | "socket" | "mcm" => {
@@ -248,7 +292,7 @@ fn affinity(text: &str, part: &mut Part, notes: &mut Vec<String>) -> Read {
             )));
         }
     }
-    if text.contains(':') {
+    if text.contains([':', ',']) {
         notes.push("affinity[]: how tasks are bound is left to the launcher".to_owned());
     }
     Ok(())

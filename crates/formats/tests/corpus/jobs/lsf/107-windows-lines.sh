@@ -1,0 +1,4 @@
+#!/bin/bash
+#BSUB -n 4
+#BSUB -o o
+./x

@@ -1,0 +1,4 @@
+#!/bin/bash
+./x
+#BSUB -o o
+#BSUB -n 3

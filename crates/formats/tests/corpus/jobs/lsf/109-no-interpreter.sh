@@ -1,0 +1,4 @@
+#BSUB -L /bin/ksh
+#BSUB -J plain
+#BSUB -o o
+print hello

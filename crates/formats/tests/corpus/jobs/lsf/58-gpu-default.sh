@@ -1,0 +1,4 @@
+#!/bin/bash
+#BSUB -gpu -
+#BSUB -o o
+nvidia-smi

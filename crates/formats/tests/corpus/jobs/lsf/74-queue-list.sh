@@ -1,0 +1,5 @@
+#!/bin/bash
+#BSUB -q "short  medium	long"
+#BSUB -W 90
+#BSUB -o o
+./x

@@ -1,0 +1,4 @@
+#!/bin/bash
+#BSUB -env "all, ~DISPLAY"
+#BSUB -o o
+./x
