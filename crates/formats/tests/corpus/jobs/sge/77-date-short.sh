@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -a 12241800
+#$ -N eve
+./backup

@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -cal night
+#$ -cwd
+./run

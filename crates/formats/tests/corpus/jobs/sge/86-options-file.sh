@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -@ common.opts
+#$ -N with_file
+./run

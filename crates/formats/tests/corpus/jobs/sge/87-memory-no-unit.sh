@@ -1,0 +1,5 @@
+#!/bin/bash
+#$ -N tiny
+#$ -l h_vmem=8
+#$ -cwd
+./big

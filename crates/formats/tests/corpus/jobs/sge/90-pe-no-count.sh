@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -pe smp -cwd
+#$ -N forgot
+./run

@@ -1,0 +1,4 @@
+#!/bin/bash
+#$ -N "half
+#$ -cwd
+./run
