@@ -123,10 +123,15 @@ pub(super) fn pbs(text: &str) -> Result<Condition, Wrong> {
             "afterok" | "afterokarray" => Event::Succeeded,
             "afternotok" | "afternotokarray" => Event::Failed,
             "afterany" | "afteranyarray" => Event::Ended,
-            known @ ("before" | "beforeok" | "beforenotok" | "beforeany" | "on" | "synccount"
-            | "syncwith" | "runone") => {
-                let what =
-                    format!("{known} makes other jobs wait for this one, which is not known here");
+            known @ ("before" | "beforestart" | "beforeok" | "beforenotok" | "beforeany" | "on"
+            | "synccount" | "syncwith" | "runone") => {
+                let does = match known {
+                    "on" => "waits for jobs that name this one with before",
+                    "synccount" | "syncwith" => "starts several jobs at one time",
+                    "runone" => "runs one of several jobs",
+                    _ => "makes other jobs wait for this one",
+                };
+                let what = format!("{known} {does}, which is not known here");
                 let hint = "let the other jobs wait with after, afterok, afternotok or afterany";
                 return Err(Wrong::new(what).at(text, part).hint(hint));
             }

@@ -48,6 +48,8 @@ pub(super) struct Draft {
     pub(super) soft_limit: Option<std::time::Duration>,
     /// What all nodes must have.
     pub(super) features: Vec<String>,
+    /// The resources of PBS that were named, with their values and where they were given.
+    pub(super) said: BTreeMap<String, (Stage, String, Span)>,
     /// How many tasks of an array may run at once, where that is an option of its own.
     pub(super) at_once: Option<u32>,
 }
@@ -77,6 +79,7 @@ impl Draft {
             limit_memory: None,
             soft_limit: None,
             features: Vec::new(),
+            said: BTreeMap::new(),
             at_once: None,
         }
     }
@@ -92,6 +95,12 @@ impl Draft {
             self.job.parts.push(Part::default());
         }
         &mut self.job.parts[self.part]
+    }
+
+    /// Says something of every part that there is, and of one at least.
+    pub(super) fn each_part(&mut self, say: impl Fn(&mut Part)) {
+        self.part();
+        self.job.parts.iter_mut().for_each(say);
     }
 
     /// Takes a limit of memory as what is asked for, where nothing is.

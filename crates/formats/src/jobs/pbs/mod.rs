@@ -4,10 +4,10 @@
 
 mod resources;
 
-use hyperion_model::submission::{Condition, Folder, Joined, MailEvent, Per, Sharing};
+use hyperion_model::submission::{Condition, Folder, Joined, MailEvent, Sharing};
 
 use crate::jobs::amounts::{split, unquoted};
-use crate::jobs::draft::Draft;
+use crate::jobs::draft::{Draft, Stage};
 use crate::jobs::options::{Arg, Does, Grammar, Style, Takes, Wrong, opt};
 use crate::jobs::tell::shown;
 use crate::jobs::values::*;
@@ -28,7 +28,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-A"], Perhaps, Becomes("account", |d, a| text(a, &mut d.job.account))),
         opt(&["-b"], Value, Note("the server is asked once")),
         opt(&["-c"], Value, Note("no checkpoints are taken")),
-        opt(&["-C"], Value, Becomes("what directives begin with; on the command line", |d, a| { d.prefix = Some(a.text.to_owned()); Ok(()) })),
+        opt(&["-C"], Value, Becomes("what directives begin with; on the command line", prefix)),
         opt(&["-d"], Value, Becomes("working folder", |d, a| { d.job.folder = Folder::Path(a.text.to_owned()); Ok(()) })),
         opt(&["-D"], Value, Refuse("a job has no root of its own: choose an image when the job is submitted")),
         opt(&["-e"], Value, Becomes("file of errors", |d, a| { path(a, &mut d.job.files.error.path) })),
@@ -45,7 +45,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-l"], Value, Becomes("resources, as below", resources)),
         opt(&["-m"], Value, Becomes("what mail is about; note: no mail is sent", mail)),
         opt(&["-M"], Value, Becomes("who gets mail; note: no mail is sent", mail_to)),
-        opt(&["-n"], Nothing, Becomes("nodes alone", |d, _| { d.part().sharing = Sharing::Nobody; Ok(()) })),
+        opt(&["-n"], Nothing, Becomes("nodes alone", |d, _| { d.each_part(|part| part.sharing = Sharing::Nobody); Ok(()) })),
         opt(&["-N"], Value, Becomes("name", |d, a| text(a, &mut d.job.name))),
         opt(&["-o"], Value, Becomes("file of output", |d, a| { path(a, &mut d.job.files.output.path) })),
         opt(&["-p"], Value, Becomes("priority", priority)),
@@ -66,6 +66,15 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-z"], Nothing, Reply("nothing is printed", |d| d.reply.quiet = true)),
     ],
 };
+
+fn prefix(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    if draft.stage == Stage::Script {
+        let what = "-C: it is for the command line, and changes nothing in a script".to_owned();
+        draft.told.note(arg.span(None), what, None);
+    }
+    draft.prefix = Some(arg.text.to_owned());
+    Ok(())
+}
 
 fn begin(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     let wrong = || {
@@ -148,10 +157,11 @@ fn queue(draft: &mut Draft, arg: &Arg<'_>) -> Read {
             None,
         );
     }
-    draft.part().queues = Some(queue.to_owned())
+    let queues: Vec<String> = Some(queue.to_owned())
         .filter(|queue| !queue.is_empty())
         .into_iter()
         .collect();
+    draft.each_part(|part| part.queues.clone_from(&queues));
     Ok(())
 }
 
@@ -265,17 +275,16 @@ fn attributes(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 /// Checks what no single option shows.
 pub(in crate::jobs) fn finish(draft: &mut Draft) {
     draft.settle_features();
-    let mixed = draft
-        .job
-        .parts
-        .iter()
-        .any(|part| part.chunks.is_some() && part.cpus.contains_key(&Per::Job));
-    if mixed && let Some((_, span)) = draft.given.get("-l").cloned() {
-        let what = "-l: ncpus stands beside select; PBS takes one of them".to_owned();
-        draft.told.mistake(
-            span,
-            what,
-            Some("write ncpus into the chunks of select".to_owned()),
-        );
+    let wide = ["ncpus", "mem", "vmem", "mpiprocs", "ngpus", "nodes"];
+    let beside = wide
+        .into_iter()
+        .find_map(|name| Some((name, draft.said.get(name)?.2.clone())));
+    if let Some((name, span)) = beside
+        && draft.said.contains_key("select")
+    {
+        let what = format!("-l: {name} stands beside select; PBS takes one of them");
+        let hint = format!("write {name} into the chunks of select");
+        let hint = Some(hint).filter(|_| name != "nodes");
+        draft.told.mistake(span, what, hint);
     }
 }

@@ -1,7 +1,7 @@
 //! The resources of `-l`: of the whole job, in chunks, and on nodes.
 
 use hyperion_model::Bytes;
-use hyperion_model::submission::{Arrangement, NodeCount, Part, Per, Sharing, TimeLimit};
+use hyperion_model::submission::{Arrangement, Folder, NodeCount, Part, Per, Sharing, TimeLimit};
 
 use crate::jobs::amounts::{count, pbs_size, unquoted};
 use crate::jobs::draft::Draft;
@@ -19,7 +19,7 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
     ),
     (
         "-l select=[N:]…+…",
-        "parts of N chunks each; ncpus, mpiprocs, ompthreads, mem, vmem, ngpus, gpu_type, gpu_mem, accelerator, naccelerators, host and vnode are known, any other resource is a feature of nodes",
+        "parts of N chunks each; ncpus, mpiprocs, ompthreads, mem, vmem, ngpus, gpu_type, naccelerators, host and vnode are known; any other resource is counted where it is a number or a size, and a feature of nodes where it is a word",
     ),
     (
         "-l place=free|pack|scatter|vscatter[:excl|exclhost|shared]",
@@ -49,6 +49,7 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
         "who else is on its nodes",
     ),
     ("-l qos=, advres=", "quality of service; reservation"),
+    ("-l wd", "begins where it was submitted"),
     (
         "-l NAME=N",
         "any other counted resource, in all; a size counts bytes, and scratch= and the like are room for temporary files",
@@ -92,6 +93,16 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
     };
     let number = |value: &str| count(value, 0).map_err(|wrong| wrong.at(arg.text, value));
     let bytes = |value: &str| pbs_size(value).map_err(|wrong| wrong.at(arg.text, value));
+    let here = arg.span(part_of(arg, name, value));
+    if let Some((stage, known, _)) = draft.said.get(name)
+        && *stage == draft.stage
+        && known != value
+    {
+        let what = format!("{name} is said twice: the last is taken (PBS Pro takes the first)");
+        draft.told.note(here.clone(), what, None);
+    }
+    let said = (draft.stage, value.to_owned(), here);
+    draft.said.insert(name.to_owned(), said);
     match name {
         "walltime" | "max_walltime" => draft.job.time_limit = Some(TimeLimit::Span(clock(value)?)),
         "min_walltime" => draft.job.least_time = Some(clock(value)?),
@@ -122,7 +133,9 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         }
         "pmem" => {
             let memory = bytes(value)?;
-            draft.part().memory.insert(Per::Task, memory);
+            draft.each_part(|part| {
+                part.memory.insert(Per::Task, memory);
+            });
         }
         "pvmem" => set_limit(draft, "as", bytes(value)?.0),
         "file" => set_limit(draft, "fsize", bytes(value)?.0),
@@ -141,7 +154,7 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         "qos" => draft.job.qos = Some(value.to_owned()),
         "advres" => draft.job.reservation = Some(value.to_owned()),
         "naccesspolicy" => {
-            draft.part().sharing = match value.to_ascii_lowercase().as_str() {
+            let sharing = match value.to_ascii_lowercase().as_str() {
                 "singlejob" | "singletask" => Sharing::Nobody,
                 "singleuser" | "uniqueuser" => Sharing::SameUser,
                 "shared" => Sharing::AsUsual,
@@ -151,11 +164,14 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
                         shown(other)
                     )));
                 }
-            }
+            };
+            draft.each_part(|part| part.sharing = sharing);
         }
         "host" | "vnode" => draft.part().hosts = vec![value.to_owned()],
         // Moab's: what nodes have stands behind it.
         "feature" => draft.features.extend(value.split(':').map(str::to_owned)),
+        // `wd` of a large site: it begins where it was submitted.
+        "wd" if value.is_empty() => draft.job.folder = Folder::Submission,
         "" => return Err(Wrong::new("a resource is missing")),
         _ if value.is_empty() => draft.features.push(name.to_owned()),
         _ => match count(value, 0) {
@@ -166,7 +182,9 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
                 );
             }
             Err(_) => match pbs_size(value) {
-                Ok(size) if is_scratch(name) => draft.part().scratch = Some(size),
+                Ok(size) if is_scratch(name) => {
+                    draft.each_part(|part| part.scratch = Some(size));
+                }
                 Ok(size) => set_resource(draft.part(), device(name, None, size.0, Per::Job)),
                 Err(_) => draft.features.push(format!("{name}={value}")),
             },
@@ -188,7 +206,9 @@ const MOST_PARTS: usize = 1000;
 /// Makes room for parts that are described anew, keeping what is said of the whole job.
 fn parts<'p>(draft: &mut Draft, value: &'p str) -> Result<Vec<(&'p str, Part)>, Wrong> {
     let first = draft.part().clone();
+    let of_job = draft.said.keys().any(|name| is_scratch(name));
     let base = Part {
+        scratch: first.scratch.filter(|_| of_job),
         queues: first.queues,
         arrangement: first.arrangement,
         sharing: first.sharing,
@@ -224,9 +244,16 @@ fn select(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
 /// whole job stays with the first.
 fn settle(draft: &mut Draft, mut parts: Vec<Part>) {
     let old = std::mem::take(&mut *draft.job.parts);
-    if let (Some(first), Some(old)) = (parts.first_mut(), old.into_iter().next()) {
+    let old = old.into_iter().next();
+    if let Some(old) = &old {
+        for part in &mut parts {
+            let of_task = old.memory.get(&Per::Task);
+            part.memory
+                .extend(of_task.map(|memory| (Per::Task, *memory)));
+        }
+    }
+    if let (Some(first), Some(old)) = (parts.first_mut(), old) {
         let in_all = |per: &Per| *per == Per::Job;
-        let apart = |per: &Per| *per == Per::Job || *per == Per::Task;
         first
             .cpus
             .extend(old.cpus.into_iter().filter(|(per, _)| in_all(per)));
@@ -235,7 +262,7 @@ fn settle(draft: &mut Draft, mut parts: Vec<Part>) {
             .extend(old.tasks.into_iter().filter(|(per, _)| in_all(per)));
         first
             .memory
-            .extend(old.memory.into_iter().filter(|(per, _)| apart(per)));
+            .extend(old.memory.into_iter().filter(|(per, _)| in_all(per)));
         first
             .resources
             .extend(old.resources.into_iter().filter(|one| one.per == Per::Job));
@@ -316,10 +343,10 @@ fn place(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
                     .hint("write free, pack, scatter, excl or shared"));
             }
         }
-        for part in draft.job.parts.iter_mut() {
+        draft.each_part(|part| {
             part.arrangement = arrangement.unwrap_or(part.arrangement);
             part.sharing = sharing.unwrap_or(part.sharing);
-        }
+        });
     }
     Ok(())
 }
@@ -331,13 +358,14 @@ fn nodes(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
     for (text, mut part) in parts(draft, value)? {
         let mut fields = text.split(':');
         let first = fields.next().unwrap_or_default();
-        let least = match first.starts_with(|c: char| c.is_ascii_digit()) || first.is_empty() {
-            true => count(first, 1).map_err(|wrong| wrong.at(arg.text, first))?,
-            false => {
-                part.hosts.push(first.to_owned());
-                1
-            }
-        };
+        let least =
+            match first.starts_with(|c: char| c.is_ascii_digit() || c == '$') || first.is_empty() {
+                true => count(first, 1).map_err(|wrong| wrong.at(arg.text, first))?,
+                false => {
+                    part.hosts.push(first.to_owned());
+                    1
+                }
+            };
         part.nodes = Some(NodeCount { least, most: least });
         let mut kind = None;
         for field in fields {
@@ -381,7 +409,7 @@ fn nodes(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
     }
     settle(draft, all);
     match modifiers {
-        "excl" => draft.part().sharing = Sharing::Nobody,
+        "excl" => draft.each_part(|part| part.sharing = Sharing::Nobody),
         "" | "shared" => {}
         other => {
             return Err(Wrong::new(format!(

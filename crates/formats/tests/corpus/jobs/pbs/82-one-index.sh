@@ -1,0 +1,4 @@
+#!/bin/sh
+#PBS -t 100
+#PBS -l nodes=1
+echo $PBS_ARRAYID

@@ -1,0 +1,4 @@
+#!/bin/bash
+#PBS -v my-var=1
+#PBS -v "OPEN=1
+env

@@ -1,0 +1,6 @@
+#!/bin/sh
+#PBS -j eo
+#PBS -e all.txt
+#PBS -k n
+#PBS -r n
+ls /nowhere

@@ -1,0 +1,4 @@
+#!/bin/sh
+#PBS -a 2330
+#PBS -c s
+echo tonight

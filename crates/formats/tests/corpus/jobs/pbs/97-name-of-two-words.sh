@@ -1,0 +1,4 @@
+#!/bin/sh
+#PBS -N my job
+#PBS -q a queue
+./model
