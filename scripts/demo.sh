@@ -106,6 +106,6 @@ show sim swf lublin.swf --policy fifo,sjf,easy,conservative --report simulated.h
 traces=${HYPERION_TRACES:-$here/../shared/data/swf}
 for trace in "$traces"/KTH-SP2-*.swf.gz; do
   [ -e "$trace" ] || continue
-  show sim swf "$trace" --policy fifo,sjf,easy --report simulated-real.html
+  show sim swf "$trace" --policy fifo,sjf,easy,conservative --report simulated-real.html
 done
 printf 'The schedules are drawn in %s\n' "$work"/simulated*.html

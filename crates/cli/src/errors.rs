@@ -5,7 +5,6 @@ mod queue;
 mod vm;
 
 use std::fmt;
-use std::process::ExitCode;
 
 use anyhow::Error;
 use hyperion_image::registry::RegistryError;
@@ -14,6 +13,7 @@ use hyperion_model::mount::MountError;
 use hyperion_model::resources::ResourceError;
 use hyperion_model::{Class, JobId, Mount, Rlimit};
 use hyperion_node::JobError;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::userns::UsernsError;
 
 use crate::args::OutputFormat;

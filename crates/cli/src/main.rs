@@ -3,6 +3,9 @@
 //! **Architecture invariant:** only this crate reads the environment, writes
 //! to the terminal and turns errors into exit codes.
 
+// Tests have a `main` of their own.
+#![cfg_attr(not(test), no_main)]
+
 mod args;
 mod commands;
 mod config;
@@ -14,9 +17,13 @@ mod reference;
 mod registry;
 mod session;
 
-use std::process::ExitCode;
+use hyperion_sys::entry::ExitCode;
 
-fn main() -> ExitCode {
+#[cfg(not(test))]
+hyperion_sys::main!(run);
+
+#[cfg_attr(test, expect(dead_code, reason = "tests call what it calls"))]
+fn run() -> ExitCode {
     // Inside a sandbox the same file is PID 1, started under another name.
     if let Some(code) =
         hyperion_isolation::init::entry(std::env::args_os(), || std::env::vars_os().collect())

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hyperion_model::JobId;
@@ -11,6 +10,7 @@ use hyperion_node::client::Heard;
 use hyperion_node::log::Stream;
 use hyperion_node::talk::{Ask, INPUT_WINDOW, Size, Tell};
 use hyperion_node::{Client, End, Failure};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::process;
 use hyperion_sys::signals::{self, SIGHUP, SIGWINCH, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};

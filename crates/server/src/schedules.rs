@@ -23,6 +23,7 @@ use hyperion_model::submission::{Command, Condition, Dialect, Event, JobRef, Job
 use hyperion_model::task::End;
 use hyperion_model::{Array, JobId};
 use hyperion_sched::{Amounts, Node, Order, Policy};
+use hyperion_testkit::Dice;
 use rustix::net::{Shutdown, shutdown};
 use tempfile::TempDir;
 
@@ -41,20 +42,6 @@ thread_local! {
 
 fn world<T>(with: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with(|world| with(&mut world.borrow_mut()))
-}
-
-/// Numbers that look random, and are the same each time: SplitMix64.
-#[derive(Default)]
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) % bound.max(1) as u64) as usize
-    }
 }
 
 /// All that is not the server.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use hyperion_lifecycle::{Carried, Change, Record, Time};
 use hyperion_server::journal::{Broken, Journal, JournalError, Text};
-use hyperion_testkit::requires;
+use hyperion_testkit::{Dice, requires};
 use tempfile::TempDir;
 
 /// Says to a process of this program that it is to write, and where.
@@ -234,19 +234,6 @@ fn a_broken_journal_is_kept_and_read_as_far_as_it_is_whole() {
         broken > 5 && shortest < COUNT,
         "{broken} broken, {shortest} records at least"
     );
-}
-
-/// Numbers that look random, and are the same each time: SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) % bound as u64) as usize
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 pub mod caps;
 pub mod cgroup;
+pub mod entry;
 pub mod failpoint;
 pub mod host;
 pub mod kernel_file;

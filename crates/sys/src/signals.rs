@@ -96,7 +96,7 @@ impl AsFd for SignalFd {
 }
 
 /// Gives every signal its default action and blocks none: the state in which
-/// a program expects to start. (The Rust runtime ignores `SIGPIPE`.)
+/// a program expects to start. ([`ignore_broken_pipes`] was called.)
 pub fn reset() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL installs no code; the kernel refuses KILL, STOP and the C library its own two.
@@ -108,6 +108,12 @@ pub fn reset() {
         libc::sigemptyset(&raw mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
     }
+}
+
+/// Has writing into a pipe that nobody reads fail, rather than end the process.
+pub(crate) fn ignore_broken_pipes() {
+    // SAFETY: SIG_IGN installs no code.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 /// The names that `kill -l` knows, without `SIG`, with their numbers.

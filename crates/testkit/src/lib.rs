@@ -5,6 +5,7 @@
 //! its tests. Never a dependency of what ships.
 
 mod binary;
+mod dice;
 mod dir;
 mod done;
 mod gate;
@@ -16,6 +17,7 @@ mod traces;
 mod wait;
 
 pub use binary::{binary, hyperion, hyperion_as, hyperion_binary, run_as};
+pub use dice::Dice;
 pub use dir::TestDir;
 pub use done::Done;
 pub use gate::{Gate, check, count_inside};

@@ -11,6 +11,7 @@ mod page;
 mod queue;
 mod registry;
 mod sample;
+mod slurm;
 mod ssh;
 mod stage;
 mod start;

@@ -1,9 +1,8 @@
 //! `hyperion attach`
 
-use std::process::ExitCode;
-
 use hyperion_node::talk::Ask;
 use hyperion_node::{Client, Jobs};
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 use crate::session::{self, Label, Session};

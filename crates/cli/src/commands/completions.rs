@@ -1,9 +1,8 @@
 //! `hyperion completions`
 
-use std::process::ExitCode;
-
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+use hyperion_sys::entry::ExitCode;
 
 use crate::args::Cli;
 use crate::output;

@@ -1,8 +1,7 @@
 //! `hyperion config`
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
+use hyperion_sys::entry::ExitCode;
 use serde_json::json;
 
 use crate::args::OutputFormat;

@@ -1,11 +1,11 @@
 //! `hyperion doctor`
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use hyperion_model::{Check, Verdict};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::host::{self, Host, Inventory};
 use hyperion_sys::kvm;
 

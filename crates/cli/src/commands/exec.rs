@@ -1,11 +1,11 @@
 //! `hyperion exec`
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use hyperion_model::{Class, NodePlan, ProcessSpec};
 use hyperion_node::talk::Ask;
 use hyperion_node::{Client, Jobs};
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 use crate::errors;

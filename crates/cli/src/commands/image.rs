@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -15,6 +14,7 @@ use hyperion_image::registry::Platform;
 use hyperion_image::store::{HistoryEntry, NewImage, Pruned, RuntimeConfig};
 use hyperion_image::{ImageRecord, ImageReference, Store, archive, import};
 use hyperion_model::{Bytes, Class, UsernsMode};
+use hyperion_sys::entry::ExitCode;
 use indicatif::ProgressBar;
 use serde_json::json;
 

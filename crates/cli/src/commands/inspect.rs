@@ -1,10 +1,9 @@
 //! `hyperion inspect` and `rm`
 
-use std::process::ExitCode;
-
 use hyperion_model::NodePlan;
 use hyperion_model::nodes::{self, Member};
 use hyperion_node::{Client, Jobs, State};
+use hyperion_sys::entry::ExitCode;
 use serde_json::{Value, json};
 
 use crate::context::Context;

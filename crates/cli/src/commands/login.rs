@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
-use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use hyperion_image::reference::{DEFAULT_REGISTRY, parse_host};
 use hyperion_image::registry::{Credentials, auth, verify};
+use hyperion_sys::entry::ExitCode;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::args::OutputFormat;

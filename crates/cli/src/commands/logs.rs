@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hyperion_model::Class;
@@ -10,6 +9,7 @@ use hyperion_model::units::parse_duration;
 use hyperion_node::log::{Reader, Record};
 use hyperion_node::talk::Ask;
 use hyperion_node::{Client, JobFolder, Jobs, State};
+use hyperion_sys::entry::ExitCode;
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

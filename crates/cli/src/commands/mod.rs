@@ -23,9 +23,8 @@ mod users;
 mod version;
 mod vm;
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 

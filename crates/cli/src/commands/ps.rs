@@ -1,8 +1,7 @@
 //! `hyperion ps`
 
-use std::process::ExitCode;
-
 use hyperion_node::{Jobs, State};
+use hyperion_sys::entry::ExitCode;
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -1,9 +1,8 @@
 //! `hyperion pull`, `hyperion image pull`
 
-use std::process::ExitCode;
-
 use hyperion_image::registry::{self, Platform};
 use hyperion_image::{ImageRecord, ImageReference, Store};
+use hyperion_sys::entry::ExitCode;
 
 use crate::args::OutputFormat;
 use crate::context::Context;

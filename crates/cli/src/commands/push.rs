@@ -1,9 +1,8 @@
 //! `hyperion push`, `hyperion image push`
 
-use std::process::ExitCode;
-
 use hyperion_image::registry;
 use hyperion_image::{ImageReference, Store};
+use hyperion_sys::entry::ExitCode;
 
 use crate::args::OutputFormat;
 use crate::context::Context;

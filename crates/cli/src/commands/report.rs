@@ -1,6 +1,5 @@
 //! `hyperion report`
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -9,6 +8,7 @@ use hyperion_model::report::Exit;
 use hyperion_model::units::format_duration;
 use hyperion_model::{Bytes, Class, Member, RunReport};
 use hyperion_node::Jobs;
+use hyperion_sys::entry::ExitCode;
 
 use crate::args::OutputFormat;
 use crate::context::Context;

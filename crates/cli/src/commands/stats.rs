@@ -1,6 +1,5 @@
 //! `hyperion stats`
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -8,6 +7,7 @@ use hyperion_model::Usage;
 use hyperion_node::client::Heard;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, Jobs, State};
+use hyperion_sys::entry::ExitCode;
 use rustix::event::{Timespec, poll};
 use serde_json::json;
 

@@ -1,6 +1,5 @@
 //! `hyperion stop`, `kill` and `wait`
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,6 +7,7 @@ use hyperion_model::units::parse_duration;
 use hyperion_node::client::Heard;
 use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobError, JobFolder, Jobs, State};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 
 use crate::context::Context;

@@ -1,6 +1,6 @@
 //! `hyperion version`
 
-use std::process::ExitCode;
+use hyperion_sys::entry::ExitCode;
 
 use crate::args::OutputFormat;
 use crate::context::Context;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use hyperion_testkit::wait_until;
+use hyperion_testkit::{Dice, wait_until};
 use serde_json::Value;
 
 use crate::Queue;
@@ -37,19 +37,6 @@ const POINTS: [&str; 22] = [
     "init-spawned",
     "init-reaped",
 ];
-
-/// Numbers that look random, and are the same each time: SplitMix64.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ (bits >> 31)) % bound as u64) as usize
-    }
-}
 
 /// A job that writes its number into a file of its own when it runs.
 struct Try {

@@ -21,11 +21,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::Entrance;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Ended};
 use hyperion_sys::signals::{self, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalFd};

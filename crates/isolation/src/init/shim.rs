@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::ExitCode;
 
 use hyperion_model::CpuSet;
 use hyperion_model::errand::StepEnd;
 use hyperion_model::report::Exit;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::process::{self, Ended, Program};
 use hyperion_sys::signals::{self, SIGCHLD, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};

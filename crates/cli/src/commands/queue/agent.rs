@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -25,6 +25,7 @@ use hyperion_node::talk::{Ask, Tell};
 use hyperion_node::{Client, JobFolder, Jobs, State};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::cgroup::{Cgroup, Layout};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::failpoint;
 use hyperion_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -1,8 +1,7 @@
 //! `hyperion cancel`, `hold`, `release`, `requeue`, `suspend` and `resume`
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{Request, Target};
+use hyperion_sys::entry::ExitCode;
 
 use super::{Server, targets};
 use crate::context::Context;

@@ -1,12 +1,12 @@
 //! `hyperion explain`, and what `submit --dry-run` says
 
 use std::fmt::Write as _;
-use std::process::ExitCode;
 
 use hyperion_api::queue::{
     Explained, Filter, JobView, Lack, Priority, Reply, Request, Starts, Until,
 };
 use hyperion_model::{Class, CpuSet};
+use hyperion_sys::entry::ExitCode;
 
 use super::list::{clock, id, local, why};
 use super::{Server, targets};

@@ -1,6 +1,5 @@
 //! `hyperion queue`, `history` and `nodes`
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, Reply, Request, Waits};
@@ -8,6 +7,7 @@ use hyperion_model::errand::Step;
 use hyperion_model::report::Exit;
 use hyperion_model::task::{End, State};
 use hyperion_model::units::parse_duration;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -1,10 +1,10 @@
 //! `hyperion drain`, `undrain`, `reserve` and `unreserve`
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use hyperion_api::queue::{NodeChange, Request, Reservation};
 use hyperion_model::units::parse_duration;
+use hyperion_sys::entry::ExitCode;
 
 use super::Server;
 use crate::context::Context;

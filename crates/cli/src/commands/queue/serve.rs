@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_server::{Account, Audience, Settings, serve};
 use hyperion_sys::cgroup::{Cgroup, Layout};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::process;
 use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
 use rustix::fs::{Mode, OFlags};

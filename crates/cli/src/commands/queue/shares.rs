@@ -1,8 +1,7 @@
 //! `hyperion shares`
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{Reply, Request, ShareView};
+use hyperion_sys::entry::ExitCode;
 
 use super::Server;
 use crate::args::OutputFormat;

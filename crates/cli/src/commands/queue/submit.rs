@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hyperion_api::queue::{Reply, Request};
 use hyperion_formats::jobs::{self, Kind, Parsed, Source, Wanted};
 use hyperion_model::submission::{Command, Dialect, Fence, Origin, Submission};
 use hyperion_model::{Class, Level};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::failpoint;
 use jiff::Zoned;
 

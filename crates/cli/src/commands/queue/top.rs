@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use hyperion_api::queue::{Filter, Reply, Request};
 use hyperion_model::units::parse_duration;
 use hyperion_model::view::{JobView, NodeView};
+use hyperion_sys::entry::ExitCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

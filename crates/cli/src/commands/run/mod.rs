@@ -11,7 +11,6 @@ mod words;
 
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -26,6 +25,7 @@ use hyperion_model::report::Phase;
 use hyperion_model::{Class, JobId, JobSpec, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
 use hyperion_node::Jobs;
 use hyperion_node::supervisor::{Launch, start};
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 use crate::errors;

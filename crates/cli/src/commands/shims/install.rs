@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hyperion_isolation::init::SHIM;
 use hyperion_model::Class;
+use hyperion_sys::entry::ExitCode;
 
 use super::NAMES;
 use crate::{errors, output};

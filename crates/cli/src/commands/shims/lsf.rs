@@ -1,13 +1,12 @@
 //! `bsub`, `bjobs`, `bkill`, `bqueues` and `bhosts`
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::listings::lsf::{self, BJOBS, BKILL, BQUEUES, Columns};
 use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one};
 use hyperion_model::submission::{Command, Dialect, Submission};
 use hyperion_model::task::State;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 use jiff::Timestamp;
 

@@ -14,13 +14,13 @@ mod srun;
 mod submit;
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, Reply, Request, Target};
 use hyperion_formats::listings::words::{self, Opt, Style, Words, Wrong};
 use hyperion_formats::listings::{Civil, Site};
 use hyperion_node::talk::Ask;
 use hyperion_node::{Client, Jobs};
+use hyperion_sys::entry::ExitCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 

@@ -1,12 +1,11 @@
 //! `qsub`, `qstat`, `qdel`, `qhold`, `qrls` and `pbsnodes` of PBS
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::listings::pbs::{self, PBSNODES, QDEL, QHOLD, QSTAT};
 use hyperion_formats::listings::waits;
 use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
 use hyperion_model::submission::{Command, Dialect, Submission};
+use hyperion_sys::entry::ExitCode;
 use serde_json::{Map, Value};
 
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by, shell};

@@ -1,13 +1,14 @@
 //! `salloc`: a shell or a command on this host, with the nodes of a job
 
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use hyperion_formats::listings::words::{Opt, Style, Takes, Words};
 use hyperion_model::submission::{Dialect, Submission};
 use hyperion_node::client::Heard;
 use hyperion_node::talk::Tell;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals::{self, SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGTTOU, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 

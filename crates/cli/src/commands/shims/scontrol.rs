@@ -1,11 +1,10 @@
 //! `scontrol`
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{PartitionView, Request};
 use hyperion_formats::jobs::hosts;
 use hyperion_formats::listings::slurm;
 use hyperion_formats::listings::words::{Opt, Takes};
+use hyperion_sys::entry::ExitCode;
 
 use super::slurm::{VERSION, read};
 use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, with_site};

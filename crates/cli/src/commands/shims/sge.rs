@@ -1,13 +1,12 @@
 //! `qsub`, `qstat`, `qdel`, `qhold`, `qrls` and `qacct` of Grid Engine
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::jobs::{self, Wanted};
 use hyperion_formats::listings::sge::{self, QACCT, QDEL, QSTAT};
 use hyperion_formats::listings::words::{Opt, Style, Takes, Words, Wrong, known};
 use hyperion_formats::listings::{matches, waits};
 use hyperion_model::submission::Dialect;
+use hyperion_sys::entry::ExitCode;
 
 use super::submit::{Refusal, submit};
 use super::{Call, Outcome, Stop, numbers, print, targets, with_site};

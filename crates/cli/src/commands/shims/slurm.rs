@@ -1,7 +1,5 @@
 //! `sbatch`, `squeue`, `scancel`, `sinfo`, `sacct` and `scontrol`
 
-use std::process::ExitCode;
-
 use hyperion_api::queue::{JobView, Request, Target};
 use hyperion_formats::jobs::hosts;
 use hyperion_formats::listings::slurm::{self, SACCT, SINFO, SQUEUE, Sacct, Sinfo, Squeue, Steps};
@@ -9,6 +7,7 @@ use hyperion_formats::listings::words::{Opt, Style, Takes, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one, waits};
 use hyperion_model::submission::Dialect;
 use hyperion_model::task::{End, State};
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;

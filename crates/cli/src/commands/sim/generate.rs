@@ -1,11 +1,10 @@
 //! `hyperion sim generate`
 
-use std::process::ExitCode;
-
 use clap::ValueEnum;
 use hyperion_formats::swf::{self, Line};
 use hyperion_sim::Seed;
 use hyperion_sim::batch::{Job, Kinds, Lublin};
+use hyperion_sys::entry::ExitCode;
 
 use crate::output;
 

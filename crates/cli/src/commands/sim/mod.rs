@@ -5,9 +5,8 @@ mod page;
 mod swf;
 mod trace;
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_model::Class;
 use hyperion_sim::batch::{Job, Named, Tally, run as simulate};
+use hyperion_sys::entry::ExitCode;
 
 use super::page::{Schedule, page};
 use super::trace::{self, Trace};

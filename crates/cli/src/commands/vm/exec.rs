@@ -7,12 +7,12 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use hyperion_isolation::vm::agent::{Agent, AgentError, End};
 use hyperion_model::Class;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals::{self, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

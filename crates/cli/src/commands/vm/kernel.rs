@@ -1,11 +1,11 @@
 //! `hyperion vm kernel …`: the kernels that virtual machines boot.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use hyperion_isolation::vm::kernel::{Kernel, KernelError, Kernels, Wanted};
 use hyperion_model::Bytes;
+use hyperion_sys::entry::ExitCode;
 use serde_json::{Value, json};
 
 use crate::args::OutputFormat;

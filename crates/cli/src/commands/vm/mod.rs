@@ -19,10 +19,9 @@ mod ssh;
 mod unfinished;
 mod vnc;
 
-use std::process::ExitCode;
-
 use clap::Subcommand;
 use hyperion_isolation::vm::qmp::Qmp;
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 

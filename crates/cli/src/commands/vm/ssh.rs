@@ -6,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use clap::Args;
 use hyperion_model::Class;
 use hyperion_model::machine::PortForward;
 use hyperion_node::machines::{MachineError, MachineFolder, Machines};
+use hyperion_sys::entry::ExitCode;
 
 use crate::context::Context;
 use crate::errors;

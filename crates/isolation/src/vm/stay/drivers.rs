@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use hyperion_image::layer::erofs::Form;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::io::Errno;

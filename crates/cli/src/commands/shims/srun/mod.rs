@@ -79,7 +79,7 @@ pub(super) fn answer(call: &Call) -> Outcome {
     };
     if words.value("--mpi") == Some("list") {
         eprint!("{MPI}");
-        return Ok(std::process::ExitCode::SUCCESS);
+        return Ok(hyperion_sys::entry::ExitCode::SUCCESS);
     }
     if words.rest.is_empty() {
         return Err(error("No command given to execute."));

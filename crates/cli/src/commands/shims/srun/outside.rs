@@ -1,10 +1,9 @@
 //! `srun` outside of a job, and in an allocation: the step is started in the sandbox of a
 //! job, which is made for it where there is none.
 
-use std::process::ExitCode;
-
 use hyperion_formats::listings::words::Words;
 use hyperion_node::Jobs;
+use hyperion_sys::entry::ExitCode;
 
 use super::super::allocation::{
     Allocation, Beside, Failed, Stage, Wanted, at_the_second, beside, ended_by,

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use hyperion_formats::jobs::{self, Facts, time};
 use hyperion_formats::listings::words::Words;
@@ -19,6 +18,7 @@ use hyperion_node::End;
 use hyperion_node::log::Stream;
 use hyperion_node::supervisor::start;
 use hyperion_node::talk::Ask;
+use hyperion_sys::entry::ExitCode;
 use hyperion_sys::{process, signals};
 
 use super::super::{Call, Outcome, Stop, host};
