@@ -89,7 +89,13 @@ line() {
   printf '$ %s\n' "$*"
   bash -c "$*"
 }
-line sbatch -n "$ranks" batch/heat.slurm
+# Four ranks: where there are fewer processors they share them, and let each other on.
+shared=
+if [ "$ranks" -lt 4 ]; then
+  shared="--overcommit --mincpus=$ranks "
+  export OMPI_MCA_mpi_yield_when_idle=1
+fi
+line "sbatch ${shared}batch/heat.slurm"
 line "HYPERION_IMAGE=$image qsub batch/heat.pbs"
 line 'bsub < batch/heat.lsf'
 show queue

@@ -6,7 +6,7 @@ use hyperion_model::submission::Submission;
 use hyperion_model::{Bytes, Class, Cores};
 use serde::{Deserialize, Serialize};
 
-pub use hyperion_model::view::{JobView, Moment, NodeView, PartitionView, ShareView, Waits};
+pub use hyperion_model::view::{JobView, Moment, NodeView, PartitionView, ShareView, Terms, Waits};
 
 /// What a client asks. Each question has one answer, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -32,8 +32,13 @@ impl Ledger {
         Some(Waits {
             reason,
             explanation,
-            priority: queue.priority(task.number(), cluster, now),
+            priority: self.priority(task, now),
         })
+    }
+
+    /// Gives the priority of a task that waits; `None` where the order knows none.
+    pub fn priority(&self, task: TaskId, now: Time) -> Option<Priority> {
+        self.queue.priority(task.number(), &self.cluster, now)
     }
 
     /// Says when the first task of a submission would start if nothing else than the

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::errand::{Cost, Step};
 use crate::job::Level;
 use crate::resources::CpuSet;
-use crate::submission::Dialect;
+use crate::submission::{Condition, Dialect};
 use crate::task::{End, State};
 use crate::units::{Bytes, Cores};
 
@@ -102,6 +102,62 @@ pub struct JobView {
     /// The name under which `hyperion logs`, `exec` and `stats` know it while it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What decides when and where it starts.
+    #[serde(default, skip_serializing_if = "Terms::are_usual")]
+    pub terms: Terms,
+}
+
+/// What decides when and where a job starts, as far as it is not what is usual.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terms {
+    /// The number by which it comes before others, while it waits and where the order has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// How far its user moves it back.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub nice: i64,
+    /// Whether it is started again when its node failed or it was preempted, where that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requeue: Option<bool>,
+    /// What must have happened to other jobs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Condition>,
+    /// It does not start before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begin: Option<Moment>,
+    /// It is to have ended by then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Moment>,
+    /// Its limit may be lowered to this, so that it starts earlier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub least_time: Option<Duration>,
+    /// The reservation in which it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
+    /// What its nodes must have, as its batch system writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<String>,
+    /// Licences, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub licences: BTreeMap<String, u32>,
+    /// Hosts that must be among its nodes, or that it may run on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<String>,
+    /// Hosts that must not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
+}
+
+impl Terms {
+    fn are_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 const fn named_none(files: &(Option<String>, Option<String>)) -> bool {

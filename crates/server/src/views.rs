@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, ShareView, Waits};
+use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, ShareView, Terms, Waits};
 use hyperion_lifecycle::{
-    Holder, Job, Ledger, NodeState, Partition, Reason, ShareOf, State, Task, TaskId, Time, Who,
+    Holder, Job, Ledger, NodeState, Partition, Reason, ShareOf, State, Submitted, Task, TaskId,
+    Time, Who,
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
-use hyperion_model::submission::Command;
+use hyperion_model::submission::{Command, Part};
 use hyperion_model::{Bytes, Cores, CpuSet, JobId};
 use hyperion_sched::{Amounts, CORES, MEMORY, Node, NodeNumber};
 
@@ -127,12 +128,19 @@ impl Viewer<'_> {
             let mut view = self.plain(task, job, text, state);
             view.starts = job.task(first).map_or(0, |task| task.starts);
             view.reason = self.ledger.reason(task, self.now).map(waits);
+            let priority = self.ledger.priority(task, self.now);
+            // Rounded, and within what it can be.
+            view.terms.priority = priority.map(|its| its.total().round() as u32);
             views.push(view);
         }
         if sight != Sight::All {
             for view in views.iter_mut().skip(before) {
                 view.folder.clear();
                 (view.comment, view.why, view.id) = (None, None, None);
+                view.terms = Terms {
+                    priority: view.terms.priority,
+                    ..Terms::default()
+                };
             }
         }
     }
@@ -228,6 +236,7 @@ impl Viewer<'_> {
             ),
             comment: submission.comment.clone(),
             id: None,
+            terms: terms(asked),
         }
     }
 
@@ -364,5 +373,32 @@ pub(crate) fn waits(reason: Reason) -> Waits {
         Reason::NodesClosed => Waits::NodesClosed,
         Reason::PartitionClosed(name) => Waits::PartitionClosed(name),
         Reason::MadeRoom(job) => Waits::MadeRoom(job),
+    }
+}
+
+fn terms(asked: &Submitted) -> Terms {
+    let submission = &asked.submission;
+    let part = submission.parts.first();
+    let part = |get: fn(&Part) -> &Vec<String>| part.map(get).cloned().unwrap_or_default();
+    Terms {
+        priority: None,
+        nice: submission.nice,
+        requeue: submission.requeue,
+        after: submission.after.clone(),
+        begin: asked.begin.map(|at| at.0),
+        deadline: asked.deadline.map(|at| at.0),
+        least_time: submission.least_time,
+        reservation: submission.reservation.clone(),
+        features: submission
+            .parts
+            .iter()
+            .find_map(|part| part.features.clone()),
+        licences: submission
+            .parts
+            .iter()
+            .flat_map(|part| part.licences.clone())
+            .collect(),
+        with: part(|part| &part.hosts),
+        without: part(|part| &part.without),
     }
 }

@@ -1,6 +1,8 @@
 //! Whoever is killed: nothing is lost, and nothing is done twice.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use hyperion_testkit::requires;
@@ -12,28 +14,30 @@ use crate::site::{finish, is_gone, wait_gone};
 /// The server of a queue, and its agent, where they run.
 pub(crate) fn processes(queue: &Queue) -> (Option<Pid>, Option<Pid>) {
     let mark = format!("--root\0{}\0", queue.site.root().display());
-    let mut found = (None, None);
-    for entry in fs::read_dir("/proc").expect("processes").flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else {
-            continue;
-        };
-        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-        let words = String::from_utf8_lossy(&read("cmdline")).into_owned();
-        // Supervisors are copies of the agent, under a name of their own.
-        if !words.contains(&mark) || read("comm") == b"hyperion-sup\n" {
-            continue;
+    let numbers = fs::read_dir("/proc").expect("processes").flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let server = numbers.filter_map(Pid::from_raw).find(|pid| {
+        let words = fs::read(format!("/proc/{}/cmdline", pid.as_raw_pid())).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        words.contains(&mark) && words.contains("\0serve\0")
+    });
+    // Supervisors are copies of the agent, and for a moment not to be told from it by their
+    // words; but it is the agent who has taken this lock.
+    (server, holder(&queue.site.root().join("queue/agent.lock")))
+}
+
+/// Who has locked a file.
+fn holder(file: &Path) -> Option<Pid> {
+    let inode = format!(":{}", fs::metadata(file).ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").expect("locks");
+    let pid = locks.lines().find_map(|line| {
+        // Who waits for a lock has an arrow in front.
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, "FLOCK", _, _, pid, locked, ..] if locked.ends_with(&inode) => pid.parse().ok(),
+            _ => None,
         }
-        if words.contains("\0serve\0") {
-            found.0 = Some(pid);
-        } else if words.ends_with("\0agent\0") {
-            found.1 = Some(pid);
-        }
-    }
-    found
+    });
+    Pid::from_raw(pid?)
 }
 
 #[track_caller]

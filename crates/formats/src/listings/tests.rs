@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use hyperion_model::errand::Cost;
 use hyperion_model::report::Exit;
-use hyperion_model::submission::Dialect;
+use hyperion_model::submission::{Condition, Dialect, Event, JobRef, JobWord};
 use hyperion_model::task::{End, State};
-use hyperion_model::view::{JobView, NodeView, PartitionView, Waits};
+use hyperion_model::view::{JobView, NodeView, PartitionView, Terms, Waits};
 use hyperion_model::{Bytes, Cores, Level};
 
 use super::words::{Style, Words, Wrong};
@@ -66,6 +66,7 @@ fn job(number: u64) -> JobView {
         folder: "/tmp/w".into(),
         comment: None,
         id: None,
+        terms: Default::default(),
     }
 }
 
@@ -229,6 +230,88 @@ fn sacct_prints_fields_and_steps() {
     let words = read(slurm::SACCT, Style::Long, &["-o", "nothing"]);
     let wrong = slurm::Sacct::read(&words, None).expect_err("no such field");
     assert_eq!(wrong, "Invalid field requested: \"nothing\"");
+}
+
+/// As Slurm 22.05 with `priority/multifactor` told it of such jobs.
+#[test]
+fn what_decides_when_a_job_starts_is_told() {
+    let on = |number, event| {
+        Condition::Job(
+            JobRef {
+                job: JobWord::Number(number),
+                tasks: None,
+            },
+            event,
+        )
+    };
+    let asked = JobView {
+        reason: Some(Waits::Depends),
+        terms: Terms {
+            priority: Some(181),
+            nice: 100,
+            requeue: Some(false),
+            after: Some(on(1, Event::Succeeded)),
+            least_time: Some(Duration::from_secs(1800)),
+            features: Some("fast".into()),
+            licences: [("matlab".to_owned(), 2)].into(),
+            with: vec!["n1".into()],
+            without: vec!["n2".into(), "n3".into()],
+            ..Terms::default()
+        },
+        ..job(2)
+    };
+    let list = |line: &[&str], job: &JobView| squeue(line, vec![job.clone()]);
+    assert_eq!(
+        list(&["-h", "-o", "%i|%Q|%p|%y|%E|%f|%W|%n|%x|%v|%S"], &asked),
+        "2|181|0.00000004214235|100|afterok:1(unfulfilled)|fast|matlab:2|n1|n[2-3]|(null)|N/A\n"
+    );
+    assert_eq!(
+        list(&["-h", "-O", "requeue:4,nice:4"], &asked),
+        "0   100 \n"
+    );
+    let told = slurm::job(&asked, &SITE);
+    for part in [
+        "Priority=181 Nice=100 ",
+        "Reason=Dependency Dependency=afterok:1(unfulfilled)\n",
+        "Requeue=0 Restarts=0 BatchFlag=1 ",
+        "TimeMin=00:30:00\n",
+        "EligibleTime=Unknown\n   AccrueTime=Unknown\n",
+        "ReqNodeList=n1 ExcNodeList=n[2-3]\n",
+        "Features=fast ",
+        "Licenses=matlab:2 ",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let either = vec![
+        on(1, Event::Failed),
+        on(1, Event::Started(Duration::from_secs(300))),
+    ];
+    let either = JobView {
+        reason: Some(Waits::Depends),
+        terms: Terms {
+            after: Some(Condition::Any(either)),
+            ..Terms::default()
+        },
+        ..job(4)
+    };
+    let told = "afternotok:1(unfulfilled)?after:1+5(unfulfilled)\n";
+    assert_eq!(list(&["-h", "-o", "%E"], &either), told);
+    let later = JobView {
+        reason: Some(Waits::Begins(99_000_000)),
+        terms: Terms {
+            begin: Some(99_000_000),
+            ..Terms::default()
+        },
+        ..job(3)
+    };
+    let told = slurm::job(&later, &SITE);
+    let begin = local(99_000_000).iso();
+    for part in [
+        format!("EligibleTime={begin}\n   AccrueTime=Unknown\n   StartTime={begin} "),
+        "Dependency=(null)\n".to_owned(),
+    ] {
+        assert!(told.contains(&part), "{part}: {told}");
+    }
 }
 
 fn nodes() -> Vec<NodeView> {

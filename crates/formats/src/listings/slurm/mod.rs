@@ -14,8 +14,9 @@ pub use steps::{Steps, step};
 
 use std::time::Duration;
 
+use hyperion_model::submission::{Condition, Event, JobWord};
 use hyperion_model::task::State;
-use hyperion_model::view::{JobView, Waits};
+use hyperion_model::view::{JobView, Terms, Waits};
 
 use super::{full_clock, waits};
 
@@ -243,4 +244,66 @@ fn write(pieces: &[Piece], value: impl Fn(char) -> String) -> String {
         }
     }
     line
+}
+
+/// Gives names of hosts as a list that Slurm folds, where there are any.
+fn listed(hosts: &[String]) -> Option<String> {
+    (!hosts.is_empty()).then(|| crate::jobs::hosts::compress(hosts))
+}
+
+/// Gives licences as `matlab:2,ansys:1`.
+fn licences(terms: &Terms) -> Option<String> {
+    let all = terms.licences.iter();
+    let all: Vec<String> = all.map(|(name, count)| format!("{name}:{count}")).collect();
+    (!all.is_empty()).then(|| all.join(","))
+}
+
+/// Gives what a job waits for of others: `afterok:12(unfulfilled)`.
+fn dependency(job: &JobView) -> Option<String> {
+    let how = match job.reason {
+        Some(Waits::Depends) => "unfulfilled",
+        Some(Waits::DependsInVain) => "failed",
+        _ => return None,
+    };
+    Some(condition(job.terms.after.as_ref()?, how))
+}
+
+fn condition(condition: &Condition, how: &str) -> String {
+    let all = |parts: &[Condition], between: &str| {
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|part| self::condition(part, how))
+            .collect();
+        parts.join(between)
+    };
+    match condition {
+        Condition::All(parts) => all(parts, ","),
+        Condition::Any(parts) => all(parts, "?"),
+        // Slurm has no word for it; LSF, which has, writes it so.
+        Condition::Not(part) => format!("!{}", self::condition(part, how)),
+        Condition::Singleton => format!("singleton({how})"),
+        Condition::Job(on, event) => {
+            let which = match &on.job {
+                JobWord::Number(number) => number.to_string(),
+                JobWord::Name(name) => name.clone(),
+            };
+            let tasks = on.tasks.as_ref();
+            let tasks = tasks.map_or_else(String::new, |tasks| format!("_[{tasks}]"));
+            let (word, delay) = match event {
+                Event::Started(delay) => ("after", delay.as_secs() / 60),
+                Event::Ended | Event::SameEnded => ("afterany", 0),
+                Event::Succeeded => ("afterok", 0),
+                Event::Failed => ("afternotok", 0),
+                Event::SameSucceeded => ("aftercorr", 0),
+                // Of LSF alone.
+                Event::Exited(..) => ("exit", 0),
+                Event::Tasks(..) => ("tasks", 0),
+            };
+            let delay = match delay {
+                0 => String::new(),
+                minutes => format!("+{minutes}"),
+            };
+            format!("{word}:{which}{tasks}{delay}({how})")
+        }
+    }
 }

@@ -288,7 +288,7 @@ fn value(name: &str, job: &JobView, site: &Site<'_>) -> String {
             let until = job.started.or(job.ended).unwrap_or(site.now);
             full_clock(Duration::from_micros(until.saturating_sub(job.submitted)))
         }
-        "Priority" => "0".into(),
+        "Priority" => job.terms.priority.unwrap_or(0).to_string(),
         "QOS" => given(&job.qos),
         "Reason" => super::reason(job).into(),
         "ReqMem" => match job.memory.0 {

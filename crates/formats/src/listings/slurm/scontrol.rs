@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hyperion_model::CpuSet;
 use hyperion_model::submission::Dialect;
-use hyperion_model::view::{JobView, NodeView, PartitionView};
+use hyperion_model::view::{JobView, NodeView, PartitionView, Waits};
 
-use super::{hosts, reason, state};
+use super::{dependency, hosts, licences, listed, reason, state};
 use crate::jobs::{Facts, expand};
 use crate::listings::{Site, closed, cpus, full_clock, waits};
 
@@ -24,6 +24,7 @@ pub(super) fn tres(job: &JobView) -> String {
 /// Writes `scontrol show job`.
 pub fn job(job: &JobView, site: &Site<'_>) -> String {
     let none = "(null)";
+    let terms = &job.terms;
     let at = |moment: Option<u64>| moment.map_or("Unknown".into(), |at| (site.local)(at).iso());
     let started = job.started;
     let limit = job.limit.map_or("UNLIMITED".into(), full_clock);
@@ -36,10 +37,13 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
     });
     let comment = job.comment.as_ref();
     let comment = comment.map_or_else(String::new, |text| format!("   Comment={text} \n"));
-    let eligible = match waits(job) && job.index.is_some() {
+    let depends = matches!(job.reason, Some(Waits::Depends | Waits::DependsInVain));
+    let begin = terms.begin.filter(|_| waits(job));
+    let eligible = match waits(job) && (job.index.is_some() || depends) {
         true => "Unknown".into(),
-        false => at(Some(job.submitted)),
+        false => at(begin.or(Some(job.submitted))),
     };
+    let accrues = begin.map_or(eligible.as_str(), |_| "Unknown");
     let list = hosts(job);
     let batch = job.hosts.first();
     let batch = batch.map_or_else(String::new, |host| format!("   BatchHost={host}\n"));
@@ -72,24 +76,24 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
     format!(
         "JobId={number}{array} JobName={name}\n   \
            UserId={user}({uid}) GroupId=(null) MCS_label=N/A\n   \
-           Priority=0 Nice=0 Account={account} QOS={qos}\n   \
-           JobState={state} Reason={reason} Dependency={none}\n   \
-           Requeue=1 Restarts={} BatchFlag=1 Reboot=0 ExitCode={code}\n   \
-           RunTime={} TimeLimit={limit} TimeMin=N/A\n   \
+           Priority={} Nice={} Account={account} QOS={qos}\n   \
+           JobState={state} Reason={reason} Dependency={}\n   \
+           Requeue={} Restarts={} BatchFlag={} Reboot=0 ExitCode={code}\n   \
+           RunTime={} TimeLimit={limit} TimeMin={}\n   \
            SubmitTime={} EligibleTime={eligible}\n   \
-           AccrueTime={eligible}\n   \
-           StartTime={} EndTime={} Deadline=N/A\n   \
+           AccrueTime={accrues}\n   \
+           StartTime={} EndTime={} Deadline={}\n   \
            SuspendTime=None SecsPreSuspend=0 LastSchedEval=Unknown Scheduler=Main\n   \
            Partition={} AllocNode:Sid={}:0\n   \
-           ReqNodeList={none} ExcNodeList={none}\n   \
+           ReqNodeList={} ExcNodeList={}\n   \
            NodeList={list}\n\
          {batch}   \
            NumNodes={} NumCPUs={cpus} NumTasks={} CPUs/Task={each} ReqB:S:C:T=0:0:*:*\n   \
            TRES={tres}\n{detail}   \
            Socks/Node=* NtasksPerN:B:S:C=0:0:*:* CoreSpec=*\n   \
            MinCPUsNode=1 MinMemoryNode={memory}M MinTmpDiskNode=0\n   \
-           Features={none} DelayBoot=00:00:00\n   \
-           OverSubscribe=OK Contiguous=0 Licenses={none} Network={none}\n   \
+           Features={} DelayBoot=00:00:00\n   \
+           OverSubscribe=OK Contiguous=0 Licenses={} Network={none}\n   \
            Command={none}\n   \
            WorkDir={folder}\n   \
            StdErr={error}\n   \
@@ -97,15 +101,26 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
            StdOut={output}\n\
          {comment}   \
            Power=\n   \n",
+        terms.priority.unwrap_or(0),
+        terms.nice,
+        dependency(job).as_deref().unwrap_or(none),
+        u8::from(terms.requeue != Some(false)),
         job.starts.saturating_sub(1),
+        u8::from(job.script),
         full_clock(site.ran(job)),
+        terms.least_time.map_or("N/A".into(), full_clock),
         at(Some(job.submitted)),
-        at(started),
+        at(started.or(begin)),
         at(must_end),
+        terms.deadline.map_or("N/A".into(), |_| at(terms.deadline)),
         job.queue,
         site.host,
+        listed(&terms.with).as_deref().unwrap_or(none),
+        listed(&terms.without).as_deref().unwrap_or(none),
         job.nodes,
         job.tasks,
+        terms.features.as_deref().unwrap_or(none),
+        licences(terms).as_deref().unwrap_or(none),
     )
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use hyperion_model::view::JobView;
 
-use super::{Piece, column, hosts, id, pieces, reason, short_clock, state, write};
+use super::{
+    Piece, column, dependency, hosts, id, licences, listed, pieces, reason, short_clock, state,
+    write,
+};
 use crate::listings::words::{Opt, Takes, Words};
 use crate::listings::{Site, cpus, waits};
 
@@ -111,6 +114,7 @@ const COLUMNS: &[(char, &str, &str)] = &[
     ('\u{1}', "NTASKS", "numtasks"),
     ('\u{2}', "RESTART_COUNT", "restartcnt"),
     ('\u{3}', "exit_code", "exit_code"),
+    ('\u{4}', "REQUEUE", "requeue"),
 ];
 
 fn heading(letter: char) -> String {
@@ -124,6 +128,7 @@ fn heading(letter: char) -> String {
 fn value(letter: char, job: &JobView, site: &Site<'_>) -> String {
     let at = |moment: Option<u64>| moment.map_or("N/A".into(), |at| (site.local)(at).iso());
     let none = || "(null)".to_owned();
+    let terms = &job.terms;
     match letter {
         'a' => job.account.clone().unwrap_or_else(none),
         'A' | 'F' => job.job.to_string(),
@@ -150,15 +155,22 @@ fn value(letter: char, job: &JobView, site: &Site<'_>) -> String {
             bytes => super::megabytes(bytes),
         },
         'M' => short_clock(site.ran(job)),
-        'n' | 's' | 'x' => String::new(),
+        'n' => listed(&terms.with).unwrap_or_default(),
+        's' => String::new(),
+        'x' => listed(&terms.without).unwrap_or_default(),
         'N' => hosts(job),
-        'd' | 'O' | 'y' | 'Q' => "0".into(),
-        'p' => "0.00000000000000".into(),
+        'd' | 'O' => "0".into(),
+        'y' => terms.nice.to_string(),
+        'Q' => terms.priority.unwrap_or(0).to_string(),
+        'p' => format!(
+            "{:.14}",
+            f64::from(terms.priority.unwrap_or(0)) / f64::from(u32::MAX)
+        ),
         'P' => job.queue.clone(),
         'r' => reason(job).into(),
         'R' if waits(job) => format!("({})", reason(job)),
         'R' => hosts(job),
-        'S' => at(job.started),
+        'S' => at(job.started.or(terms.begin.filter(|_| waits(job)))),
         't' => state(job.state).0.into(),
         'T' => state(job.state).1.into(),
         'u' => job.user.clone(),
@@ -168,9 +180,14 @@ fn value(letter: char, job: &JobView, site: &Site<'_>) -> String {
         'Z' => job.folder.clone(),
         '\u{1}' => job.tasks.to_string(),
         '\u{2}' => job.starts.saturating_sub(1).to_string(),
+        '\u{4}' => u8::from(terms.requeue != Some(false)).to_string(),
         '\u{3}' => crate::listings::exit(job).0.to_string(),
         'q' => job.qos.clone().unwrap_or_else(none),
-        // E f o v w W Y
+        'E' => dependency(job).unwrap_or_else(none),
+        'f' => terms.features.clone().unwrap_or_else(none),
+        'v' => terms.reservation.clone().unwrap_or_else(none),
+        'W' => licences(terms).unwrap_or_else(none),
+        // o w Y
         _ => none(),
     }
 }
@@ -287,7 +304,7 @@ fn compare(letter: char, a: &JobView, b: &JobView, site: &Site<'_>) -> Ordering 
         'l' => a.limit.cmp(&b.limit),
         'C' => a.cores.cmp(&b.cores),
         'D' => a.nodes.cmp(&b.nodes),
-        'p' | 'Q' => Ordering::Equal,
+        'p' | 'Q' => a.terms.priority.cmp(&b.terms.priority),
         letter => value(letter, a, site).cmp(&value(letter, b, site)),
     }
 }
