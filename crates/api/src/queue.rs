@@ -6,7 +6,9 @@ use hyperion_model::submission::Submission;
 use hyperion_model::{Bytes, Class, Cores};
 use serde::{Deserialize, Serialize};
 
-pub use hyperion_model::view::{JobView, Moment, NodeView, PartitionView, ShareView, Terms, Waits};
+pub use hyperion_model::view::{
+    JobView, Moment, NodeView, PartitionView, ReservationView, ShareView, Terms, Waits,
+};
 
 /// What a client asks. Each question has one answer, in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub enum Request {
     Shares,
     /// Say whether jobs start on nodes, by their names.
     SetNodes(Vec<String>, NodeChange),
+    /// Say which nodes are kept for a time.
+    Reservations,
     /// Keep nodes for a time, by a name.
     Reserve(Reservation),
     /// Keep them no longer.
@@ -127,6 +131,8 @@ pub enum Reply {
     Nodes(Vec<NodeView>),
     /// The partitions, by name; one where the site has none.
     Partitions(Vec<PartitionView>),
+    /// What is kept, by name.
+    Reservations(Vec<ReservationView>),
     /// Accounts and users: each account, then those in it.
     Shares(Vec<ShareView>),
     /// Why a job waits; nothing where it does not.

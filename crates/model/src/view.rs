@@ -287,6 +287,26 @@ impl PartitionView {
     pub const ONLY: &str = "main";
 }
 
+/// Nodes that are kept for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservationView {
+    /// What it is called.
+    pub name: String,
+    /// When it begins.
+    pub from: Moment,
+    /// When it ends.
+    pub until: Moment,
+    /// The names of the nodes.
+    pub nodes: Vec<String>,
+    /// The processors of those.
+    pub cores: Cores,
+    /// Who may use it, by name. Where there is neither a user nor an account nobody may:
+    /// the nodes are being maintained.
+    pub users: Vec<String>,
+    /// The accounts that may.
+    pub accounts: Vec<String>,
+}
+
 /// What an account or a user is promised of what there is, and has used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShareView {

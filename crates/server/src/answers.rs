@@ -70,6 +70,7 @@ impl Server {
             Request::Jobs(filter) => self.list(who, &filter, now),
             Request::Nodes => Reply::Nodes(self.viewer(who, now).nodes()),
             Request::Partitions => Reply::Partitions(self.viewer(who, now).partitions()),
+            Request::Reservations => Reply::Reservations(self.viewer(who, now).reservations()),
             Request::Shares => Reply::Shares(self.viewer(who, now).shares()),
             Request::Explain(target) => match self.sight(who, target.job) {
                 Sight::All => {

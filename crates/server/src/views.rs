@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, ShareView, Terms, Waits};
+use hyperion_api::queue::{
+    Filter, JobView, NodeView, PartitionView, ReservationView, ShareView, Terms, Waits,
+};
 use hyperion_lifecycle::{
-    Holder, Job, Ledger, NodeState, Partition, Reason, ShareOf, State, Submitted, Task, TaskId,
-    Time, Who,
+    Booking, Holder, Job, Ledger, NodeState, Partition, Reason, ShareOf, State, Submitted, Task,
+    TaskId, Time, Who,
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
@@ -267,6 +269,27 @@ impl Viewer<'_> {
             accounts: its.accounts,
         };
         shares.map(of).collect()
+    }
+
+    /// Gives what is kept and not over, by name.
+    pub(crate) fn reservations(&mut self) -> Vec<ReservationView> {
+        let (ledger, now) = (self.ledger, self.now);
+        let nodes = ledger.cluster().nodes();
+        let left = ledger.bookings().filter(|(_, its)| its.until > now);
+        let of = |(name, its): (&str, &Booking)| {
+            let is_kept = |node: &&Node| its.nodes.is_empty() || its.nodes.contains(&node.name);
+            let kept: Vec<&Node> = nodes.iter().filter(is_kept).collect();
+            ReservationView {
+                name: name.to_owned(),
+                from: its.from.0,
+                until: its.until.0,
+                cores: Cores(kept.iter().map(|node| node.capacity.of(CORES)).sum()),
+                nodes: kept.iter().map(|node| node.name.clone()).collect(),
+                users: its.users.iter().map(|user| self.user(*user)).collect(),
+                accounts: its.accounts.iter().cloned().collect(),
+            }
+        };
+        left.map(of).collect()
     }
 
     /// Gives the partitions, by name.

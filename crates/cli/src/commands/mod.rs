@@ -125,6 +125,9 @@ pub(crate) enum Command {
     /// Let jobs start on nodes of the queue again
     #[command(display_order = 25)]
     Undrain(queue::reserve::UndrainArgs),
+    /// List what nodes of the queue are kept for
+    #[command(display_order = 25)]
+    Reservations(queue::reserve::ListArgs),
     /// Keep nodes of the queue for some, or for maintenance, for a time
     #[command(display_order = 25)]
     Reserve(queue::reserve::ReserveArgs),
@@ -206,6 +209,7 @@ impl Command {
             Self::Top(args) => queue::top::run(&args, ctx),
             Self::Drain(args) => queue::reserve::drain(&args, ctx),
             Self::Undrain(args) => queue::reserve::undrain(&args, ctx),
+            Self::Reservations(args) => queue::reserve::list(&args, ctx),
             Self::Reserve(args) => queue::reserve::reserve(&args, ctx),
             Self::Unreserve(args) => queue::reserve::unreserve(&args, ctx),
             Self::Metrics(args) => queue::serve::metrics(&args, ctx),

@@ -165,9 +165,13 @@ fn operators_drain_nodes_keep_them_for_a_time_and_say_who_may_have_what() {
     queue
         .run(&["reserve", "--in", "1m", "--for", "1h", "maintenance"])
         .ok();
+    let kept = queue.run(&["reservations"]).ok();
+    assert!(kept.contains("maintenance ") && kept.contains(&node), "{kept}");
     let long = queue.wrap(&["-t", "5"], "true");
     assert_eq!(queue.state(&long), "pending");
     queue.run(&["unreserve", "maintenance"]).ok();
+    let kept = queue.run(&["--output", "json", "reservations"]).ok();
+    assert_eq!(kept.trim(), "[]");
     queue.wait_for_state(&long, "completed");
     // All of it is written down.
     queue.run(&["drain", "--reason", "again", &node]).ok();

@@ -6,7 +6,7 @@ use hyperion_model::errand::Cost;
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{Condition, Dialect, Event, JobRef, JobWord};
 use hyperion_model::task::{End, State};
-use hyperion_model::view::{JobView, NodeView, PartitionView, Terms, Waits};
+use hyperion_model::view::{JobView, NodeView, PartitionView, ReservationView, Terms, Waits};
 use hyperion_model::{Bytes, Cores, Level};
 
 use super::words::{Style, Words, Wrong};
@@ -374,6 +374,25 @@ fn partitions_of_a_site_are_listed_with_their_limits_and_states() {
         "State=DOWN TotalCPUs=8 TotalNodes=1 ",
     ] {
         assert!(told.contains(part), "{part}: {told}");
+    }
+    let kept = ReservationView {
+        name: "maint".into(),
+        from: 90_000_000,
+        until: 3_690_000_000,
+        nodes: vec!["n1".into()],
+        cores: Cores(8000),
+        users: vec!["root".into()],
+        accounts: Vec::new(),
+    };
+    let from = local(90_000_000).iso();
+    let told = slurm::reservation(&kept, &SITE);
+    for part in [
+        format!("ReservationName=maint StartTime={from} EndTime="),
+        " Duration=01:00:00\n   Nodes=n1 NodeCnt=1 CoreCnt=8 Features=(null) ".into(),
+        " Flags=SPEC_NODES\n   TRES=cpu=8\n   Users=root Groups=(null) Accounts=(null) ".into(),
+        " State=ACTIVE BurstBuffer=(null) Watts=n/a\n   MaxStartDelay=(null)\n".into(),
+    ] {
+        assert!(told.contains(&part), "{part}: {told}");
     }
     let told = slurm::node(&nodes()[0], &both);
     assert!(told.contains("Partitions=main,debug \n"), "{told}");

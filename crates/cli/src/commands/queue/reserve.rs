@@ -1,13 +1,16 @@
-//! `hyperion drain`, `undrain`, `reserve` and `unreserve`
+//! `hyperion drain`, `undrain`, `reservations`, `reserve` and `unreserve`
 
 use std::time::Duration;
 
-use hyperion_api::queue::{NodeChange, Request, Reservation};
+use hyperion_api::queue::{NodeChange, Reply, Request, Reservation, ReservationView};
 use hyperion_model::units::parse_duration;
 use hyperion_sys::entry::ExitCode;
 
 use super::Server;
+use super::list::local;
+use crate::args::OutputFormat;
 use crate::context::Context;
+use crate::output;
 
 // Words of `hyperion drain`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +55,10 @@ pub(crate) struct ReserveArgs {
     nodes: Vec<String>,
 }
 
+// Words of `hyperion reservations`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {}
+
 // Words of `hyperion unreserve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct UnreserveArgs {
@@ -72,6 +79,37 @@ pub(crate) fn drain(args: &DrainArgs, ctx: &Context) -> anyhow::Result<ExitCode>
 /// Lets jobs start on nodes again.
 pub(crate) fn undrain(args: &UndrainArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     ask(&Request::SetNodes(args.nodes.clone(), NodeChange::Up), ctx)
+}
+
+/// Lists what is kept.
+pub(crate) fn list(_: &ListArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let kept = match Server::reach(ctx, true)?.ask(&Request::Reservations)? {
+        Reply::Reservations(kept) => kept,
+        _ => Vec::new(),
+    };
+    match ctx.output {
+        OutputFormat::Json => output::json(&kept)?,
+        OutputFormat::Quiet => kept.iter().try_for_each(|its| output::line(&its.name))?,
+        OutputFormat::Human => {
+            let head = ["RESERVATION", "FROM", "UNTIL", "NODES", "FOR"];
+            let row = |its: &ReservationView| {
+                let who = [&its.users[..], &its.accounts[..]].concat();
+                let who = match who.is_empty() {
+                    true => "maintenance".to_owned(),
+                    false => who.join(","),
+                };
+                vec![
+                    its.name.clone(),
+                    local(its.from),
+                    local(its.until),
+                    its.nodes.join(","),
+                    who,
+                ]
+            };
+            output::table(&head, kept.iter().map(row))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Keeps nodes for a time.

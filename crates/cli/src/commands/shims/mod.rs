@@ -15,7 +15,9 @@ mod submit;
 
 use std::path::Path;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, Reply, Request, Target};
+use hyperion_api::queue::{
+    Filter, JobView, NodeView, PartitionView, Reply, Request, ReservationView, Target,
+};
 use hyperion_formats::listings::words::{self, Opt, Style, Words, Wrong};
 use hyperion_formats::listings::{Civil, Site};
 use hyperion_node::talk::Ask;
@@ -166,6 +168,13 @@ impl Call {
     fn partitions(&self) -> Result<Vec<PartitionView>, Stop> {
         match self.ask(&Request::Partitions)? {
             Reply::Partitions(partitions) => Ok(partitions),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn reservations(&self) -> Result<Vec<ReservationView>, Stop> {
+        match self.ask(&Request::Reservations)? {
+            Reply::Reservations(kept) => Ok(kept),
             _ => Ok(Vec::new()),
         }
     }

@@ -170,6 +170,22 @@ fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
                 false => print(&text),
             }
         }
+        // As Slurm's, any beginning of the word will do.
+        word if word.len() >= 3 && "reservations".starts_with(word) => {
+            let mut all = call.reservations()?;
+            all.retain(|its| named.first().is_none_or(|name| *name == its.name));
+            match (all.is_empty(), named.first()) {
+                (true, None) => print("No reservations in the system"),
+                (true, Some(name)) => Err(Stop::new(1, format!("Reservation {name} not found"))),
+                (false, _) => print(&with_site(|site| {
+                    all.iter()
+                        .map(|its| {
+                            line(slurm::reservation(its, site)) + if one_line { "" } else { "\n" }
+                        })
+                        .collect::<String>()
+                })),
+            }
+        }
         "hostnames" | "hostname" => {
             let given = named.first().map(|text| (*text).to_owned());
             let list = given.or_else(|| std::env::var("SLURM_JOB_NODELIST").ok());
@@ -202,7 +218,7 @@ fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
         other => Err(Stop::new(
             1,
             format!(
-                "invalid entity:{other} for keyword:show \nknown: job, step, node, partition, hostnames, hostlist, config"
+                "invalid entity:{other} for keyword:show \nknown: job, step, node, partition, reservation, hostnames, hostlist, config"
             ),
         )),
     }

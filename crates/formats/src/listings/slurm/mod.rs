@@ -7,7 +7,7 @@ mod squeue;
 mod steps;
 
 pub use sacct::{SACCT, Sacct};
-pub use scontrol::{job, node, partition};
+pub use scontrol::{job, node, partition, reservation};
 pub use sinfo::{SINFO, Sinfo};
 pub use squeue::{SQUEUE, Squeue};
 pub use steps::{Steps, step};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyperion_model::CpuSet;
 use hyperion_model::submission::Dialect;
-use hyperion_model::view::{JobView, NodeView, PartitionView, Waits};
+use hyperion_model::view::{JobView, NodeView, PartitionView, ReservationView, Waits};
 
 use super::{dependency, hosts, licences, listed, reason, state};
 use crate::jobs::{Facts, expand};
@@ -121,6 +121,40 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
         job.tasks,
         terms.features.as_deref().unwrap_or(none),
         licences(terms).as_deref().unwrap_or(none),
+    )
+}
+
+/// Writes `scontrol show reservation`.
+pub fn reservation(its: &ReservationView, site: &Site<'_>) -> String {
+    let at = |moment: u64| (site.local)(moment).iso();
+    let list = |names: &[String]| match names.is_empty() {
+        true => "(null)".to_owned(),
+        false => names.join(","),
+    };
+    let lasts = Duration::from_micros(its.until.saturating_sub(its.from));
+    let maintained = its.users.is_empty() && its.accounts.is_empty();
+    let flags = if maintained {
+        "MAINT,SPEC_NODES"
+    } else {
+        "SPEC_NODES"
+    };
+    let active = (its.from..its.until).contains(&site.now);
+    let cores = its.cores.0 / 1000;
+    format!(
+        "ReservationName={} StartTime={} EndTime={} Duration={}\n   \
+           Nodes={} NodeCnt={} CoreCnt={cores} Features=(null) PartitionName=(null) Flags={flags}\n   \
+           TRES=cpu={cores}\n   \
+           Users={} Groups=(null) Accounts={} Licenses=(null) State={} BurstBuffer=(null) Watts=n/a\n   \
+           MaxStartDelay=(null)\n",
+        its.name,
+        at(its.from),
+        at(its.until),
+        full_clock(lasts),
+        crate::jobs::hosts::compress(&its.nodes),
+        its.nodes.len(),
+        list(&its.users),
+        list(&its.accounts),
+        if active { "ACTIVE" } else { "INACTIVE" },
     )
 }
 
