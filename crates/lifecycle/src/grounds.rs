@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::condition::matches;
 use crate::event::Who;
 use crate::features::Wish;
 use crate::ledger::Ledger;
@@ -392,9 +393,15 @@ impl crate::Site {
         Some(NodeNumber(at as u32))
     }
 
+    /// Gives the nodes of these names, in which `*` stands for anything.
     pub(crate) fn set<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> NodeSet {
-        let names = names.into_iter();
-        names.filter_map(|name| self.node(name)).collect()
+        let (patterns, names): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| name.contains('*'));
+        let named = names.into_iter().filter_map(|name| self.node(name));
+        let nodes = (0..).map(NodeNumber).zip(&self.nodes);
+        let like = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+        let alike = nodes.filter(|(_, node)| !patterns.is_empty() && like(&node.name));
+        named.chain(alike.map(|(number, _)| number)).collect()
     }
 
     fn nodes_for(&self, part: &Part, allowed: &NodeSet) -> NodeSet {

@@ -586,3 +586,30 @@ fn a_job_goes_where_its_features_are_or_is_refused_with_what_there_is() {
     assert_eq!(case.started(), [task(first), task(counted)]);
     assert_eq!(nodes_of(&case, first), [1]);
 }
+
+/// As Grid Engine names hosts: `-l h=rack1-*&!rack1-b`.
+#[test]
+fn hosts_may_be_patterns() {
+    let node = |name: &str| hyperion_sched::Node {
+        name: name.into(),
+        capacity: hyperion_sched::Amounts::new([4000, 64 << 30]),
+    };
+    let site = hyperion_lifecycle::Site {
+        nodes: ["rack1-a", "rack1-b", "rack1-c", "rack2-a"]
+            .map(node)
+            .to_vec(),
+        ..hyperion_lifecycle::Site::default()
+    };
+    let policy = hyperion_sched::Policy::default();
+    let mut case = Case {
+        ledger: hyperion_lifecycle::Ledger::new(site, hyperion_sched::Order::Fifo, policy),
+        ..Case::new(4)
+    };
+    let submitted = case.submit(1, |asked| {
+        asked.parts[0].hosts = vec!["rack1-*".into()];
+        asked.parts[0].without = vec!["*1-b".into()];
+        asked.parts[0].nodes = Some(NodeCount { least: 2, most: 2 });
+    });
+    assert_eq!(case.started(), [task(submitted)]);
+    assert_eq!(nodes_of(&case, submitted), [0, 2]);
+}
