@@ -208,6 +208,20 @@ pub(super) fn lsf(text: &str) -> Result<Condition, Wrong> {
     }
 }
 
+/// Makes a condition on tasks of the same index one on whole arrays, for a job
+/// that has no tasks.
+pub(super) fn of_whole(condition: Condition) -> Condition {
+    let each = |all: Vec<Condition>| all.into_iter().map(of_whole).collect();
+    match condition {
+        Condition::All(all) => Condition::All(each(all)),
+        Condition::Any(all) => Condition::Any(each(all)),
+        Condition::Not(one) => Condition::Not(Box::new(of_whole(*one))),
+        Condition::Job(job, Event::SameSucceeded) => Condition::Job(job, Event::Succeeded),
+        Condition::Job(job, Event::SameEnded) => Condition::Job(job, Event::Ended),
+        other => other,
+    }
+}
+
 struct Expression<'a> {
     text: &'a str,
     rest: &'a str,
@@ -310,6 +324,7 @@ impl<'a> Expression<'a> {
             [job, compared] => (*job, Some(compared.trim())),
             _ => return Err(Wrong::new("one job is expected").at(self.text, argument)),
         };
+        let each = job.trim().trim_end_matches(['"', '\'']).ends_with("[*]");
         let job = self.job(job.trim())?;
         let counted = |state| {
             let compared = compared.ok_or_else(|| {
@@ -327,8 +342,16 @@ impl<'a> Expression<'a> {
                 .at(self.text, compared)),
         };
         let event = match word {
+            // Each task waits for the one of its index.
+            "done" if each => plain(Event::SameSucceeded)?,
+            "ended" if each => plain(Event::SameEnded)?,
             "done" | "post_done" => plain(Event::Succeeded)?,
             "ended" => plain(Event::Ended)?,
+            _ if each => {
+                let wrong =
+                    Wrong::new(format!("{word} of the task of the same index is not known"));
+                return Err(wrong.at(self.text, argument).hint("write done or ended"));
+            }
             "started" => plain(Event::Started(Duration::ZERO))?,
             "post_err" => plain(Event::Failed)?,
             "exit" => match compared {
@@ -383,7 +406,8 @@ impl<'a> Expression<'a> {
             return job(self.text, text);
         }
         let (name, tasks) = match name.split_once('[') {
-            Some((name, tasks)) => (name, tasks.strip_suffix(']')),
+            // Without its end it is read as no list of tasks.
+            Some((name, tasks)) => (name, Some(tasks.strip_suffix(']').unwrap_or("["))),
             None => (name, None),
         };
         let bad = || {
@@ -490,7 +514,12 @@ mod tests {
         assert_eq!(read("exit(34334, == 12)"), "34334 Exited(Equal, 12)");
         assert_eq!(read("exit(7, >= 3)"), "7 Exited(AtLeast, 3)");
         assert_eq!(read("numdone(55, > 5)"), "55 Tasks(Succeeded, More, 5)");
-        assert_eq!(read("ended(array1[*])"), "array1 Ended");
+        // "Use the * with dependency conditions to define one-to-one dependency
+        // among job array elements": the reference of bsub -w, 6.2 to 10.1.
+        assert_eq!(read("ended(array1[*])"), "array1 SameEnded");
+        assert_eq!(read("done(\"array1[*]\")"), "array1 SameSucceeded");
+        assert_eq!(read("done(312[*])"), "312 SameSucceeded");
+        assert!(lsf("exit(array1[*])").is_err());
         assert_eq!(read("done(myarr[1-3])"), "myarr[1-3] Succeeded");
         assert_eq!(read("312 && name"), "(all 312 Succeeded name Succeeded)");
         for bad in [

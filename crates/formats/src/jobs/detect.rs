@@ -77,6 +77,43 @@ pub(super) fn counted(script: &[u8]) -> Vec<(Dialect, usize, u32)> {
     all.into_iter().filter_map(of).collect()
 }
 
+/// Lines at the head of a script that other programs read: what they begin
+/// with, whose they are, and whether the job is another without them.
+const OTHERS: &[(&str, &str, bool)] = &[
+    ("#DW", "a burst buffer", true),
+    ("#BB", "a burst buffer", true),
+    ("#BB_LUA", "a burst buffer", true),
+    ("#COBALT", "Cobalt", false),
+    ("#MSUB", "Moab", false),
+    ("#OAR", "OAR", false),
+    ("#PJM", "PJM", false),
+    ("#flux:", "Flux", false),
+    ("#FLUX:", "Flux", false),
+];
+
+/// Gives the first line of each of those, and what of [`OTHERS`] it is.
+pub(super) fn others(script: &[u8]) -> Vec<(u32, &'static str, bool)> {
+    let mut found: Vec<(u32, &str, bool)> = Vec::new();
+    let lines = (1..).zip(script.split(|&b| b == b'\n'));
+    let head = lines.take_while(|(_, line)| line.trim_ascii().first().is_none_or(|&b| b == b'#'));
+    for (number, line) in head {
+        let mut words = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
+        let Some(first) = words.next() else { continue };
+        let own = OTHERS
+            .iter()
+            .find(|(begins, ..)| begins.as_bytes() == first);
+        if let Some((_, name, changes)) = own
+            && words.next().is_some()
+            && !found.iter().any(|(_, known, _)| known == name)
+        {
+            found.push((number, name, *changes));
+        }
+    }
+    found
+}
+
 fn directives(count: usize) -> String {
     match count {
         1 => "1 directive".to_owned(),

@@ -13,6 +13,8 @@ mod draft;
 mod environment;
 pub mod hosts;
 mod lsf;
+#[cfg(test)]
+mod manuals;
 mod options;
 mod pattern;
 mod pbs;
@@ -280,6 +282,17 @@ fn read_script(grammar: &Grammar, draft: &mut Draft, script: &[u8], prefix: Opti
             let what =
                 format!("directives of {of} are not read: the script is read as one of {here}");
             draft.told.note(Span::of_line(line), what, None);
+        }
+    }
+    for (line, name, changes) in detect::others(script) {
+        let span = Span::of_line(line);
+        if changes {
+            let what = format!("lines of {name} are not read, and there is none");
+            let hint = "copy files in the script, and take those lines out".to_owned();
+            draft.told.mistake(span, what, Some(hint));
+        } else {
+            let what = format!("directives of {name} are not read");
+            draft.told.note(span, what, None);
         }
     }
     let quoting = match dialect {

@@ -1,7 +1,7 @@
 //! Options by name: one table for each dialect says what is read, told in a
 //! note or refused, and the reference is made of the same tables.
 
-use super::draft::{Draft, Stage};
+use super::draft::Draft;
 use super::tell::shown;
 use super::words::Word;
 use super::{Remark, Span};
@@ -371,8 +371,7 @@ fn act(
                     .mistake(place, format!("{name}: {}", wrong.what), wrong.hint);
             }
         }
-        Does::Reply(_, set) if draft.stage == Stage::Words => set(draft),
-        Does::Reply(..) => {}
+        Does::Reply(_, set) => set(draft),
         Does::Note(why) => draft.told.note(span, format!("{name}: {why}"), None),
         Does::Refuse(why) => draft.told.mistake(span, format!("{name}: {why}"), None),
     }

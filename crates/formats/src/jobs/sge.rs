@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use hyperion_model::Rlimit;
 use hyperion_model::submission::{
     Condition, Folder, Joined, Open, Per, Sharing, TimeLimit, Warning, WarningTo,
 };
 
-use super::amounts::{count, size, unquoted};
-use super::draft::{Draft, Stage};
+use super::amounts::{count, size, split, unquoted};
+use super::draft::Draft;
 use super::options::{Arg, Does, Grammar, Style, Takes, Wrong, opt};
 use super::pbs::{mail_letters, mail_to, variables};
 use super::tell::shown;
@@ -88,11 +89,11 @@ pub(super) const GRAMMAR: Grammar = Grammar {
     ],
 };
 
-/// What stands in `-l`, for the reference. What a resource is called is up to
-/// each site; these are usual.
 /// The kernel's number.
 const SIGUSR1: u8 = 10;
 
+/// What stands in `-l`, for the reference. What a resource is called is up to
+/// each site; these are usual.
 pub(super) const RESOURCES: &[(&str, &str)] = &[
     (
         "-l h_rt=, s_rt=",
@@ -102,9 +103,12 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
         "-l h_vmem=",
         "a limit of each process, and memory of each task where none is asked for",
     ),
-    ("-l s_vmem=", "limit of each process"),
     (
-        "-l mem=, mem_free=, virtual_free=, vf=, mf=, m_mem_free=, ram=, h_rss=",
+        "-l s_vmem=",
+        "the limit of each process that it may raise to h_vmem",
+    ),
+    (
+        "-l mem=, mem_free=, virtual_free=, vf=, mf=, m_mem_free=, mem_limit=, ram=, h_rss=",
         "memory of each task",
     ),
     (
@@ -112,10 +116,19 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
         "note: processor time is not limited; the time limit is",
     ),
     (
-        "-l h_fsize=, h_stack=, h_data=, h_core=",
-        "limits of each process",
+        "-l h_fsize=, h_stack=, h_data=, h_core=, and with s_",
+        "limits of each process, hard and soft",
     ),
-    ("-l hostname=, h=", "hosts"),
+    (
+        "-l hostname=, h=",
+        "hosts: NAME, n*, a|b, (a|b)&!c; error: patterns such as n? and n[12]",
+    ),
+    ("-l num_proc=, p=", "processors of each node"),
+    ("-l slots=, s=", "error: ask for slots with -pe"),
+    (
+        "-l load_avg=, np_load_avg=, mem_total=, swap_free=, m_core= and the like",
+        "note: what hosts tell of themselves is not looked at",
+    ),
     ("-l qname=, q=", "queues"),
     ("-l gpu=, gpus=, ngpus=, cuda=", "GPUs of each task"),
     ("-l excl=, exclusive=", "nodes alone"),
@@ -182,8 +195,8 @@ fn now(_: &mut Draft, arg: &Arg<'_>) -> Read {
 
 fn validation(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     match arg.text {
-        "v" | "p" if draft.stage == Stage::Words => draft.reply.test_only = true,
-        "e" | "w" | "n" | "v" | "p" => {
+        "v" | "p" => draft.reply.test_only = true,
+        "e" | "w" | "n" => {
             let what = "-w: a job that can never run says so in its explanation";
             draft.told.note(arg.span(None), what.to_owned(), None);
         }
@@ -280,24 +293,103 @@ fn slots(text: &str) -> Result<(u32, u32), Wrong> {
     range.ok_or_else(|| Wrong::new("a number of slots is missing"))
 }
 
+/// Tells whether what follows `-soft` is read, and that it is not looked at.
+fn is_soft(draft: &mut Draft, arg: &Arg<'_>, option: &str) -> bool {
+    let soft = draft.stage_of("-soft") == Some(draft.stage);
+    if soft {
+        let what = format!("{option}: what is liked and not needed is not looked at");
+        draft.told.note(arg.span(None), what, None);
+    }
+    soft
+}
+
 fn queues(draft: &mut Draft, arg: &Arg<'_>) -> Read {
-    let (mut names, mut hosts) = (Vec::new(), Vec::new());
-    for part in arg.text.split(',').filter(|part| !part.is_empty()) {
+    if is_soft(draft, arg, "-q") {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    let mut hosts = Hosts::default();
+    for part in split(arg.text, ',')
+        .into_iter()
+        .filter(|part| !part.is_empty())
+    {
         let (queue, host) = part.split_once('@').unwrap_or((part, ""));
-        if !queue.is_empty() && queue != "*" && !names.contains(&queue.to_owned()) {
-            names.push(queue.to_owned());
+        if queue.contains(['!', '&', '(']) {
+            let wrong = Wrong::new("queues cannot be left out").at(arg.text, queue);
+            return Err(wrong.hint("name the queues that it may use"));
+        }
+        for queue in queue.split('|') {
+            if !queue.is_empty() && queue != "*" && !names.contains(&queue.to_owned()) {
+                names.push(queue.to_owned());
+            }
         }
         match host.strip_prefix('@') {
             Some(group) => feature(draft.part(), group)?,
-            None if !host.is_empty() && host != "*" => hosts.push(host.to_owned()),
-            None => {}
+            None if host == "*" => {}
+            None => {
+                let its = Hosts::read(host).map_err(|wrong| wrong.at(arg.text, host))?;
+                hosts.any.extend(its.any);
+                hosts.none.extend(its.none);
+            }
         }
     }
     draft.part().queues = names;
-    if !hosts.is_empty() {
-        draft.part().hosts = hosts;
-    }
+    hosts.settle(draft);
     Ok(())
+}
+
+/// What an expression says of hosts.
+#[derive(Default)]
+struct Hosts {
+    /// Any of these.
+    any: Vec<String>,
+    /// None of these.
+    none: Vec<String>,
+}
+
+impl Hosts {
+    /// Reads `a|b`, `(a|b)&!c` and `!(a|b)`, with `*` for anything in names.
+    fn read(text: &str) -> Result<Self, Wrong> {
+        let mut read = Self::default();
+        for factor in split(text, '&')
+            .into_iter()
+            .filter(|factor| !factor.is_empty())
+        {
+            let (without, names) = match factor.strip_prefix('!') {
+                Some(names) => (true, names),
+                None => (false, factor),
+            };
+            let inside = |text| str::strip_prefix(text, '(')?.strip_suffix(')');
+            let alone = names.len() == text.len() || !names.contains('|');
+            let names = match inside(names) {
+                Some(inside) => inside,
+                None if alone => names,
+                None => return Err(Wrong::new("`|` beside `&` wants brackets: (a|b)&!c")),
+            };
+            let names: Vec<_> = names.split('|').map(str::to_owned).collect();
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
+            if let Some(pattern) = names.iter().find(|name| !name.chars().all(is_name)) {
+                let wrong = Wrong::new(format!("{} is not the name of a host", shown(pattern)));
+                return Err(wrong.hint("write a|b, n* or (a|b)&!c"));
+            }
+            match without {
+                true => read.none.extend(names),
+                false if read.any.is_empty() => read.any = names,
+                false => return Err(Wrong::new("no host has two names").hint("write a|b")),
+            }
+        }
+        Ok(read)
+    }
+
+    fn settle(self, draft: &mut Draft) {
+        let part = draft.part();
+        if !self.any.is_empty() {
+            part.hosts = self.any;
+        }
+        if !self.none.is_empty() {
+            part.without = self.none;
+        }
+    }
 }
 
 fn array(draft: &mut Draft, arg: &Arg<'_>) -> Read {
@@ -318,12 +410,7 @@ fn at_once(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 }
 
 fn resources(draft: &mut Draft, arg: &Arg<'_>) -> Read {
-    if draft.stage_of("-soft") == Some(draft.stage) {
-        draft.told.note(
-            arg.span(None),
-            "-l: what is liked and not needed is not looked at".to_owned(),
-            None,
-        );
+    if is_soft(draft, arg, "-l") {
         return Ok(());
     }
     for part in fields(arg.text, ',')? {
@@ -342,21 +429,23 @@ fn resources(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 
 fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
     // No limit at all, which both times and sizes may be.
-    if value.eq_ignore_ascii_case("infinity") {
-        let limit = name.trim_start_matches(['h', 's']);
-        let limit = limit.strip_prefix('_').unwrap_or_default();
-        match (name, limit) {
-            ("h_rt", _) => draft.job.time_limit = Some(TimeLimit::Unlimited),
-            ("s_rt", _) => draft.soft_limit = None,
-            ("h_cpu" | "s_cpu", _) => {}
-            ("h_vmem", _) => {
-                draft.limit_memory = None;
-                draft.job.rlimits.retain(|limit| limit.name != "as");
-            }
-            ("s_vmem" | "h_fsize" | "h_stack" | "h_data" | "h_core", limit) => {
-                let limit = if limit == "vmem" { "as" } else { limit };
-                draft.job.rlimits.retain(|known| known.name != limit);
-            }
+    let endless = value.eq_ignore_ascii_case("infinity");
+    if let Some((limit, is_hard)) = process_limit(name) {
+        let size = match endless {
+            true => None,
+            false => Some(memory(value).map_err(|wrong| wrong.at(arg.text, value))?),
+        };
+        if name == "h_vmem" {
+            draft.limit_memory = size;
+        }
+        set_one_limit(draft, limit, is_hard, size.map(|size| size.0));
+        return Ok(());
+    }
+    if endless {
+        match name {
+            "h_rt" => draft.job.time_limit = Some(TimeLimit::Unlimited),
+            "s_rt" => draft.soft_limit = None,
+            "h_cpu" | "s_cpu" => {}
             _ => return Err(Wrong::new(format!("{name} has an end"))),
         }
         return Ok(());
@@ -383,17 +472,8 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
                 draft.job.time_limit = Some(TimeLimit::Span(span));
             }
         }
-        "h_vmem" => {
-            let memory = bytes()?;
-            draft.limit_memory = Some(memory);
-            set_limit(draft, "as", memory.0);
-        }
-        "s_vmem" => {
-            let memory = bytes()?;
-            set_limit(draft, "as", memory.0);
-        }
         "mem" | "mem_free" | "virtual_free" | "vf" | "mf" | "m_mem_free" | "ram" | "h_rss"
-        | "memory" => {
+        | "memory" | "mem_limit" | "mlimit" | "mem_per_core" => {
             let memory = bytes()?;
             draft.part().memory.insert(Per::Task, memory);
         }
@@ -402,12 +482,23 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
             let what = format!("{name}: processor time is not limited; the time limit is");
             draft.told.note(arg.span(None), what, None);
         }
-        "h_fsize" | "h_stack" | "h_data" | "h_core" => {
-            let size = bytes()?;
-            set_limit(draft, name.trim_start_matches("h_"), size.0);
-        }
         "hostname" | "h" | "host" => {
-            draft.part().hosts = value.split('|').map(str::to_owned).collect();
+            let hosts = Hosts::read(unquoted(value));
+            hosts
+                .map_err(|wrong| wrong.at(arg.text, value))?
+                .settle(draft);
+        }
+        "num_proc" | "p" => {
+            let cpus = number()?;
+            draft.part().cpus.insert(Per::Node, cpus);
+        }
+        "slots" | "s" => {
+            let wrong = Wrong::new("slots are not asked for with -l").at(arg.text, name);
+            return Err(wrong.hint("write -pe NAME N"));
+        }
+        _ if OF_HOSTS.contains(&name) => {
+            let what = format!("-l: {name}: what hosts tell of themselves is not looked at");
+            draft.told.note(arg.span(None), what, None);
         }
         "qname" | "q" => draft.part().queues = value.split('|').map(str::to_owned).collect(),
         "gpu" | "gpus" | "ngpus" | "cuda" | "gpu_card" => {
@@ -433,7 +524,11 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
                 );
             }
             (_, Err(_)) if is_scratch(name) => draft.part().scratch = Some(bytes()?),
-            (_, Err(_)) if let Ok(size) = memory(value) => {
+            // A broken number without a unit is a version, and no size.
+            (_, Err(_))
+                if value.parse::<f64>().is_err()
+                    && let Ok(size) = memory(value) =>
+            {
                 set_resource(draft.part(), device(name, None, size.0, Per::Task));
             }
             (_, Err(_)) => {
@@ -443,6 +538,50 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         },
     }
     Ok(())
+}
+
+/// What hosts and queues tell of themselves by complex(5), by name and short:
+/// no property to choose by here.
+#[rustfmt::skip]
+const OF_HOSTS: &[&str] = &[
+    "calendar", "c", "cpu", "display_win_gui", "dwg", "load_avg", "la", "load_long", "ll",
+    "load_medium", "lm", "load_short", "ls", "m_core", "core", "m_socket", "socket", "m_thread",
+    "thread", "m_topology", "topo", "m_topology_inuse", "utopo", "mem_total", "mt", "mem_used",
+    "mu", "min_cpu_interval", "mci", "np_load_avg", "nla", "np_load_long", "nll",
+    "np_load_medium", "nlm", "np_load_short", "nls", "rerun", "re", "s_rss", "seq_no", "seq",
+    "swap_free", "sf", "swap_rate", "sr", "swap_rsvd", "srsv", "swap_total", "st", "swap_used",
+    "su", "tmpdir", "virtual_total", "vt", "virtual_used", "vu",
+];
+
+/// Gives the kernel's name of a limit of processes, and whether it is the hard one.
+fn process_limit(name: &str) -> Option<(&'static str, bool)> {
+    let (soft, hard) = (name.strip_prefix("s_"), name.strip_prefix("h_"));
+    let limit = match hard.or(soft)? {
+        "vmem" => "as",
+        "core" => "core",
+        "data" => "data",
+        "fsize" => "fsize",
+        "stack" => "stack",
+        _ => return None,
+    };
+    Some((limit, hard.is_some()))
+}
+
+fn set_one_limit(draft: &mut Draft, name: &str, is_hard: bool, value: Option<u64>) {
+    let limits = &mut draft.job.rlimits;
+    let at = limits.iter().position(|limit| limit.name == name);
+    let at = at.unwrap_or_else(|| {
+        limits.push(Rlimit {
+            name: name.to_owned(),
+            soft: None,
+            hard: None,
+        });
+        limits.len() - 1
+    });
+    match is_hard {
+        true => limits[at].hard = value,
+        false => limits[at].soft = value,
+    }
 }
 
 /// Reads a size of Grid Engine: a large letter is a power of 1024, a small one
@@ -515,6 +654,14 @@ pub(super) fn finish(draft: &mut Draft) {
         });
     }
     draft.settle_memory(Per::Task);
+    // The kernel takes no soft limit above the hard one.
+    draft.job.rlimits.retain_mut(|limit| {
+        limit.soft = match (limit.soft, limit.hard) {
+            (Some(soft), Some(hard)) => Some(soft.min(hard)),
+            (soft, hard) => soft.or(hard),
+        };
+        limit.soft.is_some()
+    });
     let Some(number) = draft.at_once else { return };
     match &mut draft.job.array {
         Some(array) => array.at_once = Some(number).filter(|number| *number > 0),

@@ -220,6 +220,7 @@ struct Directives<'a, I> {
     stopped: bool,
 }
 
+const OLD: &str = "#SLURM";
 const BEHIND: &str = "this directive stands behind the first command and is not read";
 const NO_PREFIX: &str = "this looks like a directive and is a comment";
 const NOT_UTF8: &str = "this directive is not UTF-8: write it anew";
@@ -288,7 +289,14 @@ impl<I> Directives<'_, I> {
             Dialect::Pbs => line.len() - line.trim_ascii_start().len(),
             _ => 0,
         };
-        let rest = line[blanks..].strip_prefix(self.prefix.as_bytes())?;
+        let line = &line[blanks..];
+        if let Some(rest) = line
+            .strip_prefix(OLD.as_bytes())
+            .filter(|_| self.is_old(line))
+        {
+            return Some(blanks + line.len() - rest.len());
+        }
+        let rest = line.strip_prefix(self.prefix.as_bytes())?;
         let next = rest.first().copied();
         let is_one = match self.dialect {
             // Both read on without a blank.
@@ -298,6 +306,13 @@ impl<I> Directives<'_, I> {
             Dialect::Sge => next.is_none_or(|b| b.is_ascii_whitespace() || b == b'-'),
         };
         is_one.then_some(blanks + self.prefix.len())
+    }
+
+    /// Tells whether it is a directive as Slurm began, which sbatch still reads.
+    fn is_old(&self, line: &[u8]) -> bool {
+        let behind = line.get(OLD.len()..).unwrap_or_default();
+        let blank = behind.first().is_some_and(u8::is_ascii_whitespace);
+        self.dialect == Dialect::Slurm && blank && behind.trim_ascii_start().starts_with(b"-")
     }
 
     /// Tells whether nothing behind this line is a directive.

@@ -72,7 +72,7 @@ fn parse_dialect(text: &str) -> Result<Dialect, String> {
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (mut parsed, dialect) = read(args.dialect, &args.words)?;
     *parsed.submission.fence = fence(args.isolation, args.image.clone(), args.run_flag.clone())?;
-    if args.dry_run {
+    if args.dry_run || parsed.reply.test_only {
         return tell_if(parsed.submission, ctx, !args.no_autostart);
     }
     let wait = args.wait || parsed.submission.wait;

@@ -25,6 +25,7 @@ use Takes::{Nothing, Value};
 
 const TERMINAL: &str = "of `bsub`: it has a terminal, this one";
 const SESSIONS: &str = "jobs are not put into groups";
+const MANAGER: &str = "there is no manager of the cluster beside the queue";
 
 // One option a line.
 #[rustfmt::skip]
@@ -40,10 +41,14 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-C"], Value, Becomes("limit of core files", |d, a| limit(d, a, "core"))),
         opt(&["-c"], Value, Note("processor time is not limited; the time limit is")),
         opt(&["-clusters"], Value, Note("there is one cluster")),
+        opt(&["-cn_cu"], Value, Note(MANAGER)),
+        opt(&["-cn_mem"], Value, Refuse("write the memory with -R \"rusage[mem=N]\"")),
         opt(&["-core_isolation"], Value, Note("no cores are set aside for the system")),
+        opt(&["-csm"], Value, Note(MANAGER)),
         opt(&["-cwd"], Value, Becomes("working folder", cwd)),
         opt(&["-D"], Value, Becomes("limit of data", |d, a| limit(d, a, "data"))),
         opt(&["-data"], Value, Refuse("copy files in the script")),
+        opt(&["-datagrp"], Value, Note("there is no manager of data")),
         opt(&["-datachk"], Nothing, Note("there is no manager of data")),
         opt(&["-E"], Value, Refuse("call what comes before in the script")),
         opt(&["-Ep"], Value, Refuse("call what comes after in the script")),
@@ -59,6 +64,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-g"], Value, Note(SESSIONS)),
         opt(&["-gpu"], Value, Becomes("GPUs, as below", gpu)),
         opt(&["-H"], Nothing, Becomes("hold", |d, _| { d.job.hold = true; Ok(()) })),
+        opt(&["-h", "-help"], Nothing, Note("it asks for help, and is left out")),
         opt(&["-hl"], Nothing, Note("limits hold on each host")),
         opt(&["-hostfile"], Value, Refuse("write the hosts with -m")),
         opt(&["-I"], Nothing, Becomes("of `bsub`: its output comes back here", |d, _| { d.reply.interactive = true; Ok(()) })),
@@ -70,12 +76,16 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-is"], Value, Becomes("file that it reads", |d, a| text(a, &mut d.job.files.input))),
         opt(&["-J"], Value, Becomes("name, and in brackets an array", name)),
         opt(&["-Jd"], Value, Becomes("comment", |d, a| text(a, &mut d.job.comment))),
-        opt(&["-jsm"], Value, Note("there is no job step manager")),
-        opt(&["-jsdl"], Value, Refuse("another language of jobs is not read")),
+        opt(&["-jobaff"], Value, Note("how jobs lie beside one another is the queue's choice")),
+        opt(&["-json"], Value, Refuse("another language of jobs is not read")),
+        opt(&["-jsm"], Value, Note(MANAGER)),
+        opt(&["-jsdl", "-jsdl_strict"], Value, Refuse("another language of jobs is not read")),
         opt(&["-K"], Nothing, Becomes("wait for the end", |d, _| { d.job.wait = true; Ok(()) })),
         opt(&["-k"], Value, Note("no checkpoints are taken")),
         opt(&["-L"], Value, Becomes("interpreter of the login", |d, a| { shell(a, &mut d.shell) })),
         opt(&["-Lp"], Value, Note("licences are counted by -R")),
+        opt(&["-ln_mem"], Value, Note("there is no launch node")),
+        opt(&["-ln_slots"], Value, Note("there is no launch node")),
         opt(&["-M"], Value, Becomes("memory of each node, where -R names none; a number alone counts KiB", memory_limit)),
         opt(&["-m"], Value, Becomes("hosts that it may run on, any with `others`; note: `!` and `+`", on_hosts)),
         opt(&["-mig"], Value, Note("jobs are not moved")),
@@ -96,6 +106,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-q"], Value, Becomes("queues", queues)),
         opt(&["-R"], Value, Becomes("requirements, as below", requirement)),
         opt(&["-r"], Nothing, Becomes("started again", |d, _| { d.job.requeue = Some(true); Ok(()) })),
+        opt(&["-rcacct"], Value, Note("resources are not borrowed")),
         opt(&["-rn"], Nothing, Becomes("not started again", |d, _| { d.job.requeue = Some(false); Ok(()) })),
         opt(&["-rnc"], Value, Note("a job keeps the size that it began with")),
         opt(&["-S"], Value, Becomes("limit of the stack", |d, a| limit(d, a, "stack"))),
@@ -104,6 +115,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-smt"], Value, Note("the threads of a core are as the host has them")),
         opt(&["-sp"], Value, Becomes("priority", |d, a| { d.job.priority = Some(integer(a.text)?); Ok(()) })),
         opt(&["-stage"], Value, Refuse("copy files in the script")),
+        opt(&["-step_cgroup"], Value, Note(MANAGER)),
         opt(&["-T"], Value, Note("threads are not limited")),
         opt(&["-t"], Value, Becomes("deadline", deadline)),
         opt(&["-ti"], Nothing, Note("a job that waits for what cannot happen says so in its explanation")),
@@ -120,6 +132,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-wt"], Value, Becomes("how long before the end it is sent", warning_time)),
         opt(&["-x"], Nothing, Becomes("nodes alone", |d, _| { d.part().sharing = Sharing::Nobody; Ok(()) })),
         opt(&["-XF"], Nothing, Note("no window is passed on")),
+        opt(&["-yaml"], Value, Refuse("another language of jobs is not read")),
         opt(&["-Zs"], Nothing, Note("the script is kept anyway")),
     ],
 };
@@ -486,6 +499,9 @@ pub(in crate::jobs) fn finish(draft: &mut Draft) {
     }
     draft.part = 0;
     draft.settle_memory(Per::Node);
+    if draft.job.array.is_none() {
+        draft.job.after = draft.job.after.take().map(dependency::of_whole);
+    }
     if draft.job.files.output.path.is_none()
         && !draft.reply.interactive
         && let Some(at) = draft

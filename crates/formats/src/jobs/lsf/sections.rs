@@ -83,7 +83,12 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
             .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
             .unwrap_or(rest.len());
         let (name, behind) = rest.split_at(end);
-        let Some(inside) = behind.strip_prefix('[').filter(|_| !name.is_empty()) else {
+        // A blank may stand between the name of a section and its bracket.
+        let bracket = match NAMES.contains(&name) {
+            true => behind.trim_start(),
+            false => behind,
+        };
+        let Some(inside) = bracket.strip_prefix('[').filter(|_| !name.is_empty()) else {
             // What stands first without a section is `select`.
             if rest.len() < text.trim().len() {
                 let wrong = Wrong::new("a section is expected here").at(text, rest);
@@ -134,20 +139,17 @@ pub(in crate::jobs) fn sections(text: &str, part: &mut Part, notes: &mut Vec<Str
 }
 
 const NAMES: [&str; 7] = [
-    "select[",
-    "order[",
-    "rusage[",
-    "span[",
-    "same[",
-    "cu[",
-    "affinity[",
+    "select", "order", "rusage", "span", "same", "cu", "affinity",
 ];
 
 /// Finds where the first section begins that stands behind something else.
 fn first_section(text: &str) -> usize {
     let begins = |name: &&str| {
         let mut all = text.match_indices(*name).map(|(at, _)| at);
-        all.find(|at| text[..*at].ends_with(char::is_whitespace))
+        all.find(|at| {
+            let behind = text[at + name.len()..].trim_start();
+            text[..*at].ends_with(char::is_whitespace) && behind.starts_with('[')
+        })
     };
     let first = NAMES.iter().filter_map(begins).min();
     first.unwrap_or(text.len())
@@ -221,12 +223,18 @@ fn usage(text: &str, part: &mut Part, notes: &mut Vec<String>) -> Read {
 
 /// Reads an amount of memory; a number alone counts MiB, and may be broken.
 fn amount(text: &str) -> Result<Bytes, Wrong> {
-    match text.split_once('.') {
-        Some((whole, fraction)) if fraction.bytes().all(|b| b.is_ascii_digit()) => {
-            size(whole, 1 << 20)
-        }
-        _ => size(text, 1 << 20),
-    }
+    let Some((whole, behind)) = text.split_once('.') else {
+        return size(text, 1 << 20);
+    };
+    let end = behind.find(|c: char| !c.is_ascii_digit());
+    let (digits, unit) = behind.split_at(end.unwrap_or(behind.len()));
+    // As many digits as a terabyte has bytes say enough.
+    let scale = 10u64.checked_pow(digits.len().min(12) as u32).unwrap_or(1);
+    let part: u64 = digits[..digits.len().min(12)].parse().unwrap_or(0);
+    let Bytes(whole) = size(&format!("{whole}{unit}"), 1 << 20)?;
+    let Bytes(one) = size(&format!("1{unit}"), 1 << 20)?;
+    let part = u128::from(one) * u128::from(part) / u128::from(scale);
+    Ok(Bytes(whole + u64::try_from(part).unwrap_or(one)))
 }
 
 fn span(text: &str, part: &mut Part) -> Read {

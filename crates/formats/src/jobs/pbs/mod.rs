@@ -37,15 +37,16 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["-G"], Nothing, Refuse("there are no graphical sessions")),
         opt(&["-h"], Nothing, Becomes("hold", |d, _| { d.job.hold = true; Ok(()) })),
         opt(&["-I"], Nothing, Becomes("of `qsub`: a shell in the job, at this terminal", |d, _| { d.reply.interactive = true; d.reply.terminal = true; Ok(()) })),
-        opt(&["-i"], Value, Becomes("file that it reads", |d, a| path(a, &mut d.job.files.input))),
+        opt(&["-i"], Value, Becomes("file that it reads; note: a number, which Torque takes for an array's tasks that are queued at once", input)),
         opt(&["-j"], Value, Becomes("output and errors in one file", join)),
         opt(&["-J"], Value, Becomes("array, with how many may run at once", array)),
         opt(&["-k"], Value, Note("files are written in their place from the beginning")),
         opt(&["-K"], Value, Note("the time between signals is the queue's")),
         opt(&["-l"], Value, Becomes("resources, as below", resources)),
+        opt(&["-L"], Value, Refuse("write the tasks with -l nodes=N:ppn=P")),
         opt(&["-m"], Value, Becomes("what mail is about; note: no mail is sent", mail)),
         opt(&["-M"], Value, Becomes("who gets mail; note: no mail is sent", mail_to)),
-        opt(&["-n"], Nothing, Becomes("nodes alone", |d, _| { d.each_part(|part| part.sharing = Sharing::Nobody); Ok(()) })),
+        opt(&["-n", "-E"], Nothing, Becomes("nodes alone", |d, _| { d.each_part(|part| part.sharing = Sharing::Nobody); Ok(()) })),
         opt(&["-N"], Value, Becomes("name", |d, a| text(a, &mut d.job.name))),
         opt(&["-o"], Value, Becomes("file of output", |d, a| { path(a, &mut d.job.files.output.path) })),
         opt(&["-p"], Value, Becomes("priority", priority)),
@@ -83,6 +84,15 @@ fn begin(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     };
     draft.job.begin = Some(time::digits(arg.text).ok_or_else(wrong)?);
     Ok(())
+}
+
+fn input(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    if arg.text.bytes().all(|b| b.is_ascii_digit()) {
+        let what = "-i: all tasks of an array are queued".to_owned();
+        draft.told.note(arg.span(None), what, None);
+        return Ok(());
+    }
+    path(arg, &mut draft.job.files.input)
 }
 
 fn join(draft: &mut Draft, arg: &Arg<'_>) -> Read {
@@ -248,6 +258,8 @@ fn attributes(draft: &mut Draft, arg: &Arg<'_>) -> Read {
             | "interactive"
             | "pwd"
             | "release_nodes_on_stageout"
+            | "create_resv_from_job"
+            | "fault_tolerant"
             | "tolerate_node_failures" => {
                 draft
                     .told

@@ -30,9 +30,15 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
         "parts of N nodes; hosts by name; properties are features",
     ),
     ("-l ncpus=", "processors in all"),
-    ("-l procs=", "tasks in all"),
+    (
+        "-l procs=, mppwidth=; mppnppn=; mppdepth=, ompthreads=",
+        "tasks in all; of each node; processors for each task",
+    ),
     ("-l mem=, vmem=", "memory in all"),
-    ("-l pmem=, pvmem=", "memory of each task; vmem as a limit"),
+    (
+        "-l pmem=, mppmem=, pvmem=",
+        "memory of each task; vmem as a limit",
+    ),
     ("-l ngpus=, gpus=", "GPUs in all"),
     (
         "-l cput=, pcput=",
@@ -49,6 +55,14 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
         "who else is on its nodes",
     ),
     ("-l qos=, advres=", "quality of service; reservation"),
+    (
+        "-l prologue=, epilogue=, trl=",
+        "error: call them in the script; write nodes=",
+    ),
+    (
+        "-l cpuclock=, energy=, preempt_targets=, procs_bitmap=, size=, soft_walltime=, start_time=, var=",
+        "note",
+    ),
     ("-l wd", "begins where it was submitted"),
     (
         "-l NAME=N",
@@ -60,7 +74,7 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
     ),
     ("-W block=true", "wait for the end"),
     (
-        "-W group_list=, umask=, stagein=, stageout=, sandbox=",
+        "-W group_list=, umask=, stagein=, stageout=, sandbox= and the like",
         "note; stagein and stageout are errors: copy files in the script",
     ),
     ("-W x=…", "Moab's words: note"),
@@ -110,13 +124,19 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
         "place" => place(draft, arg, value)?,
         "nodes" | "neednodes" => nodes(draft, arg, value)?,
         "nodect" => {}
-        "ncpus" => {
+        "ncpus" | "ompthreads" | "mppdepth" => {
+            let per = if name == "ncpus" { Per::Job } else { Per::Task };
             let cpus = number(value)?;
-            draft.part().cpus.insert(Per::Job, cpus);
+            draft.part().cpus.insert(per, cpus);
         }
-        "procs" | "mpiprocs" => {
+        "procs" | "mpiprocs" | "mppwidth" | "mppnppn" => {
+            let per = if name == "mppnppn" {
+                Per::Node
+            } else {
+                Per::Job
+            };
             let tasks = number(value)?;
-            draft.part().tasks.insert(Per::Job, tasks);
+            draft.part().tasks.insert(per, tasks);
         }
         "mem" | "vmem" => {
             let memory = bytes(value)?;
@@ -131,7 +151,7 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
                 draft.part().memory.insert(Per::Job, memory);
             }
         }
-        "pmem" => {
+        "pmem" | "mppmem" => {
             let memory = bytes(value)?;
             draft.each_part(|part| {
                 part.memory.insert(Per::Task, memory);
@@ -149,6 +169,20 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
             draft
                 .told
                 .note(arg.span(part_of(arg, name, value)), what, None);
+        }
+        "cpuclock" | "energy" | "preempt_targets" | "procs_bitmap" | "size" | "soft_walltime"
+        | "start_time" | "var" => {
+            let what = format!("-l: {name} means nothing here");
+            let here = arg.span(part_of(arg, name, value));
+            draft.told.note(here, what, None);
+        }
+        "prologue" | "epilogue" => {
+            let wrong = Wrong::new(format!("{name} is not run"));
+            return Err(wrong.hint("call it in the script"));
+        }
+        "trl" => {
+            let wrong = Wrong::new("there is no choice between requests");
+            return Err(wrong.hint("write nodes=N:ppn=P"));
         }
         "nice" => draft.job.nice = integer(value)?,
         "qos" => draft.job.qos = Some(value.to_owned()),

@@ -1,6 +1,9 @@
-//! Slurm: the options of sbatch. The source is its manual, and what sbatch
-//! 22.05 was seen to make of each form.
+//! Slurm: the options of sbatch. The source is its manual, from 15.08 to 26.11,
+//! and what sbatch 22.05 was seen to make of each form.
 
+mod variables;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hyperion_model::Bytes;
@@ -9,14 +12,16 @@ use hyperion_model::submission::{
     WarningTo,
 };
 
-use super::amounts::{count, size};
-use super::draft::{Draft, Stage};
-use super::options::{Arg, Does, Grammar, Style, Takes, Wrong, apply, opt};
-use super::signals::signal;
-use super::tell::shown;
-use super::values::*;
-use super::words::Word;
-use super::{Origin, dependency, hosts, time};
+use crate::jobs::amounts::{count, size, split, unquoted};
+use crate::jobs::draft::{Draft, Stage};
+use crate::jobs::options::{Arg, Does, Grammar, Style, Takes, Wrong, opt};
+use crate::jobs::signals::signal;
+use crate::jobs::tell::shown;
+use crate::jobs::values::*;
+use crate::jobs::words::Word;
+use crate::jobs::{dependency, hosts, time};
+
+pub(in crate::jobs) use variables::variables;
 
 use Does::{Becomes, Note, Refuse, Reply};
 use Takes::{Attached, Nothing, Value};
@@ -25,27 +30,40 @@ const LAYOUT: &str = "how tasks are laid out on a node is left to the launcher";
 const TOPOLOGY: &str = "the sockets, cores and threads of nodes are not chosen here";
 const MEASURE: &str = "there is one way of measuring here, and it is always on";
 const FREQUENCY: &str = "frequencies are left as they are";
+const BOUND: &str = "each task sees the GPUs that it was given";
+const BUFFER: &str = "there is no burst buffer: copy files in the script";
+const CONTAINER: &str =
+    "a bundle of a container is not taken: choose an image when the job is submitted";
+const HELP: &str = "it asks for help, and is left out";
+const LABELS: &str = "there are no security labels";
+const SWITCHES: &str = "the switches between nodes are not known";
 
 // One option a line.
 #[rustfmt::skip]
-pub(super) const GRAMMAR: Grammar = Grammar {
+pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
     style: Style::Long,
     options: &[
         opt(&["--account", "-A"], Value, Becomes("account", |d, a| text(a, &mut d.job.account))),
         opt(&["--acctg-freq"], Value, Note(MEASURE)),
         opt(&["--array", "-a"], Value, Becomes("array, with how many may run at once", array)),
+        opt(&["--autocomplete"], Value, Note(HELP)),
         opt(&["--batch"], Value, Refuse("the script runs on the first node; ask for its features with --constraint")),
-        opt(&["--bb"], Value, Refuse("there is no burst buffer: copy files in the script")),
-        opt(&["--bbf"], Value, Refuse("there is no burst buffer: copy files in the script")),
+        opt(&["--bb"], Value, Refuse(BUFFER)),
+        opt(&["--bbf"], Value, Refuse(BUFFER)),
         opt(&["--begin", "-b"], Value, Becomes("earliest start", begin)),
         opt(&["--chdir", "--workdir", "-D"], Value, Becomes("working folder", chdir)),
+        opt(&["--checkpoint"], Value, Note("no checkpoints are taken")),
+        opt(&["--checkpoint-dir"], Value, Note("no checkpoints are taken")),
         opt(&["--cluster-constraint"], Value, Note("there is one cluster")),
         opt(&["--clusters", "--cluster", "-M"], Value, Note("there is one cluster")),
         opt(&["--comment"], Value, Becomes("comment", |d, a| text(a, &mut d.job.comment))),
+        opt(&["--consolidate-segments"], Nothing, Note(SWITCHES)),
         opt(&["--constraint", "-C"], Value, Becomes("features of nodes", |d, a| text(a, &mut d.part().features))),
-        opt(&["--container"], Value, Refuse("a bundle of a container is not taken: choose an image when the job is submitted")),
+        opt(&["--container"], Value, Refuse(CONTAINER)),
+        opt(&["--container-id"], Value, Refuse(CONTAINER)),
+        opt(&["--context"], Value, Note(LABELS)),
         opt(&["--contiguous"], Nothing, Note("nodes have no order here")),
-        opt(&["--core-spec", "-S"], Value, Note("no cores are set aside for the system")),
+        opt(&["--core-spec", "-S"], Value, Becomes("nodes alone; note: no cores are set aside for the system", specialized)),
         opt(&["--cores-per-socket"], Value, Note(TOPOLOGY)),
         opt(&["--cpu-bind", "--cpu_bind"], Value, Note("it is an option of srun; give it there")),
         opt(&["--cpu-freq"], Value, Note(FREQUENCY)),
@@ -60,10 +78,12 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["--exclusive"], Attached, Becomes("nodes alone", exclusive)),
         opt(&["--export"], Value, Becomes("variables", export)),
         opt(&["--export-file"], Value, Refuse("write the variables into the script, or name them with --export")),
+        opt(&["--external"], Nothing, Refuse("a job has a script: submit one")),
+        opt(&["--extra"], Value, Note("no text is looked for in nodes: name features with --constraint")),
         opt(&["--extra-node-info", "-B"], Value, Note(TOPOLOGY)),
-        opt(&["--get-user-env"], Attached, Becomes("variables of a fresh login", |d, _| { d.job.environment.all = false; Ok(()) })),
+        opt(&["--get-user-env"], Attached, Note("variables of a login are not added; those of whoever submits are there")),
         opt(&["--gid"], Value, Refuse("a job runs as who submits it")),
-        opt(&["--gpu-bind"], Value, Note("each task sees the GPUs that it was given")),
+        opt(&["--gpu-bind"], Value, Note(BOUND)),
         opt(&["--gpu-freq"], Value, Note(FREQUENCY)),
         opt(&["--gpus", "-G"], Value, Becomes("GPUs in all", |d, a| gpus(d, a, Per::Job))),
         opt(&["--gpus-per-node"], Value, Becomes("GPUs of each node", |d, a| gpus(d, a, Per::Node))),
@@ -71,7 +91,7 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["--gpus-per-task"], Value, Becomes("GPUs of each task", |d, a| gpus(d, a, Per::Task))),
         opt(&["--gres"], Value, Becomes("devices of each node", gres)),
         opt(&["--gres-flags"], Value, Note("devices are bound as the host has them")),
-        opt(&["--help", "-h"], Nothing, Note("it asks for help, and is left out")),
+        opt(&["--help", "-h"], Nothing, Note(HELP)),
         opt(&["--hint"], Value, Note(LAYOUT)),
         opt(&["--hold", "-H"], Nothing, Becomes("hold", |d, _| { d.job.hold = true; Ok(()) })),
         opt(&["--ignore-pbs"], Nothing, Note("directives of other systems are never read beside Slurm's")),
@@ -82,15 +102,16 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["--licenses", "-L"], Value, Becomes("licences", licences)),
         opt(&["--mail-type"], Value, Becomes("what mail is about; note: no mail is sent", mail_type)),
         opt(&["--mail-user"], Value, Becomes("who gets mail; note: no mail is sent", mail_user)),
-        opt(&["--mcs-label"], Value, Note("there are no security labels")),
+        opt(&["--mcs-label"], Value, Note(LABELS)),
         opt(&["--mem"], Value, Becomes("memory of each node; 0 is all of it", mem)),
         opt(&["--mem-bind", "--mem_bind"], Value, Note(LAYOUT)),
         opt(&["--mem-per-cpu"], Value, Becomes("memory for each processor", |d, a| memory(d, a, Per::Cpu))),
         opt(&["--mem-per-gpu"], Value, Becomes("memory for each GPU", |d, a| memory(d, a, Per::Gpu))),
+        opt(&["--mem-update"], Value, Note("a job keeps the memory that it began with")),
         opt(&["--mincpus"], Value, Becomes("processors of each node", |d, a| cpus(d, a, Per::Node))),
         opt(&["--network"], Value, Note("the network is the host's")),
         opt(&["--nice"], Attached, Becomes("nice value", nice)),
-        opt(&["--no-kill", "-k"], Attached, Becomes("goes on when a node fails", |d, a| { d.job.survives_nodes = a.text != "off"; Ok(()) })),
+        opt(&["--no-kill", "-k"], Attached, Becomes("goes on when a node fails", no_kill)),
         opt(&["--no-requeue"], Nothing, Becomes("not started again", |d, _| { d.job.requeue = Some(false); Ok(()) })),
         opt(&["--nodefile", "-F"], Value, Refuse("write the hosts with --nodelist")),
         opt(&["--nodelist", "-w"], Value, Becomes("hosts", nodelist)),
@@ -100,6 +121,8 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["--ntasks-per-gpu"], Value, Becomes("tasks of each GPU", |d, a| tasks(d, a, Per::Gpu))),
         opt(&["--ntasks-per-node", "--tasks-per-node"], Value, Becomes("tasks of each node", |d, a| tasks(d, a, Per::Node))),
         opt(&["--ntasks-per-socket"], Value, Becomes("tasks of each socket", |d, a| tasks(d, a, Per::Socket))),
+        opt(&["--ntasks-per-tres"], Value, Refuse("write --ntasks-per-gpu")),
+        opt(&["--oom-kill-step"], Attached, Note("what ends when memory runs out is the kernel's choice")),
         opt(&["--open-mode"], Value, Becomes("append or truncate", open_mode)),
         opt(&["--output", "-o"], Value, Becomes("file of output", |d, a| { text(a, &mut d.job.files.output.path) })),
         opt(&["--overcommit", "-O"], Nothing, Becomes("more tasks than processors", |d, _| { d.job.overcommit = true; Ok(()) })),
@@ -112,22 +135,30 @@ pub(super) const GRAMMAR: Grammar = Grammar {
         opt(&["--profile"], Value, Note(MEASURE)),
         opt(&["--propagate"], Attached, Note("a job has the limits of processes that its node gives")),
         opt(&["--qos", "-q"], Value, Becomes("quality of service", |d, a| text(a, &mut d.job.qos))),
-        opt(&["--quiet", "-Q"], Nothing, Reply("nothing is printed", |d| d.reply.quiet = true)),
+        opt(&["--quiet", "-Q"], Nothing, Reply("nothing is printed; on the command line", |d| d.reply.quiet |= d.stage == Stage::Words)),
         opt(&["--reboot"], Nothing, Note("no node is booted for a job")),
-        opt(&["--requeue"], Nothing, Becomes("started again", |d, _| { d.job.requeue = Some(true); Ok(()) })),
+        opt(&["--requeue"], Attached, Becomes("started again; note: expedite", requeue)),
         opt(&["--reservation"], Value, Becomes("reservation", |d, a| text(a, &mut d.job.reservation))),
+        opt(&["--resources"], Value, Refuse("name them with --gres or --licenses")),
+        opt(&["--resv-ports"], Attached, Note("the ports are the host's")),
+        opt(&["--runtime"], Value, Refuse(CONTAINER)),
+        opt(&["--segment"], Value, Note(SWITCHES)),
         opt(&["--signal"], Value, Becomes("signal before the end", before_end)),
         opt(&["--sockets-per-node"], Value, Note(TOPOLOGY)),
         opt(&["--spread-job"], Nothing, Becomes("as many nodes as possible", |d, _| { d.part().arrangement = Arrangement::Apart; Ok(()) })),
-        opt(&["--switches"], Value, Note("the switches between nodes are not known")),
+        opt(&["--spread-segments"], Nothing, Note(SWITCHES)),
+        opt(&["--stepmgr"], Nothing, Note("steps are managed inside of the job anyway")),
+        opt(&["--switches"], Value, Note(SWITCHES)),
         opt(&["--test-only"], Nothing, Reply("when it would start, without submitting", |d| { d.reply.test_only = true })),
-        opt(&["--thread-spec"], Value, Note("no threads are set aside for the system")),
+        opt(&["--thread-spec"], Value, Becomes("nodes alone; note: no threads are set aside for the system", specialized)),
         opt(&["--threads-per-core"], Value, Note(TOPOLOGY)),
         opt(&["--time", "-t"], Value, Becomes("time limit, in minutes rounded up", limit)),
         opt(&["--time-min"], Value, Becomes("least time limit", least_time)),
         opt(&["--tmp"], Value, Becomes("room for temporary files on each node", |d, a| { d.part().scratch = Some(size(a.text, 1 << 20)?); Ok(()) })),
+        opt(&["--tres-bind"], Value, Note(BOUND)),
+        opt(&["--tres-per-task"], Value, Becomes("processors and devices of each task", tres)),
         opt(&["--uid"], Value, Refuse("a job runs as who submits it")),
-        opt(&["--usage"], Nothing, Note("it asks for help, and is left out")),
+        opt(&["--usage"], Nothing, Note(HELP)),
         opt(&["--use-min-nodes"], Nothing, Note("the fewest nodes that will do are taken anyway")),
         opt(&["--verbose", "-v"], Nothing, Note("nothing more is told")),
         opt(&["--version", "-V"], Nothing, Note("it asks for the version, and is left out")),
@@ -211,11 +242,40 @@ fn nodelist(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     Ok(())
 }
 
+/// As sbatch has it, whoever sets cores aside has the nodes alone.
+fn specialized(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    count(arg.text, 0)?;
+    draft.part().sharing = Sharing::Nobody;
+    let what = "nothing is set aside for the system; the nodes are the job's alone".to_owned();
+    draft.told.note(arg.span(None), what, None);
+    Ok(())
+}
+
+fn no_kill(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    draft.job.survives_nodes = match arg.text.to_ascii_lowercase().as_str() {
+        "" | "set" => true,
+        "off" | "no" => false,
+        _ => return Err(Wrong::new(format!("{} is not off", shown(arg.text)))),
+    };
+    Ok(())
+}
+
+fn requeue(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    draft.job.requeue = Some(true);
+    if arg.text == "expedite" {
+        let what = "--requeue: a job that is started again waits as others do".to_owned();
+        draft.told.note(arg.span(None), what, None);
+    }
+    Ok(())
+}
+
 fn exclusive(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     draft.part().sharing = match arg.text {
-        "" => Sharing::Nobody,
+        "" | "exclusive" => Sharing::Nobody,
         "user" => Sharing::SameUser,
-        "mcs" => return Err(Wrong::new("there are no security labels")),
+        "oversubscribe" => Sharing::Everybody,
+        "mcs" => return Err(Wrong::new(LABELS)),
+        "topo" => return Err(Wrong::new(SWITCHES).hint("write --exclusive")),
         other => {
             let wrong = Wrong::new(format!("{} is not who a node is shared with", shown(other)));
             return Err(wrong.hint("write --exclusive or --exclusive=user"));
@@ -230,11 +290,11 @@ fn export(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     if arg.text.eq_ignore_ascii_case("NONE") || arg.text.eq_ignore_ascii_case("NIL") {
         return Ok(());
     }
-    for part in super::amounts::split(arg.text, ',') {
+    for part in split(arg.text, ',') {
         match part.split_once('=') {
             _ if part.eq_ignore_ascii_case("ALL") => environment.all = true,
             Some((name, value)) => {
-                let value = super::amounts::unquoted(value).to_owned();
+                let value = unquoted(value).to_owned();
                 environment.set.insert(variable(arg, name)?, value);
             }
             None => {
@@ -262,6 +322,42 @@ fn gpus(draft: &mut Draft, arg: &Arg<'_>, per: Per) -> Read {
     let resources = &mut draft.part().resources;
     resources.retain(|known| known.family != "gpu" || known.per != per);
     resources.extend(all.into_iter().filter(|resource| resource.count > 0));
+    Ok(())
+}
+
+/// Reads `cpu=8,gres/gpu:a100=2`.
+fn tres(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    for field in arg.text.split(',') {
+        let wrong = |what: &str| Wrong::new(what).at(arg.text, field);
+        let Some((name, number)) = field.split_once('=') else {
+            return Err(wrong("a resource is NAME=N").hint("write cpu=8 or gres/gpu=1"));
+        };
+        match name.split_once('/') {
+            None if name == "cpu" => {
+                let cpus = count(number, 1).map_err(|wrong| wrong.at(arg.text, number))?;
+                draft.part().cpus.insert(Per::Task, cpus);
+            }
+            Some(("gres", device_name)) => {
+                let number = scaled(number).ok_or_else(|| wrong("a number is expected"))?;
+                let (family, kind) = match device_name.split_once(':') {
+                    Some((family, kind)) => (family, Some(kind.to_owned())),
+                    None => (device_name, None),
+                };
+                let resources = &mut draft.part().resources;
+                resources.retain(|known| known.family != family || known.per != Per::Task);
+                resources.push(device(family, kind, number, Per::Task));
+            }
+            Some(("license", _)) => {
+                let wrong = wrong("licences are counted for the job, and not for each task");
+                return Err(wrong.hint("name them with --licenses"));
+            }
+            _ => {
+                return Err(
+                    wrong("there is no such resource of tasks").hint("write cpu=8 or gres/gpu=1")
+                );
+            }
+        }
+    }
     Ok(())
 }
 
@@ -320,6 +416,9 @@ fn scaled(text: &str) -> Option<u64> {
 
 fn licences(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     let mut all = std::collections::BTreeMap::new();
+    if arg.text.contains('|') {
+        return Err(Wrong::new("there is no choice between licences").hint("keep one of them"));
+    }
     for part in arg.text.split(',').filter(|part| !part.is_empty()) {
         let (name, number) = part.rsplit_once([':', '*']).unwrap_or((part, "1"));
         all.insert(
@@ -332,33 +431,44 @@ fn licences(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 }
 
 fn mail_type(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    use MailEvent::{Begin, End, Fail, Requeue, TimeLimit};
     let on = &mut draft.job.mail.on;
     on.clear();
+    let (mut unknown, mut known) = (Vec::new(), false);
     for part in arg.text.split(',') {
         let events: &[MailEvent] = match part.trim().to_ascii_uppercase().as_str() {
+            // Whatever else is said.
             "NONE" => {
                 on.clear();
-                &[]
+                return Ok(());
             }
-            "BEGIN" => &[MailEvent::Begin],
-            "END" => &[MailEvent::End],
-            "FAIL" => &[MailEvent::Fail],
-            "REQUEUE" => &[MailEvent::Requeue],
-            "ALL" => &[
-                MailEvent::Begin,
-                MailEvent::End,
-                MailEvent::Fail,
-                MailEvent::Requeue,
-            ],
-            "TIME_LIMIT" | "TIME_LIMIT_90" | "TIME_LIMIT_80" | "TIME_LIMIT_50" => {
-                &[MailEvent::TimeLimit]
+            "BEGIN" => &[Begin],
+            "END" => &[End],
+            "FAIL" => &[Fail],
+            "REQUEUE" => &[Requeue],
+            "ALL" => &[Begin, End, Fail, Requeue],
+            "TIME_LIMIT" | "TIME_LIMIT_90" | "TIME_LIMIT_80" | "TIME_LIMIT_50" => &[TimeLimit],
+            "INVALID_DEPEND" | "STAGE_OUT" | "ARRAY_TASKS" => &[],
+            _ => {
+                unknown.push(part);
+                continue;
             }
-            // sbatch leaves out what it does not know here, too.
-            _ => &[],
         };
+        known = true;
         on.extend(events);
     }
-    if !on.is_empty() {
+    let hint = "write NONE, BEGIN, END, FAIL, REQUEUE, ALL or TIME_LIMIT";
+    for part in unknown {
+        let wrong = Wrong::new(format!("{} is not when mail is sent", shown(part)));
+        let wrong = wrong.at(arg.text, part).hint(hint);
+        // sbatch leaves it out as long as there is another.
+        if !known {
+            return Err(wrong);
+        }
+        let what = format!("--mail-type: {}", wrong.what);
+        draft.told.note(arg.span(wrong.part), what, wrong.hint);
+    }
+    if !draft.job.mail.on.is_empty() {
         no_mail(draft, arg);
     }
     Ok(())
@@ -416,11 +526,12 @@ fn nodes(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     let (least, most) = arg.text.split_once('-').unwrap_or((arg.text, arg.text));
     let number = |text: &str| {
         let lower = text.to_ascii_lowercase();
-        let (digits, factor) = match lower.strip_suffix('k') {
-            Some(digits) => (digits.to_owned(), 1024),
-            None => (lower, 1),
-        };
-        count(&digits, 1)
+        let suffixes = [("k", 1 << 10), ("m", 1 << 20), ("", 1)];
+        let mut found = suffixes
+            .iter()
+            .filter_map(|(suffix, factor)| Some((lower.strip_suffix(suffix)?, *factor)));
+        let (digits, factor) = found.next().unwrap_or((&lower, 1));
+        count(digits, 1)
             .map(|number| number.saturating_mul(factor))
             .map_err(|wrong| wrong.at(arg.text, text))
     };
@@ -497,13 +608,15 @@ fn least_time(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 }
 
 /// Tells whether a directive begins the next part of a heterogeneous job.
-pub(super) fn begins_part(words: &[Word]) -> bool {
-    words
-        .first()
-        .is_some_and(|word| word.text == "hetjob" || word.text == "packjob")
+pub(in crate::jobs) fn begins_part(words: &[Word]) -> bool {
+    words.first().is_some_and(|word| {
+        ["hetjob", "packjob"]
+            .iter()
+            .any(|s| word.text.eq_ignore_ascii_case(s))
+    })
 }
 
-pub(super) fn next_part(draft: &mut Draft, words: &[Word]) {
+pub(in crate::jobs) fn next_part(draft: &mut Draft, words: &[Word]) {
     draft.part += 1;
     draft.part();
     if let Some(word) = words.get(1) {
@@ -515,89 +628,6 @@ pub(super) fn next_part(draft: &mut Draft, words: &[Word]) {
     }
 }
 
-/// The variables that sbatch heeds, with the option that each stands for.
-const VARIABLES: &[(&str, &str)] = &[
-    ("SBATCH_ACCOUNT", "--account"),
-    ("SBATCH_ACCTG_FREQ", "--acctg-freq"),
-    ("SBATCH_ARRAY_INX", "--array"),
-    ("SBATCH_BATCH", "--batch"),
-    ("SBATCH_CLUSTERS", "--clusters"),
-    ("SLURM_CLUSTERS", "--clusters"),
-    ("SBATCH_CONSTRAINT", "--constraint"),
-    ("SBATCH_CONTAINER", "--container"),
-    ("SBATCH_CORE_SPEC", "--core-spec"),
-    ("SBATCH_CPUS_PER_GPU", "--cpus-per-gpu"),
-    ("SBATCH_DELAY_BOOT", "--delay-boot"),
-    ("SBATCH_DISTRIBUTION", "--distribution"),
-    ("SBATCH_ERROR", "--error"),
-    ("SBATCH_EXCLUSIVE", "--exclusive"),
-    ("SBATCH_EXPORT", "--export"),
-    ("SBATCH_GET_USER_ENV", "--get-user-env"),
-    ("SBATCH_GPU_BIND", "--gpu-bind"),
-    ("SBATCH_GPU_FREQ", "--gpu-freq"),
-    ("SBATCH_GPUS", "--gpus"),
-    ("SBATCH_GPUS_PER_NODE", "--gpus-per-node"),
-    ("SBATCH_GPUS_PER_TASK", "--gpus-per-task"),
-    ("SBATCH_GRES", "--gres"),
-    ("SBATCH_GRES_FLAGS", "--gres-flags"),
-    ("SBATCH_HINT", "--hint"),
-    ("SLURM_HINT", "--hint"),
-    ("SBATCH_INPUT", "--input"),
-    ("SBATCH_JOB_NAME", "--job-name"),
-    ("SBATCH_MEM_BIND", "--mem-bind"),
-    ("SBATCH_MEM_PER_CPU", "--mem-per-cpu"),
-    ("SBATCH_MEM_PER_GPU", "--mem-per-gpu"),
-    ("SBATCH_MEM_PER_NODE", "--mem"),
-    ("SBATCH_NETWORK", "--network"),
-    ("SBATCH_NO_KILL", "--no-kill"),
-    ("SBATCH_NO_REQUEUE", "--no-requeue"),
-    ("SBATCH_OPEN_MODE", "--open-mode"),
-    ("SBATCH_OUTPUT", "--output"),
-    ("SBATCH_OVERCOMMIT", "--overcommit"),
-    ("SBATCH_PARTITION", "--partition"),
-    ("SBATCH_POWER", "--power"),
-    ("SBATCH_PROFILE", "--profile"),
-    ("SBATCH_QOS", "--qos"),
-    ("SBATCH_REQ_SWITCH", "--switches"),
-    ("SBATCH_REQUEUE", "--requeue"),
-    ("SBATCH_RESERVATION", "--reservation"),
-    ("SBATCH_SIGNAL", "--signal"),
-    ("SBATCH_SPREAD_JOB", "--spread-job"),
-    ("SBATCH_THREAD_SPEC", "--thread-spec"),
-    ("SBATCH_THREADS_PER_CORE", "--threads-per-core"),
-    ("SBATCH_TIMELIMIT", "--time"),
-    ("SBATCH_USE_MIN_NODES", "--use-min-nodes"),
-    ("SBATCH_WAIT", "--wait"),
-    ("SBATCH_WAIT_ALL_NODES", "--wait-all-nodes"),
-    ("SBATCH_WCKEY", "--wckey"),
-];
-
-/// Reads the variables that stand for options.
-pub(super) fn variables(draft: &mut Draft, variables: &[(String, String)]) {
-    let parts = draft.job.parts.len();
-    for (name, value) in variables {
-        let Some((_, option)) = VARIABLES.iter().find(|(known, _)| known == name) else {
-            continue;
-        };
-        let takes = GRAMMAR
-            .options
-            .iter()
-            .find(|o| o.names.contains(option))
-            .map(|o| o.takes);
-        let text = match takes {
-            Some(Nothing) => (*option).to_owned(),
-            Some(Attached) if value.is_empty() => (*option).to_owned(),
-            _ => format!("{option}={value}"),
-        };
-        let words = [Word::of(&text, Origin::Variable(name.clone()), 1)];
-        for part in 0..parts {
-            draft.part = part;
-            let _ = apply(&GRAMMAR, draft, &words);
-        }
-    }
-    draft.part = 0;
-}
-
 /// The options of memory, and what each counts by.
 const MEMORY: [(&str, Per); 3] = [
     ("--mem", Per::Node),
@@ -606,7 +636,7 @@ const MEMORY: [(&str, Per); 3] = [
 ];
 
 /// Checks what no single option shows.
-pub(super) fn finish(draft: &mut Draft) {
+pub(in crate::jobs) fn finish(draft: &mut Draft) {
     let given: Vec<_> = MEMORY
         .iter()
         .filter_map(|(name, per)| Some((draft.given.get(name)?.clone(), *per)))
@@ -629,5 +659,23 @@ pub(super) fn finish(draft: &mut Draft) {
         let what = "--mem, --mem-per-cpu and --mem-per-gpu exclude each other".to_owned();
         let hint = "keep one of them".to_owned();
         draft.told.mistake(span, what, Some(hint));
+    }
+    // As slurmctld has it: "Job's required and excluded node lists overlap".
+    let both = |part: &Part| {
+        let without: BTreeSet<_> = part.without.iter().collect();
+        part.hosts
+            .iter()
+            .find(|host| without.contains(host))
+            .cloned()
+    };
+    if let Some(host) = draft.job.parts.iter().find_map(both) {
+        let spans = ["--nodelist", "--exclude"]
+            .iter()
+            .filter_map(|name| draft.given.get(name));
+        if let Some((_, span)) = spans.max().cloned() {
+            let what = format!("the host {} is asked for and excluded", shown(&host));
+            let hint = "take it out of --nodelist or --exclude".to_owned();
+            draft.told.mistake(span, what, Some(hint));
+        }
     }
 }
