@@ -123,7 +123,7 @@ fn every_script_of_the_corpus_is_read_as_it_is_written_down() {
             .filter(|path| path.extension().is_some_and(|end| end == "sh"))
             .collect();
         scripts.sort();
-        assert!(scripts.len() >= 25, "{folder} has {}", scripts.len());
+        assert!(scripts.len() >= 100, "{folder} has {}", scripts.len());
         for script in scripts {
             let name = script.file_name().expect("a name").to_string_lossy();
             let text = std::fs::read(&script).expect("a script");

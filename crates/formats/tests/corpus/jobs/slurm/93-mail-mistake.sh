@@ -1,0 +1,4 @@
+#!/bin/bash
+#SBATCH --mail-type=ende
+#SBATCH --mail-user=ops@example.org
+true
