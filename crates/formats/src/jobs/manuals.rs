@@ -237,8 +237,78 @@ fn lines_for_burst_buffers_are_no_comments() {
 fn a_host_is_not_asked_for_and_excluded() {
     let script = "#!/bin/sh\n#SBATCH -w n[1-3]\n#SBATCH -x n3\n";
     let told = mistakes(Dialect::Slurm, script);
-    assert_eq!(told, ["the host \"n3\" is asked for and excluded"]);
+    assert_eq!(told, ["--nodelist: the host \"n3\" is excluded, too"]);
     let parts = "#!/bin/sh\n#SBATCH -w n1\n#SBATCH hetjob\n#SBATCH -x n1\n";
+    assert_eq!(job(Dialect::Slurm, parts).parts.len(), 2);
+}
+
+/// The code of sbatch, `_opt_batch_script` and `get_argument`.
+#[test]
+fn lines_of_slurm_are_read_as_sbatch_reads_them() {
+    let script = "#!/usr/bin/python3\n#SBATCH\n#SBATCH \t \n#SBATCH\t--time=7\t# of minutes\n\
+        #SBATCH --job-name=\"a b\"'c'#d -n 9\n \t\n# a word\n#SBATCH -N2# nodes\n#SBATCH -p q \\\n\
+        import os\n#SBATCH -n 3\n";
+    let parsed = with(Dialect::Slurm, script, &[]).expect("a job");
+    let read = parsed.submission;
+    assert_eq!(read.name.as_deref(), Some("a bc"));
+    assert_eq!(read.parts[0].nodes.map(|nodes| nodes.least), Some(2));
+    assert!(read.parts[0].tasks.is_empty());
+    assert_eq!(parsed.notes.len(), 1, "{:?}", parsed.notes);
+    // "Batch script contains DOS line breaks"
+    assert_eq!(
+        mistakes(Dialect::Slurm, "#!/bin/sh\r\n#SBATCH -n 1\r\n").len(),
+        1
+    );
+    assert!(!mistakes(Dialect::Slurm, "#!/bin/sh\n#SBATCH --nod=2\n").is_empty());
+    let short = job(
+        Dialect::Slurm,
+        "#!/bin/sh\n#SBATCH --job-n=x --part p --ntasks-per-no 2\n",
+    );
+    assert_eq!(short.name.as_deref(), Some("x"));
+    assert_eq!(short.parts[0].tasks, [(Per::Node, 2)].into());
+}
+
+/// sbatch(1): "The job will contain all of these hosts"; the code of sbatch, `_opt_verify`.
+#[test]
+fn hosts_and_tasks_say_how_many_nodes_there_are() {
+    let nodes = |options: &str| {
+        let script = format!("#!/bin/sh\n#SBATCH {options}\n");
+        let nodes = job(Dialect::Slurm, &script).parts[0].nodes;
+        nodes.map(|nodes| (nodes.least, nodes.most))
+    };
+    assert_eq!(nodes("-w n[1-4]"), Some((4, 4)));
+    assert_eq!(nodes("-w n[1-4] -n 9"), Some((4, 4)));
+    assert_eq!(nodes("-w n[1-4] -n 2"), Some((2, 2)));
+    assert_eq!(nodes("-N 2-6 -w n[1-4]"), Some((4, 4)));
+    assert_eq!(nodes("-N 8 -n 4"), Some((4, 4)));
+    assert_eq!(nodes("-N 2-8 -n 4"), Some((2, 4)));
+    assert_eq!(nodes("-N 8 -n 16"), Some((8, 8)));
+    for wrong in ["-w n[1-4] -N 2", "-w n1 -N 2"] {
+        let script = format!("#!/bin/sh\n#SBATCH {wrong}\n");
+        assert_eq!(mistakes(Dialect::Slurm, &script).len(), 1, "{wrong}");
+    }
+    assert_eq!(
+        notes(Dialect::Slurm, "#!/bin/sh\n#SBATCH -N8 -n4\n").len(),
+        1
+    );
+}
+
+/// The code of sbatch, `validate_options_salloc_sbatch_srun`, and slurmctld's `_valid_job_part`.
+#[test]
+fn options_that_exclude_each_other_are_a_mistake() {
+    for options in [
+        "--exclusive -s",
+        "-S1 --thread-spec=1",
+        "--cpus-per-gpu=2 -c 4",
+        "--ntasks-per-gpu=2 --ntasks-per-node=4",
+        "--ntasks-per-gpu=2 --gpus-per-task=1",
+        "--mem=1G --mem-per-cpu=1G",
+        "-t 10 --time-min=20",
+    ] {
+        let script = format!("#!/bin/sh\n#SBATCH {options}\n");
+        assert_eq!(mistakes(Dialect::Slurm, &script).len(), 1, "{options}");
+    }
+    let parts = "#!/bin/sh\n#SBATCH --exclusive\n#SBATCH hetjob\n#SBATCH -s\n";
     assert_eq!(job(Dialect::Slurm, parts).parts.len(), 2);
 }
 

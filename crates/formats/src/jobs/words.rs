@@ -110,6 +110,10 @@ impl Directive<'_> {
                 let mut plain = false;
                 if character == '\\' {
                     let next = characters.peek().copied();
+                    // sbatch leaves out one that escapes nothing.
+                    if quoting == Quoting::Slurm && next.is_none() {
+                        continue;
+                    }
                     let escapes = match (quoting, quote) {
                         (Quoting::Slurm, _) | (Quoting::Shell, None) => next.is_some(),
                         (Quoting::Shell, Some(('"', _))) => matches!(next, Some('"' | '\\')),

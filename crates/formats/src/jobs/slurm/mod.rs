@@ -2,14 +2,13 @@
 //! and what sbatch 22.05 was seen to make of each form.
 
 mod variables;
+mod whole;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hyperion_model::Bytes;
 use hyperion_model::submission::{
-    Arrangement, Folder, MailEvent, NodeCount, Open, Part, Per, Resource, Sharing, Warning,
-    WarningTo,
+    Arrangement, Folder, MailEvent, NodeCount, Open, Per, Resource, Sharing, Warning, WarningTo,
 };
 
 use crate::jobs::amounts::{count, size, split, unquoted};
@@ -22,6 +21,7 @@ use crate::jobs::words::Word;
 use crate::jobs::{dependency, hosts, time};
 
 pub(in crate::jobs) use variables::variables;
+pub(in crate::jobs) use whole::finish;
 
 use Does::{Becomes, Note, Refuse, Reply};
 use Takes::{Attached, Nothing, Value};
@@ -114,7 +114,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["--no-kill", "-k"], Attached, Becomes("goes on when a node fails", no_kill)),
         opt(&["--no-requeue"], Nothing, Becomes("not started again", |d, _| { d.job.requeue = Some(false); Ok(()) })),
         opt(&["--nodefile", "-F"], Value, Refuse("write the hosts with --nodelist")),
-        opt(&["--nodelist", "-w"], Value, Becomes("hosts", nodelist)),
+        opt(&["--nodelist", "-w"], Value, Becomes("hosts, and as many nodes", nodelist)),
         opt(&["--nodes", "-N"], Value, Becomes("nodes, fewest and most", nodes)),
         opt(&["--ntasks", "--tasks", "-n"], Value, Becomes("tasks", |d, a| tasks(d, a, Per::Job))),
         opt(&["--ntasks-per-core"], Value, Becomes("tasks of each core", |d, a| tasks(d, a, Per::Core))),
@@ -362,6 +362,9 @@ fn tres(draft: &mut Draft, arg: &Arg<'_>) -> Read {
 }
 
 fn gres(draft: &mut Draft, arg: &Arg<'_>) -> Read {
+    if arg.text == "help" {
+        return Err(Wrong::new("it asks for help, and for no device"));
+    }
     let mut all: Vec<Resource> = Vec::new();
     if !arg.text.eq_ignore_ascii_case("none") {
         for part in arg.text.split(',') {
@@ -405,6 +408,7 @@ fn scaled(text: &str) -> Option<u64> {
         "m" => 1 << 20,
         "g" => 1 << 30,
         "t" => 1 << 40,
+        "p" => 1 << 50,
         _ => return None,
     };
     text[..end]
@@ -570,6 +574,10 @@ fn before_end(draft: &mut Draft, arg: &Arg<'_>) -> Read {
     if !who.chars().all(|c| "RrBb".contains(c)) {
         return Err(Wrong::new(format!("{} is not R or B", shown(who))).at(arg.text, who));
     }
+    if who.contains(['R', 'r']) {
+        let what = "--signal: R: a job does not run into a reservation".to_owned();
+        draft.told.note(arg.span(None), what, None);
+    }
     let (name, seconds) = rest.split_once('@').unwrap_or((rest, "60"));
     let wrong = || Wrong::new(format!("{} is not a signal", shown(name))).at(arg.text, name);
     let signal = signal(name).ok_or_else(wrong)?;
@@ -625,57 +633,5 @@ pub(in crate::jobs) fn next_part(draft: &mut Draft, words: &[Word]) {
         draft
             .told
             .mistake(word.span(), what.to_owned(), Some(hint.to_owned()));
-    }
-}
-
-/// The options of memory, and what each counts by.
-const MEMORY: [(&str, Per); 3] = [
-    ("--mem", Per::Node),
-    ("--mem-per-cpu", Per::Cpu),
-    ("--mem-per-gpu", Per::Gpu),
-];
-
-/// Checks what no single option shows.
-pub(in crate::jobs) fn finish(draft: &mut Draft) {
-    let given: Vec<_> = MEMORY
-        .iter()
-        .filter_map(|(name, per)| Some((draft.given.get(name)?.clone(), *per)))
-        .collect();
-    // As sbatch has it: a variable gives way, and of all others there is one.
-    let by_variable = |stage: Stage| stage == Stage::Variables;
-    let by_option = given.iter().any(|((stage, _), _)| !by_variable(*stage));
-    for part in draft.job.parts.iter_mut() {
-        for ((stage, _), per) in &given {
-            if by_option && by_variable(*stage) {
-                part.memory.remove(per);
-                part.all_memory &= *per != Per::Node;
-            }
-        }
-    }
-    let several = |part: &Part| part.memory.len() + usize::from(part.all_memory) > 1;
-    if draft.job.parts.iter().any(several)
-        && let Some(((_, span), _)) = given.into_iter().max_by_key(|(given, _)| given.clone())
-    {
-        let what = "--mem, --mem-per-cpu and --mem-per-gpu exclude each other".to_owned();
-        let hint = "keep one of them".to_owned();
-        draft.told.mistake(span, what, Some(hint));
-    }
-    // As slurmctld has it: "Job's required and excluded node lists overlap".
-    let both = |part: &Part| {
-        let without: BTreeSet<_> = part.without.iter().collect();
-        part.hosts
-            .iter()
-            .find(|host| without.contains(host))
-            .cloned()
-    };
-    if let Some(host) = draft.job.parts.iter().find_map(both) {
-        let spans = ["--nodelist", "--exclude"]
-            .iter()
-            .filter_map(|name| draft.given.get(name));
-        if let Some((_, span)) = spans.max().cloned() {
-            let what = format!("the host {} is asked for and excluded", shown(&host));
-            let hint = "take it out of --nodelist or --exclude".to_owned();
-            draft.told.mistake(span, what, Some(hint));
-        }
     }
 }
