@@ -391,6 +391,9 @@ fn hosts_of_grid_engine_are_expressions() {
     }
     for text in [
         "-l h=n?",
+        "-l h=",
+        "-l h=!(|a)",
+        "-l h=a&",
         "-l h=a|b&!c",
         "-l h=!a|!b",
         "-l h=a&b",

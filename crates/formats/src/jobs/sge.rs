@@ -325,7 +325,7 @@ fn queues(draft: &mut Draft, arg: &Arg<'_>) -> Read {
         }
         match host.strip_prefix('@') {
             Some(group) => feature(draft.part(), group)?,
-            None if host == "*" => {}
+            None if host.is_empty() || host == "*" => {}
             None => {
                 let its = Hosts::read(host).map_err(|wrong| wrong.at(arg.text, host))?;
                 hosts.any.extend(its.any);
@@ -351,10 +351,7 @@ impl Hosts {
     /// Reads `a|b`, `(a|b)&!c` and `!(a|b)`, with `*` for anything in names.
     fn read(text: &str) -> Result<Self, Wrong> {
         let mut read = Self::default();
-        for factor in split(text, '&')
-            .into_iter()
-            .filter(|factor| !factor.is_empty())
-        {
+        for factor in split(text, '&') {
             let (without, names) = match factor.strip_prefix('!') {
                 Some(names) => (true, names),
                 None => (false, factor),
@@ -368,8 +365,9 @@ impl Hosts {
             };
             let names: Vec<_> = names.split('|').map(str::to_owned).collect();
             let is_name = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
-            if let Some(pattern) = names.iter().find(|name| !name.chars().all(is_name)) {
-                let wrong = Wrong::new(format!("{} is not the name of a host", shown(pattern)));
+            let bad = |name: &&String| name.is_empty() || !name.chars().all(is_name);
+            if let Some(name) = names.iter().find(bad) {
+                let wrong = Wrong::new(format!("{} is not the name of a host", shown(name)));
                 return Err(wrong.hint("write a|b, n* or (a|b)&!c"));
             }
             match without {
