@@ -523,3 +523,14 @@ fn words_of_torque_and_of_older_pbs_are_read() {
         );
     }
 }
+
+/// submit(1): where "the submitted job" is no array, "the request list will be rejected".
+#[test]
+fn tasks_wait_for_tasks_and_jobs_for_jobs() {
+    assert_eq!(mistakes(Dialect::Sge, "#$ -hold_jid_ad first\n").len(), 1);
+    assert!(
+        job(Dialect::Sge, "#$ -hold_jid_ad first -t 1-3\n")
+            .after
+            .is_some()
+    );
+}

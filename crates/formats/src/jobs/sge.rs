@@ -660,6 +660,13 @@ pub(super) fn finish(draft: &mut Draft) {
         };
         limit.soft.is_some()
     });
+    if draft.job.array.is_none()
+        && let Some((_, span)) = draft.given.get("-hold_jid_ad").cloned()
+    {
+        let what = "-hold_jid_ad: there is no array".to_owned();
+        let hint = "wait for all of the other with -hold_jid".to_owned();
+        draft.told.mistake(span, what, Some(hint));
+    }
     let Some(number) = draft.at_once else { return };
     match &mut draft.job.array {
         Some(array) => array.at_once = Some(number).filter(|number| *number > 0),
