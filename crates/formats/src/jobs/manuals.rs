@@ -265,6 +265,10 @@ fn lines_of_slurm_are_read_as_sbatch_reads_them() {
         "#!/bin/sh\n#SBATCH --job-n=x --part p --ntasks-per-no 2\n",
     );
     assert_eq!(short.name.as_deref(), Some("x"));
+    // getopt(3): what stands behind a letter that may have a value is its value.
+    let survives =
+        |word: &str| job(Dialect::Slurm, &format!("#!/bin/sh\n#SBATCH {word}\n")).survives_nodes;
+    assert!(survives("-k") && !survives("-koff") && survives("--no-kill=set"));
     assert_eq!(short.parts[0].tasks, [(Per::Node, 2)].into());
 }
 

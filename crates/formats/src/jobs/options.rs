@@ -235,7 +235,7 @@ fn letters(grammar: &Grammar, draft: &mut Draft, word: &Word, next: &[Word]) -> 
         };
         let given = (word, at, end);
         match option.takes {
-            Takes::Value | Takes::Two | Takes::Perhaps | Takes::Behind(_)
+            Takes::Value | Takes::Two | Takes::Perhaps | Takes::Behind(_) | Takes::Attached
                 if end < word.text.len() =>
             {
                 return one(draft, option, given, (word, end), 0);
