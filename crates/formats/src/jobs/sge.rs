@@ -121,7 +121,7 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
     ),
     (
         "-l hostname=, h=",
-        "hosts: NAME, n*, a|b, (a|b)&!c; error: patterns such as n? and n[12]",
+        "hosts: `n1`, `n*`, `a|b`, `(a|b)&!c`; error: patterns such as `n?` and `n[12]`",
     ),
     ("-l num_proc=, p=", "processors of each node"),
     ("-l slots=, s=", "error: ask for slots with -pe"),

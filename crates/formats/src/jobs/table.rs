@@ -28,8 +28,9 @@ fn extra(dialect: Dialect) -> String {
         Dialect::Slurm => &[],
     };
     let mut out = String::new();
+    let cell = |text: &str| text.replace('|', "\\|");
     for (word, meaning) in rows {
-        let _ = writeln!(out, "| `{}` | {meaning} |", word.replace('|', "\\|"));
+        let _ = writeln!(out, "| `{}` | {} |", cell(word), cell(meaning));
     }
     out
 }
