@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use hyperion_testkit::{Done, wait_until};
+use hyperion_testkit::{Done, hyperion_binary, wait_until};
 
 use crate::Queue;
 use crate::site::{LONG, finish};
@@ -289,6 +289,22 @@ fn links_are_made_and_removed_and_nothing_else_is_touched() {
     queue
         .run(&["install-shims", "--only", "nothing", "bin"])
         .refused("nothing is no command", "sbatch");
+}
+
+#[test]
+fn a_program_under_another_name_takes_the_links_of_a_queue_over() {
+    let queue = Queue::new();
+    queue.submit(&["--wait", "--wrap=true"]);
+    queue.run(&["serve", "--stop"]).ok();
+    let next = queue.folder().join("hyperion-next");
+    fs::copy(hyperion_binary(), &next).expect("copied");
+    let mut command = Command::new(&next);
+    command.arg("--root").arg(queue.site.root());
+    command.args(["submit", "--wait", "-o", "out", "--wrap=squeue -h -o %T"]);
+    command.current_dir(queue.folder());
+    finish(command).ok();
+    let out = fs::read_to_string(queue.folder().join("out"));
+    assert_eq!(out.expect("output"), "RUNNING\n");
 }
 
 #[test]

@@ -166,7 +166,10 @@ fn operators_drain_nodes_keep_them_for_a_time_and_say_who_may_have_what() {
         .run(&["reserve", "--in", "1m", "--for", "1h", "maintenance"])
         .ok();
     let kept = queue.run(&["reservations"]).ok();
-    assert!(kept.contains("maintenance ") && kept.contains(&node), "{kept}");
+    assert!(
+        kept.contains("maintenance ") && kept.contains(&node),
+        "{kept}"
+    );
     let long = queue.wrap(&["-t", "5"], "true");
     assert_eq!(queue.state(&long), "pending");
     queue.run(&["unreserve", "maintenance"]).ok();

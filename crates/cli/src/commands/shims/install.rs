@@ -91,7 +91,14 @@ pub(in crate::commands) fn all(folder: &Path, program: &Path) -> anyhow::Result<
         .all(|link| fs::read_link(link).is_ok_and(|target| target == program))
     {
         true => Ok(()),
-        false => make(&links, program),
+        false => {
+            // All that lies there is the queue's own, whatever this program was called then;
+            // what cannot be removed is told where it cannot be made.
+            for link in &links {
+                let _ = fs::remove_file(link);
+            }
+            make(&links, program)
+        }
     }
 }
 
