@@ -1,0 +1,292 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+
+use thiserror::Error;
+
+use super::scenario::{Broker, Datacenter, Scenario, Sharing};
+
+/// So many things of a kind are counted at most.
+const MOST: u64 = 1 << 31;
+
+/// Something about a place of a scenario.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{place}: {rule}")]
+pub struct Finding {
+    /// The place, as a path of keys.
+    pub place: Place,
+    /// What is right there.
+    pub rule: String,
+}
+
+/// A path of keys through a scenario; arrays are counted from 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place(pub Vec<Step>);
+
+/// A step of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To what stands under a key.
+    Key(&'static str),
+    /// To one of an array.
+    Index(usize),
+}
+
+impl Place {
+    fn of(array: &'static str, index: usize) -> Self {
+        Self::default().key(array).index(index)
+    }
+
+    fn key(&self, key: &'static str) -> Self {
+        self.with(Step::Key(key))
+    }
+
+    fn index(&self, index: usize) -> Self {
+        self.with(Step::Index(index))
+    }
+
+    fn with(&self, step: Step) -> Self {
+        let mut place = self.clone();
+        place.0.push(step);
+        place
+    }
+
+    fn says(self, rule: impl Into<String>) -> Finding {
+        let rule = rule.into();
+        Finding { place: self, rule }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if number == 0 => write!(f, "{key}")?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives the numbers of groups: from their own first one on, else from where the group
+/// before them ends.
+pub(super) fn numbers(groups: impl Iterator<Item = (Option<u32>, u32)>) -> Vec<Range<u32>> {
+    let mut next = 0u32;
+    groups
+        .map(|(first, count)| {
+            let first = first.unwrap_or(next);
+            next = first.saturating_add(count);
+            first..next
+        })
+        .collect()
+}
+
+impl Scenario {
+    /// Looks for what cannot be simulated.
+    ///
+    /// # Errors
+    /// The first such thing.
+    pub fn check(&self) -> Result<(), Finding> {
+        let least = self.min_time_between_events_s;
+        let place = Place::default().key("min_time_between_events_s");
+        rule(least > 0.0 && least.is_finite(), place, "more than 0")?;
+        let hosts = self.datacenter.iter().flat_map(|its| &its.host);
+        let vms = self.broker.iter().flat_map(|its| &its.vm);
+        let cloudlets = self.broker.iter().flat_map(|its| &its.cloudlet);
+        countable(hosts.map(|group| group.count), "hosts")?;
+        countable(vms.map(|group| group.count), "VMs")?;
+        countable(cloudlets.map(|group| group.count), "cloudlets")?;
+        let mut names = BTreeSet::new();
+        for (number, its) in self.datacenter.iter().enumerate() {
+            let place = Place::of("datacenter", number);
+            rule(
+                names.insert(&its.name),
+                place.key("name"),
+                "a name of its own",
+            )?;
+            its.check(&place)?;
+        }
+        names.clear();
+        for (number, its) in self.broker.iter().enumerate() {
+            let place = Place::of("broker", number);
+            rule(
+                names.insert(&its.name),
+                place.key("name"),
+                "a name of its own",
+            )?;
+            its.check(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Says what can be simulated and is likely not meant: hosts that no VM fits, and
+    /// VMs and cloudlets that nothing is large enough for.
+    pub fn notes(&self) -> Vec<Finding> {
+        let mut notes = Vec::new();
+        let vms = || self.broker.iter().flat_map(|its| &its.vm);
+        for (number, its) in self.datacenter.iter().enumerate() {
+            for (group, host) in its.host.iter().enumerate() {
+                if vms().next().is_some() && vms().all(|vm| host.lacks(vm).is_some()) {
+                    let place = Place::of("datacenter", number);
+                    notes.push(place.key("host").index(group).says("no VM fits it"));
+                }
+            }
+        }
+        let hosts = || self.datacenter.iter().flat_map(|its| &its.host);
+        for (number, its) in self.broker.iter().enumerate() {
+            for (group, vm) in its.vm.iter().enumerate() {
+                let lacks: Vec<_> = hosts().map_while(|host| host.lacks(vm)).collect();
+                if let (Some(key), true) = (lacks.last(), lacks.len() == hosts().count()) {
+                    let place = Place::of("broker", number).key("vm").index(group);
+                    notes.push(place.key(key).says("more than any host has"));
+                }
+            }
+            let small = |vm: &super::scenario::Vm, cores| {
+                vm.scheduler == Sharing::SpaceShared && vm.cores < cores
+            };
+            for (group, cloudlet) in its.cloudlet.iter().enumerate() {
+                if !its.vm.is_empty() && its.vm.iter().all(|vm| small(vm, cloudlet.cores)) {
+                    let place = Place::of("broker", number).key("cloudlet").index(group);
+                    notes.push(
+                        place
+                            .key("cores")
+                            .says("more than any VM of the broker has"),
+                    );
+                }
+            }
+        }
+        notes
+    }
+}
+
+impl Datacenter {
+    fn check(&self, place: &Place) -> Result<(), Finding> {
+        time(self.start_s, place.key("start_s"))?;
+        rule(
+            !self.host.is_empty(),
+            place.key("host"),
+            "one host at least",
+        )?;
+        for (number, host) in self.host.iter().enumerate() {
+            let place = place.key("host").index(number);
+            rule(host.count > 0, place.key("count"), "1 at least")?;
+            rule(host.cores > 0, place.key("cores"), "1 at least")?;
+            speed(host.mips, place.key("mips"))?;
+            let watts = &host.power_watts;
+            rule(
+                watts.len() != 1 && watts.iter().all(|w| w.is_finite() && *w >= 0.0),
+                place.key("power_watts"),
+                "two numbers at least, each 0 at least",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl super::scenario::Host {
+    /// Gives the key of what it has too little of for a VM, be it ever so empty.
+    fn lacks(&self, vm: &super::scenario::Vm) -> Option<&'static str> {
+        let all = self.mips * f64::from(self.cores);
+        let small = |has: Option<u64>, needs: u64| has.is_some_and(|has| has < needs);
+        let whole = self.scheduler == Sharing::SpaceShared;
+        [
+            ("mips", self.mips < vm.mips),
+            ("cores", all < vm.mips * f64::from(vm.cores)),
+            ("cores", whole && self.cores < vm.cores),
+            ("memory_mib", small(self.memory_mib, vm.memory_mib)),
+            ("storage_mib", small(self.storage_mib, vm.storage_mib)),
+            (
+                "bandwidth_mbps",
+                small(self.bandwidth_mbps, vm.bandwidth_mbps),
+            ),
+        ]
+        .into_iter()
+        .find_map(|(key, lacks)| lacks.then_some(key))
+    }
+}
+
+impl Broker {
+    fn check(&self, place: &Place) -> Result<(), Finding> {
+        time(self.start_s, place.key("start_s"))?;
+        for (number, pause) in self.pause.iter().enumerate() {
+            let place = place.key("pause").index(number);
+            time(pause.from_s, place.key("from_s"))?;
+            time(pause.to_s, place.key("to_s"))?;
+            let later = pause.to_s > pause.from_s;
+            rule(later, place.key("to_s"), "later than from_s")?;
+        }
+        let has_vms = !self.vm.is_empty() || self.cloudlet.is_empty();
+        rule(has_vms, place.key("cloudlet"), "no cloudlets without a VM")?;
+        let ids = numbers(self.vm.iter().map(|group| (group.id, group.count)));
+        for (number, vm) in self.vm.iter().enumerate() {
+            let place = place.key("vm").index(number);
+            group(vm.count, &ids, number, &place)?;
+            rule(vm.cores > 0, place.key("cores"), "1 at least")?;
+            speed(vm.mips, place.key("mips"))?;
+        }
+        let named = |id: &u32| ids.iter().any(|range| range.contains(id));
+        let ids = numbers(self.cloudlet.iter().map(|group| (group.id, group.count)));
+        for (number, cloudlet) in self.cloudlet.iter().enumerate() {
+            let place = place.key("cloudlet").index(number);
+            group(cloudlet.count, &ids, number, &place)?;
+            rule(cloudlet.cores > 0, place.key("cores"), "1 at least")?;
+            time(cloudlet.submit_s, place.key("submit_s"))?;
+            if let Some(vm) = &cloudlet.vm {
+                rule(
+                    named(vm),
+                    place.key("vm"),
+                    "the number of a VM of the broker",
+                )?;
+            }
+            for (key, quantity) in [("length_mi", cloudlet.length_mi), ("gap_s", cloudlet.gap_s)] {
+                if let Some(right) = quantity.wrong() {
+                    return Err(place.key(key).says(format!("must be {right}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that there is something in a group, and that its numbers are nobody else's.
+fn group(count: u32, ids: &[Range<u32>], number: usize, place: &Place) -> Result<(), Finding> {
+    rule(count > 0, place.key("count"), "1 at least")?;
+    let own = &ids[number];
+    let whole = own.len() == count as usize;
+    let apart = |other: &Range<u32>| other.end <= own.start || own.end <= other.start;
+    let alone = ids[..number].iter().all(apart);
+    rule(
+        whole && alone,
+        place.key("id"),
+        "a first number such that none is another's",
+    )
+}
+
+fn rule(good: bool, place: Place, right: &str) -> Result<(), Finding> {
+    match good {
+        true => Ok(()),
+        false => Err(place.says(format!("must be {right}"))),
+    }
+}
+
+fn time(seconds: f64, place: Place) -> Result<(), Finding> {
+    rule(
+        (0.0..1e12).contains(&seconds),
+        place,
+        "a time from 0 on, in seconds",
+    )
+}
+
+fn speed(mips: f64, place: Place) -> Result<(), Finding> {
+    rule(mips > 0.0 && mips.is_finite(), place, "more than 0")
+}
+
+fn countable(counts: impl Iterator<Item = u32>, what: &str) -> Result<(), Finding> {
+    let all: u64 = counts.map(u64::from).sum();
+    match all < MOST {
+        true => Ok(()),
+        false => Err(Place::default().says(format!("{all} {what}: {MOST} are too many"))),
+    }
+}

@@ -1,0 +1,140 @@
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::clock::Moment;
+use super::forecast::Forecast;
+use super::host::Host;
+use super::scenario::{self, Allocation};
+
+/// Until then a datacenter looks as often as it is asked.
+const EAGER: Moment = Moment(0.111);
+/// What is added to the least time between two looks, in seconds.
+const LATER: f64 = 0.01;
+
+/// A datacenter: CloudSim's `Datacenter`.
+///
+/// It looks after its cloudlets when one is submitted and when it expects one to end,
+/// and then after all of them.
+#[derive(Debug)]
+pub(super) struct Datacenter {
+    policy: Allocation,
+    /// Places of its hosts in the world's list.
+    hosts: Range<u32>,
+    /// Its hosts in the order in which they are tried.
+    ranked: BTreeSet<(u64, u32)>,
+    /// Where the next round of [`Allocation::RoundRobin`] begins.
+    turn: u32,
+    looked: Moment,
+    /// The look that was planned last.
+    planned: Moment,
+    pub(super) forecast: Forecast,
+    /// VMs at which the next look looks in any case.
+    again: Vec<u32>,
+}
+
+impl Datacenter {
+    pub(super) fn new(like: &scenario::Datacenter, hosts: Range<u32>) -> Self {
+        Self {
+            policy: like.allocation,
+            turn: hosts.start,
+            hosts,
+            ranked: BTreeSet::new(),
+            looked: Moment(0.0),
+            planned: Moment(0.0),
+            forecast: Forecast::new(),
+            again: Vec::new(),
+        }
+    }
+
+    /// Begins to be found by brokers.
+    pub(super) fn open(&mut self, hosts: &[Host]) {
+        let rank = |host: u32| (rank(self.policy, &hosts[host as usize]), host);
+        self.ranked = self.hosts.clone().map(rank).collect();
+    }
+
+    /// Gives its hosts.
+    pub(super) fn hosts(&self) -> Range<u32> {
+        self.hosts.clone()
+    }
+
+    /// When it last looked.
+    pub(super) const fn looked(&self) -> Moment {
+        self.looked
+    }
+
+    /// Finds a host for a VM, and puts the VM there. The first host that suits is the
+    /// only one that is tried.
+    pub(super) fn place(&mut self, hosts: &mut [Host], vm: &scenario::Vm) -> Option<u32> {
+        let from = match self.policy {
+            Allocation::RoundRobin => (0, self.turn),
+            _ => (0, 0),
+        };
+        let tried = self.ranked.range(from..).chain(self.ranked.range(..from));
+        let suits = |host: &u32| hosts[*host as usize].suits(vm);
+        let host = tried.map(|(_, host)| *host).find(suits)?;
+        let taken = self.change(hosts, host, |its| its.take(vm));
+        if taken {
+            self.turn = host + 1;
+        }
+        taken.then_some(host)
+    }
+
+    /// Lets a VM go.
+    pub(super) fn give_up(&mut self, hosts: &mut [Host], host: u32, vm: &scenario::Vm) {
+        self.change(hosts, host, |its| its.give_up(vm));
+    }
+
+    fn change<T>(&mut self, hosts: &mut [Host], host: u32, how: impl FnOnce(&mut Host) -> T) -> T {
+        let its = &mut hosts[host as usize];
+        self.ranked.remove(&(rank(self.policy, its), host));
+        let done = how(its);
+        self.ranked.insert((rank(self.policy, its), host));
+        done
+    }
+
+    /// Lets the next look look at a VM in any case.
+    pub(super) fn look_again(&mut self, vm: u32) {
+        self.again.push(vm);
+    }
+
+    /// Gives the VMs of which a look now finds something, once each; none when the last
+    /// look was a moment ago.
+    pub(super) fn look(&mut self, now: Moment, least: f64) -> Option<Vec<u32>> {
+        if now >= EAGER && now.0 < self.looked.0 + least {
+            return None;
+        }
+        self.looked = now;
+        let mut found = std::mem::take(&mut self.again);
+        found.extend(self.forecast.ripe(now));
+        found.sort_unstable();
+        found.dedup();
+        Some(found)
+    }
+
+    /// When it looks next, after a look now; nothing if that is planned already.
+    pub(super) fn next(
+        &mut self,
+        now: Moment,
+        least: f64,
+        expected: impl Fn(u32) -> Moment,
+    ) -> Option<Moment> {
+        let first = self.forecast.first(now, expected).0;
+        // As CloudSim computes it: by the time until then.
+        let next = Moment(now.0 + (first.max(now.0 + least + LATER) - now.0));
+        let known = next == self.planned && next >= EAGER;
+        self.planned = next;
+        (!known && next != Moment::NEVER).then_some(next)
+    }
+}
+
+/// The place of a host among others: the lowest is tried first.
+fn rank(policy: Allocation, host: &Host) -> u64 {
+    // Numbers that are not negative have the order of their bits.
+    let mips = host.free_mips().max(0.0).to_bits();
+    match policy {
+        Allocation::Simple => !mips,
+        Allocation::FirstFit | Allocation::RoundRobin => 0,
+        Allocation::BestFit => mips,
+        Allocation::WorstFit => !host.free_cores(),
+    }
+}

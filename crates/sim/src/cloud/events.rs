@@ -1,0 +1,131 @@
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use super::clock::Moment;
+
+/// What happens to whom. Numbers are places in the world's lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A datacenter opens.
+    Open { datacenter: u32 },
+    /// A broker begins.
+    Begin { broker: u32 },
+    /// The next cloudlet of a group is there.
+    Arrive { broker: u32, group: u32 },
+    /// A datacenter is asked for a VM.
+    Ask { datacenter: u32, vm: u32 },
+    /// A broker hears what became of that.
+    Answer { vm: u32, made: bool },
+    /// A cloudlet reaches a datacenter.
+    Submit { datacenter: u32, cloudlet: u32 },
+    /// A datacenter looks after its cloudlets.
+    Look { datacenter: u32 },
+    /// A broker gets a cloudlet back that has ended.
+    Return { broker: u32, cloudlet: u32 },
+    /// A VM is given up.
+    Destroy { datacenter: u32, vm: u32 },
+}
+
+/// Who gets an event: at one instant, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum To {
+    Registry,
+    Datacenter(u32),
+    Broker(u32),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    time: Moment,
+    round: u32,
+    to: To,
+    number: u64,
+    event: Event,
+}
+
+impl Entry {
+    const fn key(&self) -> (Moment, u32, To, u64) {
+        (self.time, self.round, self.to, self.number)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// What is to happen, on a heap.
+///
+/// Within an instant there are rounds, as in CloudSim: what is sent without delay is
+/// received in the next. In a round entities have their turns by number, and each
+/// receives in the order of sending.
+#[derive(Debug)]
+pub(super) struct Events {
+    heap: BinaryHeap<Reverse<Entry>>,
+    now: Moment,
+    round: u32,
+    posted: u64,
+    taken: u64,
+}
+
+impl Events {
+    pub(super) const fn new() -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            now: Moment(0.0),
+            round: 0,
+            posted: 0,
+            taken: 0,
+        }
+    }
+
+    pub(super) const fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// How many have happened.
+    pub(super) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Lets something happen, now at the earliest; never at [`Moment::NEVER`].
+    pub(super) fn post(&mut self, time: Moment, to: To, event: Event) {
+        if time == Moment::NEVER {
+            return;
+        }
+        self.heap.push(Reverse(Entry {
+            time: time.max(self.now),
+            round: match time > self.now {
+                true => 0,
+                false => self.round + 1,
+            },
+            to,
+            number: self.posted,
+            event,
+        }));
+        self.posted += 1;
+    }
+
+    /// Lets the next thing happen.
+    pub(super) fn take(&mut self) -> Option<(To, Event)> {
+        let Reverse(entry) = self.heap.pop()?;
+        (self.now, self.round) = (entry.time, entry.round);
+        self.taken += 1;
+        Some((entry.to, entry.event))
+    }
+}

@@ -1,0 +1,115 @@
+use std::fmt;
+
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution as _, Exp1, StandardNormal, StandardUniform};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A number, or what it is drawn from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Quantity {
+    /// Always the same.
+    Fixed(f64),
+    /// Another one each time.
+    Drawn(Law),
+}
+
+/// What numbers are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Law {
+    /// Any from the first to the second.
+    Uniform(f64, f64),
+    /// The exponential law with this mean.
+    Exponential(f64),
+    /// The normal law with this mean and standard deviation; 0 in place of less.
+    Normal(f64, f64),
+    /// The law whose logarithm is normal with this mean and standard deviation.
+    Lognormal(f64, f64),
+    /// The law of Pareto with this shape and this least value.
+    Pareto(f64, f64),
+}
+
+impl Default for Quantity {
+    fn default() -> Self {
+        Self::Fixed(0.0)
+    }
+}
+
+impl Quantity {
+    /// Gives the next number.
+    pub(super) fn draw(self, chance: &mut ChaCha8Rng) -> f64 {
+        let law = match self {
+            Self::Fixed(number) => return number,
+            Self::Drawn(law) => law,
+        };
+        let standard = |chance: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(chance) };
+        match law {
+            Law::Uniform(low, high) => {
+                let share: f64 = StandardUniform.sample(chance);
+                low + (high - low) * share
+            }
+            Law::Exponential(mean) => {
+                let one: f64 = Exp1.sample(chance);
+                mean * one
+            }
+            Law::Normal(mean, deviation) => (mean + deviation * standard(chance)).max(0.0),
+            Law::Lognormal(mean, deviation) => libm::exp(mean + deviation * standard(chance)),
+            Law::Pareto(shape, least) => {
+                let one: f64 = Exp1.sample(chance);
+                least * libm::exp(one / shape)
+            }
+        }
+    }
+
+    /// Says what no number can be drawn from.
+    pub(super) fn wrong(self) -> Option<&'static str> {
+        let fits = |good: bool, rule| (!good).then_some(rule);
+        let real = |numbers: &[f64]| numbers.iter().all(|n| n.is_finite() && *n >= 0.0);
+        match self {
+            Self::Fixed(number) => fits(real(&[number]), "a number that is 0 at least"),
+            Self::Drawn(Law::Uniform(low, high)) => fits(
+                real(&[low, high]) && low <= high,
+                "a least number that is 0 at least, and a greatest",
+            ),
+            Self::Drawn(Law::Exponential(mean)) => {
+                fits(real(&[mean]) && mean > 0.0, "a mean above 0")
+            }
+            Self::Drawn(Law::Normal(mean, deviation)) => fits(
+                real(&[mean, deviation]),
+                "a mean and a standard deviation that are 0 at least",
+            ),
+            Self::Drawn(Law::Lognormal(mean, deviation)) => fits(
+                mean.is_finite() && real(&[deviation]),
+                "a mean and a standard deviation of the logarithm",
+            ),
+            Self::Drawn(Law::Pareto(shape, least)) => fits(
+                real(&[shape, least]) && shape > 0.0,
+                "a shape above 0 and a least number that is 0 at least",
+            ),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Quantity {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrLaw;
+        impl<'de> Visitor<'de> for NumberOrLaw {
+            type Value = Quantity;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or a law such as { uniform = [1, 9] }")
+            }
+            fn visit_i64<E>(self, number: i64) -> Result<Quantity, E> {
+                Ok(Quantity::Fixed(number as f64))
+            }
+            fn visit_f64<E>(self, number: f64) -> Result<Quantity, E> {
+                Ok(Quantity::Fixed(number))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, law: A) -> Result<Quantity, A::Error> {
+                Law::deserialize(MapAccessDeserializer::new(law)).map(Quantity::Drawn)
+            }
+        }
+        deserializer.deserialize_any(NumberOrLaw)
+    }
+}

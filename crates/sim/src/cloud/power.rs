@@ -1,0 +1,88 @@
+use super::clock::Moment;
+
+/// Counts what a host draws, and what of that is for whom.
+///
+/// Between changes all is constant, so the sums are exact. A machine has the part of
+/// what the host draws that it has of the MIPS in use; while nothing is in use, it is
+/// nobody's.
+#[derive(Debug)]
+pub(super) struct Meter {
+    watts: Box<[f64]>,
+    mips: f64,
+    used: f64,
+    at: Moment,
+    joules: f64,
+    /// Joules for each of the MIPS in use.
+    each: f64,
+}
+
+/// What a machine has of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Share {
+    used: f64,
+    each: f64,
+    pub(super) joules: f64,
+}
+
+impl Meter {
+    /// Begins with nothing in use. Without watts nothing is counted.
+    pub(super) fn new(watts: &[f64], mips: f64, now: Moment) -> Option<Self> {
+        (!watts.is_empty()).then(|| Self {
+            watts: watts.into(),
+            mips,
+            used: 0.0,
+            at: now,
+            joules: 0.0,
+            each: 0.0,
+        })
+    }
+
+    /// Counts until now, and notes what a machine uses from now on.
+    pub(super) fn change(&mut self, share: &mut Share, used: f64, now: Moment) {
+        self.until(now);
+        share.joules += share.used * (self.each - share.each);
+        share.each = self.each;
+        self.used = (self.used + used - share.used).max(0.0);
+        share.used = used;
+    }
+
+    /// Counts until now, and gives what was drawn.
+    pub(super) fn until(&mut self, now: Moment) -> f64 {
+        let joules = self.draws() * (now.0 - self.at.0).max(0.0);
+        self.at = self.at.max(now);
+        self.joules += joules;
+        if self.used > 0.0 {
+            self.each += joules / self.used;
+        }
+        self.joules
+    }
+
+    /// What it draws now: between two points of its curve, on the line.
+    fn draws(&self) -> f64 {
+        let steps = self.watts.len() - 1;
+        let place = (self.used / self.mips).min(1.0) * steps as f64;
+        let below = (place as usize).min(steps);
+        let above = (below + 1).min(steps);
+        let share = place - below as f64;
+        self.watts[below] + (self.watts[above] - self.watts[below]) * share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn energy_follows_the_curve_and_is_shared_by_use() {
+        let mut meter = Meter::new(&[100.0, 120.0, 200.0], 1000.0, Moment(0.0)).expect("watts");
+        let (mut one, mut two) = (Share::default(), Share::default());
+        meter.change(&mut one, 250.0, Moment(10.0)); // 10 s idle
+        meter.change(&mut two, 500.0, Moment(20.0)); // 10 s at a quarter
+        meter.change(&mut one, 0.0, Moment(30.0)); // 10 s at three quarters
+        meter.change(&mut two, 0.0, Moment(40.0)); // 10 s at a half
+        let all = meter.until(Moment(50.0)); // 10 s idle
+        assert_eq!(all, 1000.0 + 1100.0 + 1600.0 + 1200.0 + 1000.0);
+        assert!((one.joules - (1100.0 + 1600.0 / 3.0)).abs() < 1e-9);
+        assert!((two.joules - (1600.0 * 2.0 / 3.0 + 1200.0)).abs() < 1e-9);
+    }
+}

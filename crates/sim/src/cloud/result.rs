@@ -1,0 +1,88 @@
+use std::fmt;
+
+/// A cloudlet that has ended. Times are in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ran {
+    /// The place of its broker in the scenario.
+    pub broker: u32,
+    /// Its number, among those of its broker.
+    pub cloudlet: u32,
+    /// The place of its datacenter in the scenario.
+    pub datacenter: u32,
+    /// The number of its host, in that datacenter.
+    pub host: u32,
+    /// The number of its VM, among those of its broker.
+    pub vm: u32,
+    /// When it reached its datacenter.
+    pub submitted: f64,
+    /// When it began to run.
+    pub start: f64,
+    /// When it had ended.
+    pub finish: f64,
+}
+
+/// What a scenario came to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Summary {
+    /// How many cloudlets ended.
+    pub cloudlets: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// When the last of them was, in seconds.
+    pub end: f64,
+    /// The sum of all times from submission to end, in seconds.
+    pub stays_s: f64,
+    /// The sum over time of how many cloudlets were in datacenters, in seconds: the same
+    /// as `stays_s` when all have ended (Little's law).
+    pub presence_s: f64,
+    /// Cloudlets that did not end.
+    pub left: Vec<Left>,
+    /// What hosts drew, of which it is known: the place of the datacenter in the scenario,
+    /// the number of the host in it, and joules.
+    pub hosts: Vec<(u32, u32, f64)>,
+    /// What of that was for VMs: the place of the broker in the scenario, the number of
+    /// the VM among those of its broker, and joules.
+    pub vms: Vec<(u32, u32, f64)>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, ran: &Ran) {
+        self.cloudlets += 1;
+        self.stays_s += ran.finish - ran.submitted;
+    }
+}
+
+/// A cloudlet that did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// The place of its broker in the scenario.
+    pub broker: u32,
+    /// Its number, among those of its broker.
+    pub cloudlet: u32,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a cloudlet did not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// There was no datacenter when its broker began.
+    NoDatacenter,
+    /// No datacenter made any VM of its broker.
+    NoVm,
+    /// No datacenter made the VM that it is bound to.
+    VmNotMade,
+    /// Its VM is space-shared, and has fewer cores than it needs.
+    TooFewCores,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoDatacenter => "no datacenter was open when its broker began",
+            Self::NoVm => "no datacenter had room for any VM of its broker",
+            Self::VmNotMade => "no datacenter had room for its VM",
+            Self::TooFewCores => "its VM has fewer cores than it needs",
+        })
+    }
+}

@@ -1,0 +1,485 @@
+use std::ops::Range;
+
+use super::broker::{Broker, Group};
+use super::check::{Finding, numbers};
+use super::clock::Moment;
+use super::datacenter::Datacenter;
+use super::events::{Event, Events, To};
+use super::host::Host;
+use super::power::Share;
+use super::result::{Left, Ran, Summary, Why};
+use super::scenario::{self, Scenario};
+use super::work::{Piece, Work};
+use crate::chance::Seed;
+
+/// No VM.
+const NONE: u32 = u32::MAX;
+
+struct Vm<'s> {
+    like: &'s scenario::Vm,
+    broker: u32,
+    id: u32,
+    stay: Option<Stay>,
+    /// What it has drawn, once it is given up.
+    joules: Option<f64>,
+}
+
+/// What a VM is while it is there.
+struct Stay {
+    datacenter: u32,
+    host: u32,
+    /// How many VMs were made before it.
+    nth: u32,
+    work: Work,
+    /// From when on something in it is over.
+    ripe: Moment,
+    share: Share,
+}
+
+struct Cloudlet {
+    id: u32,
+    /// The one that it is bound to, or has got.
+    vm: u32,
+    cores: u32,
+    length: f64,
+    submitted: f64,
+    start: f64,
+    finish: f64,
+}
+
+struct World<'s, S> {
+    scenario: &'s Scenario,
+    events: Events,
+    datacenters: Vec<Datacenter>,
+    /// Those that are open, in the order in which they opened.
+    open: Vec<u32>,
+    hosts: Vec<Host>,
+    brokers: Vec<Broker>,
+    vms: Vec<Vm<'s>>,
+    cloudlets: Vec<Cloudlet>,
+    made: u32,
+    summary: Summary,
+    /// Cloudlets that are in a datacenter, and since when there are so many.
+    inside: (u64, f64),
+    see: S,
+}
+
+/// Lets a scenario happen, and shows each cloudlet when its broker gets it back.
+///
+/// The same scenario gives the same results, bit for bit.
+///
+/// # Errors
+/// What is wrong with the scenario, as [`Scenario::check`] says it; nothing was run.
+pub fn run(scenario: &Scenario, see: impl FnMut(Ran)) -> Result<Summary, Finding> {
+    scenario.check()?;
+    let mut world = World::new(scenario, see);
+    while let Some((to, event)) = world.events.take() {
+        world.happen(to, event);
+    }
+    Ok(world.end())
+}
+
+impl<'s, S: FnMut(Ran)> World<'s, S> {
+    fn new(scenario: &'s Scenario, see: S) -> Self {
+        let mut world = Self {
+            scenario,
+            events: Events::new(),
+            datacenters: Vec::new(),
+            open: Vec::new(),
+            hosts: Vec::new(),
+            brokers: Vec::new(),
+            vms: Vec::new(),
+            cloudlets: Vec::new(),
+            made: 0,
+            summary: Summary::default(),
+            inside: (0, 0.0),
+            see,
+        };
+        for (number, like) in (0..).zip(&scenario.datacenter) {
+            let begin = world.hosts.len() as u32;
+            let opens = Moment(like.start_s);
+            for group in &like.host {
+                let alike = (0..group.count).map(|_| Host::new(group, opens));
+                world.hosts.extend(alike);
+            }
+            let hosts = begin..world.hosts.len() as u32;
+            world.datacenters.push(Datacenter::new(like, hosts));
+            let event = Event::Open { datacenter: number };
+            world.events.post(opens, To::Registry, event);
+        }
+        let mut streams = 0;
+        for (number, like) in (0..).zip(&scenario.broker) {
+            let vms = world.add_vms(number, like);
+            let groups = world.add_cloudlets(like, &vms, &mut streams);
+            world.brokers.push(Broker::new(like, vms, groups));
+            let event = Event::Begin { broker: number };
+            let begins = Moment(like.start_s);
+            world.events.post(begins, To::Broker(number), event);
+        }
+        world
+    }
+
+    fn add_vms(&mut self, broker: u32, like: &'s scenario::Broker) -> Range<u32> {
+        let begin = self.vms.len() as u32;
+        let numbers = numbers(like.vm.iter().map(|group| (group.id, group.count)));
+        for (group, ids) in like.vm.iter().zip(numbers) {
+            self.vms.extend(ids.map(|id| Vm {
+                like: group,
+                broker,
+                id,
+                stay: None,
+                joules: None,
+            }));
+        }
+        begin..self.vms.len() as u32
+    }
+
+    fn add_cloudlets(
+        &mut self,
+        like: &'s scenario::Broker,
+        vms: &Range<u32>,
+        streams: &mut u64,
+    ) -> Vec<Group> {
+        let seed = Seed(self.scenario.seed);
+        let mut stream = || {
+            *streams += 1;
+            seed.stream(*streams)
+        };
+        let ids_of_vms = numbers(like.vm.iter().map(|group| (group.id, group.count)));
+        let place = |id: u32| {
+            let mut before = vms.start;
+            for ids in &ids_of_vms {
+                if ids.contains(&id) {
+                    return before + (id - ids.start);
+                }
+                before += ids.len() as u32;
+            }
+            NONE
+        };
+        let numbers = numbers(like.cloudlet.iter().map(|group| (group.id, group.count)));
+        let mut groups = Vec::new();
+        for (group, ids) in like.cloudlet.iter().zip(numbers) {
+            let begin = self.cloudlets.len() as u32;
+            let vm = group.vm.map_or(NONE, place);
+            let mut lengths = stream();
+            self.cloudlets.extend(ids.map(|id| Cloudlet {
+                id,
+                vm,
+                cores: group.cores,
+                length: group.length_mi.draw(&mut lengths).round().max(1.0),
+                submitted: 0.0,
+                start: 0.0,
+                finish: 0.0,
+            }));
+            let places = begin..self.cloudlets.len() as u32;
+            groups.push(Group::new(group, places, stream()));
+        }
+        groups
+    }
+
+    fn happen(&mut self, to: To, event: Event) {
+        let now = self.events.now();
+        if let To::Broker(broker) = to
+            && let Some(until) = self.brokers[broker as usize].paused_until(now)
+        {
+            self.events.post(until, to, event);
+            return;
+        }
+        match event {
+            Event::Open { datacenter } => {
+                self.datacenters[datacenter as usize].open(&self.hosts);
+                self.open.push(datacenter);
+            }
+            Event::Begin { broker } => self.begin(broker),
+            Event::Arrive { broker, group } => {
+                self.arrive(broker, group);
+                self.hand_out(broker);
+            }
+            Event::Ask { datacenter, vm } => self.make(datacenter, vm),
+            Event::Answer { vm, made } => self.answer(vm, made),
+            Event::Submit {
+                datacenter,
+                cloudlet,
+            } => self.submit(datacenter, cloudlet),
+            Event::Look { datacenter } => self.look(datacenter),
+            Event::Return { broker, cloudlet } => self.back(broker, cloudlet),
+            Event::Destroy { datacenter, vm } => self.destroy(datacenter, vm),
+        }
+    }
+
+    fn begin(&mut self, broker: u32) {
+        let now = self.events.now();
+        let arrivals: Vec<_> = self.brokers[broker as usize].arrivals(now).collect();
+        for (group, time) in arrivals {
+            match time > now {
+                true => {
+                    let event = Event::Arrive { broker, group };
+                    self.events.post(time, To::Broker(broker), event);
+                }
+                false => self.arrive(broker, group),
+            }
+        }
+        self.ask(broker);
+    }
+
+    fn arrive(&mut self, broker: u32, group: u32) {
+        let next = self.brokers[broker as usize].arrive(group, self.events.now());
+        if let Some(time) = next {
+            let event = Event::Arrive { broker, group };
+            self.events.post(time, To::Broker(broker), event);
+        }
+    }
+
+    /// Asks the next datacenter for what is not made yet. Gives whether there is one.
+    fn ask(&mut self, broker: u32) -> bool {
+        let its = &mut self.brokers[broker as usize];
+        let wanted: Vec<u32> = (its.vms.clone())
+            .filter(|vm| self.vms[*vm as usize].stay.is_none())
+            .collect();
+        let Some(datacenter) = its.ask(&self.open, wanted.len() as u32) else {
+            return false;
+        };
+        for vm in wanted {
+            let event = Event::Ask { datacenter, vm };
+            let now = self.events.now();
+            self.events.post(now, To::Datacenter(datacenter), event);
+        }
+        true
+    }
+
+    fn make(&mut self, datacenter: u32, vm: u32) {
+        let now = self.events.now();
+        let its = &mut self.vms[vm as usize];
+        let like = its.like;
+        let host = self.datacenters[datacenter as usize].place(&mut self.hosts, like);
+        its.stay = host.map(|host| Stay {
+            datacenter,
+            host,
+            nth: self.made,
+            work: Work::new(like.scheduler, like.cores, like.mips, now),
+            ripe: Moment::NEVER,
+            share: Share::default(),
+        });
+        self.made += u32::from(host.is_some());
+        let event = Event::Answer {
+            vm,
+            made: host.is_some(),
+        };
+        let then = Moment(now.0 + self.scenario.min_time_between_events_s);
+        self.events.post(then, To::Broker(its.broker), event);
+    }
+
+    fn answer(&mut self, vm: u32, made: bool) {
+        let broker = self.vms[vm as usize].broker;
+        let its = &mut self.brokers[broker as usize];
+        let last = its.answered(vm, made);
+        if its.has_all() || last && !self.ask(broker) {
+            let its = &mut self.brokers[broker as usize];
+            if !its.made.is_empty() {
+                its.begin_to_hand_out();
+                self.hand_out(broker);
+            }
+        }
+    }
+
+    fn hand_out(&mut self, broker: u32) {
+        let its = &mut self.brokers[broker as usize];
+        if !its.hands_out() {
+            return;
+        }
+        for cloudlet in std::mem::take(&mut its.waiting) {
+            let piece = &mut self.cloudlets[cloudlet as usize];
+            if piece.vm == NONE {
+                piece.vm = its.turn();
+            }
+            let Some(stay) = &self.vms[piece.vm as usize].stay else {
+                self.summary.left.push(Left {
+                    broker,
+                    cloudlet: piece.id,
+                    why: Why::VmNotMade,
+                });
+                continue;
+            };
+            its.handed_out();
+            let datacenter = stay.datacenter;
+            let event = Event::Submit {
+                datacenter,
+                cloudlet,
+            };
+            let now = self.events.now();
+            self.events.post(now, To::Datacenter(datacenter), event);
+        }
+    }
+
+    fn submit(&mut self, datacenter: u32, cloudlet: u32) {
+        self.look(datacenter);
+        let now = self.events.now();
+        self.count_inside(1);
+        let its = &mut self.cloudlets[cloudlet as usize];
+        its.submitted = now.0;
+        let piece = Piece {
+            cloudlet,
+            cores: its.cores,
+            length: its.length,
+        };
+        let center = &mut self.datacenters[datacenter as usize];
+        let vm = its.vm;
+        let Some(stay) = &mut self.vms[vm as usize].stay else {
+            return;
+        };
+        if let Some(takes) = stay.work.submit(piece, center.looked()) {
+            its.start = now.0;
+            let event = Event::Look { datacenter };
+            let end = Moment(now.0 + takes);
+            self.events.post(end, To::Datacenter(datacenter), event);
+        }
+        center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
+        center.look_again(vm);
+        meter(&mut self.hosts, stay, now);
+    }
+
+    fn look(&mut self, datacenter: u32) {
+        let now = self.events.now();
+        let least = self.scenario.min_time_between_events_s;
+        let center = &mut self.datacenters[datacenter as usize];
+        let Some(mut found) = center.look(now, least) else {
+            return;
+        };
+        let place = |vm: &u32| {
+            let stay = self.vms[*vm as usize].stay.as_ref();
+            stay.map(|stay| (stay.host, stay.nth))
+        };
+        found.sort_by_key(place);
+        let mut ended = 0i64;
+        for vm in found {
+            let its = &mut self.vms[vm as usize];
+            let Some(stay) = &mut its.stay else {
+                continue;
+            };
+            let look = stay.work.look(now);
+            center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
+            if stay.work.unsettled() {
+                center.look_again(vm);
+            }
+            meter(&mut self.hosts, stay, now);
+            if let Some(cloudlet) = look.started {
+                self.cloudlets[cloudlet as usize].start = now.0;
+            }
+            ended += look.ended.len() as i64;
+            let broker = its.broker;
+            for cloudlet in look.ended {
+                self.cloudlets[cloudlet as usize].finish = now.0;
+                let event = Event::Return { broker, cloudlet };
+                self.events.post(now, To::Broker(broker), event);
+            }
+        }
+        let expected = |vm: u32| {
+            let stay = self.vms[vm as usize].stay.as_ref();
+            stay.map_or(Moment::NEVER, |stay| stay.work.expected(now))
+        };
+        if let Some(next) = center.next(now, least, expected) {
+            let event = Event::Look { datacenter };
+            self.events.post(next, To::Datacenter(datacenter), event);
+        }
+        self.count_inside(-ended);
+    }
+
+    fn back(&mut self, broker: u32, cloudlet: u32) {
+        let its = &self.cloudlets[cloudlet as usize];
+        let vm = &self.vms[its.vm as usize];
+        let Some(stay) = &vm.stay else {
+            return;
+        };
+        let ran = Ran {
+            broker,
+            cloudlet: its.id,
+            datacenter: stay.datacenter,
+            host: stay.host - self.datacenters[stay.datacenter as usize].hosts().start,
+            vm: vm.id,
+            submitted: its.submitted,
+            start: its.start,
+            finish: its.finish,
+        };
+        self.summary.add(&ran);
+        (self.see)(ran);
+        if self.brokers[broker as usize].returned() {
+            for vm in std::mem::take(&mut self.brokers[broker as usize].made) {
+                if let Some(stay) = &self.vms[vm as usize].stay {
+                    let datacenter = stay.datacenter;
+                    let event = Event::Destroy { datacenter, vm };
+                    let now = self.events.now();
+                    self.events.post(now, To::Datacenter(datacenter), event);
+                }
+            }
+        }
+    }
+
+    fn destroy(&mut self, datacenter: u32, vm: u32) {
+        let now = self.events.now();
+        let its = &mut self.vms[vm as usize];
+        let Some(mut stay) = its.stay.take() else {
+            return;
+        };
+        let center = &mut self.datacenters[datacenter as usize];
+        center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
+        if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
+            meter.change(&mut stay.share, 0.0, now);
+            its.joules = Some(stay.share.joules);
+        }
+        center.give_up(&mut self.hosts, stay.host, its.like);
+    }
+
+    /// Counts who comes and goes, and for how long how many were there.
+    fn count_inside(&mut self, change: i64) {
+        let (count, since) = self.inside;
+        let now = self.events.now().0;
+        self.summary.presence_s += count as f64 * (now - since);
+        self.inside = (count.saturating_add_signed(change), now);
+    }
+
+    /// Says what is left, and what all came to.
+    fn end(mut self) -> Summary {
+        let now = self.events.now();
+        let mut summary = self.summary;
+        summary.end = now.0;
+        summary.events = self.events.taken();
+        for vm in &mut self.vms {
+            let Some(stay) = &mut vm.stay else {
+                continue;
+            };
+            if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
+                meter.change(&mut stay.share, 0.0, now);
+                vm.joules = Some(stay.share.joules);
+            }
+            summary.left.extend(stay.work.left().map(|cloudlet| Left {
+                broker: vm.broker,
+                cloudlet: self.cloudlets[cloudlet as usize].id,
+                why: Why::TooFewCores,
+            }));
+        }
+        for (broker, its) in (0..).zip(&self.brokers) {
+            summary.left.extend(its.waiting.iter().map(|cloudlet| Left {
+                broker,
+                cloudlet: self.cloudlets[*cloudlet as usize].id,
+                why: its.why_not(),
+            }));
+        }
+        for (number, its) in (0..).zip(&self.datacenters) {
+            for (nth, host) in (0..).zip(its.hosts()) {
+                if let Some(meter) = &mut self.hosts[host as usize].meter {
+                    summary.hosts.push((number, nth, meter.until(now)));
+                }
+            }
+        }
+        let drawn = |vm: &Vm<'_>| Some((vm.broker, vm.id, vm.joules?));
+        summary.vms = self.vms.iter().filter_map(drawn).collect();
+        summary
+    }
+}
+
+/// Notes what a VM uses of its host from now on.
+fn meter(hosts: &mut [Host], stay: &mut Stay, now: Moment) {
+    if let Some(meter) = &mut hosts[stay.host as usize].meter {
+        meter.change(&mut stay.share, stay.work.used(), now);
+    }
+}

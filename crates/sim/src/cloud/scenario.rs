@@ -1,0 +1,184 @@
+use serde::Deserialize;
+
+use super::law::Quantity;
+
+/// What is simulated: datacenters, and brokers with machines and work for them.
+///
+/// Read by [`Scenario::read`]; times are in seconds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// How long a datacenter takes to answer, and looks away after it has looked.
+    #[serde(default = "hundredth")]
+    pub min_time_between_events_s: f64,
+    /// What all that is drawn is drawn from.
+    #[serde(default)]
+    pub seed: u64,
+    /// In the order in which brokers ask them.
+    #[serde(default)]
+    pub datacenter: Vec<Datacenter>,
+    /// In the order in which they begin.
+    #[serde(default)]
+    pub broker: Vec<Broker>,
+}
+
+/// Hosts, and who gets which.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Datacenter {
+    /// Told in results.
+    pub name: String,
+    /// When it opens.
+    #[serde(default)]
+    pub start_s: f64,
+    /// Which host a VM gets.
+    #[serde(default)]
+    pub allocation: Allocation,
+    /// Its hosts, in order.
+    pub host: Vec<Host>,
+}
+
+/// Which host a VM gets, of those with the MIPS, memory and bandwidth for it; the
+/// first of several that are alike.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Allocation {
+    /// The one with the most free MIPS: CloudSim's `VmAllocationPolicySimple`.
+    #[default]
+    Simple,
+    /// The first.
+    FirstFit,
+    /// The one with the fewest free MIPS.
+    BestFit,
+    /// The one with the most free cores.
+    WorstFit,
+    /// The first after the one that was taken last.
+    RoundRobin,
+}
+
+/// Hosts that are alike.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// How many there are.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// Cores of each.
+    pub cores: u32,
+    /// Millions of instructions per second of each core.
+    pub mips: f64,
+    /// As much as is asked for when it is not said.
+    pub memory_mib: Option<u64>,
+    /// As much as is asked for when it is not said.
+    pub storage_mib: Option<u64>,
+    /// As much as is asked for when it is not said.
+    pub bandwidth_mbps: Option<u64>,
+    /// How its VMs have its cores.
+    #[serde(default)]
+    pub scheduler: Sharing,
+    /// What it draws at utilizations from 0 to 1, in equal steps: two numbers are a line,
+    /// eleven what SPECpower_ssj2008 measures. Nothing is counted when it is not said.
+    #[serde(default)]
+    pub power_watts: Vec<f64>,
+}
+
+/// How cores are had by several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sharing {
+    /// All at once, each with its part of what there is.
+    #[default]
+    TimeShared,
+    /// Each has cores of its own; who finds too few waits, or is refused.
+    SpaceShared,
+}
+
+/// A user, who asks for VMs and gives them cloudlets.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Told in results.
+    pub name: String,
+    /// When it begins.
+    #[serde(default)]
+    pub start_s: f64,
+    /// When it stands still: what reaches it then waits for the end of that.
+    #[serde(default)]
+    pub pause: Vec<Pause>,
+    /// What it asks for, in order.
+    #[serde(default)]
+    pub vm: Vec<Vm>,
+    /// What it hands out, in order.
+    #[serde(default)]
+    pub cloudlet: Vec<Cloudlet>,
+}
+
+/// A time during which a broker stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pause {
+    /// Its beginning.
+    pub from_s: f64,
+    /// Its end.
+    pub to_s: f64,
+}
+
+/// VMs that are alike.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// How many there are.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// The number of the first; else the one after the last VM before it.
+    pub id: Option<u32>,
+    /// Cores of each.
+    #[serde(default = "one")]
+    pub cores: u32,
+    /// Millions of instructions per second of each core.
+    pub mips: f64,
+    /// Of its host's.
+    #[serde(default)]
+    pub memory_mib: u64,
+    /// Of its host's.
+    #[serde(default)]
+    pub storage_mib: u64,
+    /// Of its host's.
+    #[serde(default)]
+    pub bandwidth_mbps: u64,
+    /// How its cloudlets have its cores.
+    #[serde(default)]
+    pub scheduler: Sharing,
+}
+
+/// Cloudlets that are alike, or drawn from the same laws.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cloudlet {
+    /// How many there are.
+    #[serde(default = "one")]
+    pub count: u32,
+    /// The number of the first; else the one after the last cloudlet before it.
+    pub id: Option<u32>,
+    /// Millions of instructions on each of its cores: a whole number, 1 at least.
+    pub length_mi: Quantity,
+    /// Cores that it works on at once.
+    #[serde(default = "one")]
+    pub cores: u32,
+    /// The number of its VM; else the VMs take turns.
+    pub vm: Option<u32>,
+    /// When the first is there, after its broker has begun.
+    #[serde(default)]
+    pub submit_s: f64,
+    /// How long after it the next is there.
+    #[serde(default)]
+    pub gap_s: Quantity,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+const fn hundredth() -> f64 {
+    0.01
+}
