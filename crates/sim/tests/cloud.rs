@@ -219,7 +219,7 @@ length_mi = 1000
             "mips = 1000",
             "mips = nan",
             5,
-            "host[0].mips: must be more than 0",
+            "host[0].mips: must be a number of MIPS",
         ),
         (
             "mips = 100\n",

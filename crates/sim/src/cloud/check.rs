@@ -91,7 +91,7 @@ impl Scenario {
     pub fn check(&self) -> Result<(), Finding> {
         let least = self.min_time_between_events_s;
         let place = Place::default().key("min_time_between_events_s");
-        rule(least > 0.0 && least.is_finite(), place, "more than 0")?;
+        rule(least > 0.0 && least < 1e12, place, "more than 0")?;
         let hosts = self.datacenter.iter().flat_map(|its| &its.host);
         let vms = self.broker.iter().flat_map(|its| &its.vm);
         let cloudlets = self.broker.iter().flat_map(|its| &its.cloudlet);
@@ -280,7 +280,8 @@ fn time(seconds: f64, place: Place) -> Result<(), Finding> {
 }
 
 fn speed(mips: f64, place: Place) -> Result<(), Finding> {
-    rule(mips > 0.0 && mips.is_finite(), place, "more than 0")
+    let good = (1e-3..1e15).contains(&mips);
+    rule(good, place, "a number of MIPS, 0.001 at least")
 }
 
 fn countable(counts: impl Iterator<Item = u32>, what: &str) -> Result<(), Finding> {

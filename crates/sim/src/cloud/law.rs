@@ -6,6 +6,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+/// No number is greater.
+const MOST: f64 = 1e12;
+
 /// A number, or what it is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Quantity {
@@ -40,35 +43,18 @@ impl Default for Quantity {
 impl Quantity {
     /// Gives the next number.
     pub(super) fn draw(self, chance: &mut ChaCha8Rng) -> f64 {
-        let law = match self {
-            Self::Fixed(number) => return number,
-            Self::Drawn(law) => law,
-        };
-        let standard = |chance: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(chance) };
-        match law {
-            Law::Uniform(low, high) => {
-                let share: f64 = StandardUniform.sample(chance);
-                low + (high - low) * share
-            }
-            Law::Exponential(mean) => {
-                let one: f64 = Exp1.sample(chance);
-                mean * one
-            }
-            Law::Normal(mean, deviation) => (mean + deviation * standard(chance)).max(0.0),
-            Law::Lognormal(mean, deviation) => libm::exp(mean + deviation * standard(chance)),
-            Law::Pareto(shape, least) => {
-                let one: f64 = Exp1.sample(chance);
-                least * libm::exp(one / shape)
-            }
+        match self {
+            Self::Fixed(number) => number,
+            Self::Drawn(law) => law.draw(chance).min(MOST),
         }
     }
 
     /// Says what no number can be drawn from.
     pub(super) fn wrong(self) -> Option<&'static str> {
         let fits = |good: bool, rule| (!good).then_some(rule);
-        let real = |numbers: &[f64]| numbers.iter().all(|n| n.is_finite() && *n >= 0.0);
+        let real = |numbers: &[f64]| numbers.iter().all(|n| (0.0..=MOST).contains(n));
         match self {
-            Self::Fixed(number) => fits(real(&[number]), "a number that is 0 at least"),
+            Self::Fixed(number) => fits(real(&[number]), "a number from 0 to 1e12"),
             Self::Drawn(Law::Uniform(low, high)) => fits(
                 real(&[low, high]) && low <= high,
                 "a least number that is 0 at least, and a greatest",
@@ -81,7 +67,7 @@ impl Quantity {
                 "a mean and a standard deviation that are 0 at least",
             ),
             Self::Drawn(Law::Lognormal(mean, deviation)) => fits(
-                mean.is_finite() && real(&[deviation]),
+                mean.abs() <= MOST && real(&[deviation]),
                 "a mean and a standard deviation of the logarithm",
             ),
             Self::Drawn(Law::Pareto(shape, least)) => fits(
@@ -111,5 +97,27 @@ impl<'de> Deserialize<'de> for Quantity {
             }
         }
         deserializer.deserialize_any(NumberOrLaw)
+    }
+}
+
+impl Law {
+    fn draw(self, chance: &mut ChaCha8Rng) -> f64 {
+        let standard = |chance: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(chance) };
+        match self {
+            Self::Uniform(low, high) => {
+                let share: f64 = StandardUniform.sample(chance);
+                low + (high - low) * share
+            }
+            Self::Exponential(mean) => {
+                let one: f64 = Exp1.sample(chance);
+                mean * one
+            }
+            Self::Normal(mean, deviation) => (mean + deviation * standard(chance)).max(0.0),
+            Self::Lognormal(mean, deviation) => libm::exp(mean + deviation * standard(chance)),
+            Self::Pareto(shape, least) => {
+                let one: f64 = Exp1.sample(chance);
+                least * libm::exp(one / shape)
+            }
+        }
     }
 }
