@@ -146,7 +146,8 @@ impl Config {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e).with_context(|| format!("cannot read {}", file.display())),
             };
-            let words: Words = toml::from_str(&text).map_err(|e| unusable(&file, &e))?;
+            let words: Words = toml::from_str(&text)
+                .map_err(|e| errors::unusable(&file, &e, "correct the file, or move it away"))?;
             let origin = Origin::File(file);
             if let Some(root) = words.root {
                 config.set_root(&root, origin.clone())?;
@@ -255,23 +256,6 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Says what is wrong with a file of settings, and which key was likely meant.
-fn unusable(file: &Path, error: &toml::de::Error) -> anyhow::Error {
-    let message = error.message();
-    // serde: unknown field `raot`, expected `root` or `registries`
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let meant = match (message.starts_with("unknown field"), quoted.next()) {
-        (true, Some(key)) => errors::likely(key, quoted),
-        _ => None,
-    };
-    let hint = match meant {
-        Some(key) => format!("did you mean {key:?}?"),
-        None => "correct the file, or move it away".into(),
-    };
-    errors::advised(Class::User, error.to_string().trim_end(), hint)
-        .context(format!("cannot use {}", file.display()))
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

@@ -5,6 +5,7 @@ mod queue;
 mod vm;
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::Error;
 use hyperion_image::registry::RegistryError;
@@ -48,6 +49,23 @@ pub(crate) fn advised(class: Class, what: impl ToString, hint: impl Into<String>
         class,
         hint: hint.into(),
     })
+}
+
+/// Says what is wrong with a file in TOML, and which word was likely meant.
+pub(crate) fn unusable(file: &Path, error: &toml::de::Error, otherwise: &str) -> Error {
+    let message = error.message();
+    // serde: unknown field `raot`, expected `root` or `registries`
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let meant = match (message.starts_with("unknown "), quoted.next()) {
+        (true, Some(word)) => likely(word, quoted),
+        _ => None,
+    };
+    let hint = match meant {
+        Some(word) => format!("did you mean {word:?}?"),
+        None => otherwise.into(),
+    };
+    advised(Class::User, error.to_string().trim_end(), hint)
+        .context(format!("cannot use {}", file.display()))
 }
 
 /// Says that a job lost its supervisor before it could say how it ended.

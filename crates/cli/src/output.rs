@@ -1,6 +1,6 @@
 //! Printing: a broken pipe is no error, stdout is data, stderr is talk.
 
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
 
@@ -17,16 +17,55 @@ pub(crate) fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
 /// # Errors
 /// As [`line()`].
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_string_pretty(value)?;
-    // JSON may hold DEL and the C1 controls as they are; some terminals obey those.
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\x7f'..='\u{9f}' => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => safe.push(c),
+    let mut to = Safe {
+        to: BufWriter::new(std::io::stdout().lock()),
+        held: false,
+    };
+    let written = match serde_json::to_writer_pretty(&mut to, value) {
+        Ok(()) => to.write_all(b"\n").and_then(|()| to.flush()),
+        Err(e) if e.is_io() => Err(e.into()),
+        Err(e) => return Err(e.into()),
+    };
+    ignore_broken_pipe(written)
+}
+
+/// Passes JSON on. It may hold DEL and the C1 controls as they are; some terminals obey
+/// those, so they are written as escapes.
+struct Safe<W> {
+    to: W,
+    /// Whether the first byte of two is held back: it may begin a C1 control.
+    held: bool,
+}
+
+impl<W: Write> Write for Safe<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(&first) = rest.first() {
+            if std::mem::take(&mut self.held) {
+                match first {
+                    0x80..=0x9f => write!(self.to, "\\u00{first:02x}")?,
+                    other => self.to.write_all(&[0xc2, other])?,
+                }
+                rest = &rest[1..];
+                continue;
+            }
+            let plain = rest.iter().position(|b| matches!(b, 0x7f | 0xc2));
+            let (now, later) = rest.split_at(plain.unwrap_or(rest.len()));
+            self.to.write_all(now)?;
+            rest = later;
+            match rest.first() {
+                Some(0x7f) => self.to.write_all(b"\\u007f")?,
+                Some(_) => self.held = true,
+                None => break,
+            }
+            rest = &rest[1..];
         }
+        Ok(bytes.len())
     }
-    line(safe)
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// Writes a line of talk to standard error, `error: …` for one.
@@ -206,6 +245,20 @@ pub(crate) fn age(span: std::time::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_holds_no_control_that_a_terminal_obeys() {
+        let mut to = Safe {
+            to: Vec::new(),
+            held: false,
+        };
+        // Byte by byte: where a write ends does not matter.
+        for byte in "a\u{7f}\u{9b}1mß\u{a0}é".bytes() {
+            to.write_all(&[byte]).expect("written");
+        }
+        let text = String::from_utf8(to.to).expect("text");
+        assert_eq!(text, "a\\u007f\\u009b1mß\u{a0}é");
+    }
 
     #[test]
     fn a_row_stays_a_line_and_only_its_last_word_is_cut() {

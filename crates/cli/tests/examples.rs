@@ -308,10 +308,10 @@ fn every_folder_is_in_the_table_and_has_a_page() {
         let entry = entry.expect("an entry");
         if entry.file_type().expect("a type").is_dir() {
             let name = entry.file_name().into_string().expect("text");
-            // Definitions and scripts are not run by a command here: the tests of `formats`
-            // read the ones, those of the queue run the others.
+            // Definitions, scripts and scenarios are not run by a command here: the tests of
+            // `formats`, of the queue and of `sim` do.
             let used = |command: &String| command.contains(&format!("{name}/"));
-            let elsewhere = ["machines", "batch"].contains(&name.as_str());
+            let elsewhere = ["machines", "batch", "sim"].contains(&name.as_str());
             let listed = elsewhere || commands.iter().any(used);
             assert!(listed, "{name} is not in examples.toml");
             assert!(entry.path().join("README.md").exists(), "{name}");

@@ -127,3 +127,70 @@ fn schedules_of_real_traces_are_those_of_other_simulators() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+#[test]
+fn a_scenario_runs_and_what_is_wrong_with_one_is_told() {
+    let home = TestDir::new();
+    let text = "[[datacenter]]
+name = 'east'
+[[datacenter.host]]
+cores = 2
+mips = 1000
+power_watts = [100, 200]
+[[broker]]
+name = 'user'
+[[broker.vm]]
+count = 3
+mips = 1000
+[[broker.cloudlet]]
+count = 3
+length_mi = 10000
+[[broker.cloudlet]]
+length_mi = 10000
+vm = 2
+";
+    let scenario = file(&home, "scenario.toml", text);
+    let found = json(&run(&home, &["sim", "run", &scenario, "--output", "json"]).ok());
+    let cloudlets = found["cloudlets"].as_array().expect("rows");
+    // VM 2 has no room: its cloudlet does not run, the others share two VMs.
+    let ended = |row: &Value| (row["cloudlet"].as_u64(), row["finish"].as_f64());
+    let ended: Vec<_> = cloudlets.iter().map(ended).collect();
+    assert_eq!(ended.len(), 3, "{found:?}");
+    assert_eq!(found["not_run"][0]["cloudlet"], 3);
+    assert_eq!(
+        found["not_run"][0]["why"],
+        "no datacenter had room for its VM"
+    );
+    assert_eq!(cloudlets[0]["datacenter"], "east");
+    let joules = found["host_energy"][0]["joules"]
+        .as_f64()
+        .expect("a number");
+    let end = found["end"].as_f64().expect("a number");
+    assert!(joules > 100.0 * end && joules < 200.0 * end, "{found:?}");
+    let table = run(&home, &["sim", "run", &scenario]).ok();
+    assert!(
+        table.contains("1 not run: no datacenter had room for its VM"),
+        "{table}"
+    );
+    assert!(table.contains("3 cloudlets ended in"), "{table}");
+
+    let wrong = file(&home, "wrong.toml", &text.replace("mips = 1000\npower", "mpis = 1000\npower"));
+    run(&home, &["sim", "run", &wrong]).refused("line 5", "did you mean \"mips\"?");
+    let wrong = file(&home, "wrong.toml", &text.replace("vm = 2", "vm = 5"));
+    run(&home, &["sim", "run", &wrong]).refused(
+        "line 17: broker[0].cloudlet[1].vm",
+        "docs/reference/scenarios.md",
+    );
+    let large = file(
+        &home,
+        "large.toml",
+        &text.replace("count = 3\nmips = 1000", "mips = 3000\nid = 2"),
+    );
+    let done = run(&home, &["sim", "run", &large]).expect_code(0);
+    for note in [
+        "line 3: datacenter[0].host[0]: no VM fits it",
+        "vm[0].mips: more than any host has",
+    ] {
+        assert!(done.err.contains(note), "{note}: {}", done.err);
+    }
+}

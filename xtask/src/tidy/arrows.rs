@@ -80,6 +80,7 @@ const HOUSE: &[(&str, Ring, &[&str])] = &[
             "image",
             "isolation",
             "node",
+            "sim",
         ],
     ),
     ("xtask", Ring::Dev, &["model", "testkit"]),

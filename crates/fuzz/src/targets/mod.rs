@@ -7,6 +7,7 @@ mod kernels;
 mod layers;
 mod machines;
 mod programs;
+mod scenarios;
 mod scripts;
 mod words;
 
@@ -42,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     machines::OVF,
     machines::OVA,
     scripts::JOB_SCRIPT,
+    scenarios::SCENARIO,
+    scenarios::SWF,
 ];
 
 /// Texts as seeds.

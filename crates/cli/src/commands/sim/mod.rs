@@ -2,6 +2,7 @@
 
 mod generate;
 mod page;
+mod scenario;
 mod swf;
 mod trace;
 
@@ -14,6 +15,8 @@ use crate::context::Context;
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub(crate) enum SimCommand {
+    /// Let a scenario happen: datacenters, hosts, virtual machines, and work for them
+    Run(scenario::Args),
     /// Let the jobs of a log in the Standard Workload Format run under policies
     Swf(swf::Args),
     /// Make a log by a model of workloads, in the Standard Workload Format
@@ -23,6 +26,7 @@ pub(crate) enum SimCommand {
 /// Carries out a verb.
 pub(super) fn run(command: &SimCommand, ctx: &Context) -> anyhow::Result<ExitCode> {
     match command {
+        SimCommand::Run(args) => scenario::run(args, ctx),
         SimCommand::Swf(args) => swf::run(args, ctx),
         SimCommand::Generate(args) => generate::run(args),
     }

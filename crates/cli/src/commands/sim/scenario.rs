@@ -1,0 +1,222 @@
+//! `hyperion sim run`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use hyperion_model::Class;
+use hyperion_sim::cloud::{Left, Ran, ReadError, Scenario, Summary, line, run as simulate};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+
+use crate::args::OutputFormat;
+use crate::context::Context;
+use crate::errors::{advised, unusable};
+use crate::output;
+
+/// Where it stands what a scenario is.
+const PAGE: &str = "docs/reference/scenarios.md says what a scenario has";
+
+/// So many cloudlets are listed for people.
+const LISTED: usize = 100;
+
+// The words of `hyperion sim run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The scenario, in TOML
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+}
+
+/// What is told of a cloudlet that has ended. Times are in seconds.
+#[derive(Debug, Serialize)]
+struct Row<'s> {
+    broker: &'s str,
+    cloudlet: u32,
+    status: &'static str,
+    datacenter: &'s str,
+    host: u32,
+    vm: u32,
+    time: f64,
+    start: f64,
+    finish: f64,
+}
+
+/// What is told of one that has not.
+#[derive(Debug, Serialize)]
+struct NotRun<'s> {
+    broker: &'s str,
+    cloudlet: u32,
+    why: String,
+}
+
+/// What a host has drawn.
+#[derive(Debug, Serialize)]
+struct HostEnergy<'s> {
+    datacenter: &'s str,
+    host: u32,
+    joules: f64,
+}
+
+/// What of that was for a VM.
+#[derive(Debug, Serialize)]
+struct VmEnergy<'s> {
+    broker: &'s str,
+    vm: u32,
+    joules: f64,
+}
+
+/// Carries it out.
+pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let file = &args.scenario;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let scenario = Scenario::read(&text).map_err(|error| match error {
+        ReadError::Text(error) => unusable(file, &error, PAGE),
+        error @ ReadError::Rule { .. } => {
+            advised(Class::User, format!("{}, {error}", file.display()), PAGE)
+        }
+    })?;
+    for note in scenario.notes() {
+        let line = line(&text, &note.place);
+        output::talk("note", format!("{}, line {line}: {note}", file.display()));
+    }
+    drop(text);
+    let mut ran = Vec::new();
+    let summary = simulate(&scenario, |one| ran.push(one))?;
+    // As CloudSim lists them: by broker, as they came back.
+    ran.sort_by_key(|one: &Ran| one.broker);
+    match ctx.output {
+        OutputFormat::Json => output::json(&Found(&scenario, &ran, &summary))?,
+        OutputFormat::Quiet => {}
+        OutputFormat::Human => tell(&scenario, &ran, &summary)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All that was found. Its rows are made as they are written: there may be millions.
+struct Found<'s>(&'s Scenario, &'s [Ran], &'s Summary);
+
+impl Serialize for Found<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(scenario, ran, summary) = *self;
+        let mut found = serializer.serialize_map(None)?;
+        found.serialize_entry(
+            "cloudlets",
+            &Rows(|| ran.iter().map(|one| row(scenario, one))),
+        )?;
+        let left = || summary.left.iter().map(|one| not_run(scenario, one));
+        found.serialize_entry("not_run", &Rows(left))?;
+        if !summary.hosts.is_empty() {
+            let hosts = || summary.hosts.iter().map(|one| host_energy(scenario, one));
+            found.serialize_entry("host_energy", &Rows(hosts))?;
+            let vms = || summary.vms.iter().map(|one| vm_energy(scenario, one));
+            found.serialize_entry("vm_energy", &Rows(vms))?;
+        }
+        found.serialize_entry("events", &summary.events)?;
+        found.serialize_entry("end", &summary.end)?;
+        found.end()
+    }
+}
+
+struct Rows<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Rows<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
+fn host_energy<'s>(scenario: &'s Scenario, drawn: &(u32, u32, f64)) -> HostEnergy<'s> {
+    HostEnergy {
+        datacenter: &scenario.datacenter[drawn.0 as usize].name,
+        host: drawn.1,
+        joules: drawn.2,
+    }
+}
+
+fn vm_energy<'s>(scenario: &'s Scenario, drawn: &(u32, u32, f64)) -> VmEnergy<'s> {
+    VmEnergy {
+        broker: &scenario.broker[drawn.0 as usize].name,
+        vm: drawn.1,
+        joules: drawn.2,
+    }
+}
+
+fn row<'s>(scenario: &'s Scenario, ran: &Ran) -> Row<'s> {
+    Row {
+        broker: &scenario.broker[ran.broker as usize].name,
+        cloudlet: ran.cloudlet,
+        status: "SUCCESS",
+        datacenter: &scenario.datacenter[ran.datacenter as usize].name,
+        host: ran.host,
+        vm: ran.vm,
+        time: ran.finish - ran.start,
+        start: ran.start,
+        finish: ran.finish,
+    }
+}
+
+fn not_run<'s>(scenario: &'s Scenario, left: &Left) -> NotRun<'s> {
+    NotRun {
+        broker: &scenario.broker[left.broker as usize].name,
+        cloudlet: left.cloudlet,
+        why: left.why.to_string(),
+    }
+}
+
+/// Lists what ended, and says how many did not, and why.
+fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<()> {
+    let head = [
+        "BROKER",
+        "CLOUDLET",
+        "DATACENTER",
+        "HOST",
+        "VM",
+        "TIME",
+        "START",
+        "FINISH",
+    ];
+    let rows = ran.iter().take(LISTED).map(|one| {
+        let row = row(scenario, one);
+        vec![
+            row.broker.to_owned(),
+            row.cloudlet.to_string(),
+            row.datacenter.to_owned(),
+            row.host.to_string(),
+            row.vm.to_string(),
+            short(row.time),
+            short(row.start),
+            short(row.finish),
+        ]
+    });
+    output::table(&head, rows)?;
+    if ran.len() > LISTED {
+        let more = ran.len() - LISTED;
+        output::line(format!("and {more} more: --output json lists all"))?;
+    }
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for left in &summary.left {
+        *reasons.entry(left.why.to_string()).or_default() += 1;
+    }
+    for (why, count) in reasons {
+        output::line(format!("{count} not run: {why}"))?;
+    }
+    let (cloudlets, events) = (summary.cloudlets, summary.events);
+    let end = short(summary.end);
+    output::line(format!(
+        "{cloudlets} cloudlets ended in {end} s, {events} events"
+    ))?;
+    if !summary.hosts.is_empty() {
+        let joules: f64 = summary.hosts.iter().map(|(_, _, joules)| joules).sum();
+        output::line(format!("{} kWh drawn by hosts", short(joules / 3.6e6)))?;
+    }
+    Ok(())
+}
+
+/// Gives a number with two decimals at most.
+fn short(number: f64) -> String {
+    let text = format!("{number:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

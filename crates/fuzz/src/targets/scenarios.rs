@@ -1,0 +1,95 @@
+//! What the simulator reads: scenarios, and logs of jobs.
+
+use hyperion_formats::swf;
+use hyperion_sim::cloud::{Scenario, line, run};
+
+use super::texts;
+use crate::Target;
+
+/// So many things of a kind are simulated at most.
+const MOST: u64 = 50;
+
+pub(super) const SCENARIO: Target = Target {
+    name: "scenario",
+    about: "a scenario of the simulator in TOML: what is told of it lies inside, and a small one runs to an end at which no cloudlet is lost",
+    run: |bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        let Ok(scenario) = Scenario::read(&text) else {
+            return;
+        };
+        for note in scenario.notes() {
+            assert!(line(&text, &note.place) <= text.matches('\n').count() + 1);
+        }
+        let hosts = scenario.datacenter.iter().flat_map(|its| &its.host);
+        let vms = scenario.broker.iter().flat_map(|its| &its.vm);
+        let cloudlets = scenario.broker.iter().flat_map(|its| &its.cloudlet);
+        let all: u64 = cloudlets.map(|group| u64::from(group.count)).sum();
+        let small = all < MOST
+            && hosts.map(|group| u64::from(group.count)).sum::<u64>() < MOST
+            && vms.map(|group| u64::from(group.count)).sum::<u64>() < MOST;
+        if small {
+            let mut ended = 0;
+            let summary = run(&scenario, |_| ended += 1).expect("it was checked");
+            assert_eq!((summary.cloudlets, ended), (ended, ended));
+            assert_eq!(ended + summary.left.len() as u64, all);
+        }
+    },
+    seeds: || {
+        texts(&[
+            "seed = 1\n[[datacenter]]\nname = 'a'\n[[datacenter.host]]\ncores = 2\nmips = 1000\n[[broker]]\nname = 'b'\n[[broker.vm]]\ncount = 2\nmips = 500\n[[broker.cloudlet]]\ncount = 4\nlength_mi = 1000\n",
+            "[[datacenter]]\nname = 'a'\nstart_s = 1\nallocation = 'round-robin'\nhost = [{ cores = 1, mips = 9, memory_mib = 7, power_watts = [1, 2] }]\n[[broker]]\nname = 'b'\nstart_s = 2\npause = [{ from_s = 1, to_s = 3 }]\nvm = [{ id = 3, cores = 2, mips = 4, scheduler = 'space-shared' }]\ncloudlet = [{ count = 3, length_mi = { uniform = [1, 99] }, gap_s = { exponential = 5 }, cores = 2, vm = 3 }]\n",
+        ])
+    },
+    words: &[
+        "[[datacenter]]",
+        "[[datacenter.host]]",
+        "[[broker]]",
+        "[[broker.vm]]",
+        "[[broker.cloudlet]]",
+        "name = 'x'",
+        "count = ",
+        "cores = ",
+        "mips = ",
+        "length_mi = ",
+        "submit_s = ",
+        "gap_s = ",
+        "start_s = ",
+        "min_time_between_events_s = ",
+        "{ uniform = [1, 2] }",
+        "{ pareto = [0.1, 1] }",
+        "'space-shared'",
+        "1e12",
+        "1e-3",
+        "\n",
+    ],
+};
+
+pub(super) const SWF: Target = Target {
+    name: "swf",
+    about: "a log in the Standard Workload Format: what is read of a line is written so that it is read again",
+    run: |bytes| {
+        for text in bytes.split(|&b| b == b'\n') {
+            if let Ok(swf::Said::Job(job)) = swf::read(text) {
+                let written = swf::write(&[], &[job]);
+                let again = swf::read(written.trim_end().as_bytes());
+                assert!(matches!(again, Ok(swf::Said::Job(_))), "{written}");
+            }
+        }
+    },
+    seeds: || {
+        texts(&[
+            "; MaxProcs: 8\n1 10 0 10 4 1.5 -1 4 20 -1 1 1 1 1 1 1 -1 -1\n",
+            "2 5 -1 -1 4 -1 -1 -1 -1 -1 0 -1 -1 -1 -1 -1 -1 -1\n",
+        ])
+    },
+    words: &[
+        "-1",
+        " ",
+        ";",
+        "1e9",
+        "9223372036854775807",
+        "\n",
+        "nan",
+        ".",
+    ],
+};
