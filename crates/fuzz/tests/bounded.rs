@@ -81,4 +81,6 @@ targets! {
     no_descriptor_harms_the_reader_of_appliances: "ovf",
     no_archive_harms_the_reader_of_appliances: "ova",
     no_script_harms_the_reader_of_jobs: "job_script",
+    no_scenario_harms_the_simulator: "scenario",
+    no_log_harms_its_reader: "swf",
 }
