@@ -89,6 +89,22 @@ fn examples_7_and_8_of_cloudsim_give_their_tables() {
 }
 
 #[test]
+fn example_9_of_cloudsim_gives_what_cloudsim_gives() {
+    agrees(
+        9,
+        1,
+        &[
+            (3, 0, 1, 0.01, 10.01),
+            (0, 0, 0, 0.01, 30.01),
+            (4, 0, 1, 10.01, 110.01),
+            (1, 0, 0, 0.01, 210.01),
+            (2, 0, 0, 0.01, 1110.01),
+            (5, 0, 1, 110.01, 1110.01),
+        ],
+    );
+}
+
+#[test]
 fn what_one_may_not_expect_of_cloudsim_is_kept() {
     let scenario = read(
         "[[datacenter]]
