@@ -174,7 +174,11 @@ vm = 2
     );
     assert!(table.contains("3 cloudlets ended in"), "{table}");
 
-    let wrong = file(&home, "wrong.toml", &text.replace("mips = 1000\npower", "mpis = 1000\npower"));
+    let wrong = file(
+        &home,
+        "wrong.toml",
+        &text.replace("mips = 1000\npower", "mpis = 1000\npower"),
+    );
     run(&home, &["sim", "run", &wrong]).refused("line 5", "did you mean \"mips\"?");
     let wrong = file(&home, "wrong.toml", &text.replace("vm = 2", "vm = 5"));
     run(&home, &["sim", "run", &wrong]).refused(

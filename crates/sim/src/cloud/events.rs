@@ -16,8 +16,8 @@ pub(super) enum Event {
     Ask { datacenter: u32, vm: u32 },
     /// A broker hears what became of that.
     Answer { vm: u32, made: bool },
-    /// A cloudlet reaches a datacenter.
-    Submit { datacenter: u32, cloudlet: u32 },
+    /// Cloudlets reach a datacenter.
+    Submit { datacenter: u32, parcel: u32 },
     /// A datacenter looks after its cloudlets.
     Look { datacenter: u32 },
     /// A broker gets a cloudlet back that has ended.

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::broker::{Broker, Group};
@@ -57,6 +58,9 @@ struct World<'s, S> {
     brokers: Vec<Broker>,
     vms: Vec<Vm<'s>>,
     cloudlets: Vec<Cloudlet>,
+    /// Cloudlets that are on their way to a datacenter together.
+    parcels: BTreeMap<u32, Vec<u32>>,
+    sent: u32,
     made: u32,
     summary: Summary,
     /// Cloudlets that are in a datacenter, and since when there are so many.
@@ -90,6 +94,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             brokers: Vec::new(),
             vms: Vec::new(),
             cloudlets: Vec::new(),
+            parcels: BTreeMap::new(),
+            sent: 0,
             made: 0,
             summary: Summary::default(),
             inside: (0, 0.0),
@@ -197,10 +203,11 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             }
             Event::Ask { datacenter, vm } => self.make(datacenter, vm),
             Event::Answer { vm, made } => self.answer(vm, made),
-            Event::Submit {
-                datacenter,
-                cloudlet,
-            } => self.submit(datacenter, cloudlet),
+            Event::Submit { datacenter, parcel } => {
+                for cloudlet in self.parcels.remove(&parcel).unwrap_or_default() {
+                    self.submit(datacenter, cloudlet);
+                }
+            }
             Event::Look { datacenter } => self.look(datacenter),
             Event::Return { broker, cloudlet } => self.back(broker, cloudlet),
             Event::Destroy { datacenter, vm } => self.destroy(datacenter, vm),
@@ -287,25 +294,29 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         if !its.hands_out() {
             return;
         }
+        let mut parcels: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for cloudlet in std::mem::take(&mut its.waiting) {
             let piece = &mut self.cloudlets[cloudlet as usize];
             if piece.vm == NONE {
                 piece.vm = its.turn();
             }
-            let Some(stay) = &self.vms[piece.vm as usize].stay else {
-                self.summary.left.push(Left {
+            match &self.vms[piece.vm as usize].stay {
+                Some(stay) => {
+                    its.handed_out();
+                    parcels.entry(stay.datacenter).or_default().push(cloudlet);
+                }
+                None => self.summary.left.push(Left {
                     broker,
                     cloudlet: piece.id,
                     why: Why::VmNotMade,
-                });
-                continue;
-            };
-            its.handed_out();
-            let datacenter = stay.datacenter;
-            let event = Event::Submit {
-                datacenter,
-                cloudlet,
-            };
+                }),
+            }
+        }
+        for (datacenter, cloudlets) in parcels {
+            let parcel = self.sent;
+            self.sent = self.sent.wrapping_add(1);
+            self.parcels.insert(parcel, cloudlets);
+            let event = Event::Submit { datacenter, parcel };
             let now = self.events.now();
             self.events.post(now, To::Datacenter(datacenter), event);
         }

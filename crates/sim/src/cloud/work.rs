@@ -249,6 +249,8 @@ impl Work {
     fn class(&mut self, cores: u32) -> &mut Class {
         let known = self.classes.iter().position(|class| class.cores == cores);
         let place = known.unwrap_or_else(|| {
+            // Most have one, and there may be very many VMs.
+            self.classes.reserve_exact(1);
             self.classes.push(Class {
                 cores,
                 running: BinaryHeap::new(),

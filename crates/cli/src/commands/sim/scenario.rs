@@ -83,7 +83,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         output::talk("note", format!("{}, line {line}: {note}", file.display()));
     }
     drop(text);
-    let mut ran = Vec::new();
+    let groups = scenario.broker.iter().flat_map(|its| &its.cloudlet);
+    let mut ran = Vec::with_capacity(groups.map(|group| group.count as usize).sum());
     let summary = simulate(&scenario, |one| ran.push(one))?;
     // As CloudSim lists them: by broker, as they came back.
     ran.sort_by_key(|one: &Ran| one.broker);
