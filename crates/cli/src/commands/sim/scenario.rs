@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context as _;
 use hyperion_model::Class;
 use hyperion_sim::cloud::{Left, Ran, ReadError, Scenario, Summary, line, run as simulate};
+use hyperion_sys::entry::ExitCode;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
