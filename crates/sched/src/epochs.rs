@@ -15,7 +15,8 @@ pub(crate) struct Epochs {
     count: usize,
     /// What must be free, by level.
     least: [u64; LEVELS],
-    /// By level: 64 nodes in a word, and the epochs of the same nodes beside each other.
+    /// By level: 64 nodes in a word, and the epochs of the same nodes beside each other. Of
+    /// one epoch it says nothing: every node may have room.
     open: [Vec<u64>; LEVELS],
     /// Which nodes have some of each kind of device at all, 64 in a word.
     devices: Vec<Vec<u64>>,
@@ -32,6 +33,7 @@ impl Epochs {
         queue: &Queue,
     ) -> Self {
         let words = lines.len().div_ceil(WORD);
+        // A few nodes are looked at sooner than spans of time are kept up to date.
         let count = if words > 1 { 512 } else { 1 };
         let mut work: u128 = 0;
         for queued in queue.iter().filter(|_| count > 1) {
@@ -62,10 +64,12 @@ impl Epochs {
             width: (horizon / count as u64).max(1),
             count,
             least: [1, most / 8, most / 4, most / 2, most].map(|least| least.max(1)),
-            open: std::array::from_fn(|_| vec![0; words * count]),
+            open: std::array::from_fn(|_| {
+                vec![if count > 1 { 0 } else { u64::MAX }; words * count]
+            }),
             devices,
         };
-        for (line, at) in lines.iter().zip(0..) {
+        for (line, at) in lines.iter().zip(0..).filter(|_| count > 1) {
             epochs.set(NodeNumber(at), line, 0, count - 1);
         }
         epochs
@@ -83,6 +87,9 @@ impl Epochs {
 
     /// Reads a node's line anew where a span of time has changed.
     pub(crate) fn mark(&mut self, node: NodeNumber, line: &Line, from: Time, until: Time) {
+        if self.count == 1 {
+            return;
+        }
         let (first, last) = self.during(from, until);
         let (at, bit) = (node.index() / WORD * self.count, 1 << (node.index() % WORD));
         for level in &mut self.open {
