@@ -63,6 +63,53 @@ fn a_workload_is_made_from_a_seed_and_runs_under_several_policies() {
 }
 
 #[test]
+fn loads_are_compared_warm_up_is_not_counted_and_each_job_is_in_the_csv() {
+    let home = TestDir::new();
+    let job =
+        |number, submit| format!("{number} {submit} 0 10 1 -1 -1 1 10 -1 1 1 1 1 1 1 -1 -1\n");
+    let log = [
+        "; MaxProcs: 1\n".to_owned(),
+        job(1, 0),
+        job(2, 5),
+        job(3, 30),
+    ];
+    let trace = file(&home, "three.swf", &log.concat());
+    let csv = home.path().join("three.csv").display().to_string();
+    let words = [
+        "sim",
+        "swf",
+        &trace,
+        "--policy",
+        "fifo,easy",
+        "--load",
+        "1,2",
+    ];
+    let more = ["--warm-up", "1", "--csv", &csv, "--output", "json"];
+    let found = json(&run(&home, &[&words[..], &more].concat()).ok());
+    let wait = |name: &str| found[name]["avg_wait"].as_f64().expect("a number");
+    // One processor: they start at 0, 10 and 30, or 0, 10 and 20.
+    for (name, right) in [("fifo at 1", 2.5), ("fifo at 2", 6.25), ("easy at 2", 6.25)] {
+        assert_eq!(
+            (wait(name), &found[name]["jobs"]),
+            (right, &2.into()),
+            "{name}"
+        );
+    }
+    let rows = std::fs::read_to_string(csv).expect("written");
+    assert_eq!(rows.lines().count(), 1 + 2 * 2 * 3);
+    for row in [
+        "policy,job,submit,start,end,processors",
+        "fifo at 1,1,5,10,20,1",
+        "easy at 2,1,2.5,10,20,1",
+    ] {
+        assert!(rows.lines().any(|line| line == row), "{row}: {rows}");
+    }
+    run(&home, &["sim", "swf", &trace, "--load", "0"]).refused("a load is a number", "");
+    run(&home, &["sim", "swf", &trace, "--warm-up", "3"]).refused("no job of", "3 of its jobs");
+    run(&home, &["sim", "swf", &trace, "--csv", "/nowhere/x.csv"]).refused("/nowhere/x.csv", "");
+}
+
+#[test]
 fn what_is_left_out_of_a_log_is_told_by_line_and_rule() {
     let home = TestDir::new();
     let rest = "-1 -1 4 20 -1 1 1 1 1 1 1 -1 -1";

@@ -20,4 +20,4 @@ pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};
 pub use run::{Machine, Ran, Stuck, run};
 pub use summary::{Seconds, Summary, Tally};
-pub use trace::{Dropped, Job, Logged};
+pub use trace::{Dropped, Job, Logged, scale_load};

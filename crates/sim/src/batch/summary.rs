@@ -100,8 +100,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Begins, for a machine of so many processors.
-    pub fn new(procs: u64) -> Self {
+    /// Begins, for a machine of so many processors; jobs of the trace below `first` are not
+    /// to be added.
+    pub fn new(procs: u64, first: u64) -> Self {
         Self {
             procs,
             jobs: 0,
@@ -115,7 +116,7 @@ impl Tally {
             first: None,
             last: Time(0),
             digest: Sha256::new(),
-            next: 0,
+            next: first,
             early: BTreeMap::new(),
         }
     }

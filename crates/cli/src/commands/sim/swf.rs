@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_model::Class;
-use hyperion_sim::batch::{Job, Named, Tally, run as simulate};
+use hyperion_sim::batch::{Job, Named, Tally, run as simulate, scale_load};
 use hyperion_sys::entry::ExitCode;
 
 use super::page::{Schedule, page};
@@ -42,6 +47,15 @@ pub(crate) struct Args {
     /// The size of the machine, in place of what the log says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     processors: Option<u64>,
+    /// Let jobs come so many times as fast; several are compared
+    #[arg(long, value_name = "FACTOR", value_delimiter = ',', default_value = "1", value_parser = factor)]
+    load: Vec<f64>,
+    /// Count nothing of so many jobs, with which the machine fills
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    warm_up: usize,
+    /// Write when each job was submitted, started and ended, in seconds, as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Write a page with charts and a table, for a browser
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -63,16 +77,34 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         .take(args.jobs.unwrap_or(usize::MAX))
         .copied()
         .collect();
-    if jobs.is_empty() {
+    if jobs.len() <= args.warm_up {
         return Err(advised(
             Class::User,
             format!("no job of {} is left to simulate", args.trace.display()),
             format!("{} of its jobs can run", trace.jobs.len()),
         ));
     }
-    let mut schedules = Vec::new();
-    for policy in &policies {
-        schedules.push(schedule(&trace, &jobs, policy, args.report.is_some())?);
+    let cases: Vec<Case<'_>> = args
+        .load
+        .iter()
+        .flat_map(|load| {
+            policies.iter().map(move |policy| Case {
+                policy,
+                load: *load,
+                // What is the same everywhere is not told.
+                name: match args.load.len() {
+                    1 => policy.name.clone(),
+                    _ => format!("{} at {load}", policy.name),
+                },
+            })
+        })
+        .collect();
+    let keep = args.report.is_some() || args.csv.is_some();
+    let schedules = on_all_cores(&cases, |case| {
+        case.schedule(&trace, &jobs, args.warm_up, keep)
+    })?;
+    if let Some(file) = &args.csv {
+        write_csv(file, &schedules).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(file) = &args.report {
         let name = args.trace.display().to_string();
@@ -92,7 +124,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
         (OutputFormat::Human, _) => {
             let all = trace.machine.all();
-            output::line(format!("{} jobs, {all} processors", jobs.len()))?;
+            let counted = jobs.len() - args.warm_up;
+            output::line(format!("{counted} jobs, {all} processors"))?;
             let head = [
                 "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];
@@ -118,29 +151,91 @@ fn unknown(error: &impl ToString, name: &str) -> anyhow::Error {
     )
 }
 
-/// Simulates a policy; keeps what ran where it is to be drawn.
-fn schedule(trace: &Trace, jobs: &[Job], policy: &Named, draw: bool) -> anyhow::Result<Schedule> {
-    let mut all = Vec::new();
-    let mut tally = Tally::new(trace.machine.all());
-    let arrivals = jobs.iter().copied().map(Ok::<_, Infallible>);
-    simulate(
-        trace.machine,
-        policy.order,
-        policy.backfill,
-        arrivals,
-        |ran| {
-            tally.add(&ran);
-            if draw {
+/// Reads a load: how many times as fast jobs come.
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (0.001..=1000.0).contains(&factor) => Ok(factor),
+        _ => Err("a load is a number from 0.001 to 1000, 1 as it was".into()),
+    }
+}
+
+/// One simulation of several.
+struct Case<'a> {
+    policy: &'a Named,
+    load: f64,
+    name: String,
+}
+
+impl Case<'_> {
+    /// Simulates it; keeps what ran where it is to be written.
+    fn schedule(
+        &self,
+        trace: &Trace,
+        jobs: &[Job],
+        warm_up: usize,
+        keep: bool,
+    ) -> anyhow::Result<Schedule> {
+        let mut jobs = jobs.to_vec();
+        scale_load(&mut jobs, self.load);
+        let mut all = Vec::new();
+        let mut tally = Tally::new(trace.machine.all(), warm_up as u64);
+        let arrivals = jobs.into_iter().map(Ok::<_, Infallible>);
+        let (order, backfill) = (self.policy.order, self.policy.backfill);
+        simulate(trace.machine, order, backfill, arrivals, |ran| {
+            if ran.number >= warm_up as u64 {
+                tally.add(&ran);
+            }
+            if keep {
                 all.push(ran);
             }
-        },
-    )
-    .with_context(|| format!("the simulation under {} stopped", policy.name))?;
-    Ok(Schedule {
-        policy: policy.name.clone(),
-        summary: tally.summary(),
-        ran: all,
-    })
+        })
+        .with_context(|| format!("the simulation under {} stopped", self.name))?;
+        Ok(Schedule {
+            policy: self.name.clone(),
+            summary: tally.summary(),
+            ran: all,
+        })
+    }
+}
+
+/// Does what there is to do for each of several, as many at a time as there are processors.
+fn on_all_cores<C: Sync, T: Send>(
+    cases: &[C],
+    work: impl Fn(&C) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<Vec<T>> {
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let (next, work) = (&AtomicUsize::new(0), &work);
+    let (done, all) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..workers.min(cases.len()) {
+            let done = done.clone();
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(case) = cases.get(number) else { break };
+                    // It is heard until all are done.
+                    let _ = done.send((number, work(case)));
+                }
+            });
+        }
+    });
+    drop(done);
+    let all: BTreeMap<usize, anyhow::Result<T>> = all.into_iter().collect();
+    all.into_values().collect()
+}
+
+fn write_csv(file: &Path, schedules: &[Schedule]) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    writeln!(out, "policy,job,submit,start,end,processors")?;
+    for schedule in schedules {
+        for ran in &schedule.ran {
+            let [submit, start, end] =
+                [ran.job.submit, ran.start, ran.end()].map(|at| at.0 as f64 / 1e6);
+            let (name, number, processors) = (&schedule.policy, ran.number, ran.job.processors);
+            writeln!(out, "{name},{number},{submit},{start},{end},{processors}")?;
+        }
+    }
+    out.flush()
 }
 
 fn row(schedule: &Schedule) -> Vec<String> {
