@@ -11,6 +11,7 @@ mod page;
 mod queue;
 mod registry;
 mod sample;
+mod sim;
 mod slurm;
 mod ssh;
 mod stage;
@@ -47,6 +48,7 @@ const PARTS: &[(&str, Part)] = &[
     ("vm-clone", vm::clone),
     ("vm-ssh", ssh::rows),
     ("queue", queue::rows),
+    ("sim", sim::rows),
 ];
 
 /// Set once the mounts are this program's own.

@@ -71,14 +71,14 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
 }
 
 /// A queue with a server, and a folder for scripts.
-struct Queue<'a> {
+pub(super) struct Queue<'a> {
     stage: &'a Stage,
     root: PathBuf,
-    work: PathBuf,
+    pub(super) work: PathBuf,
 }
 
 impl<'a> Queue<'a> {
-    fn start(stage: &'a Stage, name: &str) -> Result<Self> {
+    pub(super) fn start(stage: &'a Stage, name: &str) -> Result<Self> {
         let root = stage.fresh(&format!("queue-{name}"))?;
         let work = root.join("work");
         fs::create_dir(&work)?;
@@ -97,12 +97,24 @@ impl<'a> Queue<'a> {
         command
     }
 
-    fn run(&self, words: &[&str]) -> Result<String> {
+    pub(super) fn run(&self, words: &[&str]) -> Result<String> {
         let done = self.command(words).stderr(Stdio::inherit()).output()?;
         if !done.status.success() {
             bail!("hyperion {} ended with {}", words.join(" "), done.status);
         }
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+
+    /// Waits until nothing is queued.
+    pub(super) fn until_empty(&self) -> Result<()> {
+        let began = Instant::now();
+        while !self.run(&["--output", "quiet", "queue"])?.is_empty() {
+            if began.elapsed() > PATIENCE {
+                bail!("the queue does not become empty");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Connects as the verbs do.
@@ -276,13 +288,7 @@ fn one_by_one(stage: &Stage) -> Result<Outcome> {
     for _ in 0..JOBS {
         queue.run(&["submit", "true.sh"])?;
     }
-    let began = Instant::now();
-    while !queue.run(&["--output", "quiet", "queue"])?.is_empty() {
-        if began.elapsed() > PATIENCE {
-            bail!("the queue does not become empty");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    queue.until_empty()?;
     let ours = JOBS as f64 / queue.span(2)?;
     let slurm = Slurm::start(stage).and_then(|slurm| slurm.one_by_one(JOBS));
     let hq = Hq::start(stage).and_then(|hq| hq.one_by_one());
