@@ -96,7 +96,7 @@ impl AsFd for SignalFd {
 }
 
 /// Gives every signal its default action and blocks none: the state in which
-/// a program expects to start. ([`ignore_broken_pipes`] was called.)
+/// a program expects to start. (This program ignores `SIGPIPE`.)
 pub fn reset() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL installs no code; the kernel refuses KILL, STOP and the C library its own two.

@@ -134,8 +134,12 @@ fn at_the_terminal(container: bool) {
     terminal.keys(b"stty size; tty\r");
     terminal.wait_for("33 101\r\n/dev/pts/");
     terminal.resize(44, 122);
-    // The shell runs a trap after its `read` was interrupted, or after the next line.
-    terminal.keys(b":\r");
+    // The shell runs a trap after its `read` was interrupted, or after the next line, which
+    // may have come before the signal.
+    wait_until(LONG, || {
+        terminal.keys(b":\r");
+        terminal.text().contains("NOW 44 122")
+    });
     terminal.wait_for("NOW 44 122");
     // A shell that has not yet started what it was told to would start it after its trap.
     terminal.keys(b"sh -c 'echo ASLEEP; sleep 300'\r");
