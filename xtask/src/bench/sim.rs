@@ -21,13 +21,9 @@ const MADE: [&str; 4] = ["--jobs", "200000", "--processors", "240"];
 
 /// All rows.
 pub(super) fn rows(stage: &Stage) -> Vec<Row> {
-    let trace = trace(stage);
-    let over_all = |policy: &'static str, least: f64, bar: &'static str| {
+    let over_all = |policy: &str, least: f64, bar: &'static str| {
         let what = format!("jobs per second under {policy}, a whole trace, reading it too");
-        let rate = trace
-            .as_deref()
-            .map_err(|error| anyhow::anyhow!("{error:#}"))
-            .and_then(|trace| rate(stage, trace, policy, least));
+        let rate = trace(stage).and_then(|trace| rate(stage, &trace, policy, least));
         Row::new(what, bar, rate)
     };
     vec![
@@ -56,6 +52,9 @@ fn trace(stage: &Stage) -> Result<PathBuf> {
         return Ok(real);
     }
     let made = stage.dir.join("made.swf");
+    if made.exists() {
+        return Ok(made);
+    }
     let log = stage
         .hyperion("main")
         .args(["sim", "generate", "lublin"])
@@ -96,7 +95,10 @@ const PEERS_MEMORY: f64 = 308.0;
 
 fn large(stage: &Stage) -> Result<Outcome> {
     let scenario = stage.workspace.join("examples/sim/large.toml");
-    let run = stage.hyperion("main").args(["sim", "run"]).args([scenario]);
+    let run = stage
+        .hyperion("main")
+        .args(["sim", "run"])
+        .args([&scenario]);
     let case = vec![Case::wall("large", run.args(["--output", "json"]))];
     let samples = alternate(case, ROUNDS, 1);
     let seconds = samples[0].first()?.median() / 1e3;
@@ -107,7 +109,7 @@ fn large(stage: &Stage) -> Result<Outcome> {
          while n=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status 2>/dev/null) &&
            [ -n \"$n\" ]; do m=$n; sleep 0.01; done; echo $m",
         stage.binary(),
-        stage.workspace.join("examples/sim/large.toml"),
+        scenario,
     ];
     let peak: f64 = peak.output()?.trim().parse().context("a peak in KiB")?;
     let megabytes = peak * 1024.0 / 1e6;

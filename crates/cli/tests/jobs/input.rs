@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
-use hyperion_testkit::{Done, hyperion_as, requires};
+use hyperion_testkit::{Done, hyperion_as, requires, wait_until};
 
-use crate::site::{Site, finish};
+use crate::site::{LONG, Site, finish};
 
 fn run(site: &Site, flags: &[&str]) -> Done {
     let words = [&["run", "--isolation", "process"][..], flags, &["true"]].concat();
@@ -313,4 +314,36 @@ fn a_job_goes_on_when_its_log_is_full() {
         done.out.contains("(4)") || done.out.contains("lost"),
         "{done:?}"
     );
+}
+
+#[test]
+fn what_is_closed_of_the_first_descriptors_is_opened_before_a_file_becomes_one() {
+    let site = Site::new();
+    let words = [
+        "run",
+        "--name",
+        "closed",
+        "--isolation",
+        "process",
+        "sleep",
+        "60",
+    ];
+    let like = site.command(&words);
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]);
+    command.arg(like.get_program()).args(like.get_args());
+    command.env_clear();
+    for (name, value) in like.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let mut child = command.spawn().expect("sh starts");
+    let begun = wait_until(LONG, || site.run(&["inspect", "closed"]).code == 0);
+    assert!(begun, "it does not start");
+    for number in 0..3 {
+        let link = format!("/proc/{}/fd/{number}", child.id());
+        let leads = std::fs::read_link(link).expect("it is open");
+        assert_eq!(leads.to_str(), Some("/dev/null"), "{number}");
+    }
+    site.run(&["stop", "-t", "0s", "closed"]).ok();
+    child.wait().expect("it ends");
 }

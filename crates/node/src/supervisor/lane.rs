@@ -168,11 +168,7 @@ impl Supervisor {
     /// Says why a task could not be started.
     fn not_run(&self, end: End, problem: &Problem) -> Outcome {
         let mut why = vec![problem.to_string()];
-        let mut next = std::error::Error::source(problem);
-        while let Some(cause) = next {
-            why.push(cause.to_string());
-            next = cause.source();
-        }
+        why.extend(report::causes(problem));
         why.extend(report::hint(problem, self.launch.plan.job.level));
         Outcome {
             end,

@@ -653,29 +653,6 @@ impl Supervisor {
         }
         Ok(())
     }
-
-    /// Writes down why the job failed, unless something failed before.
-    fn fail(&mut self, problem: &Problem) {
-        let mut causes = Vec::new();
-        let mut next = std::error::Error::source(problem);
-        while let Some(cause) = next {
-            causes.push(cause.to_string());
-            next = cause.source();
-        }
-        let what = problem.to_string();
-        if let Problem::Refused(refusal) = problem {
-            causes.push(refusal.cause.clone());
-        }
-        let hint = report::hint(problem, self.launch.plan.job.level);
-        self.failure.get_or_insert(Failure {
-            task: self.task,
-            rank: None,
-            what,
-            causes,
-            hint,
-            last_lines: Vec::new(),
-        });
-    }
 }
 
 /// Kills whatever is still inside a sandbox, and removes it.

@@ -14,6 +14,7 @@ use hyperion_sys::host::{Host, cgroups_fix};
 use rustix::process::geteuid;
 
 use super::{Problem, Supervisor};
+use crate::jobs::Failure;
 
 /// The soonest and the latest that memory is looked at again.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
@@ -65,6 +66,23 @@ impl MemoryWatch {
 }
 
 impl Supervisor {
+    /// Writes down why the job failed, unless something failed before.
+    pub(super) fn fail(&mut self, problem: &Problem) {
+        let mut causes = causes(problem);
+        if let Problem::Refused(refusal) = problem {
+            causes.push(refusal.cause.clone());
+        }
+        let hint = hint(problem, self.launch.plan.job.level);
+        self.failure.get_or_insert(Failure {
+            task: self.task,
+            rank: None,
+            what: problem.to_string(),
+            causes,
+            hint,
+            last_lines: Vec::new(),
+        });
+    }
+
     /// Puts the report together.
     pub(super) fn report(&self, mut usage: Usage) -> RunReport {
         let plan = &self.launch.plan;
@@ -120,6 +138,13 @@ impl Supervisor {
             steps: self.steps.ended(),
         }
     }
+}
+
+/// Gives what lies behind a problem, the nearest first.
+pub(super) fn causes(problem: &Problem) -> Vec<String> {
+    let nearest = std::error::Error::source(problem);
+    let all = std::iter::successors(nearest, |cause| cause.source());
+    all.map(ToString::to_string).collect()
 }
 
 /// Says what to do about a problem.
