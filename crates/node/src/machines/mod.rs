@@ -29,7 +29,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperion_isolation::vm::machine::target_of;
 use hyperion_isolation::vm::qmp::{BlockDevice, IoStatus, Qmp, QmpError, RunState};
@@ -142,13 +142,19 @@ impl MachineState {
     }
 }
 
-/// Where a machine stands, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a machine stands, and why: what one look at it has seen.
+#[derive(Debug, Clone)]
 pub struct Standing {
     /// Where.
     pub state: MachineState,
     /// The disks that paused it.
     pub stalls: Vec<Stall>,
+    /// Its processes; none where it does not run, or is about to.
+    pub running: Option<MachineRunning>,
+    /// How it ended, where it does not run and somebody wrote that down.
+    pub end: Option<MachineEnd>,
+    /// Why nobody did.
+    pub lost: Option<&'static str>,
 }
 
 /// A disk that its host could not write: the machine waits.
@@ -381,7 +387,9 @@ impl MachineFolder {
 
     /// Reads the processes; `None` when it does not run.
     pub fn running(&self) -> Option<MachineRunning> {
-        self.is_locked().then(|| self.last_running()).flatten()
+        let last = self.last_running()?;
+        // Its keeper says how it ended before it lets go.
+        (self.is_locked() && self.end().is_none()).then_some(last)
     }
 
     fn last_running(&self) -> Option<MachineRunning> {
@@ -414,45 +422,52 @@ impl MachineFolder {
         serde_json::from_slice(&bytes).unwrap_or_default()
     }
 
-    /// Says why nobody wrote down how it ended, where nobody did.
-    pub fn lost(&self) -> Option<&'static str> {
-        if self.is_locked() || self.end().is_some() {
-            return None;
-        }
-        let running = self.last_running()?;
-        Some(match running.boot == boot() {
-            true => "the process that kept it was killed",
-            false => "the host went down while it ran",
-        })
-    }
-
     /// Tells where it stands.
     pub fn state(&self) -> MachineState {
         self.standing().state
     }
 
-    /// Tells where it stands, and which disks keep it there.
+    /// Tells where it stands, and why.
     pub fn standing(&self) -> Standing {
-        let is = |state| Standing {
-            state,
+        // In this order: one that ends meanwhile has not crashed.
+        let running = self.last_running();
+        let locked = self.is_locked();
+        let mut seen = Standing {
+            state: MachineState::ShutOff,
             stalls: Vec::new(),
+            running: None,
+            end: self.end(),
+            lost: None,
         };
-        if !self.is_locked() {
-            return is(match self.end() {
-                Some(end) if end.crashed => MachineState::Crashed,
-                // Its keeper was killed, or the host fell, before it could say how it ended.
-                None if self.path.join("running.json").exists() => MachineState::Crashed,
-                _ => MachineState::ShutOff,
-            });
+        match (&seen.end, running) {
+            (Some(end), _) if end.crashed => seen.state = MachineState::Crashed,
+            (None, running) if locked => {
+                (seen.state, seen.stalls) = self.told_by_qemu();
+                seen.running = running;
+            }
+            (None, Some(last)) => {
+                seen.state = MachineState::Crashed;
+                seen.lost = Some(match last.boot == boot() {
+                    true => "the process that kept it was killed",
+                    false => "the host went down while it ran",
+                });
+            }
+            _ => {}
         }
+        seen
+    }
+
+    /// Asks QEMU where its machine stands, and which disks keep it there.
+    fn told_by_qemu(&self) -> (MachineState, Vec<Stall>) {
+        let is = |state| (state, Vec::new());
         let Ok(mut monitor) = self.monitor(Duration::from_millis(500)) else {
             return is(MachineState::Running);
         };
         match monitor.status().map(|status| status.state) {
-            Ok(RunState::IoError) => Standing {
-                state: MachineState::Paused,
-                stalls: stalls(monitor.blocks().unwrap_or_default()),
-            },
+            Ok(RunState::IoError) => (
+                MachineState::Paused,
+                stalls(monitor.blocks().unwrap_or_default()),
+            ),
             Ok(RunState::Paused | RunState::Prelaunch) => is(MachineState::Paused),
             Ok(RunState::GuestPanicked | RunState::InternalError) => is(MachineState::Crashed),
             _ => is(MachineState::Running),
@@ -525,8 +540,15 @@ impl MachineFolder {
     pub fn lock(&self) -> Result<File, MachineError> {
         let path = self.lock_path();
         let file = crate::jobs::private_file(&path).map_err(failed("open", &path))?;
-        flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| MachineError::Running(self.name.clone()))?;
+        let since = Instant::now();
+        while flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
+            // Else its keeper is about to let go, or somebody has only looked.
+            let runs = self.is_locked() && self.end().is_none();
+            if runs || since.elapsed() > LETS_GO {
+                return Err(MachineError::Running(self.name.clone()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(file)
     }
 
@@ -549,6 +571,9 @@ impl MachineFolder {
         fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path))
     }
 }
+
+/// How long a keeper may take that has said how its machine ended.
+const LETS_GO: Duration = Duration::from_secs(5);
 
 /// The first of the users that QEMU becomes for root, and how many there are.
 const FIRST_ID: u32 = (1 << 30) + 16_000 * 65_536;
@@ -576,5 +601,75 @@ fn make_dir(path: &Path) -> io::Result<()> {
             private.create(path)
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(folder: &Path) -> MachineFolder {
+        let name = "box".parse().expect("a name");
+        let made = Machines::new(folder).create(&name).expect("made");
+        let keeper = json(
+            r#"{"started": "2026-01-01T00:00:00Z", "keeper": 1, "qemu": 2, "emulated": true}"#,
+        );
+        keeper::write(&made.path, "running.json", &keeper).expect("written");
+        made
+    }
+
+    fn json(text: &str) -> serde_json::Value {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    #[test]
+    fn what_has_ended_runs_no_more_though_its_keeper_has_not_let_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = machine(folder.path());
+        let keeper = machine.lock().expect("free");
+        let seen = machine.standing();
+        assert_eq!(seen.state, MachineState::Running);
+        assert_eq!(seen.running.map(|r| r.qemu), Some(2));
+        assert!(matches!(machine.lock(), Err(MachineError::Running(_))));
+
+        let end = json(r#"{"at": "2026-01-01T00:00:00Z", "crashed": false, "why": "it is over"}"#);
+        keeper::write(&machine.path, "end.json", &end).expect("written");
+        let seen = machine.standing();
+        assert_eq!(seen.state, MachineState::ShutOff);
+        assert!(seen.running.is_none() && machine.running().is_none());
+        assert_eq!(seen.end.expect("told").why, "it is over");
+
+        // Who wants to start it again waits for the keeper.
+        let next = std::thread::spawn({
+            let machine = machine.clone();
+            move || machine.lock().map(drop)
+        });
+        std::thread::sleep(Duration::from_millis(20));
+        drop(keeper);
+        next.join().expect("no panic").expect("free");
+    }
+
+    #[test]
+    fn one_whose_keeper_was_killed_has_crashed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let seen = machine(folder.path()).standing();
+        assert_eq!(seen.state, MachineState::Crashed);
+        assert_eq!(seen.lost, Some("the host went down while it ran"));
+        assert!(seen.running.is_none() && seen.end.is_none());
+    }
+
+    #[test]
+    fn who_looks_keeps_nobody_from_starting() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = machine(folder.path());
+        let looks = File::open(machine.lock_path());
+        assert!(looks.is_err(), "nobody has locked it yet");
+        drop(machine.lock().expect("free"));
+        let looks = File::open(machine.lock_path()).expect("there");
+        flock(&looks, FlockOperation::NonBlockingLockShared).expect("free");
+        let start = std::thread::spawn(move || machine.lock().map(drop));
+        std::thread::sleep(Duration::from_millis(20));
+        drop(looks);
+        start.join().expect("no panic").expect("free");
     }
 }

@@ -115,7 +115,7 @@ pub(super) fn ls(args: &LsArgs, ctx: &Context) -> anyhow::Result<()> {
             false => args.all || runs,
         };
         if wanted {
-            let id = machine.running().map(|r| r.qemu);
+            let id = standing.running.as_ref().map(|r| r.qemu);
             rows.push(Listed {
                 id,
                 machine,
@@ -266,11 +266,11 @@ pub(super) fn show(args: &One, ctx: &Context) -> anyhow::Result<()> {
     let why = stalled(&machine, &standing)
         .or_else(|| failing(&machine))
         .or_else(|| restarted(&machine))
-        .or_else(|| machine.lost().map(str::to_owned));
+        .or_else(|| standing.lost.map(str::to_owned));
     output::json(&json!({
         "definition": spec, "disks": disks, "state": standing.state.word(),
         "stalls": standing.stalls, "faults": machine.faults(), "why": why,
-        "running": machine.running(), "end": machine.end(), "folder": machine.path,
+        "running": standing.running, "end": standing.end, "folder": machine.path,
     }))
 }
 
