@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyperion_model::CpuSet;
 use rustix::process::Pid;
+use serde_json::json;
 
 use super::end::plain;
 use super::qmp::{Event, Qmp, QmpError};
@@ -74,6 +75,22 @@ impl Monitor {
             // On its way out, which is told elsewhere; or lost, and it was to be heard only.
             Err(_) => None,
         }
+    }
+
+    /// Lets the guest begin anew; tells whether QEMU was there to be told.
+    pub(super) fn begin_anew(&mut self) -> bool {
+        let State::Talks(qmp) = &mut self.state else {
+            return false;
+        };
+        // A guest that starts itself anew is to end, otherwise (`-no-reboot`).
+        let told = ["reset", "shutdown"].map(|action| json!({ "reboot": action }));
+        let [reset, shutdown] = told;
+        let begin = || {
+            qmp.order("set-action", reset)?;
+            qmp.reset()?;
+            qmp.order("set-action", shutdown)
+        };
+        begin().is_ok()
     }
 
     /// Tells whether QEMU, which is gone, ended because a signal told it to.
@@ -225,6 +242,17 @@ mod tests {
             let is_full = matches!(end, MachineEnd::Disk { full: true, .. });
             assert_eq!(is_full, said == full);
         }
+    }
+
+    #[test]
+    fn a_guest_begins_anew_and_is_to_end_when_it_does_so_by_itself() {
+        let mut machine = monitor(&[], &["{}", "{}", "{}"]);
+        assert!(!machine.begin_anew(), "nobody has greeted yet");
+        assert_eq!(machine.hear(this()), None);
+        assert!(machine.begin_anew());
+        let mut machine = monitor(&[], &["{}"]);
+        assert_eq!(machine.hear(this()), None);
+        assert!(!machine.begin_anew(), "it is gone after the first answer");
     }
 
     #[test]

@@ -175,6 +175,14 @@ const KERNEL_WORDS: [&str; 5] = [
 /// is filled right after is as slow as to fill it.
 const EMULATED_WORDS: &str = "mitigations=off init_on_alloc=0";
 
+/// What the kernel says where it has found no timer: only a machine without a second
+/// one can do that, when its processor was kept waiting for a tenth of a second just
+/// as the kernel measured the one of its processors. It then waits for a tick for ever.
+pub(super) const NO_TIMER: &str = "disabling apic timer";
+
+/// Lets the kernel say so: it is a warning.
+const WARNS: &str = " loglevel=5";
+
 /// The processor of an emulated machine: all that QEMU knows, but for the word that
 /// copying byte by byte is fast. It is the slowest way there.
 pub(super) const EMULATED: &str = "max,erms=off,fsrm=off";
@@ -324,7 +332,14 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Ve
     say("-kernel", format!("/proc/self/fd/{KERNEL_FD}"));
     say("-initrd", format!("/proc/self/fd/{INITRAMFS_FD}"));
     let more = kernel_words(machine.counter.as_ref(), machine.accelerator);
-    say("-append", format!("{} {more}", KERNEL_WORDS.join(" ")));
+    let warns = match (machine.board, machine.accelerator) {
+        (Board::Microvm, Accelerator::Tcg) => WARNS,
+        _ => "",
+    };
+    say(
+        "-append",
+        format!("{} {more}{warns}", KERNEL_WORDS.join(" ")),
+    );
     say("-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
     say("-serial", "chardev:console".into());
     say("-chardev", format!("socket,id=monitor,fd={MONITOR_FD}"));
