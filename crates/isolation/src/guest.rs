@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use hyperion_model::{CpuSet, ProcessSpec, Usage};
+use hyperion_model::{ProcessSpec, RankSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
 use hyperion_sys::{process, signals};
 use rustix::event::Timespec;
@@ -252,11 +252,11 @@ impl Sandbox for Guest {
         &mut self,
         _node: u32,
         id: u32,
-        cpus: Option<CpuSet>,
+        rank: RankSpec,
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError> {
         let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        self.ask(&Request::Adopt { id, cpus }, &borrowed)
+        self.ask(&Request::Adopt { id, rank }, &borrowed)
     }
 
     fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError> {

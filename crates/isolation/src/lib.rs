@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyperion_model::{CpuSet, ProcessSpec, SandboxSpec, Usage};
+use hyperion_model::{ProcessSpec, RankSpec, SandboxSpec, Usage};
 use hyperion_sys::cgroup::Cgroup;
 use hyperion_sys::process::{kill_tree, standing, wake};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -128,7 +128,7 @@ pub trait Sandbox {
         &mut self,
         node: u32,
         id: u32,
-        cpus: Option<CpuSet>,
+        rank: RankSpec,
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError>;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hyperion_image::folder::Taken;
 use hyperion_model::errand::Step;
 use hyperion_model::report::Exit;
-use hyperion_model::{CpuSet, ProcessSpec};
+use hyperion_model::{ProcessSpec, RankSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::error::SpawnStep;
@@ -34,8 +34,8 @@ pub enum Request {
     Adopt {
         /// The supervisor's number for it: the rank.
         id: u32,
-        /// Processors it is bound to.
-        cpus: Option<CpuSet>,
+        /// What it gets.
+        rank: RankSpec,
     },
     /// Send a signal.
     Signal {

@@ -39,7 +39,7 @@ pub use plan::NodePlan;
 pub use probe::{Check, Verdict};
 pub use report::RunReport;
 pub use resources::{Binding, CpuSet, Resources, Rlimit, TaskSet};
-pub use sandbox::{ProcessSpec, RootSource, RootSpec, SandboxSpec, UserSpec, UsernsMode};
+pub use sandbox::{ProcessSpec, RankSpec, RootSource, RootSpec, SandboxSpec, UserSpec, UsernsMode};
 pub use shared::{Pool, Shared};
 pub use submission::{Dialect, Submission};
 pub use units::{Bytes, Cores};

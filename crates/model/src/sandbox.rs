@@ -132,3 +132,12 @@ pub struct ProcessSpec {
     /// Per-process limits.
     pub rlimits: Vec<Rlimit>,
 }
+
+/// What a rank gets of its own that a launcher inside the sandbox starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RankSpec {
+    /// Variables on top of the launcher's, `NAME=value`.
+    pub env: Vec<String>,
+    /// Processors it is bound to.
+    pub cpus: Option<CpuSet>,
+}

@@ -102,6 +102,17 @@ fn ranks_of_the_launcher_of_open_mpi_know_the_same() {
     let mut lines: Vec<&str> = done.out.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["0/2, here 0/2, OMPI 0", "1/2, here 1/2, OMPI 1"]);
+
+    // In a job of Slurm's words, by those too.
+    let flags = ["-n", "2", "--oversubscribe", "--mpi", "openmpi"];
+    let step = [&flags[..], &["-e", "SLURM_JOB_ID=7"]].concat();
+    let done = site.process(
+        &step,
+        "echo $SLURM_PROCID/$SLURM_NTASKS, here $SLURM_LOCALID",
+    );
+    let mut lines: Vec<&str> = done.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["0/2, here 0", "1/2, here 1"], "{done:?}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use hyperion_model::CpuSet;
+use hyperion_model::RankSpec;
 use hyperion_model::report::Exit;
 use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::entry::ExitCode;
@@ -124,7 +124,7 @@ struct Init {
     /// The terminals of what was spawned, for their sizes.
     terminals: HashMap<u32, OwnedFd>,
     /// Ranks that a program inside will start, until they ask for their streams.
-    expected: BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
+    expected: BTreeMap<u32, (RankSpec, Vec<OwnedFd>)>,
     listener: Option<UnixListener>,
     callers: Vec<Caller>,
     /// What launchers inside have said that they start.
@@ -265,11 +265,11 @@ impl Init {
                     }
                 }
             }
-            Request::Adopt { id, cpus } => {
+            Request::Adopt { id, rank } => {
                 if self.listener.is_none() {
                     self.listener = Some(shim::listen(&self.duty.rank_socket)?);
                 }
-                self.expected.insert(id, (cpus, self.wire.take_fds()));
+                self.expected.insert(id, (rank, self.wire.take_fds()));
             }
             Request::Signal { id, signal } => self.signal(id, signal),
             Request::Resize { id, rows, columns } => {

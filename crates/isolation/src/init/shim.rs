@@ -5,16 +5,16 @@
 //! rank died of what" are the same whoever starts the ranks.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use hyperion_model::CpuSet;
 use hyperion_model::errand::StepEnd;
 use hyperion_model::report::Exit;
+use hyperion_model::{CpuSet, RankSpec};
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::process::{self, Ended, Program};
 use hyperion_sys::signals::{self, SIGCHLD, SignalFd};
@@ -44,8 +44,8 @@ const RANK_VARIABLES: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RAN
 pub(super) enum Word {
     /// Shim to init: this rank is about to start.
     Join { rank: u32 },
-    /// Init to shim: these are its processors; its streams come along.
-    Welcome { cpus: Option<CpuSet> },
+    /// Init to shim: that is what it gets; its streams come along.
+    Welcome(RankSpec),
     /// Shim to init, in place of a remote shell: run this on that node.
     Remote { host: String, command: String },
     /// Shim to init.
@@ -81,16 +81,16 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 /// The init's side: hears one that is connected.
 pub(super) fn hear(
     wire: &mut Wire,
-    expected: &mut BTreeMap<u32, (Option<CpuSet>, Vec<OwnedFd>)>,
+    expected: &mut BTreeMap<u32, (RankSpec, Vec<OwnedFd>)>,
 ) -> Heard {
     let Ok(Some(Frame::Message(json))) = wire.try_receive_frame() else {
         return Heard::Gone;
     };
     let mut welcome = |wire: &mut Wire, rank| {
         // A rank that nobody expects, or a second of the same number, gets nothing.
-        let (cpus, fds) = expected.remove(&rank)?;
+        let (spec, fds) = expected.remove(&rank)?;
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
-        wire.send(&Word::Welcome { cpus }, &fds).ok()
+        wire.send(&Word::Welcome(spec), &fds).ok()
     };
     match serde_json::from_slice(&json) {
         Ok(Word::Join { rank }) => match welcome(wire, rank) {
@@ -215,7 +215,7 @@ fn try_run(
     };
     let mut wire = Wire::new(UnixStream::connect(name.with_file_name(SOCKET))?.into());
     wire.send(&Word::Join { rank }, &[])?;
-    let Word::Welcome { cpus } = wire.receive()? else {
+    let Word::Welcome(RankSpec { env: own, cpus }) = wire.receive()? else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let output = wire.take_fds();
@@ -225,24 +225,15 @@ fn try_run(
     let arrived = SignalFd::new(&watched)?;
     let program = argv.first().map(|p| format!("{:?}", p.to_string_lossy()));
     // The launcher numbers ranks in its own words only.
-    let rank_text = rank.to_string();
-    let local = variable("OMPI_COMM_WORLD_LOCAL_RANK").unwrap_or(&rank_text);
-    let mut own = vec![
-        ("HYPERION_RANK", rank_text.as_str()),
-        ("HYPERION_LOCAL_RANK", local),
-    ];
-    own.extend(variable("OMPI_COMM_WORLD_LOCAL_SIZE").map(|size| ("HYPERION_LOCAL_SIZE", size)));
-    let own: Vec<(OsString, OsString)> = own
-        .into_iter()
-        .map(|(name, value)| (name.into(), value.into()))
-        .collect();
-    let passed = environment
-        .iter()
-        .filter(|(name, _)| own.iter().all(|(own, _)| own != name));
-    let env = passed.chain(&own).filter_map(|(name, value)| {
-        let text = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
-        CString::new(text).ok()
-    });
+    let is_own = |name: &OsStr| {
+        let mut own = own.iter().filter_map(|v| v.split_once('='));
+        own.any(|(own, _)| name == own)
+    };
+    let passed = environment.iter().filter(|(name, _)| !is_own(name));
+    let passed = passed
+        .map(|(name, value)| [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat());
+    let own = own.iter().map(|v| v.as_bytes().to_vec());
+    let env = passed.chain(own).filter_map(|v| CString::new(v).ok());
     let become_rank = Program::new(argv, env.collect(), variable("PATH").unwrap_or_default())?;
     let become_rank = become_rank.become_it();
     let spawned = process::spawn(|| match prepare(cpus.as_ref(), &output) {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use hyperion_model::nodes::node_names;
-use hyperion_model::{CpuSet, Level, NodePlace, ProcessSpec, SandboxSpec, Usage, UsernsMode};
+use hyperion_model::{Level, NodePlace, ProcessSpec, RankSpec, SandboxSpec, Usage, UsernsMode};
 use hyperion_sys::{process, signals};
 use rustix::event::epoll;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -250,11 +250,11 @@ impl Sandbox for Nodes {
         &mut self,
         node: u32,
         id: u32,
-        cpus: Option<CpuSet>,
+        rank: RankSpec,
         fds: Vec<OwnedFd>,
     ) -> Result<(), SandboxError> {
         self.places.insert(id, node);
-        self.on(node, |sandbox| sandbox.adopt(node, id, cpus, fds))
+        self.on(node, |sandbox| sandbox.adopt(node, id, rank, fds))
     }
 
     fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError> {

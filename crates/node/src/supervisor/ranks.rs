@@ -12,7 +12,7 @@ use hyperion_model::errand::Batch;
 use hyperion_model::nodes::MOST_NODES;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::submission::WarningTo;
-use hyperion_model::{Bytes, Level, ProcessSpec, Rank};
+use hyperion_model::{Bytes, Level, ProcessSpec, Rank, RankSpec};
 use hyperion_mpi::decide::LaunchKind;
 use hyperion_mpi::env::{
     Position, is_foreign_launcher_variable, pbs_and_lsf_env, rank_env, slurm_env,
@@ -160,10 +160,13 @@ impl Supervisor {
         for rank in 0..open_mpi.ranks {
             let output = self.streams.output(Owner::Rank(rank), Stream::Out)?;
             let error = self.streams.output(Owner::Rank(rank), Stream::Err)?;
-            let place = self.places.get(rank as usize).cloned().flatten();
             let node = self.launch.plan.job.seat(rank).node;
+            let spec = RankSpec {
+                env: self.rank_variables(rank, None),
+                cpus: self.places.get(rank as usize).cloned().flatten(),
+            };
             if let Some(sandbox) = &mut self.sandbox {
-                sandbox.adopt(node, rank, place, vec![output, error])?;
+                sandbox.adopt(node, rank, spec, vec![output, error])?;
             }
             self.ranks.insert(rank, RankState::started_now(None));
         }
@@ -175,10 +178,9 @@ impl Supervisor {
         let remote_shell = format!("{} --remote", shim.display());
         process.argv = open_mpi.argv(&program, &remote_shell);
         process.cpus = None;
-        // Each rank learns its own from the launcher.
-        process
-            .env
-            .retain(|v| !v.starts_with("HYPERION_RANK=") && !v.starts_with("HYPERION_LOCAL_RANK="));
+        // Each rank has its own, and the launcher is none.
+        let first = self.rank_variables(0, None);
+        process.env.retain(|variable| !first.contains(variable));
         process
             .env
             .extend(OpenMpi::env().iter().map(|(n, v)| format!("{n}={v}")));
@@ -210,7 +212,8 @@ impl Supervisor {
         Ok(vec![input, output, error])
     }
 
-    fn rank_process(&self, rank: u32, tty: bool, pmi_fd: Option<i32>) -> ProcessSpec {
+    /// Gives the variables that tell a rank which it is, `NAME=value`.
+    fn rank_variables(&self, rank: u32, pmi_fd: Option<i32>) -> Vec<String> {
         let job = &self.launch.plan.job;
         let kind = self
             .decision
@@ -225,14 +228,19 @@ impl Supervisor {
         } else if job.batch.is_none() && job.env.contains_key("HYPERION_STEPS") {
             own.extend(pbs_and_lsf_env(position));
         }
-        let mut env: Vec<String> = own.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
+        own.into_iter().map(|(n, v)| format!("{n}={v}")).collect()
+    }
+
+    fn rank_process(&self, rank: u32, tty: bool, pmi_fd: Option<i32>) -> ProcessSpec {
+        let job = &self.launch.plan.job;
+        let mut env = self.rank_variables(rank, pmi_fd);
         env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
         if let (Some(task), Some(all)) = (self.task, &job.array) {
             env.push(format!("HYPERION_TASK_ID={task}"));
             env.push(format!("HYPERION_TASK_COUNT={}", all.0.len()));
         }
         self.complete(&ProcessSpec {
-            node: seat.node,
+            node: job.seat(rank).node,
             argv: job.argv.clone(),
             env,
             cwd: job.workdir.clone().unwrap_or_else(|| "/".into()),

@@ -5,8 +5,8 @@ use hyperion_isolation::{Asker, FileEntry, SandboxRecord, Spawned};
 use hyperion_model::job::ContainerOptions;
 use hyperion_model::nodes::NodePlace;
 use hyperion_model::{
-    JobId, JobSpec, Level, Parallel, Preflight, ProcessSpec, RootSource, RootSpec, SandboxSpec,
-    Usage, UsernsMode,
+    JobId, JobSpec, Level, Parallel, Preflight, ProcessSpec, RankSpec, RootSource, RootSpec,
+    SandboxSpec, Usage, UsernsMode,
 };
 use hyperion_sys::signals::SIGINT;
 use rustix::pipe::pipe;
@@ -68,13 +68,7 @@ impl Sandbox for Inside {
         self.answer(spawned, asker)
     }
 
-    fn adopt(
-        &mut self,
-        _: u32,
-        _: u32,
-        _: Option<CpuSet>,
-        _: Vec<OwnedFd>,
-    ) -> Result<(), SandboxError> {
+    fn adopt(&mut self, _: u32, _: u32, _: RankSpec, _: Vec<OwnedFd>) -> Result<(), SandboxError> {
         Ok(())
     }
 
