@@ -220,14 +220,15 @@ fn pbs_and_grid_engine_share_names_and_are_told_apart() {
     let out = shims.sh(
         "id=$(qsub -h job.pbs); qstat $id | tail -1 | cut -c 1-50; qdel $id\n\
          HYPERION_QSUB=sge qsub -h job.sge >/dev/null; qdel 4\n\
-         ../shims/sge/qsub -terse -h job.sge; qdel 5",
+         PATH=$PWD/../shims/sge:$PATH; qsub -terse -h job.sge; qstat | tail -1; qdel 5",
     );
     let out = out.ok();
     assert!(
         out.contains("pee") && out.contains("has deleted job 4"),
         "{out}"
     );
-    assert!(out.contains("\n5\n"), "{out}");
+    // Whose command it is, is seen from the folder through which it was found.
+    assert!(out.contains("\n5\n") && out.contains(" hqw "), "{out}");
     let json = shims.sh("qstat -x -f -F json 1").ok();
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["Jobs"][format!("1.{host}")]["Exit_status"], 4);

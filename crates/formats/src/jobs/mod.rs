@@ -47,7 +47,7 @@ use options::{Grammar, apply};
 use words::{Quoting, Word};
 
 /// The longest script, in bytes: Slurm's own limit.
-const MOST_BYTES: usize = 4 << 20;
+pub const MOST_BYTES: usize = 4 << 20;
 /// The longest line of directives, in bytes.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -158,12 +158,20 @@ pub enum Wanted {
     Input,
     /// No script: it has a command.
     Command,
+    /// A program, or the script in that file where that is one, by [`is_script`].
+    Program(String),
 }
 
 /// Tells where the script is, without reading more of the command line than
 /// that needs. Mistakes are left to [`read`].
 pub fn wanted(dialect: Dialect, words: &[String]) -> Wanted {
     scan(dialect, words).0
+}
+
+/// Tells whether a program that a command line of LSF names is a script with
+/// directives of LSF: those are read then, as where `LSB_BSUB_PARSE_SCRIPT` is on.
+pub fn is_script(text: &[u8]) -> bool {
+    text.len() <= MOST_BYTES && detect(text).counts.contains_key(&Dialect::Lsf)
 }
 
 /// Gives what the command line names, and the prefix of directives when it sets one.
@@ -179,7 +187,7 @@ fn scan(dialect: Dialect, words: &[String]) -> (Wanted, Option<String>) {
         (_, None) if draft.reply.interactive => Wanted::Command,
         (Dialect::Sge, Some(_)) if draft.binary => Wanted::Command,
         (Dialect::Pbs, Some(word)) if word.text == "--" => Wanted::Command,
-        (Dialect::Lsf, Some(_)) => Wanted::Command,
+        (Dialect::Lsf, Some(word)) => Wanted::Program(name(word)),
         (_, Some(word)) if word.text != "--" && word.text != "-" => Wanted::File(name(word)),
         _ => Wanted::Input,
     };

@@ -160,7 +160,11 @@ fn the_command_line_says_where_the_script_is() {
         ),
         (Dialect::Pbs, &[], Wanted::Input),
         (Dialect::Lsf, &["-n", "4"], Wanted::Input),
-        (Dialect::Lsf, &["-n", "4", "./a.out", "-n"], Wanted::Command),
+        (
+            Dialect::Lsf,
+            &["-n", "4", "./a.out", "-n"],
+            Wanted::Program("./a.out".to_owned()),
+        ),
         (Dialect::Sge, &["-cwd", "job.sh", "-t"], file.clone()),
         (Dialect::Sge, &["-b", "y", "hostname"], Wanted::Command),
         (Dialect::Sge, &["-pe", "smp", "4"], Wanted::Input),
@@ -357,4 +361,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_program_of_lsf_is_a_script_where_it_has_directives_of_lsf() {
+    assert!(is_script(b"#!/bin/sh\n#BSUB -n 4\ntrue\n"));
+    assert!(!is_script(b"#!/bin/sh\n#SBATCH -n 4\ntrue\n"));
+    assert!(!is_script(b"\x7fELF\n#BSUB"));
+    let text = b"#!/bin/sh\n#BSUB -J name -n 4 -o out\ntrue\n";
+    let words = words(&["-n", "2", "job.sh", "first"]);
+    let source = Source {
+        script: Some(text),
+        words: &words,
+        variables: &[],
+    };
+    let read = read(Dialect::Lsf, &source).expect("right").submission;
+    assert_eq!(read.name.as_deref(), Some("name"));
+    let Command::Script { arguments, .. } = &read.command else {
+        panic!("{read:?}");
+    };
+    assert_eq!(arguments, &["first"]);
 }

@@ -73,46 +73,123 @@ pub fn id(job: &JobView) -> String {
     }
 }
 
-/// Columns by their names, the first of which is the heading, and how wide they are.
+/// Columns by their names, the first of which is the heading, and how wide they are:
+/// all that bjobs has.
 const COLUMNS: &[(&[&str], usize)] = &[
     (&["JOBID", "id"], 7),
     (&["JOBINDEX"], 8),
     (&["STAT"], 5),
     (&["USER"], 7),
+    (&["USER_GROUP", "ugroup"], 15),
     (&["QUEUE"], 10),
     (&["JOB_NAME", "name"], 10),
     (&["JOB_DESCRIPTION", "description"], 17),
     (&["PROJ_NAME", "proj", "project"], 11),
+    (&["APPLICATION", "app"], 13),
+    (&["SERVICE_CLASS", "sla"], 13),
+    (&["JOB_GROUP", "group"], 10),
+    (&["JOB_PRIORITY", "priority"], 12),
+    (&["RSVID"], 40),
+    (&["ESUB"], 20),
+    (&["KILL_REASON"], 50),
+    (&["SUSPEND_REASON"], 50),
+    (&["RESUME_REASON"], 50),
+    (&["KILL_ISSUE_HOST"], 50),
+    (&["SUSPEND_ISSUE_HOST"], 50),
+    (&["RESUME_ISSUE_HOST"], 50),
+    (&["DEPENDENCY"], 15),
+    (&["PEND_REASON"], 11),
+    (&["CHARGED_SAAP", "saap"], 50),
+    (&["COMMAND", "cmd"], 15),
+    (&["PRE_EXEC_COMMAND", "pre_cmd"], 16),
+    (&["POST_EXEC_COMMAND", "post_cmd"], 17),
+    (&["RESIZE_NOTIFICATION_COMMAND", "resize_cmd"], 27),
+    (&["PIDS"], 20),
+    (&["EXIT_CODE"], 10),
+    (&["EXIT_REASON"], 50),
+    (&["INTERACTIVE"], 11),
     (&["FROM_HOST"], 11),
-    (&["EXEC_HOST"], 11),
     (&["FIRST_HOST"], 11),
+    (&["EXEC_HOST"], 11),
     (&["NEXEC_HOST"], 10),
+    (&["ASK_HOSTS"], 30),
+    (&["ALLOC_SLOT"], 20),
+    (&["NALLOC_SLOT"], 10),
+    (&["HOST_FILE"], 10),
+    (&["EXCLUSIVE"], 13),
+    (&["NREQ_SLOT"], 10),
     (&["SUBMIT_TIME"], 15),
     (&["START_TIME"], 15),
-    (&["FINISH_TIME"], 16),
+    (&["ESTIMATED_START_TIME", "estart_time"], 20),
+    (&["SPECIFIED_START_TIME", "sstart_time"], 20),
+    (&["SPECIFIED_TERMINATE_TIME", "sterminate_time"], 24),
     (&["TIME_LEFT"], 11),
-    (&["RUN_TIME"], 15),
+    (&["FINISH_TIME"], 16),
+    (&["ESTIMATED_RUN_TIME", "ertime"], 20),
+    (&["RU_UTIME"], 12),
+    (&["RU_STIME"], 12),
+    (&["%COMPLETE"], 11),
+    (&["WARNING_ACTION", "warn_act"], 15),
+    (&["ACTION_WARNING_TIME", "warn_time"], 19),
+    (&["PENDSTATE"], 9),
+    (&["PEND_TIME"], 12),
+    (&["EPENDTIME"], 12),
+    (&["IPENDTIME"], 12),
+    (&["ESTIMATED_SIM_START_TIME", "esstart_time"], 24),
+    (&["EFFECTIVE_PLIMIT"], 18),
+    (&["PLIMIT_REMAIN"], 15),
+    (&["EFFECTIVE_EPLIMIT"], 19),
+    (&["EPLIMIT_REMAIN"], 16),
     (&["CPU_USED"], 10),
+    (&["RUN_TIME"], 15),
+    (&["IDLE_FACTOR"], 11),
+    (&["EXCEPTION_STATUS", "except_stat"], 16),
+    (&["SLOTS"], 5),
     (&["MEM"], 10),
     (&["MAX_MEM"], 10),
     (&["AVG_MEM"], 10),
     (&["MEMLIMIT"], 10),
-    (&["RUNTIMELIMIT", "rtlimit"], 12),
-    (&["EXIT_CODE"], 10),
-    (&["EXIT_REASON"], 50),
-    (&["PEND_REASON"], 30),
-    (&["PEND_TIME"], 12),
-    (&["SLOTS"], 5),
-    (&["NALLOC_SLOT"], 11),
-    (&["NREQ_SLOT"], 10),
+    (&["SWAP"], 10),
+    (&["SWAPLIMIT"], 10),
+    (&["GPU_NUM", "gnum"], 10),
+    (&["GPU_MODE", "gmode"], 20),
+    (&["J_EXCLUSIVE", "j_excl"], 15),
+    (&["GPU_ALLOC", "galloc"], 30),
     (&["NTHREADS"], 10),
-    (&["PRIORITY"], 8),
-    (&["COMMAND", "cmd"], 15),
+    (&["HRUSAGE"], 50),
+    (&["MIN_REQ_PROC"], 12),
+    (&["MAX_REQ_PROC"], 12),
+    (&["EFFECTIVE_RESREQ", "eresreq"], 17),
+    (&["COMBINED_RESREQ", "cresreq"], 20),
+    (&["NETWORK_REQ"], 15),
+    (&["FILELIMIT"], 10),
+    (&["CORELIMIT"], 10),
+    (&["STACKLIMIT"], 10),
+    (&["PROCESSLIMIT"], 12),
+    (&["RUNTIMELIMIT", "rtlimit"], 12),
+    (&["PLIMIT"], 10),
+    (&["EPLIMIT"], 10),
+    (&["INPUT_FILE"], 10),
+    (&["OUTPUT_FILE"], 11),
+    (&["ERROR_FILE"], 10),
+    (&["OUTPUT_DIR"], 15),
     (&["SUB_CWD"], 10),
+    (&["EXEC_HOME"], 10),
     (&["EXEC_CWD"], 10),
-    (&["USER_GROUP", "ugroup"], 15),
-    (&["DEPENDENCY"], 15),
-    (&["PIDS"], 20),
+    (&["LICPROJECT"], 20),
+    (&["FORWARD_CLUSTER", "fwd_cluster"], 15),
+    (&["FORWARD_TIME", "fwd_time"], 15),
+    (&["SRCJOBID"], 8),
+    (&["DSTJOBID"], 8),
+    (&["SOURCE_CLUSTER", "srcluster"], 15),
+    (&["ENERGY"], 15),
+    (&["GPFSIO"], 15),
+    (&["CPU_PEAK"], 10),
+    (&["CPU_EFFICIENCY"], 10),
+    (&["MEM_EFFICIENCY"], 10),
+    (&["AVERAGE_CPU_EFFICIENCY"], 10),
+    (&["CPU_PEAK_EFFICIENCY"], 10),
+    (&["CPU_PEAK_REACHED_DURATION"], 10),
 ];
 
 /// What stands where there is nothing.
@@ -192,6 +269,18 @@ fn value(name: &str, job: &JobView, site: &Site<'_>) -> String {
             (until.saturating_sub(job.submitted) / 1_000_000).to_string()
         }
         "SLOTS" | "NREQ_SLOT" | "NALLOC_SLOT" => cpus(job).to_string(),
+        "PENDSTATE" => match (job.state, &job.reason) {
+            (State::Pending, Some(Waits::Resources(_) | Waits::Turn | Waits::Limit(_))) => "EPEND",
+            (State::Pending | State::Held, _) => "IPEND",
+            _ => "NOTPEND",
+        }
+        .into(),
+        "JOB_PRIORITY" => job.terms.priority.map_or_else(none, |of| of.to_string()),
+        "SPECIFIED_START_TIME" => at(job.terms.begin),
+        "SPECIFIED_TERMINATE_TIME" => at(job.terms.deadline),
+        "ASK_HOSTS" if !job.terms.with.is_empty() => job.terms.with.join(" "),
+        "OUTPUT_FILE" => job.files.0.clone().unwrap_or_else(none),
+        "ERROR_FILE" => job.files.1.clone().unwrap_or_else(none),
         "SUB_CWD" | "EXEC_CWD" => job.folder.clone(),
         "USER_GROUP" => job.account.clone().unwrap_or_else(none),
         _ => none(),
@@ -258,22 +347,25 @@ impl Columns {
         }
         let words = text.split(|c: char| c.is_whitespace() || c == ',');
         for word in words.filter(|word| !word.is_empty()) {
-            let (name, width) = word.split_once(':').unwrap_or((word, ""));
+            // `name:width:unit`; sizes are told with their units.
+            let mut parts = word.split(':');
+            let name = parts.next().unwrap_or_default();
+            let width = parts.next().unwrap_or_default();
+            let width = |usual: usize| match (width, width.parse::<i64>()) {
+                ("-", _) => -(usual as i64),
+                (_, Ok(width)) if width != 0 => width.clamp(-4096, 4096),
+                _ => usual as i64,
+            };
             if name == "all" {
-                columns.extend(
-                    COLUMNS
-                        .iter()
-                        .map(|(names, width)| (names[0], *width as i64)),
-                );
+                let every = COLUMNS.iter();
+                columns.extend(every.map(|(names, usual)| (names[0], width(*usual))));
                 continue;
             }
             let found = COLUMNS
                 .iter()
                 .find(|(names, _)| names.iter().any(|known| known.eq_ignore_ascii_case(name)));
             let (names, usual) = found.ok_or_else(|| format!("{name}: unknown field name"))?;
-            let width = width.parse::<i64>().ok().filter(|width| *width != 0);
-            let width = width.unwrap_or(*usual as i64).clamp(-4096, 4096);
-            columns.push((names[0], width));
+            columns.push((names[0], width(*usual)));
         }
         if columns.is_empty() {
             return Err("no field name is given".into());

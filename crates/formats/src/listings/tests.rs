@@ -484,6 +484,15 @@ fn bjobs_prints_columns_and_tables_of_lsf() {
     );
     let wide = lsf::Columns::read("jobid:8 stat: job_name").expect("columns");
     assert_eq!(wide.write(&[job(3)], &SITE, false), "3        PEND  j.sh\n");
+    // As the manual of bjobs has them: the usual width, to the right; and a unit.
+    let manual = lsf::Columns::read("stat: queue:- app:-6 mem:12:G kill_reason pendstate");
+    assert_eq!(
+        manual.expect("columns").write(&[job(3)], &SITE, true),
+        "STAT       QUEUE APPLIC MEM          KILL_REASON                                        PENDSTATE\n\
+         PEND        main      - -            -                                                  EPEND\n"
+    );
+    let every = lsf::Columns::read("all:1").expect("columns");
+    assert_eq!(every.fields(&job(3), &SITE).len(), 114);
     let wrong = lsf::Columns::read("jobid what").expect_err("no such field");
     assert_eq!(wrong, "what: unknown field name");
     assert_eq!(

@@ -203,12 +203,27 @@ pub(in crate::commands) fn load(wanted: &Wanted) -> anyhow::Result<(String, Opti
                 .context("cannot read the script from standard input")?;
             Ok(("-".into(), Some(text)))
         }
+        Wanted::Program(name) => Ok(match script_in(name) {
+            Some(text) => (name.clone(), Some(text)),
+            None => ("command".into(), None),
+        }),
         Wanted::File(name) => {
             let text =
                 std::fs::read(name).with_context(|| format!("cannot read the script {name}"))?;
             Ok((name.clone(), Some(text)))
         }
     }
+}
+
+/// Reads a program, if it is a script whose directives are read.
+fn script_in(name: &str) -> Option<Vec<u8>> {
+    let there = std::fs::metadata(name).ok()?;
+    if !there.is_file() || there.len() > jobs::MOST_BYTES as u64 {
+        return None;
+    }
+    std::fs::read(name)
+        .ok()
+        .filter(|text| jobs::is_script(text))
 }
 
 /// Settles how a job is fenced.

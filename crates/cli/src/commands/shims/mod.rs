@@ -13,6 +13,8 @@ mod slurm;
 mod srun;
 mod submit;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use hyperion_api::queue::{
@@ -86,7 +88,9 @@ pub(crate) fn entry() -> Option<ExitCode> {
     if !NAMES.contains(&name) {
         return None;
     }
-    let through = path.parent().and_then(Path::file_name);
+    // A name that was found in `PATH` says nothing of its folder; the kernel was told.
+    let link = Path::new(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+    let through = link.parent().and_then(Path::file_name);
     let global = Global {
         root: None,
         server: None,

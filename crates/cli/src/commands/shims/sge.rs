@@ -54,7 +54,7 @@ pub(super) fn is_meant(call: &Call) -> bool {
             }
             let script = match jobs::wanted(Dialect::Pbs, &call.words) {
                 Wanted::File(name) => std::fs::read(name).ok(),
-                Wanted::Input | Wanted::Command => None,
+                Wanted::Input | Wanted::Command | Wanted::Program(_) => None,
             };
             let found = script.and_then(|text| jobs::detect(&text).dialect);
             found == Some(Dialect::Sge)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hyperion_model::JobId;
 use hyperion_model::errand::{LaneLine, News, Outcome, Start};
+use hyperion_model::report::Exit;
 use hyperion_model::task::End;
 use hyperion_node::client::Heard;
 use hyperion_node::supervisor::start;
@@ -40,6 +41,8 @@ struct Handed {
     id: JobId,
     /// It has begun.
     begun: bool,
+    /// It is to end.
+    stopped: bool,
     /// What it is, as long as it may have to be started elsewhere.
     asked: Option<Box<Start>>,
 }
@@ -65,7 +68,7 @@ impl Lane {
     pub(super) fn withdraw(&mut self, id: &JobId) {
         let mut handed = self.handed.iter_mut();
         if let Some(handed) = handed.find(|handed| handed.id == *id) {
-            handed.asked = None;
+            (handed.stopped, handed.asked) = (true, None);
         }
     }
 
@@ -99,6 +102,7 @@ impl Agent<'_> {
         lane.handed.push_back(Handed {
             id: task.id.clone(),
             begun: false,
+            stopped: false,
             asked: Some(asked),
         });
         if let Some(client) = &mut lane.client {
@@ -144,6 +148,7 @@ impl Agent<'_> {
             Some(id) if lane.client.is_some() => lane.handed.push_back(Handed {
                 id,
                 begun: true,
+                stopped: false,
                 asked: None,
             }),
             Some(id) => {
@@ -225,22 +230,17 @@ impl Agent<'_> {
         let came_up = lane.up;
         for handed in std::mem::take(&mut lane.handed) {
             match handed.asked {
-                _ if handed.begun => {
-                    let outcome = outcome.clone().unwrap_or_else(lost);
-                    self.end(handed.id, broken_off(outcome));
-                }
-                // Another would not come up, either.
-                Some(_) if !came_up => {
-                    let outcome = outcome.clone().unwrap_or_else(lost);
-                    self.end(handed.id, broken_off(outcome));
-                }
-                Some(asked) => {
+                // One that does not come up would not the second time.
+                Some(asked) if came_up && !handed.begun => {
                     if let Some(lane) = self.lanes.get_mut(id) {
                         lane.open.remove(&handed.id);
                     }
                     self.start(asked);
                 }
-                None => self.end(handed.id, lost()),
+                _ => {
+                    let outcome = outcome.clone().unwrap_or_else(lost);
+                    self.end(handed.id, broken_off(outcome, handed.stopped));
+                }
             }
         }
         self.drop_lane(id);
@@ -290,9 +290,15 @@ impl Agent<'_> {
     }
 }
 
-/// A lane that ended well while a task ran was told to: the task was killed with it.
-fn broken_off(outcome: Outcome) -> Outcome {
+/// Says how a task ended that its lane took along. One that ended well was told to,
+/// and if for the task's sake, before that had done anything.
+fn broken_off(outcome: Outcome, stopped: bool) -> Outcome {
     match outcome.end {
+        End::Exit(exit) if exit.is_success() && stopped => Outcome {
+            end: End::Exit(Exit::Signal(15)),
+            why: None,
+            cost: None,
+        },
         End::Exit(exit) if exit.is_success() => lost(),
         _ => outcome,
     }
