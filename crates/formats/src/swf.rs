@@ -24,9 +24,6 @@ pub enum Said<'a> {
 /// Why a line is not one of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// It is not text.
-    #[error("is not text")]
-    NoText,
     /// There are too few fields, or too many.
     #[error("has {0} fields, not {FIELDS}")]
     Fields(usize),
@@ -79,22 +76,21 @@ pub fn read(line: &[u8]) -> Result<Said<'_>, Malformed> {
         Some(_) => {}
     }
     let mut numbers = [0.0; FIELDS];
-    let mut count = 0;
-    let words = line.split(u8::is_ascii_whitespace);
-    for word in words.filter(|word| !word.is_empty()) {
-        if let Some(place) = numbers.get_mut(count) {
-            *place = number(word).ok_or_else(|| Malformed::Number {
-                number: count + 1,
-                text: String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned(),
-            })?;
-        }
+    let (mut count, mut rest) = (0, line);
+    while !rest.is_empty() {
+        rest = match numbers.get_mut(count) {
+            Some(place) => {
+                let (number, after) = number(rest).ok_or_else(|| no_number(rest, count + 1))?;
+                *place = number;
+                after
+            }
+            None => &rest[word(rest).len()..],
+        };
+        rest = rest.trim_ascii_start();
         count += 1;
     }
     if count != FIELDS {
-        return Err(match std::str::from_utf8(line) {
-            Ok(_) => Malformed::Fields(count),
-            Err(_) => Malformed::NoText,
-        });
+        return Err(Malformed::Fields(count));
     }
     let whole = |number: usize| numbers[number - 1] as i64;
     Ok(Said::Job(Line {
@@ -119,18 +115,41 @@ pub fn read(line: &[u8]) -> Result<Said<'_>, Malformed> {
     }))
 }
 
-/// Reads a number; most are whole, and short.
-fn number(word: &[u8]) -> Option<f64> {
-    let (sign, digits) = match word {
+/// Reads the number with which a text begins, and gives what follows; most are whole, and
+/// short.
+fn number(text: &[u8]) -> Option<(f64, &[u8])> {
+    let (sign, digits) = match text {
         [b'-', digits @ ..] => (-1.0, digits),
         digits => (1.0, digits),
     };
-    if (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) {
-        let add = |sum: u64, digit: &u8| sum * 10 + u64::from(digit - b'0');
-        return Some(sign * digits.iter().fold(0, add) as f64);
+    let (mut sum, mut length) = (0_u64, 0);
+    while let Some(digit @ b'0'..=b'9') = digits.get(length)
+        && length < 16
+    {
+        sum = sum * 10 + u64::from(digit - b'0');
+        length += 1;
     }
+    let rest = &digits[length..];
+    if (1..=15).contains(&length) && rest.first().is_none_or(u8::is_ascii_whitespace) {
+        return Some((sign * sum as f64, rest));
+    }
+    let word = word(text);
     let number: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
-    number.is_finite().then_some(number)
+    number.is_finite().then_some((number, &text[word.len()..]))
+}
+
+fn no_number(text: &[u8], number: usize) -> Malformed {
+    let word = word(text);
+    Malformed::Number {
+        number,
+        text: String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned(),
+    }
+}
+
+/// Gives what stands before the first blank.
+fn word(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(u8::is_ascii_whitespace);
+    &text[..end.unwrap_or(text.len())]
 }
 
 fn comment(text: &[u8]) -> Said<'_> {

@@ -144,7 +144,8 @@ impl Ledger {
 
     /// Gives what a task has.
     pub fn allocation(&self, task: TaskId) -> Option<&Running> {
-        self.cluster.running().get(&task.number())
+        let its = self.cluster.running().get(&task.number());
+        its.map(Box::as_ref)
     }
 
     /// Gives what the site has.

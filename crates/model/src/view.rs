@@ -70,6 +70,9 @@ pub struct JobView {
     /// The processors that are its own, where they are chosen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<CpuSet>,
+    /// What it asks for on its nodes beside processors and memory, by what that is: `gpu`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asks: BTreeMap<String, u64>,
     /// The numbers of its devices, by what they are: `gpu:h100`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, BTreeSet<u32>>,

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -111,12 +112,13 @@ pub struct Cluster {
     /// All that it has, in thousandths.
     cores: u64,
     space: Space,
-    running: BTreeMap<JobNumber, Running>,
+    /// In boxes, as what waits.
+    running: BTreeMap<JobNumber, Box<Running>>,
     ends: BTreeSet<(Time, JobNumber)>,
     /// The cores of those that stand still, which are free meanwhile.
     resting: BTreeMap<JobNumber, Allocation>,
     /// The sets that requests speak of; the first is that of all nodes.
-    sets: Vec<NodeSet>,
+    sets: Vec<Arc<NodeSet>>,
     numbers: BTreeMap<NodeSet, SetNumber>,
     /// Nodes on which nothing starts.
     closed: NodeSet,
@@ -157,7 +159,7 @@ impl Cluster {
             running: BTreeMap::new(),
             ends: BTreeSet::new(),
             resting: BTreeMap::new(),
-            sets: vec![all.clone()],
+            sets: vec![Arc::new(all.clone())],
             numbers: BTreeMap::from([(all, SetNumber::ALL)]),
             closed: NodeSet::default(),
             windows: BTreeMap::new(),
@@ -195,7 +197,7 @@ impl Cluster {
     }
 
     /// Gives what runs, by number.
-    pub fn running(&self) -> &BTreeMap<JobNumber, Running> {
+    pub fn running(&self) -> &BTreeMap<JobNumber, Box<Running>> {
         &self.running
     }
 
@@ -205,7 +207,7 @@ impl Cluster {
             return *number;
         }
         let number = SetNumber(self.sets.len() as u32);
-        self.sets.push(nodes.clone());
+        self.sets.push(Arc::new(nodes.clone()));
         self.numbers.insert(nodes, number);
         number
     }
@@ -215,6 +217,11 @@ impl Cluster {
     /// # Panics
     /// When it is another cluster's number.
     pub fn nodes_of(&self, set: SetNumber) -> &NodeSet {
+        self.shared_set(set)
+    }
+
+    /// Gives the nodes of a set, to be kept.
+    pub(crate) fn shared_set(&self, set: SetNumber) -> &Arc<NodeSet> {
         &self.sets[set.0 as usize]
     }
 
@@ -320,7 +327,7 @@ impl Cluster {
         self.take_free(&running.allocation);
         self.count(&running.standing, &running.used());
         self.ends.insert((running.until, job));
-        let before = self.running.insert(job, running);
+        let before = self.running.insert(job, Box::new(running));
         assert!(before.is_none(), "job {} runs already", job.0);
     }
 

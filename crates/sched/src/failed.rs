@@ -1,4 +1,4 @@
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::masks::Among;
 use crate::request::Request;
@@ -35,7 +35,7 @@ impl<'a> Failed<'a> {
 }
 
 fn covers((failed, nodes): (&Request, &Among), (request, among): (&Request, &Among)) -> bool {
-    Rc::ptr_eq(&nodes[0], &among[0]) && asks_no_less(failed, request)
+    Arc::ptr_eq(&nodes[0], &among[0]) && asks_no_less(failed, request)
 }
 
 /// Tells whether there is no room for the second where there is none for the first.

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -11,12 +11,12 @@ use crate::time::Time;
 use crate::window::WindowNumber;
 
 /// The nodes that each member of a job may have.
-pub(crate) type Among = SmallVec<[Rc<NodeSet>; 1]>;
+pub(crate) type Among = SmallVec<[Arc<NodeSet>; 1]>;
 
 /// Says who may have which nodes when; each answer is made once.
 pub(crate) struct Masks<'a> {
     cluster: &'a Cluster,
-    made: BTreeMap<Asked, Rc<NodeSet>>,
+    made: BTreeMap<Asked, Arc<NodeSet>>,
 }
 
 /// What the answer depends on.
@@ -46,7 +46,7 @@ impl<'a> Masks<'a> {
             match inside == Some(*number) {
                 // A right to a time is none to another.
                 true if from < window.from || window.until < until => {
-                    return queued.request.members().map(|_| Rc::default()).collect();
+                    return queued.request.members().map(|_| Arc::default()).collect();
                 }
                 false if window.from < until && from < window.until => outside.push(*number),
                 _ => {}
@@ -64,9 +64,13 @@ impl<'a> Masks<'a> {
         among
     }
 
-    fn member(&mut self, asked: Asked) -> Rc<NodeSet> {
+    fn member(&mut self, asked: Asked) -> Arc<NodeSet> {
+        let is_whole = asked.inside.is_none() && asked.outside.is_empty();
+        if is_whole && self.cluster.closed().is_empty() {
+            return Arc::clone(self.cluster.shared_set(asked.set));
+        }
         if let Some(made) = self.made.get(&asked) {
-            return Rc::clone(made);
+            return Arc::clone(made);
         }
         let mut nodes = self.cluster.nodes_of(asked.set).clone();
         nodes.leave(self.cluster.closed());
@@ -79,8 +83,8 @@ impl<'a> Masks<'a> {
                 None => nodes = NodeSet::default(),
             }
         }
-        let nodes = Rc::new(nodes);
-        self.made.insert(asked, Rc::clone(&nodes));
+        let nodes = Arc::new(nodes);
+        self.made.insert(asked, Arc::clone(&nodes));
         nodes
     }
 }

@@ -1,7 +1,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -36,7 +36,7 @@ pub enum Placement {
 pub(crate) fn place(
     cluster: &Cluster,
     room: &dyn Room,
-    among: &[Rc<NodeSet>],
+    among: &[Arc<NodeSet>],
     request: &Request,
     placement: Placement,
 ) -> Option<Allocation> {
@@ -350,7 +350,7 @@ pub(crate) struct Tally<'a> {
 
 struct Counted<'a> {
     member: &'a Request,
-    among: Rc<NodeSet>,
+    among: Arc<NodeSet>,
     each: Amounts,
     needed: u64,
     could: u64,
@@ -361,7 +361,7 @@ impl<'a> Tally<'a> {
         cluster: &'a Cluster,
         space: &Space,
         request: &'a Request,
-        among: &[Rc<NodeSet>],
+        among: &[Arc<NodeSet>],
     ) -> Self {
         let mut tally = Self {
             cluster,
@@ -371,7 +371,7 @@ impl<'a> Tally<'a> {
             let mut count = |each, needed| {
                 tally.kinds.push(Counted {
                     member,
-                    among: Rc::clone(among),
+                    among: Arc::clone(among),
                     each,
                     needed,
                     could: 0,
@@ -457,7 +457,7 @@ mod tests {
     /// Which nodes a request gets, and how many cores of each.
     fn given(request: &Request, placement: Placement) -> Option<Vec<(u32, u64)>> {
         let cluster = cluster();
-        let (steps, all) = (Cell::new(0), [Rc::new(NodeSet::first(3))]);
+        let (steps, all) = (Cell::new(0), [Arc::new(NodeSet::first(3))]);
         let room = Now {
             space: cluster.space(),
             within: None,
@@ -555,7 +555,7 @@ mod tests {
     /// gives on which node each is, and what it has.
     fn devices(asked: &[[u64; 3]]) -> Vec<Option<(u32, [u64; 3])>> {
         let mut cluster = with_devices();
-        let (steps, all) = (Cell::new(0), [Rc::new(NodeSet::first(2))]);
+        let (steps, all) = (Cell::new(0), [Arc::new(NodeSet::first(2))]);
         let mut given = Vec::new();
         for (number, [any, first, second]) in asked.iter().enumerate() {
             let request = Request::one(Amounts::new([1000, 0, *any, *first, *second]));

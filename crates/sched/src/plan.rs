@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -52,8 +52,11 @@ pub struct Plan {
     pub preemptions: Vec<Preemption>,
     /// What is kept for those that wait.
     pub reservations: Vec<Reservation>,
-    /// Why the others do not start, by number. Who is not among them was not looked at.
+    /// Why the others do not start, by number. Who is not among them waits behind the
+    /// barrier, or was not looked at where there is none.
     pub verdicts: Vec<(JobNumber, Verdict)>,
+    /// The one that none of those after it passes.
+    pub barrier: Option<JobNumber>,
     /// When a reservation begins, if nothing happens before.
     pub wake_at: Option<Time>,
     /// The first that does not start.
@@ -155,6 +158,7 @@ pub fn plan_on(
         let wake_at = round.plan.wake_at.unwrap_or(window);
         round.plan.wake_at = Some(wake_at.min(window));
     }
+    round.plan.head = round.head.map(|queued| queued.job);
     round.plan.verdicts.sort_unstable();
     round.plan.steps = round.steps.get();
     round.plan
@@ -199,6 +203,8 @@ struct Round<'a> {
     purse: Purse<'a>,
     steps: Cell<u64>,
     effort: u64,
+    /// The first that does not start.
+    head: Option<&'a Queued>,
     plan: Plan,
 }
 
@@ -213,6 +219,7 @@ impl<'a> Round<'a> {
             purse: Purse::new(cluster.quotas()),
             steps: Cell::new(0),
             effort,
+            head: None,
             plan: Plan::default(),
         }
     }
@@ -224,7 +231,7 @@ impl<'a> Round<'a> {
             space = Cow::Owned(space.into_owned().ranked(placement));
         }
         let mut waiting = self.queue.in_order(self.cluster, self.now);
-        let blocked = loop {
+        let (blocked, is_open) = loop {
             let Some(entry) = waiting.next() else {
                 memory.next = None;
                 return;
@@ -245,7 +252,7 @@ impl<'a> Round<'a> {
                     space.to_mut().take(&allocation);
                     self.start(entry, allocation);
                 }
-                None => break entry,
+                None => break (entry, among),
             }
         };
         let blocked_job = blocked.queued.job;
@@ -253,19 +260,17 @@ impl<'a> Round<'a> {
             (Backfill::Easy { .. }, 1..) => self.shadow(&space, blocked),
             _ => None,
         };
-        let is_open = self.masks.of(&blocked.queued, self.now);
         let closed = is_open.iter().any(|nodes| nodes.is_empty());
         let verdict = match closed {
             true => Verdict::Closed,
             false => Verdict::Room,
         };
-        self.plan.head = Some(blocked_job);
+        self.head = Some(&blocked.queued);
         self.plan.verdicts.push((blocked_job, verdict));
         let (Backfill::Easy { scan }, Some((shadow, mut extra))) = (self.policy.backfill, shadow)
         else {
             memory.next = None;
-            let behind = |entry: &Entry| (entry.queued.job, Verdict::Behind(blocked_job));
-            self.plan.verdicts.extend(waiting.map(behind));
+            self.plan.barrier = Some(blocked_job);
             return;
         };
         let mut rest: Vec<&Entry> = waiting.collect();
@@ -376,8 +381,7 @@ impl<'a> Round<'a> {
 
     /// Has others make room for the first that does not start, if it may.
     fn preempt(&mut self) {
-        let head = self.plan.head.and_then(|head| self.queue.get(head));
-        let Some(queued) = head.filter(|queued| queued.standing.rank > 0) else {
+        let Some(queued) = self.head.filter(|queued| queued.standing.rank > 0) else {
             return;
         };
         let mut space = self.cluster.space().clone();
@@ -398,8 +402,11 @@ impl<'a> Round<'a> {
     }
 
     fn start_until(&mut self, entry: &Entry, allocation: Allocation, until: Time) {
-        let used = Used::of(&allocation, self.now, until);
-        self.purse.start(&entry.queued.standing.quotas, &used);
+        let quotas = &entry.queued.standing.quotas;
+        if !quotas.is_empty() {
+            let used = Used::of(&allocation, self.now, until);
+            self.purse.start(quotas, &used);
+        }
         self.plan.starts.push(Start {
             job: entry.queued.job,
             allocation,
@@ -451,10 +458,10 @@ impl<'a> Round<'a> {
         let mut ends = merged(ends, moments.into_iter()).peekable();
         // At whatever time.
         let request = &blocked.queued.request;
-        let sets = request
-            .members()
-            .map(|member| self.cluster.nodes_of(member.among));
-        let among: Among = sets.map(|nodes| Rc::new(nodes.clone())).collect();
+        let members = request.members();
+        let among: Among = members
+            .map(|member| Arc::clone(self.cluster.shared_set(member.among)))
+            .collect();
         let mut tally = Tally::new(self.cluster, &future, request, &among);
         let mut found = None;
         while let Some((until, allocation)) = ends.next() {
@@ -548,7 +555,7 @@ impl<'a> Round<'a> {
                     looked = false;
                 }
                 Found::At(at, allocation) if at == self.now => self.start(entry, allocation),
-                Found::At(at, allocation) => self.keep(job, at, allocation),
+                Found::At(at, allocation) => self.keep(queued, at, allocation),
                 Found::Never => {
                     memory.never.insert(job);
                     self.plan.verdicts.push((job, Verdict::Never));
@@ -591,10 +598,11 @@ impl<'a> Round<'a> {
         held
     }
 
-    fn keep(&mut self, job: JobNumber, at: Time, allocation: Allocation) {
+    fn keep(&mut self, queued: &'a Queued, at: Time, allocation: Allocation) {
+        let job = queued.job;
         let before = self.plan.wake_at.unwrap_or(at);
         self.plan.wake_at = Some(before.min(at));
-        self.plan.head = self.plan.head.or(Some(job));
+        self.head = self.head.or(Some(queued));
         self.plan.verdicts.push((job, Verdict::Room));
         self.plan.reservations.push(Reservation {
             job,
@@ -626,11 +634,13 @@ fn merged<'a>(
 }
 
 impl Plan {
-    /// Tells why a job does not start; `None` where it was not looked at.
+    /// Tells why a job of the queue does not start that does not; `None` where it was not
+    /// looked at.
     pub fn verdict(&self, job: JobNumber) -> Option<Verdict> {
         let at = self
             .verdicts
             .binary_search_by_key(&job, |(number, _)| *number);
-        at.ok().map(|at| self.verdicts[at].1)
+        let its = at.ok().map(|at| self.verdicts[at].1);
+        its.or(self.barrier.map(Verdict::Behind))
     }
 }

@@ -54,7 +54,8 @@ pub(crate) fn preempt(
         Yields::Rests => its.cores(),
         Yields::No | Yields::Ends => its.allocation.clone(),
     };
-    let victims = others.into_iter().filter(|(job, its)| may(job, its));
+    let victims = others.into_iter().map(|(job, its)| (job, &**its));
+    let victims = victims.filter(|(job, its)| may(job, its));
     let mut victims: Vec<(&JobNumber, &Running)> = victims.collect();
     victims.sort_by_key(|(job, its)| (its.standing.rank, std::cmp::Reverse((its.since, **job))));
     let mut gone: Vec<(&JobNumber, &Running)> = Vec::new();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::amounts::{Amounts, MEMORY};
-use crate::cluster::{Allocation, Cluster, NodeNumber};
+use crate::amounts::{Amounts, CORES, MEMORY};
+use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
 use crate::epochs::Epochs;
 use crate::failed::asks_no_less;
 use crate::masks::Masks;
@@ -37,6 +37,8 @@ pub(crate) struct Profile<'a> {
     /// than when there is enough of each.
     totals: BTreeMap<(SetNumber, usize), Totals>,
     epochs: Epochs,
+    /// What is free in place of all that, where it says all.
+    plain: Option<Totals>,
     /// When the earliest were that were found, for those who ask for as much or more.
     found: Vec<(Arc<Request>, Option<WindowNumber>, Duration, Time)>,
     steps: Cell<u64>,
@@ -167,7 +169,12 @@ impl<'a> Profile<'a> {
                 releases.entry(at).or_default().extend(window.nodes.iter());
             }
         }
+        let plain = is_plain(cluster, queue).then(|| {
+            let steps = lines[0].0.iter().map(|(at, free)| (*at, free.of(CORES)));
+            Totals::new(&steps.collect::<Vec<_>>())
+        });
         Self {
+            plain,
             cluster,
             now,
             epochs: Epochs::new(cluster, &lines, (now, last), queue),
@@ -197,6 +204,15 @@ impl<'a> Profile<'a> {
         effort: u64,
     ) -> Found {
         let (request, span) = (&queued.request, span(queued));
+        if let Some(totals) = &self.plain {
+            let all = request.member_total();
+            let found = totals.earliest(from.unwrap_or(self.now), all.of(CORES), span);
+            let allocation = || Part::of(NodeNumber(0), all);
+            self.steps.set(self.steps.get() + 1);
+            return found.map_or(Found::Never, |at| {
+                Found::At(at, [allocation()].into_iter().collect())
+            });
+        }
         let right = queued.standing.right;
         let found = self.found.iter().filter(|(found, its_right, its, _)| {
             *its <= span && *its_right == right && asks_no_less(found, request)
@@ -366,6 +382,11 @@ impl<'a> Profile<'a> {
         change: impl Fn(&mut Amounts, &Amounts),
         change_total: impl Fn(&mut Totals, Time, Time, u64),
     ) {
+        self.steps.set(self.steps.get() + allocation.len() as u64);
+        if let Some(totals) = &mut self.plain {
+            let cores = allocation.iter().map(|part| part.taken.of(CORES));
+            return change_total(totals, at, until, cores.sum());
+        }
         if until < Time::NEVER {
             let given = self.releases.entry(until).or_default();
             given.extend(allocation.iter().map(|part| part.node));
@@ -388,11 +409,14 @@ impl<'a> Profile<'a> {
                 change_total(totals, at, until, taken);
             }
         }
-        self.steps.set(self.steps.get() + allocation.len() as u64);
     }
 
     /// Tells whether what a job was given is free for it from a moment on.
     pub(crate) fn has(&self, at: Time, span: Duration, allocation: &Allocation) -> bool {
+        if let Some(totals) = &self.plain {
+            let cores = allocation.iter().map(|part| part.taken.of(CORES));
+            return totals.earliest(at, cores.sum(), span) == Some(at);
+        }
         allocation.iter().all(|part| {
             let line = match part.node {
                 NodeNumber::NONE => &self.shared,
@@ -402,6 +426,29 @@ impl<'a> Profile<'a> {
             line.has(at, at + span, &part.taken)
         })
     }
+}
+
+/// Tells whether how many processors are free is all that there is to know: one node has
+/// them and nothing else, and nobody asks for more than some of them.
+fn is_plain(cluster: &Cluster, queue: &Queue) -> bool {
+    let [only] = cluster.nodes() else {
+        return false;
+    };
+    let has_cores_alone = only.capacity.kinds().all(|(kind, _)| kind == CORES);
+    let is_some = |queued: &Queued| {
+        let request = &*queued.request;
+        let pieces = request.chunks.iter().map(|chunk| chunk.count);
+        let may_be_apart = || pieces.fold(0, u64::saturating_add) <= 1;
+        (request.arrangement != Arrangement::Apart || may_be_apart())
+            && request.others.is_empty()
+            && !request.exclusive
+            && request.shared.is_nothing()
+            && request.member_total().kinds().all(|(kind, _)| kind == CORES)
+            && queued.standing.right.is_none()
+            && cluster.nodes_of(request.among).contains(NodeNumber(0))
+    };
+    let is_open = cluster.windows().is_empty() && cluster.closed().is_empty();
+    has_cores_alone && is_open && queue.iter().all(is_some)
 }
 
 /// A span of time, all of which something is to be free.

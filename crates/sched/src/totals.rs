@@ -105,28 +105,28 @@ impl Totals {
     }
 
     fn change(&mut self, from: Time, until: Time, change: impl Fn(u64) -> u64) {
-        let first = self.split(from).0;
         if until < Time::NEVER {
             self.split(until);
         }
-        for block in &mut self.blocks[first.saturating_sub(1)..] {
-            if block.slices[0].0 >= until {
-                break;
+        let (first, mut skip) = self.split(from);
+        for block in &mut self.blocks[first..] {
+            let end = block.slices.partition_point(|(at, _)| *at < until);
+            let inside = skip.min(end)..end;
+            let (is_whole, is_last) = (inside.len() == block.slices.len(), end < block.slices.len());
+            for (_, free) in &mut block.slices[inside] {
+                *free = change(*free);
             }
-            let mut whole = true;
-            for (at, free) in &mut block.slices {
-                match from <= *at && *at < until {
-                    true => *free = change(*free),
-                    false => whole = false,
-                }
-            }
-            match whole {
+            match is_whole {
                 true => {
                     block.low = change(block.low);
                     block.high = change(block.high);
                 }
                 false => block.count(),
             }
+            if is_last {
+                break;
+            }
+            skip = 0;
         }
     }
 

@@ -224,6 +224,11 @@ impl Viewer<'_> {
             cores: Cores(sum(CORES)),
             memory: Bytes(sum(MEMORY)),
             cpus: None,
+            asks: {
+                let kinds = self.ledger.site().kinds.iter().zip(2..);
+                let asked = kinds.map(|(name, kind)| (name.clone(), sum(kind)));
+                asked.filter(|(_, count)| *count > 0).collect()
+            },
             devices: BTreeMap::new(),
             end: None,
             why: None,

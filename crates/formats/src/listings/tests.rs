@@ -55,6 +55,7 @@ fn job(number: u64) -> JobView {
         cores: Cores(1000),
         memory: Bytes(0),
         cpus: None,
+        asks: BTreeMap::new(),
         devices: Default::default(),
         end: None,
         why: None,

@@ -18,6 +18,6 @@ mod trace;
 pub use chart::{Bar, Curve, gantt};
 pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};
-pub use run::{Machine, Ran, Stuck, run};
+pub use run::{Machine, Ran, Stuck, run, run_on};
 pub use summary::{Seconds, Summary, Tally};
 pub use trace::{Dropped, Job, Logged, scale_load};

@@ -85,10 +85,7 @@ pub enum Stuck<E> {
     Trace(#[from] E),
 }
 
-/// Lets jobs run, and shows each when it starts.
-///
-/// At each instant at which something happens all ends release their processors, then
-/// all that is submitted joins the queue, then the policy is asked once.
+/// Lets jobs run on nodes that are alike, and shows each when it starts; as [`run_on`].
 ///
 /// # Errors
 /// [`Stuck`]: what was shown by then is right.
@@ -97,23 +94,53 @@ pub fn run<E>(
     order: Order,
     backfill: Backfill,
     jobs: impl IntoIterator<Item = Result<Job, E>>,
+    see: impl FnMut(Ran),
+) -> Result<(), Stuck<E>> {
+    let mut requests: BTreeMap<u64, Arc<Request>> = BTreeMap::new();
+    let asked = jobs.into_iter().zip(0..).map(|(job, number)| {
+        let job = job?;
+        if job.processors > machine.all() {
+            return Err(Stuck::TooLarge(number));
+        }
+        let request = requests
+            .entry(job.processors)
+            .or_insert_with(|| machine.request(job.processors).into());
+        Ok((job, Arc::clone(request)))
+    });
+    run_on(machine.cluster(), order, backfill, asked, see)
+}
+
+/// Lets jobs run on a cluster, each with what it asks of it, and shows each when it starts.
+///
+/// At each instant at which something happens all ends release their processors, then
+/// all that is submitted joins the queue, then the policy is asked once.
+///
+/// A job for which the empty cluster has no room holds up those after it for ever, or never
+/// starts: [`has_room`](hyperion_sched::has_room) tells.
+///
+/// # Errors
+/// [`Stuck`]: what was shown by then is right.
+pub fn run_on<E>(
+    mut cluster: Cluster,
+    order: Order,
+    backfill: Backfill,
+    jobs: impl IntoIterator<Item = Result<(Job, Arc<Request>), Stuck<E>>>,
     mut see: impl FnMut(Ran),
 ) -> Result<(), Stuck<E>> {
     let policy = Policy {
         backfill,
         placement: Placement::First,
     };
-    let mut cluster = machine.cluster();
     let mut queue = Queue::new(order);
-    let mut requests: BTreeMap<u64, Arc<Request>> = BTreeMap::new();
     let mut waiting: BTreeMap<u64, Job> = BTreeMap::new();
     let mut ends: BinaryHeap<Reverse<(Time, u64)>> = BinaryHeap::new();
     let mut jobs = jobs.into_iter();
     let mut arrival = jobs.next().transpose()?;
     let mut number = 0;
+    let (mut is_blocked, comes_last) = (false, order == Order::Fifo && backfill == Backfill::None);
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
-        let next_arrival = arrival.map(|job| job.submit);
+        let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
         let Some(now) = next_end.into_iter().chain(next_arrival).min() else {
             return Ok(());
         };
@@ -123,29 +150,28 @@ pub fn run<E>(
             ends.pop();
             cluster.end(JobNumber(job));
         }
-        while let Some(job) = arrival.filter(|job| job.submit == now) {
-            if job.processors > machine.all() {
-                return Err(Stuck::TooLarge(number));
-            }
-            let request = requests
-                .entry(job.processors)
-                .or_insert_with(|| machine.request(job.processors).into());
+        while let Some((job, request)) = arrival.take_if(|(job, _)| job.submit == now) {
             queue.insert(Queued {
                 job: JobNumber(number),
                 submitted: job.submit,
                 limit: job.estimate,
                 least: None,
-                request: Arc::clone(request),
+                request,
                 standing: Standing::default(),
             });
             waiting.insert(number, job);
             number += 1;
             arrival = jobs.next().transpose()?;
-            if arrival.is_some_and(|next| next.submit < now) {
+            if arrival.as_ref().is_some_and(|(next, _)| next.submit < now) {
                 return Err(Stuck::Unsorted(number));
             }
         }
+        // Who comes last waits behind the one that does not start.
+        if is_blocked && comes_last && next_end != Some(now) {
+            continue;
+        }
         let made = plan(policy, &cluster, &queue, now);
+        is_blocked = made.barrier.is_some();
         queue.remove_started(&made);
         for start in made.starts {
             let number = start.job.0;

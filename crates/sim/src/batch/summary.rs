@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use hyperion_sched::Time;
@@ -10,6 +11,9 @@ use super::run::Ran;
 /// What a slowdown counts at least as: so short a job would have an enormous one
 /// (Feitelson and Rudolph, "Metrics and benchmarking for parallel job scheduling", 1998).
 const SHORTEST: Duration = Duration::from_secs(10);
+
+/// So many bytes are put into a digest at once.
+const AT_ONCE: usize = 4096;
 
 /// What jobs came to, by the definitions of the field. Times are in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,13 +62,20 @@ impl Seconds {
         self.micros as f64 / 1e6
     }
 
-    /// Gives it as it stands in a table: with as many decimals as it has.
-    fn text(self) -> String {
-        match (self.micros / 1_000_000, self.micros % 1_000_000) {
-            (whole, 0) => whole.to_string(),
-            (whole, rest) => format!("{whole}.{rest:06}")
-                .trim_end_matches('0')
-                .to_owned(),
+}
+
+impl fmt::Display for Seconds {
+    /// Writes it with as many decimals as it has.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.micros / 1_000_000, self.micros % 1_000_000);
+        match u64::try_from(whole) {
+            // A narrow number is written sooner than a wide one.
+            Ok(whole) => whole.fmt(f)?,
+            Err(_) => whole.fmt(f)?,
+        }
+        match rest {
+            0 => Ok(()),
+            rest => f.write_str(format!(".{rest:06}").trim_end_matches('0')),
         }
     }
 }
@@ -93,6 +104,8 @@ pub struct Tally {
     first: Option<Time>,
     last: Time,
     digest: Sha256,
+    /// Lines that are to be put into it.
+    lines: String,
     /// The next job of the trace whose start is put into the digest.
     next: u64,
     /// Starts of jobs that come after it.
@@ -116,6 +129,7 @@ impl Tally {
             first: None,
             last: Time(0),
             digest: Sha256::new(),
+            lines: String::new(),
             next: first,
             early: BTreeMap::new(),
         }
@@ -137,16 +151,30 @@ impl Tally {
         let first = self.first.get_or_insert(ran.job.submit);
         *first = (*first).min(ran.job.submit);
         self.last = self.last.max(ran.end());
-        self.early.insert(ran.number, ran.start);
+        if ran.number != self.next {
+            self.early.insert(ran.number, ran.start);
+            return;
+        }
+        self.write(ran.start);
         while let Some(start) = self.early.remove(&self.next) {
-            let start = Seconds::of(start).text();
-            self.digest.update(format!("{} {start}\n", self.next));
-            self.next += 1;
+            self.write(start);
+        }
+    }
+
+    /// Puts the start of the next job into the digest.
+    fn write(&mut self, start: Time) {
+        // To a string it never fails.
+        let _ = writeln!(self.lines, "{} {}", self.next, Seconds::of(start));
+        self.next += 1;
+        if self.lines.len() > AT_ONCE {
+            self.digest.update(&self.lines);
+            self.lines.clear();
         }
     }
 
     /// Says what they came to.
-    pub fn summary(self) -> Summary {
+    pub fn summary(mut self) -> Summary {
+        self.digest.update(&self.lines);
         let makespan = self.last.since(self.first.unwrap_or(self.last));
         let each = |micros: u128| ratio(micros as f64 / 1e6, self.jobs as f64);
         let had = self.procs as f64 * makespan.as_secs_f64();
