@@ -110,6 +110,72 @@ fn loads_are_compared_warm_up_is_not_counted_and_each_job_is_in_the_csv() {
 }
 
 #[test]
+fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
+    let home = TestDir::new();
+    let words = ["sim", "generate", "lublin", "--jobs", "600"];
+    let made = run(&home, &words).ok();
+    // Two processors to a node.
+    let made = made.replace("MaxNodes: 128", "MaxNodes: 64");
+    let log = file(&home, "made.swf", &made);
+    let words = ["sim", "what-if", "--log", &log, "--replications", "40"];
+    let ways = [
+        "--policy",
+        "conservative",
+        "--add-nodes",
+        "64",
+        "--isolation",
+        "vm=20%",
+    ];
+    let words = [&words[..], &ways].concat();
+    let table = run(&home, &words).ok();
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    for row in ["simulated, easy", "conservative", "+ 64 nodes", "vm +20 %"] {
+        assert!(table.lines().any(|line| line.trim().starts_with(row)), "{row}: {table}");
+    }
+    assert!(table.ends_with("blocks of 1-00:00:00\n") || table.ends_with("7-00:00:00\n"), "{table}");
+    let words = [&words[..], &["--output", "json"]].concat();
+    let text = run(&home, &words).ok();
+    assert_eq!(text, run(&home, &words).ok(), "the same seed");
+    let found = json(&text);
+    assert_eq!(found["as_it_was"], Value::Null, "a made log has no waits");
+    // What is simulated is what the other verb simulates.
+    let plain = json(&run(&home, &["sim", "swf", &log, "--output", "json"]).ok());
+    for key in ["avg_wait", "avg_bsld", "makespan", "util", "jobs"] {
+        assert_eq!(found["simulated"][key], plain[key], "{key}");
+    }
+    let of = |variant: usize, end: &str| {
+        let change = &found["variants"][variant]["avg_wait_change"][end];
+        change.as_f64().expect("a number")
+    };
+    assert_eq!(found["variants"][1]["procs"], 256);
+    assert!(of(1, "high") < 0.0, "twice the nodes: {found:?}");
+    assert!(of(2, "low") > 0.0, "longer jobs: {found:?}");
+    assert!(of(0, "low") <= of(0, "high"), "{found:?}");
+    let together = [&words[..], &["--together"]].concat();
+    let together = json(&run(&home, &together).ok());
+    assert_eq!(together["variants"].as_array().map(Vec::len), Some(1));
+    let base = ["sim", "what-if", "--log", &log];
+    let refused = |more: &[&str], what: &str, hint: &str| {
+        run(&home, &[&base[..], more].concat()).refused(what, hint);
+    };
+    refused(&[], "nothing is to be otherwise", "--add-nodes 2");
+    refused(&["--add-nodes", "gpu:2"], "no node is called gpu", "--add-nodes N");
+    refused(&["--isolation", "vm=lots"], "vm=20%", "");
+    refused(&["--policy", "esay"], "there is no policy", "did you mean easy?");
+    let two = ["--load", "1,2", "--together"];
+    refused(&two, "cannot hold at once", "--together");
+    let none = ["sim", "what-if", "--load", "2"];
+    run(&home, &none).refused("the history of this queue", "--log");
+    let odd = made.replace("MaxNodes: 64", "MaxNodes: 100");
+    let odd = file(&home, "odd.swf", &odd);
+    let words = ["sim", "what-if", "--log", &odd, "--add-nodes", "1"];
+    run(&home, &words).refused("does not say how many nodes", "MaxNodes");
+}
+
+#[test]
 fn what_is_left_out_of_a_log_is_told_by_line_and_rule() {
     let home = TestDir::new();
     let rest = "-1 -1 4 20 -1 1 1 1 1 1 1 -1 -1";

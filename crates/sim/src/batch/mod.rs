@@ -9,15 +9,21 @@
 //! What is kept follows the jobs that wait and run, not the trace.
 
 mod chart;
+mod interval;
 mod lublin;
 mod policy;
+mod resample;
 mod run;
 mod summary;
 mod trace;
+mod what_if;
 
 pub use chart::{Bar, Curve, gantt};
+pub use interval::Interval;
 pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};
+pub use resample::Blocks;
 pub use run::{Machine, Ran, Stuck, run, run_on};
 pub use summary::{Seconds, Summary, Tally};
-pub use trace::{Dropped, Job, Logged, scale_load};
+pub use trace::{Dropped, Job, Logged};
+pub use what_if::{Change, Past, Site, World, take_too_large};

@@ -39,8 +39,9 @@ pub struct Summary {
     /// How many did not wait.
     pub zero_wait: u64,
     /// SHA-256 over the lines `number start`, in the order of the trace: two schedules
-    /// with the same are the same.
-    pub start_sha256: String,
+    /// with the same are the same. Only where it is wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_sha256: Option<String>,
 }
 
 /// A time in seconds, exact: whole as a whole number.
@@ -61,7 +62,6 @@ impl Seconds {
     pub fn as_f64(self) -> f64 {
         self.micros as f64 / 1e6
     }
-
 }
 
 impl fmt::Display for Seconds {
@@ -103,19 +103,12 @@ pub struct Tally {
     work: u128,
     first: Option<Time>,
     last: Time,
-    digest: Sha256,
-    /// Lines that are to be put into it.
-    lines: String,
-    /// The next job of the trace whose start is put into the digest.
-    next: u64,
-    /// Starts of jobs that come after it.
-    early: BTreeMap<u64, Time>,
+    in_order: Option<Starts>,
 }
 
 impl Tally {
-    /// Begins, for a machine of so many processors; jobs of the trace below `first` are not
-    /// to be added.
-    pub fn new(procs: u64, first: u64) -> Self {
+    /// Begins, for a machine of so many processors.
+    pub fn new(procs: u64) -> Self {
         Self {
             procs,
             jobs: 0,
@@ -128,10 +121,19 @@ impl Tally {
             work: 0,
             first: None,
             last: Time(0),
-            digest: Sha256::new(),
-            lines: String::new(),
-            next: first,
-            early: BTreeMap::new(),
+            in_order: None,
+        }
+    }
+
+    /// Makes a digest of all starts, too; jobs of the trace below `first` are not to be added.
+    #[must_use]
+    pub fn with_digest(self, first: u64) -> Self {
+        Self {
+            in_order: Some(Starts {
+                next: first,
+                ..Starts::default()
+            }),
+            ..self
         }
     }
 
@@ -151,34 +153,16 @@ impl Tally {
         let first = self.first.get_or_insert(ran.job.submit);
         *first = (*first).min(ran.job.submit);
         self.last = self.last.max(ran.end());
-        if ran.number != self.next {
-            self.early.insert(ran.number, ran.start);
-            return;
-        }
-        self.write(ran.start);
-        while let Some(start) = self.early.remove(&self.next) {
-            self.write(start);
-        }
-    }
-
-    /// Puts the start of the next job into the digest.
-    fn write(&mut self, start: Time) {
-        // To a string it never fails.
-        let _ = writeln!(self.lines, "{} {}", self.next, Seconds::of(start));
-        self.next += 1;
-        if self.lines.len() > AT_ONCE {
-            self.digest.update(&self.lines);
-            self.lines.clear();
+        if let Some(starts) = &mut self.in_order {
+            starts.add(ran);
         }
     }
 
     /// Says what they came to.
-    pub fn summary(mut self) -> Summary {
-        self.digest.update(&self.lines);
+    pub fn summary(self) -> Summary {
         let makespan = self.last.since(self.first.unwrap_or(self.last));
         let each = |micros: u128| ratio(micros as f64 / 1e6, self.jobs as f64);
         let had = self.procs as f64 * makespan.as_secs_f64();
-        let digest = self.digest.finalize();
         Summary {
             jobs: self.jobs,
             procs: self.procs,
@@ -196,8 +180,50 @@ impl Tally {
                 micros: self.starts,
             },
             zero_wait: self.zero_wait,
-            start_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            start_sha256: self.in_order.map(Starts::digest),
         }
+    }
+}
+
+/// All starts, in the order of the trace.
+#[derive(Debug, Clone, Default)]
+struct Starts {
+    digest: Sha256,
+    /// Lines that are to be put into it.
+    lines: String,
+    /// The next job of the trace.
+    next: u64,
+    /// Starts of jobs that come after it.
+    early: BTreeMap<u64, Time>,
+}
+
+impl Starts {
+    fn add(&mut self, ran: &Ran) {
+        if ran.number != self.next {
+            self.early.insert(ran.number, ran.start);
+            return;
+        }
+        self.write(ran.start);
+        while let Some(start) = self.early.remove(&self.next) {
+            self.write(start);
+        }
+    }
+
+    /// Writes the start of the next job.
+    fn write(&mut self, start: Time) {
+        // To a string it never fails.
+        let _ = writeln!(self.lines, "{} {}", self.next, Seconds::of(start));
+        self.next += 1;
+        if self.lines.len() > AT_ONCE {
+            self.digest.update(&self.lines);
+            self.lines.clear();
+        }
+    }
+
+    fn digest(mut self) -> String {
+        self.digest.update(&self.lines);
+        let digest = self.digest.finalize();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -71,18 +71,17 @@ impl Job {
             processors,
         })
     }
-}
 
-/// Lets jobs come `load` times as fast, from the first on: their order, lengths and sizes
-/// stay. (Feitelson, "Workload Modeling for Computer Systems Performance Evaluation",
-/// 2015, warns that a load that is changed so is no longer quite that of the site: its
-/// days become shorter.)
-pub fn scale_load(jobs: &mut [Job], load: f64) {
-    let Some(first) = jobs.iter().map(|job| job.submit).min() else {
-        return;
-    };
-    for job in jobs {
-        job.submit = first + job.submit.since(first).div_f64(load);
+    /// Lets it come `load` times as soon after the first of its workload: order, lengths and
+    /// sizes stay. (Feitelson, "Workload Modeling for Computer Systems Performance
+    /// Evaluation", 2015, warns that a load that is changed so is no longer quite that of
+    /// the site: its days become shorter.)
+    #[must_use]
+    pub fn at_load(self, first: Time, load: f64) -> Self {
+        Self {
+            submit: first + self.submit.since(first).div_f64(load),
+            ..self
+        }
     }
 }
 
@@ -123,8 +122,7 @@ mod tests {
             estimate: Duration::from_secs(60),
             processors: 1,
         };
-        let mut jobs = [job(10), job(13), job(30)];
-        scale_load(&mut jobs, 2.0);
+        let jobs = [job(10), job(13), job(30)].map(|job| job.at_load(Time::seconds(10), 2.0));
         let submitted = jobs.map(|job| job.submit);
         assert_eq!(
             submitted,

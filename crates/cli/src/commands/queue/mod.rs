@@ -29,6 +29,7 @@ use anyhow::Context as _;
 use hyperion_api::Lines;
 use hyperion_api::queue::{Filter, JobView, Refused, Reply, Request, Target};
 use hyperion_model::Class;
+use hyperion_sched::{Order, Policy};
 
 use crate::config::{HOST_SOCKET, Queue};
 use crate::context::Context;
@@ -71,6 +72,12 @@ fn group_of(user: u32) -> String {
 /// Tells whether an agent works for the host's server: which one is said when it is started.
 fn is_for_host(ctx: &Context) -> bool {
     matches!(ctx.config.queue(), Queue::At(_))
+}
+
+/// Gives the order of the own queue, and what may pass in it, as its rules say.
+pub(super) fn order_and_policy(ctx: &Context) -> anyhow::Result<(Order, Policy)> {
+    let rules = site::read(ctx)?;
+    Ok((rules.order, rules.policy))
 }
 
 /// Tells whether nothing was ever submitted, as far as that can be told without a server.

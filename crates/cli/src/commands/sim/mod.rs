@@ -1,10 +1,14 @@
 //! `hyperion sim …`
 
+mod cores;
 mod generate;
+mod history;
 mod page;
+mod policies;
 mod scenario;
 mod swf;
 mod trace;
+mod what_if;
 
 use clap::Subcommand;
 use hyperion_sys::entry::ExitCode;
@@ -19,6 +23,8 @@ pub(crate) enum SimCommand {
     Run(scenario::Args),
     /// Let the jobs of a log in the Standard Workload Format run under policies
     Swf(swf::Args),
+    /// Hold a history beside what it would have been: more nodes, another policy, other levels
+    WhatIf(what_if::Args),
     /// Make a log by a model of workloads, in the Standard Workload Format
     Generate(generate::Args),
 }
@@ -28,6 +34,7 @@ pub(super) fn run(command: &SimCommand, ctx: &Context) -> anyhow::Result<ExitCod
     match command {
         SimCommand::Run(args) => scenario::run(args, ctx),
         SimCommand::Swf(args) => swf::run(args, ctx),
+        SimCommand::WhatIf(args) => what_if::run(args, ctx),
         SimCommand::Generate(args) => generate::run(args),
     }
 }

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_model::Class;
-use hyperion_sim::batch::{Job, Named, Tally, run as simulate, scale_load};
+use hyperion_sched::Time;
+use hyperion_sim::batch::{Job, Named, Tally, run as simulate};
 use hyperion_sys::entry::ExitCode;
 
+use super::cores::{Counter, Progress, on_all_cores};
 use super::page::{Schedule, page};
+use super::policies;
 use super::trace::{self, Trace};
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     processors: Option<u64>,
     /// Let jobs come so many times as fast; several are compared
-    #[arg(long, value_name = "FACTOR", value_delimiter = ',', default_value = "1", value_parser = factor)]
+    #[arg(long, value_name = "FACTOR", value_delimiter = ',', default_value = "1", value_parser = policies::factor)]
     load: Vec<f64>,
     /// Count nothing of so many jobs, with which the machine fills
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -66,11 +66,8 @@ pub(crate) struct Args {
 
 /// Carries it out.
 pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let policies: Vec<Named> = args
-        .policy
-        .iter()
-        .map(|name| name.parse().map_err(|error| unknown(&error, name)))
-        .collect::<Result<_, _>>()?;
+    let policies = args.policy.iter().map(|name| policies::policy(name));
+    let policies: Vec<Named> = policies.collect::<Result<_, _>>()?;
     let trace = trace::read(&args.trace, args.processors, args.skip_malformed)?;
     let wanted = trace.jobs.iter().skip(args.from_job);
     let jobs: Vec<Job> = wanted
@@ -100,9 +97,11 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         })
         .collect();
     let keep = args.report.is_some() || args.csv.is_some();
+    let progress = Progress::new(ctx, (cases.len() * jobs.len()) as u64);
     let schedules = on_all_cores(&cases, |case| {
-        case.schedule(&trace, &jobs, args.warm_up, keep)
+        case.schedule(&trace, &jobs, args.warm_up, keep, progress.counter())
     })?;
+    drop(progress);
     if let Some(file) = &args.csv {
         write_csv(file, &schedules).with_context(|| format!("cannot write {}", file.display()))?;
     }
@@ -119,7 +118,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
         (OutputFormat::Quiet, all) => {
             for its in all {
-                output::line(&its.summary.start_sha256)?;
+                output::line(its.summary.start_sha256.as_deref().unwrap_or_default())?;
             }
         }
         (OutputFormat::Human, _) => {
@@ -133,30 +132,6 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn unknown(error: &impl ToString, name: &str) -> anyhow::Error {
-    let names: Vec<String> = Named::names().collect();
-    let near = names
-        .iter()
-        .max_by(|a, b| strsim::jaro(a, name).total_cmp(&strsim::jaro(b, name)));
-    let near = near.filter(|near| strsim::jaro(near, name) > 0.7);
-    advised(
-        Class::User,
-        error.to_string(),
-        match near {
-            Some(near) => format!("did you mean {near}?"),
-            None => format!("there are {}", names.join(", ")),
-        },
-    )
-}
-
-/// Reads a load: how many times as fast jobs come.
-fn factor(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(factor) if (0.001..=1000.0).contains(&factor) => Ok(factor),
-        _ => Err("a load is a number from 0.001 to 1000, 1 as it was".into()),
-    }
 }
 
 /// One simulation of several.
@@ -174,14 +149,17 @@ impl Case<'_> {
         jobs: &[Job],
         warm_up: usize,
         keep: bool,
+        mut counter: Counter<'_>,
     ) -> anyhow::Result<Schedule> {
-        let mut jobs = jobs.to_vec();
-        scale_load(&mut jobs, self.load);
+        let first = jobs.first().map_or(Time(0), |job| job.submit);
         let mut all = Vec::new();
-        let mut tally = Tally::new(trace.machine.all(), warm_up as u64);
-        let arrivals = jobs.into_iter().map(Ok::<_, Infallible>);
+        let mut tally = Tally::new(trace.machine.all()).with_digest(warm_up as u64);
+        let arrivals = jobs
+            .iter()
+            .map(|job| Ok::<_, Infallible>(job.at_load(first, self.load)));
         let (order, backfill) = (self.policy.order, self.policy.backfill);
         simulate(trace.machine, order, backfill, arrivals, |ran| {
+            counter.add();
             if ran.number >= warm_up as u64 {
                 tally.add(&ran);
             }
@@ -196,32 +174,6 @@ impl Case<'_> {
             ran: all,
         })
     }
-}
-
-/// Does what there is to do for each of several, as many at a time as there are processors.
-fn on_all_cores<C: Sync, T: Send>(
-    cases: &[C],
-    work: impl Fn(&C) -> anyhow::Result<T> + Sync,
-) -> anyhow::Result<Vec<T>> {
-    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let (next, work) = (&AtomicUsize::new(0), &work);
-    let (done, all) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..workers.min(cases.len()) {
-            let done = done.clone();
-            scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(case) = cases.get(number) else { break };
-                    // It is heard until all are done.
-                    let _ = done.send((number, work(case)));
-                }
-            });
-        }
-    });
-    drop(done);
-    let all: BTreeMap<usize, anyhow::Result<T>> = all.into_iter().collect();
-    all.into_values().collect()
 }
 
 fn write_csv(file: &Path, schedules: &[Schedule]) -> io::Result<()> {

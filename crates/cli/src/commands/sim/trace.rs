@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hyperion_formats::swf::{self, Said};
 use hyperion_model::Class;
+use hyperion_sched::Time;
 use hyperion_sim::batch::{Dropped, Job, Logged, Machine};
 
 use crate::errors::advised;
@@ -21,8 +23,19 @@ const LONGEST_LINE: u64 = 64 << 10;
 pub(super) struct Trace {
     /// What it ran on.
     pub(super) machine: Machine,
+    /// How many nodes that had, where the log says it.
+    pub(super) nodes: Option<u64>,
     /// Its jobs, by their submission.
     pub(super) jobs: Vec<Job>,
+    /// Where each really started, where the log says it.
+    pub(super) starts: Vec<Option<Time>>,
+}
+
+/// What a line of a log says of a job.
+struct Found {
+    line: u64,
+    wait: i64,
+    logged: Logged,
 }
 
 /// What is left out of a log, and how often, and where first.
@@ -59,7 +72,7 @@ pub(super) fn read(
     let mut line = Vec::new();
     let mut number = 0;
     let (mut procs, mut nodes) = (None, None);
-    let mut found: Vec<(u64, Logged)> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     let mut left = Left::default();
     loop {
         line.clear();
@@ -75,16 +88,17 @@ pub(super) fn read(
             Ok(Said::Head("MaxProcs", text)) => procs = size(text),
             Ok(Said::Head("MaxNodes", text)) => nodes = size(text),
             Ok(Said::Head(..) | Said::Nothing) => {}
-            Ok(Said::Job(job)) => found.push((
-                number,
-                Logged {
+            Ok(Said::Job(job)) => found.push(Found {
+                line: number,
+                wait: job.wait,
+                logged: Logged {
                     submit: job.submit,
                     run: job.run,
                     allocated: job.allocated,
                     requested: job.requested,
                     requested_time: job.requested_time,
                 },
-            )),
+            }),
             Err(error) if skip_malformed => left.note(error, number),
             Err(error) => {
                 return Err(advised(
@@ -106,26 +120,33 @@ pub(super) fn read(
             "--processors says it",
         )
     })?;
-    let jobs = sorted(found, size, &mut left);
+    let all = sorted(found, size, &mut left);
     left.say();
+    let (jobs, starts) = all.into_iter().unzip();
     Ok(Trace {
         machine: Machine::of(size),
+        nodes,
         jobs,
+        starts,
     })
 }
 
+/// A job, and when it really started.
+type Started = (Job, Option<Time>);
+
 /// Gives the jobs that can run, in the order of their submission.
-fn sorted(found: Vec<(u64, Logged)>, machine: u64, left: &mut Left) -> Vec<Job> {
+fn sorted(found: Vec<Found>, machine: u64, left: &mut Left) -> Vec<Started> {
     let mut jobs = Vec::with_capacity(found.len());
     let mut early = None;
-    for (line, logged) in found {
+    for Found { line, wait, logged } in found {
         match Job::of(logged, machine) {
             Ok(job) => {
-                let last = jobs.last().map(|last: &Job| last.submit);
+                let last = jobs.last().map(|(last, _): &Started| last.submit);
                 if last.is_some_and(|last| job.submit < last) {
                     early.get_or_insert(line);
                 }
-                jobs.push(job);
+                let wait = u64::try_from(wait).map(Duration::from_secs);
+                jobs.push((job, wait.ok().map(|wait| job.submit + wait)));
             }
             Err(why @ Dropped::TooLarge) => left.note(format!("{why}, {machine}"), line),
             Err(why) => left.note(why, line),
@@ -136,7 +157,7 @@ fn sorted(found: Vec<(u64, Logged)>, machine: u64, left: &mut Left) -> Vec<Job> 
             "note",
             format!("not in the order of submission (first in line {line}): put in order"),
         );
-        jobs.sort_by_key(|job| job.submit);
+        jobs.sort_by_key(|(job, _)| job.submit);
     }
     jobs
 }

@@ -1,0 +1,197 @@
+//! What ran, and on what: the history of the own queue, or a log.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, Reply, Request as Asked};
+use hyperion_model::Class;
+use hyperion_sched::{Amounts, Arrangement, Node, Request, Time};
+use hyperion_sim::batch::{Job, Named, Past, Site, take_too_large};
+
+use super::trace;
+use crate::commands::queue::{self, Server};
+use crate::context::Context;
+use crate::errors::advised;
+use crate::output;
+
+/// A history.
+pub(super) struct History {
+    pub(super) name: String,
+    pub(super) site: Site,
+    /// By what nodes can be called: their names, partitions, features and devices.
+    names: Vec<BTreeSet<String>>,
+    /// By their submission.
+    pub(super) jobs: Vec<Past>,
+    /// By which rules it was scheduled, where that is known.
+    pub(super) policy: Option<Named>,
+}
+
+impl History {
+    /// Reads a log in the Standard Workload Format.
+    pub(super) fn of_log(
+        path: &Path,
+        processors: Option<u64>,
+        skip_malformed: bool,
+    ) -> anyhow::Result<Self> {
+        let trace = trace::read(path, processors, skip_malformed)?;
+        let all = trace.machine.all();
+        let of_node = trace.nodes.filter(|nodes| all.is_multiple_of(*nodes));
+        let jobs = trace.jobs.into_iter().zip(trace.starts);
+        Ok(Self {
+            name: path.display().to_string(),
+            site: Site::pool(all, of_node.map(|nodes| all / nodes)),
+            names: vec![BTreeSet::new()],
+            jobs: jobs.map(|(job, start)| Past::of(job, start)).collect(),
+            policy: None,
+        })
+    }
+
+    /// Asks the server of the own queue.
+    pub(super) fn of_queue(ctx: &Context) -> anyhow::Result<Self> {
+        let (mut views, mut nodes, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
+        if !queue::is_empty(ctx) {
+            let mut server = Server::reach(ctx, true)?;
+            views = server.jobs(Filter {
+                ended: true,
+                past: true,
+                ..Filter::default()
+            })?;
+            if let Reply::Nodes(all) = server.ask(&Asked::Nodes)? {
+                nodes = all;
+            }
+            if let Reply::Partitions(all) = server.ask(&Asked::Partitions)? {
+                partitions = all;
+            }
+        }
+        let (order, policy) = queue::order_and_policy(ctx)?;
+        let mut history = Self::of_views(&views, &nodes, &partitions);
+        history.policy = Some(Named {
+            name: "as ruled".into(),
+            order,
+            backfill: policy.backfill,
+        });
+        Ok(history)
+    }
+
+    fn of_views(views: &[JobView], nodes: &[NodeView], partitions: &[PartitionView]) -> Self {
+        let asked = views.iter().flat_map(|view| view.asks.keys());
+        let had = nodes.iter().flat_map(|node| node.devices.keys());
+        let kinds: BTreeSet<&String> = asked.chain(had).collect();
+        let amounts = |cores: u64, memory: u64, count: &dyn Fn(&String) -> u64| {
+            let devices = kinds.iter().map(|kind| count(kind));
+            Amounts::new([cores, memory].into_iter().chain(devices))
+        };
+        let of_node = |node: &NodeView| {
+            let count = |kind: &String| node.devices.get(kind).map_or(0, |(all, _)| *all);
+            Node {
+                name: node.name.clone(),
+                capacity: amounts(node.cores.0, node.memory.0, &count),
+            }
+        };
+        let place = |name: &String| nodes.iter().position(|node| node.name == *name);
+        let inside = |partition: &PartitionView| {
+            let its = partition.nodes.iter().filter_map(place);
+            (partition.name.clone(), its.collect::<BTreeSet<usize>>())
+        };
+        let site = Site {
+            nodes: nodes.iter().map(of_node).collect(),
+            partitions: partitions.iter().map(inside).collect(),
+            pooled: None,
+        };
+        let names = nodes.iter().zip(0..).map(|(node, at)| {
+            let its = site.partitions.iter().filter(|its| its.1.contains(&at));
+            let called = its.map(|(name, _)| name).chain([&node.name]);
+            let has = node.features.iter().chain(node.devices.keys());
+            called.chain(has).cloned().collect()
+        });
+        let names = names.collect();
+        let request = |view: &JobView| {
+            let asks = |kind: &String| view.asks.get(kind).copied().unwrap_or(0);
+            let all = amounts(view.cores.0, view.memory.0, &asks);
+            let (pieces, arrangement) = match u64::from(view.nodes) {
+                pieces @ 2.. => (pieces, Arrangement::Apart),
+                _ if site.nodes.iter().any(|node| all.is_within(&node.capacity)) => {
+                    (1, Arrangement::Together)
+                }
+                // As it comes: where a task lies was not said.
+                _ => (u64::from(view.tasks.max(1)), Arrangement::Free),
+            };
+            let each = |amount: u64| amount.div_ceil(pieces);
+            let count = |kind: &String| each(asks(kind));
+            let each = amounts(each(view.cores.0), each(view.memory.0), &count);
+            Request {
+                arrangement,
+                ..Request::of(pieces, each)
+            }
+        };
+        let first = views.iter().map(|view| view.submitted).min().unwrap_or(0);
+        let since = |moment: u64| Time(moment.saturating_sub(first));
+        let past = |view: &JobView| {
+            let (started, ended) = (view.started?, view.ended?);
+            let run = Duration::from_micros(ended.saturating_sub(started));
+            let limit = view.limit.unwrap_or(run);
+            (!run.is_zero()).then(|| Past {
+                job: Job {
+                    submit: since(view.submitted),
+                    run,
+                    estimate: limit.max(run),
+                    processors: view.cores.0.div_ceil(1000).max(1),
+                },
+                request: request(view),
+                partition: site.partitions.iter().position(|its| its.0 == view.queue),
+                level: Some(view.level),
+                started: Some(since(started)),
+            })
+        };
+        let mut jobs: Vec<Past> = views.iter().filter_map(past).collect();
+        jobs.sort_by_key(|past| past.job.submit);
+        note(views.len() - jobs.len(), "left out: never ran");
+        let large = take_too_large(&site, &mut jobs).len();
+        note(large, "left out: no node has room");
+        Self {
+            name: "the history of this queue".into(),
+            site,
+            names,
+            jobs,
+            policy: None,
+        }
+    }
+
+    /// Finds a node that is meant by a name, or any where all are alike.
+    pub(super) fn like(&self, name: Option<&str>) -> anyhow::Result<usize> {
+        let wrong = |what: String, hint: String| Err(advised(Class::User, what, hint));
+        let nodes = &self.site.nodes;
+        if self.site.pooled.is_none() && self.names.iter().all(BTreeSet::is_empty) {
+            return wrong(
+                format!("{} does not say how many nodes there were", self.name),
+                "its head says it in `; MaxNodes: N`, by which MaxProcs can be divided".into(),
+            );
+        }
+        let known = || {
+            let all: BTreeSet<&String> = self.names.iter().flatten().collect();
+            match all.is_empty() {
+                true => "a log tells nodes not apart: write --add-nodes N".into(),
+                false => {
+                    let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
+                    format!("nodes are called {}", all.join(", "))
+                }
+            }
+        };
+        match name {
+            Some(name) => match self.names.iter().position(|its| its.contains(name)) {
+                Some(at) => Ok(at),
+                None => wrong(format!("no node is called {name}"), known()),
+            },
+            None if nodes.iter().all(|its| its.capacity == nodes[0].capacity) => Ok(0),
+            None => wrong("nodes are not alike: which is to be added?".into(), known()),
+        }
+    }
+}
+
+fn note(jobs: usize, why: &str) {
+    if jobs > 0 {
+        let word = if jobs == 1 { "job" } else { "jobs" };
+        output::talk("note", format!("{jobs} {word} {why}"));
+    }
+}
