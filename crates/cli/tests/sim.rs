@@ -112,19 +112,19 @@ fn loads_are_compared_warm_up_is_not_counted_and_each_job_is_in_the_csv() {
 #[test]
 fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
     let home = TestDir::new();
-    let words = ["sim", "generate", "lublin", "--jobs", "600"];
+    let words = ["sim", "generate", "lublin", "--jobs", "300"];
     let made = run(&home, &words).ok();
     // Two processors to a node.
     let made = made.replace("MaxNodes: 128", "MaxNodes: 64");
     let log = file(&home, "made.swf", &made);
-    let words = ["sim", "what-if", "--log", &log, "--replications", "40"];
+    let words = ["sim", "what-if", "--log", &log, "--replications", "20"];
     let ways = [
         "--policy",
         "conservative",
         "--add-nodes",
         "64",
         "--isolation",
-        "vm=20%",
+        "vm=200%",
     ];
     let words = [&words[..], &ways].concat();
     let table = run(&home, &words).ok();
@@ -132,15 +132,21 @@ fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
         table.lines().all(|line| line.chars().count() <= 80),
         "{table}"
     );
-    for row in ["simulated, easy", "conservative", "+ 64 nodes", "vm +20 %"] {
-        assert!(table.lines().any(|line| line.trim().starts_with(row)), "{row}: {table}");
+    for row in ["simulated, easy", "conservative", "+ 64 nodes", "vm +200 %"] {
+        assert!(
+            table.lines().any(|line| line.trim().starts_with(row)),
+            "{row}: {table}"
+        );
     }
-    assert!(table.ends_with("blocks of 1-00:00:00\n") || table.ends_with("7-00:00:00\n"), "{table}");
+    assert!(
+        table.contains("of 20 workloads, drawn from 8 blocks of "),
+        "{table}"
+    );
     let words = [&words[..], &["--output", "json"]].concat();
     let text = run(&home, &words).ok();
     assert_eq!(text, run(&home, &words).ok(), "the same seed");
     let found = json(&text);
-    assert_eq!(found["as_it_was"], Value::Null, "a made log has no waits");
+    assert!(!found.contains_key("as_it_was"), "a made log has no waits");
     // What is simulated is what the other verb simulates.
     let plain = json(&run(&home, &["sim", "swf", &log, "--output", "json"]).ok());
     for key in ["avg_wait", "avg_bsld", "makespan", "util", "jobs"] {
@@ -162,9 +168,17 @@ fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
         run(&home, &[&base[..], more].concat()).refused(what, hint);
     };
     refused(&[], "nothing is to be otherwise", "--add-nodes 2");
-    refused(&["--add-nodes", "gpu:2"], "no node is called gpu", "--add-nodes N");
+    refused(
+        &["--add-nodes", "gpu:2"],
+        "no node is called gpu",
+        "--add-nodes N",
+    );
     refused(&["--isolation", "vm=lots"], "vm=20%", "");
-    refused(&["--policy", "esay"], "there is no policy", "did you mean easy?");
+    refused(
+        &["--policy", "esay"],
+        "there is no policy",
+        "did you mean easy?",
+    );
     let two = ["--load", "1,2", "--together"];
     refused(&two, "cannot hold at once", "--together");
     let none = ["sim", "what-if", "--load", "2"];
@@ -173,6 +187,89 @@ fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
     let odd = file(&home, "odd.swf", &odd);
     let words = ["sim", "what-if", "--log", &odd, "--add-nodes", "1"];
     run(&home, &words).refused("does not say how many nodes", "MaxNodes");
+}
+
+#[test]
+fn workloads_of_a_model_run_several_times_and_policies_have_the_same() {
+    let home = TestDir::new();
+    let words = [
+        "sim",
+        "model",
+        "lublin",
+        "--jobs",
+        "300",
+        "--replications",
+        "5",
+    ];
+    let sweep = [
+        "--policy",
+        "fifo,easy",
+        "--load",
+        "0.5,1",
+        "--processors",
+        "64,128",
+    ];
+    let words = [&words[..], &sweep].concat();
+    let table = run(&home, &words).ok();
+    assert_eq!(table.lines().count(), 2 + 8, "{table}");
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    let text = run(&home, &[&words[..], &["--output", "json"]].concat()).ok();
+    let rows: Vec<Value> = serde_json::from_str(&text).expect("JSON");
+    let row = |policy: &str, load: f64, processors: u64| {
+        let its = |row: &&Value| {
+            row["policy"] == policy && row["load"] == load && row["processors"] == processors
+        };
+        rows.iter().find(its).expect("a row")
+    };
+    let wait = |row: &Value| row["avg_wait"]["mean"].as_f64().expect("a number");
+    // The same workloads: what passes the head does no harm in any mean of these.
+    assert!(wait(row("easy", 1.0, 128)) < wait(row("fifo", 1.0, 128)));
+    assert!(wait(row("fifo", 0.5, 64)) < wait(row("fifo", 1.0, 64)));
+    let interval = &row("fifo", 1.0, 128)["avg_wait"]["interval"];
+    let mean = wait(row("fifo", 1.0, 128));
+    let bound = |end: &str| interval[end].as_f64().expect("a number");
+    assert!(bound("low") < mean && mean < bound("high"), "{interval}");
+    // The first workload is the one that the other verb makes.
+    let once = [
+        "sim",
+        "model",
+        "lublin",
+        "--jobs",
+        "300",
+        "--replications",
+        "1",
+    ];
+    let once = run(&home, &[&once[..], &["--output", "json"]].concat()).ok();
+    let once: Vec<Value> = serde_json::from_str(&once).expect("JSON");
+    let made = run(&home, &["sim", "generate", "lublin", "--jobs", "300"]).ok();
+    let log = file(&home, "made.swf", &made);
+    let plain = json(&run(&home, &["sim", "swf", &log, "--output", "json"]).ok());
+    assert_eq!(once[0]["avg_wait"]["mean"], plain["avg_wait"]);
+    assert_eq!(once[0]["avg_wait"].get("interval"), None);
+    let none = ["sim", "model", "lublin", "--jobs", "5", "--warm-up", "5"];
+    run(&home, &none).refused("no job is left", "--warm-up");
+}
+
+#[test]
+fn a_gantt_chart_fits_a_terminal() {
+    let home = TestDir::new();
+    let made = run(&home, &["sim", "generate", "lublin", "--jobs", "100"]).ok();
+    let log = file(&home, "made.swf", &made);
+    let words = ["sim", "swf", &log, "--policy", "fifo,easy", "--gantt"];
+    let text = run(&home, &words).ok();
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    for policy in ["fifo", "easy"] {
+        let head = format!("{policy}, the first 62 jobs:");
+        assert!(text.contains(&head), "{text}");
+    }
+    // Three lines of a table, and for each policy a blank one, a head, sixteen and an axis.
+    assert_eq!(text.lines().count(), 4 + 2 * 19, "{text}");
 }
 
 #[test]

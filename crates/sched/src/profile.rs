@@ -443,7 +443,10 @@ fn is_plain(cluster: &Cluster, queue: &Queue) -> bool {
             && request.others.is_empty()
             && !request.exclusive
             && request.shared.is_nothing()
-            && request.member_total().kinds().all(|(kind, _)| kind == CORES)
+            && request
+                .member_total()
+                .kinds()
+                .all(|(kind, _)| kind == CORES)
             && queued.standing.right.is_none()
             && cluster.nodes_of(request.among).contains(NodeNumber(0))
     };

@@ -112,7 +112,8 @@ impl Totals {
         for block in &mut self.blocks[first..] {
             let end = block.slices.partition_point(|(at, _)| *at < until);
             let inside = skip.min(end)..end;
-            let (is_whole, is_last) = (inside.len() == block.slices.len(), end < block.slices.len());
+            let (is_whole, is_last) =
+                (inside.len() == block.slices.len(), end < block.slices.len());
             for (_, free) in &mut block.slices[inside] {
                 *free = change(*free);
             }

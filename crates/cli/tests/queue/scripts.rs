@@ -106,7 +106,11 @@ fn each_task_of_an_array_knows_its_index_and_no_more_run_than_may() {
     let what_if = queue.run(&words).ok();
     let what_if: serde_json::Value = serde_json::from_str(&what_if).expect("JSON");
     let (was, now) = (&what_if["as_it_was"], &what_if["simulated"]);
-    assert_eq!((&was["jobs"], &now["jobs"]), (&5.into(), &5.into()), "{what_if}");
+    assert_eq!(
+        (&was["jobs"], &now["jobs"]),
+        (&5.into(), &5.into()),
+        "{what_if}"
+    );
     let procs = |its: &serde_json::Value| its["procs"].as_u64().expect("a number");
     let more = &what_if["variants"][0];
     assert_eq!(procs(more), 2 * procs(now), "{what_if}");

@@ -18,18 +18,17 @@ pub struct Blocks {
     jobs: Vec<Range<usize>>,
 }
 
-/// The lengths that keep the rhythms of people: a week, a day, an hour.
-const RHYTHMS: [Duration; 3] = [
+/// The lengths that keep the rhythms of people: a week, a day.
+const RHYTHMS: [Duration; 2] = [
     Duration::from_secs(7 * 24 * 60 * 60),
     Duration::from_secs(24 * 60 * 60),
-    Duration::from_secs(60 * 60),
 ];
 /// Of fewer blocks not much can be drawn that differs.
 const FEWEST: u32 = 8;
 
 impl Blocks {
     /// Cuts jobs, by the times of their submission, in order, into weeks; where those were
-    /// fewer than eight into days, else into hours, else into eighths. What is left over at
+    /// fewer than eight into days, else into eighths. What is left over at
     /// the end is part of none.
     pub fn of(submitted: &[Time]) -> Self {
         let (first, last) = (submitted.first(), submitted.last());
@@ -97,15 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_weeks_or_days_or_hours_or_eighths() {
+    fn blocks_are_weeks_or_days_or_eighths() {
         let cut = |hours| {
             let blocks = Blocks::of(&hourly(hours));
             (blocks.length().as_secs(), blocks.count())
         };
         assert_eq!(cut(24 * 7 * 9 + 50), (7 * 24 * 3600, 9));
         assert_eq!(cut(24 * 20), (24 * 3600, 19));
-        assert_eq!(cut(30), (3600, 29));
-        assert_eq!(cut(5), (1800, 8));
+        assert_eq!(cut(33), (4 * 3600, 8));
         assert_eq!(cut(1).1, 1);
         assert_eq!(Blocks::of(&[]).count(), 1);
     }

@@ -13,11 +13,32 @@ const AT_ONCE: usize = 4096;
 
 /// Models of workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Model {
+pub(super) enum Model {
     /// Lublin and Feitelson 2003: all jobs of one kind
     Lublin,
     /// The same with batch jobs and interactive ones
     LublinBatch,
+}
+
+impl Model {
+    /// Gives its jobs, without end.
+    pub(super) fn jobs(self, processors: u64, seed: Seed) -> Lublin {
+        Lublin::new(processors, self.kinds(), seed)
+    }
+
+    const fn kinds(self) -> Kinds {
+        match self {
+            Self::Lublin => Kinds::Generic,
+            Self::LublinBatch => Kinds::BatchAndInteractive,
+        }
+    }
+
+    const fn source(self) -> &'static str {
+        match self {
+            Self::Lublin => "Lublin and Feitelson 2003",
+            Self::LublinBatch => "Lublin and Feitelson 2003, batch and interactive",
+        }
+    }
 }
 
 // The words of `hyperion sim generate`.
@@ -39,19 +60,13 @@ pub(crate) struct Args {
 
 /// Carries it out.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let (kinds, model) = match args.model {
-        Model::Lublin => (Kinds::Generic, "Lublin and Feitelson 2003"),
-        Model::LublinBatch => (
-            Kinds::BatchAndInteractive,
-            "Lublin and Feitelson 2003, batch and interactive",
-        ),
-    };
     let head = [
         ("Version", "2.2".to_owned()),
         (
             "Note",
             format!(
-                "synthetic: {model}; hyperion sim generate, seed {}",
+                "synthetic: {}; hyperion sim generate, seed {}",
+                args.model.source(),
                 args.seed
             ),
         ),
@@ -60,7 +75,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ("MaxProcs", args.processors.to_string()),
     ];
     output::line(swf::write(&head, &[]).trim_end())?;
-    let jobs = Lublin::new(args.processors, kinds, Seed(args.seed));
+    let jobs = args.model.jobs(args.processors, Seed(args.seed));
     let mut lines = (1..=args.jobs)
         .zip(jobs)
         .map(|(number, job)| line(number, &job));

@@ -1,8 +1,10 @@
 //! `hyperion sim …`
 
 mod cores;
+mod gantt;
 mod generate;
 mod history;
+mod model;
 mod page;
 mod policies;
 mod scenario;
@@ -25,6 +27,8 @@ pub(crate) enum SimCommand {
     Swf(swf::Args),
     /// Hold a history beside what it would have been: more nodes, another policy, other levels
     WhatIf(what_if::Args),
+    /// Let workloads of a model run, several times over, and say how sure the means are
+    Model(model::Args),
     /// Make a log by a model of workloads, in the Standard Workload Format
     Generate(generate::Args),
 }
@@ -35,6 +39,7 @@ pub(super) fn run(command: &SimCommand, ctx: &Context) -> anyhow::Result<ExitCod
         SimCommand::Run(args) => scenario::run(args, ctx),
         SimCommand::Swf(args) => swf::run(args, ctx),
         SimCommand::WhatIf(args) => what_if::run(args, ctx),
+        SimCommand::Model(args) => model::run(args, ctx),
         SimCommand::Generate(args) => generate::run(args),
     }
 }

@@ -121,7 +121,7 @@ fn curves(schedule: &Schedule, time: (Time, Time), processors: u64) -> String {
 fn svg(height: f64, (from, until): (Time, Time), inside: &str) -> String {
     let whole = until.since(from).as_secs_f64().max(1e-6);
     let mut ticks = String::new();
-    let step = tick(whole);
+    let step = tick(whole, 12.0);
     let mut at = step;
     while at < whole {
         let x = WIDTH * at / whole;
@@ -142,8 +142,8 @@ fn svg(height: f64, (from, until): (Time, Time), inside: &str) -> String {
     )
 }
 
-/// Gives a step of at most a dozen to a time, in seconds, that people count in.
-fn tick(whole: f64) -> f64 {
+/// Gives a step of at most so many to a time, in seconds, that people count in.
+pub(super) fn tick(whole: f64, most: f64) -> f64 {
     const MINUTE: f64 = 60.0;
     const HOUR: f64 = 60.0 * MINUTE;
     const DAY: f64 = 24.0 * HOUR;
@@ -161,12 +161,12 @@ fn tick(whole: f64) -> f64 {
         30.0 * DAY,
         100.0 * DAY,
     ];
-    let fits = steps.into_iter().find(|step| whole / step <= 12.0);
-    fits.unwrap_or(whole / 10.0)
+    let fits = steps.into_iter().find(|step| whole / step <= most);
+    fits.unwrap_or(whole / most)
 }
 
 /// Writes whole minutes, hours or days, or what is in between.
-fn label(seconds: f64) -> String {
+pub(super) fn label(seconds: f64) -> String {
     let seconds = seconds as u64;
     let units = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
     let mut rest = seconds;
@@ -230,7 +230,7 @@ fn jobs_drawn(all: &[Ran], (from, until): (Time, Time), processors: u64) -> Stri
 }
 
 /// From the first submission to the last end.
-fn time_of<'a>(ran: impl Iterator<Item = &'a Ran> + Clone) -> (Time, Time) {
+pub(super) fn time_of<'a>(ran: impl Iterator<Item = &'a Ran> + Clone) -> (Time, Time) {
     let from = ran.clone().map(|ran| ran.job.submit).min();
     let until = ran.map(Ran::end).max();
     (from.unwrap_or(Time(0)), until.unwrap_or(Time(0)))

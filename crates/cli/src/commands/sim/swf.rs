@@ -14,6 +14,7 @@ use hyperion_sim::batch::{Job, Named, Tally, run as simulate};
 use hyperion_sys::entry::ExitCode;
 
 use super::cores::{Counter, Progress, on_all_cores};
+use super::gantt;
 use super::page::{Schedule, page};
 use super::policies;
 use super::trace::{self, Trace};
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// Write when each job was submitted, started and ended, in seconds, as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Draw the first jobs under each policy, processors by time
+    #[arg(long)]
+    gantt: bool,
     /// Write a page with charts and a table, for a browser
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -96,7 +100,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             })
         })
         .collect();
-    let keep = args.report.is_some() || args.csv.is_some();
+    let keep = args.report.is_some() || args.csv.is_some() || args.gantt;
     let progress = Progress::new(ctx, (cases.len() * jobs.len()) as u64);
     let schedules = on_all_cores(&cases, |case| {
         case.schedule(&trace, &jobs, args.warm_up, keep, progress.counter())
@@ -129,6 +133,9 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];
             output::table(&head, schedules.iter().map(row))?;
+            if args.gantt {
+                output::line(gantt::charts(&schedules, all).trim_end())?;
+            }
         }
     }
     Ok(ExitCode::SUCCESS)
