@@ -10,8 +10,15 @@ pub const MEMORY: usize = 1;
 
 /// How much of each kind of resource, by the kind's number, in fixed point:
 /// sums are exact. A kind that is not there is zero.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Amounts(SmallVec<[u64; 4]>);
+
+impl Clone for Amounts {
+    /// Copies them all at once, which the list itself would do one by one.
+    fn clone(&self) -> Self {
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Amounts {
     /// Makes amounts from those of the kinds in their order.
@@ -56,6 +63,10 @@ impl Amounts {
 
     /// Adds as much of each kind, `times` over.
     pub fn add(&mut self, others: &Self, times: u64) {
+        if self.0.is_empty() && times == 1 {
+            self.clone_from(others);
+            return;
+        }
         if self.0.len() < others.0.len() {
             self.0.resize(others.0.len(), 0);
         }

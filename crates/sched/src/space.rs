@@ -94,8 +94,11 @@ impl Space {
 }
 
 fn peak(free: &[Amounts]) -> Amounts {
-    let mut peak = Amounts::default();
-    free.iter().for_each(|free| peak.raise(free));
+    let Some((first, rest)) = free.split_first() else {
+        return Amounts::default();
+    };
+    let mut peak = first.clone();
+    rest.iter().for_each(|free| peak.raise(free));
     peak
 }
 

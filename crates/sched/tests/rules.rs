@@ -280,7 +280,7 @@ proptest! {
                 cluster.start(start.job, start.allocation.clone(), start.until);
             }
             let over = |(job, running): (&JobNumber, &Running)| (running.until <= kept.at).then_some(*job);
-            while let Some(job) = cluster.running().iter().find_map(over) {
+            while let Some(job) = cluster.running().iter().map(|(job, its)| (job, &**its)).find_map(over) {
                 cluster.end(job);
             }
             for part in &kept.allocation {

@@ -37,6 +37,11 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
             large(stage),
         ),
         Row::new(
+            "growth from 10,000 to 10,000,000 jobs of a model, EASY, 100,000 processors",
+            "≤ 2 times n log n; 16 GiB",
+            growth(stage),
+        ),
+        Row::new(
             format!("{SLEEPS} jobs of `sleep`, simulated against run: makespan, mean wait"),
             "≤ 2 %",
             sleeps(stage),
@@ -102,22 +107,55 @@ fn large(stage: &Stage) -> Result<Outcome> {
     let case = vec![Case::wall("large", run.args(["--output", "json"]))];
     let samples = alternate(case, ROUNDS, 1);
     let seconds = samples[0].first()?.median() / 1e3;
-    let peak = cmd![
-        "sh",
-        "-c",
-        "\"$0\" sim run \"$1\" --output json >/dev/null & p=$!; m=0
-         while n=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status 2>/dev/null) &&
-           [ -n \"$n\" ]; do m=$n; sleep 0.01; done; echo $m",
-        stage.binary(),
-        scenario,
-    ];
-    let peak: f64 = peak.output()?.trim().parse().context("a peak in KiB")?;
-    let megabytes = peak * 1024.0 / 1e6;
+    let megabytes = peak(stage, &["sim", "run", &scenario.to_string_lossy()])?;
     Ok(Outcome::Measured {
         ours: format!("{seconds:.2} s, {megabytes:.0} MB"),
         beside: "CloudSim Plus: not finished in 329 s, on another day".into(),
         figure: format!("{seconds:.2} s"),
         met: seconds < 10.0 && megabytes <= PEERS_MEMORY / 10.0,
+    })
+}
+
+/// Gives the most memory that a run has, in MB, as it was last seen before its end.
+fn peak(stage: &Stage, words: &[&str]) -> Result<f64> {
+    let script = "\"$@\" --output json >/dev/null & p=$!; m=0
+         while n=$(sed -n 's/^VmHWM:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status 2>/dev/null) &&
+           [ -n \"$n\" ]; do m=$n; sleep 0.01; done; echo $m";
+    let run = cmd!["sh", "-c", script, "sh", stage.binary()].args(words);
+    let kilobytes: f64 = run.output()?.trim().parse().context("a peak in KiB")?;
+    Ok(kilobytes * 1024.0 / 1e6)
+}
+
+/// Lets more and more jobs of a model run that are made meanwhile: time is to grow with
+/// n log n, and memory not at all with jobs that have ended.
+fn growth(stage: &Stage) -> Result<Outcome> {
+    // So loaded the queue is stable, with four processors in five in use.
+    let model = "sim model lublin --processors 100000 --load 0.8 --policy easy --replications 1";
+    let words = |jobs: &str| -> Vec<String> {
+        let model = model.split(' ').map(str::to_owned);
+        model
+            .chain(["--jobs".to_owned(), jobs.to_owned()])
+            .collect()
+    };
+    let (mut each, mut told) = (Vec::new(), Vec::new());
+    for exponent in 4..=7 {
+        let jobs = 10_u64.pow(exponent);
+        let run = stage.hyperion("main").args(words(&jobs.to_string()));
+        let rounds = if exponent < 7 { ROUNDS } else { 1 };
+        let samples = alternate(vec![Case::wall("model", run)], rounds, 0);
+        let seconds = samples[0].first()?.median() / 1e3;
+        each.push(seconds / (jobs as f64 * (jobs as f64).log2()));
+        told.push(format!("{seconds:.2}"));
+    }
+    let most = words("10000000");
+    let megabytes = peak(stage, &most.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let least = each.iter().copied().fold(f64::INFINITY, f64::min);
+    let growth = each[each.len() - 1] / least;
+    Ok(Outcome::Measured {
+        ours: format!("{} s; {megabytes:.0} MB", told.join(", ")),
+        beside: "-".into(),
+        figure: format!("{growth:.2} times"),
+        met: growth <= 2.0 && megabytes < 16.0 * 1024.0,
     })
 }
 

@@ -55,7 +55,7 @@ fn job(number: u64) -> JobView {
         cores: Cores(1000),
         memory: Bytes(0),
         cpus: None,
-        asks: BTreeMap::new(),
+        asks: Default::default(),
         devices: Default::default(),
         end: None,
         why: None,

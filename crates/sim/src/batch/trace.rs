@@ -78,10 +78,11 @@ impl Job {
     /// the site: its days become shorter.)
     #[must_use]
     pub fn at_load(self, first: Time, load: f64) -> Self {
-        Self {
-            submit: first + self.submit.since(first).div_f64(load),
-            ..self
-        }
+        let submit = match load == 1.0 {
+            true => self.submit,
+            false => first + self.submit.since(first).div_f64(load),
+        };
+        Self { submit, ..self }
     }
 }
 
