@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyperion_sched::{
-    Amounts, Arrangement, Backfill, Chunk, Cluster, Forecast, JobNumber, Node, Order, Placement,
-    Plan, Policy, Queue, Queued, Request, Running, Standing, Time, Weights, forecast, plan,
+    Amounts, Arrangement, Backfill, Chunk, Cluster, Forecast, JobNumber, Memory, Node, NodeNumber,
+    Order, Part, Placement, Plan, Policy, Queue, Queued, Request, Running, Standing, Time, Weights,
+    forecast, plan, plan_on,
 };
 use proptest::prelude::*;
 
@@ -345,5 +346,55 @@ proptest! {
             assert_eq!(starts(&other), starts(pass.plan));
             assert_eq!(kept(&other), kept(pass.plan));
         });
+    }
+}
+
+proptest! {
+    /// A node of processors alone is planned for by their sums, another by what lies where.
+    #[test]
+    fn a_node_of_processors_alone_is_planned_for_as_one_that_has_memory_too(
+        runs in prop::collection::vec((1..=4u64, 0..=30u64), 0..4),
+        waits in prop::collection::vec((1..=9u64, 0..=20u64), 1..30),
+        later in prop::collection::vec((1..=9u64, 1..=20u64), 0..5),
+    ) {
+        let policy = Policy { backfill: Backfill::Conservative, placement: Placement::First };
+        let planned = |capacity: Amounts| {
+            let mut cluster = Cluster::new(vec![Node { name: "n".into(), capacity }]);
+            let mut free = 8;
+            for ((cores, until), job) in runs.iter().zip(1000..) {
+                // Some are over their time.
+                let cores = (*cores).min(free);
+                free -= cores;
+                let part = Part::of(NodeNumber(0), Amounts::cores(cores * 1000));
+                cluster.start(JobNumber(job), [part].into_iter().collect(), Time::seconds(*until));
+            }
+            let mut queue = Queue::new(Order::Fifo);
+            let mut memory = Memory::default();
+            let mut plans = Vec::new();
+            let mut number = 0;
+            for (now, jobs) in [(5, &waits), (6, &later)] {
+                for (cores, limit) in jobs {
+                    queue.insert(Queued {
+                        job: JobNumber(number),
+                        submitted: Time::seconds(now),
+                        limit: Duration::from_secs(*limit),
+                        least: None,
+                        request: Request::of(*cores, Amounts::cores(1000)).into(),
+                        standing: Standing::default(),
+                    });
+                    number += 1;
+                }
+                let now = Time::seconds(now);
+                let plan = plan_on(policy, &cluster, &queue, now, &mut memory, u64::MAX);
+                for start in &plan.starts {
+                    cluster.start(start.job, start.allocation.clone(), start.until);
+                }
+                queue.remove_started(&plan);
+                plans.push((plan.starts, plan.reservations, plan.verdicts, plan.wake_at));
+            }
+            plans
+        };
+        let plain = planned(Amounts::cores(8000));
+        prop_assert_eq!(plain, planned(Amounts::new([8000, 1 << 30])));
     }
 }
