@@ -121,12 +121,44 @@ pub fn run<E>(
 /// # Errors
 /// [`Stuck`]: what was shown by then is right.
 pub fn run_on<E>(
-    mut cluster: Cluster,
+    cluster: Cluster,
     order: Order,
     backfill: Backfill,
     jobs: impl IntoIterator<Item = Result<(Job, Arc<Request>), Stuck<E>>>,
     mut see: impl FnMut(Ran),
 ) -> Result<(), Stuck<E>> {
+    let (mut jobs, mut failed) = (jobs.into_iter(), None);
+    let mut next = || {
+        let next = jobs.next().transpose();
+        next.map_err(|error| {
+            failed = Some(error);
+            Halt::Trace
+        })
+    };
+    match live(cluster, order, backfill, &mut next, &mut see) {
+        Err(Halt::Unsorted(number)) => Err(Stuck::Unsorted(number)),
+        _ => failed.map_or(Ok(()), Err),
+    }
+}
+
+/// Why it does not go on.
+enum Halt {
+    Unsorted(u64),
+    /// The next job could not be had.
+    Trace,
+}
+
+/// Gives the next job.
+type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Arc<Request>)>, Halt>;
+
+/// Does it, in one piece of code for all: it is compiled for speed here.
+fn live(
+    mut cluster: Cluster,
+    order: Order,
+    backfill: Backfill,
+    next_job: Next<'_>,
+    see: &mut dyn FnMut(Ran),
+) -> Result<(), Halt> {
     let policy = Policy {
         backfill,
         placement: Placement::First,
@@ -134,8 +166,7 @@ pub fn run_on<E>(
     let mut queue = Queue::new(order);
     let mut waiting: BTreeMap<u64, Job> = BTreeMap::new();
     let mut ends: BinaryHeap<Reverse<(Time, u64)>> = BinaryHeap::new();
-    let mut jobs = jobs.into_iter();
-    let mut arrival = jobs.next().transpose()?;
+    let mut arrival = next_job()?;
     let mut number = 0;
     let (mut is_blocked, comes_last) = (false, order == Order::Fifo && backfill == Backfill::None);
     loop {
@@ -161,9 +192,9 @@ pub fn run_on<E>(
             });
             waiting.insert(number, job);
             number += 1;
-            arrival = jobs.next().transpose()?;
+            arrival = next_job()?;
             if arrival.as_ref().is_some_and(|(next, _)| next.submit < now) {
-                return Err(Stuck::Unsorted(number));
+                return Err(Halt::Unsorted(number));
             }
         }
         // Who comes last waits behind the one that does not start.
@@ -172,8 +203,8 @@ pub fn run_on<E>(
         }
         let made = plan(policy, &cluster, &queue, now);
         is_blocked = made.barrier.is_some();
-        queue.remove_started(&made);
         for start in made.starts {
+            queue.remove(start.job);
             let number = start.job.0;
             let Some(job) = waiting.remove(&number) else {
                 continue;

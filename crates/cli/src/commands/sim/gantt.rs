@@ -124,7 +124,16 @@ mod tests {
             ran(10, 3600, 1800, 2),
         ];
         let time = (Time(0), Time::seconds(7200));
-        insta::assert_snapshot!(chart(&all, time, 4), @"");
+        let times = |letter: &str, count| letter.repeat(count);
+        let (zeros, rest) = (times("0", 35), times(".", 17));
+        let right = [
+            format!("      0 {zeros}{}{rest}", times("a", 18)),
+            format!("      1 {zeros}{}{rest}", times("a", 18)),
+            format!("      2 {zeros}{}", times(".", 35)),
+            format!("      3 {}", times("1", 70)),
+            format!("        |0{}|1 h", times(" ", 33)),
+        ];
+        assert_eq!(chart(&all, time, 4).lines().collect::<Vec<_>>(), right);
     }
 
     #[test]
