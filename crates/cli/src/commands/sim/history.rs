@@ -195,3 +195,99 @@ fn note(jobs: usize, why: &str) {
         output::talk("note", format!("{jobs} {word} {why}"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyperion_sim::batch::{Change, World};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn job(number: u64, queue: &str, more: &Value) -> JobView {
+        let mut view = json!({
+            "job": number, "name": "job", "user": "ada", "uid": 1000, "dialect": "slurm",
+            "queue": queue, "level": "process", "state": "completed", "starts": 1, "tasks": 1,
+            "nodes": 1, "hosts": [], "cores": 2000, "memory": 0, "folder": "/",
+            "submitted": 1_000_000 * number, "started": 20_000_000, "ended": 30_000_000,
+        });
+        for (key, value) in more.as_object().into_iter().flatten() {
+            view[key] = value.clone();
+        }
+        serde_json::from_value(view).expect("a job")
+    }
+
+    fn history(jobs: &[JobView]) -> History {
+        let node = |name: &str, devices: Value| -> NodeView {
+            let node = json!({
+                "name": name, "cores": 4000, "cores_used": 0, "memory": 1 << 30,
+                "memory_used": 0, "devices": devices, "features": ["avx2"], "tasks": 0,
+            });
+            serde_json::from_value(node).expect("a node")
+        };
+        let nodes = [node("a", json!({})), node("b", json!({"gpu": [2, 0]}))];
+        let accelerated = PartitionView {
+            nodes: vec!["b".into()],
+            ..PartitionView::named("accelerated", &nodes)
+        };
+        let partitions = [PartitionView::named("main", &nodes), accelerated];
+        History::of_views(jobs, &nodes, &partitions)
+    }
+
+    #[test]
+    fn nodes_are_known_by_their_names_partitions_features_and_devices() {
+        let history = history(&[]);
+        for (name, place) in [
+            ("a", 0),
+            ("accelerated", 1),
+            ("gpu", 1),
+            ("avx2", 0),
+            ("main", 0),
+        ] {
+            assert_eq!(history.like(Some(name)).ok(), Some(place), "{name}");
+        }
+        assert!(history.like(Some("fpga")).is_err());
+        assert!(history.like(None).is_err(), "which of two that differ?");
+    }
+
+    #[test]
+    fn jobs_have_what_they_asked_for_where_they_may_and_those_that_cannot_are_out() {
+        let jobs = [
+            job(1, "accelerated", &json!({"asks": {"gpu": 2}})),
+            job(
+                2,
+                "accelerated",
+                &json!({"asks": {"gpu": 2}, "limit": {"secs": 60, "nanos": 0}}),
+            ),
+            job(3, "main", &json!({"nodes": 2, "cores": 4000})),
+            job(4, "main", &json!({"asks": {"gpu": 3}})),
+            job(5, "main", &json!({"started": null})),
+        ];
+        let history = history(&jobs);
+        assert_eq!(history.jobs.len(), 3);
+        let second = &history.jobs[1];
+        assert_eq!(
+            (second.job.submit, second.job.run.as_secs()),
+            (Time::seconds(1), 10)
+        );
+        assert_eq!(
+            (second.job.estimate.as_secs(), second.job.processors),
+            (60, 2)
+        );
+        assert_eq!(history.jobs[2].request.arrangement, Arrangement::Apart);
+        let starts = |changes: &[Change]| {
+            let easy = "easy".parse().expect("a policy");
+            let world = World::new(&history.site, &history.jobs, &easy, changes);
+            let all = history.jobs.iter().map(|past| past.job.submit).enumerate();
+            let mut starts = vec![0; history.jobs.len()];
+            let see = |ran: hyperion_sim::batch::Ran| {
+                starts[ran.number as usize] = ran.start.0 / 1_000_000;
+            };
+            world.run(all, see).expect("in order");
+            starts
+        };
+        // Two jobs want both GPUs; the third has two cores on either node.
+        assert_eq!(starts(&[]), [0, 10, 2]);
+        let gpu = history.like(Some("gpu")).expect("a node");
+        assert_eq!(starts(&[Change::Nodes(gpu, 1)]), [0, 1, 2]);
+    }
+}
