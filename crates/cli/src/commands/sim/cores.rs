@@ -1,13 +1,14 @@
 //! Several simulations side by side, on all cores, and how far they are.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::args::OutputFormat;
 use crate::context::Context;
@@ -58,9 +59,14 @@ impl Progress {
             return Self(ProgressBar::hidden());
         }
         let style =
-            ProgressStyle::with_template("{wide_bar} {percent:>3} %  {per_sec:>16}  {eta:>4} left");
+            ProgressStyle::with_template("{wide_bar} {percent:>3} %  {rate:>20}  {eta:>4} left");
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+            // A terminal that is gone has no use for it.
+            let _ = write!(out, "{} events/s", HumanCount(state.per_sec() as u64));
+        };
         let bar = ProgressBar::new(EVENTS * jobs);
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style.with_key("rate", rate));
         bar.enable_steady_tick(Duration::from_millis(250));
         Self(bar)
     }
