@@ -88,6 +88,12 @@ impl Running {
         Used::of(&self.allocation, self.since, self.until)
     }
 
+    /// Gives what it has on nodes.
+    fn on_nodes(&self) -> impl Iterator<Item = &Part> {
+        let parts = self.allocation.iter();
+        parts.filter(|part| part.node != NodeNumber::NONE)
+    }
+
     /// Gives its cores alone.
     pub(crate) fn cores(&self) -> Allocation {
         let parts = self
@@ -325,7 +331,7 @@ impl Cluster {
             return self.go_on(job, &cores, running.until);
         }
         self.take_free(&running.allocation);
-        self.count(&running.standing, &running.used());
+        self.count(&running);
         self.ends.insert((running.until, job));
         let before = self.running.insert(job, Box::new(running));
         assert!(before.is_none(), "job {} runs already", job.0);
@@ -338,7 +344,7 @@ impl Cluster {
             return None;
         }
         let its = self.running.get_mut(&job)?;
-        let used = its.used();
+        let before = its.clone();
         let cores = its.cores();
         for part in &mut its.allocation {
             let cores = part.taken.of(CORES);
@@ -347,8 +353,7 @@ impl Cluster {
         self.ends.remove(&(its.until, job));
         its.until = Time::NEVER;
         self.ends.insert((its.until, job));
-        let standing = its.standing.clone();
-        self.uncount(&standing, &used);
+        self.uncount(&before);
         self.space.release(&cores);
         self.freed += 1;
         let mut members = cores.iter().map(|part| (part.node, part.taken.clone()));
@@ -388,8 +393,8 @@ impl Cluster {
         self.ends.remove(&(its.until, job));
         its.until = until;
         self.ends.insert((until, job));
-        let (standing, used) = (its.standing.clone(), its.used());
-        self.count(&standing, &used);
+        let its = its.clone();
+        self.count(&its);
     }
 
     /// Takes what is free.
@@ -404,16 +409,21 @@ impl Cluster {
         self.space.take(allocation);
     }
 
-    fn count(&mut self, standing: &Standing, used: &Used) {
-        self.quotas.start(&standing.quotas, used);
-        let had = self.had.entry(standing.share).or_default();
-        had.add(&used.amounts, 1);
+    /// Counts what a job has as used.
+    fn count(&mut self, its: &Running) {
+        if !its.standing.quotas.is_empty() {
+            self.quotas.start(&its.standing.quotas, &its.used());
+        }
+        let had = self.had.entry(its.standing.share).or_default();
+        its.on_nodes().for_each(|part| had.add(&part.taken, 1));
     }
 
-    fn uncount(&mut self, standing: &Standing, used: &Used) {
-        self.quotas.end(&standing.quotas, used);
-        if let Some(had) = self.had.get_mut(&standing.share) {
-            had.take(&used.amounts);
+    fn uncount(&mut self, its: &Running) {
+        if !its.standing.quotas.is_empty() {
+            self.quotas.end(&its.standing.quotas, &its.used());
+        }
+        if let Some(had) = self.had.get_mut(&its.standing.share) {
+            its.on_nodes().for_each(|part| had.take(&part.taken));
         }
     }
 
@@ -447,7 +457,7 @@ impl Cluster {
         self.ends.remove(&(running.until, job));
         self.space.release(&running.allocation);
         if self.resting.remove(&job).is_none() {
-            self.uncount(&running.standing, &running.used());
+            self.uncount(&running);
         }
         self.freed += 1;
         true

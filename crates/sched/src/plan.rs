@@ -231,11 +231,17 @@ impl<'a> Round<'a> {
             space = Cow::Owned(space.into_owned().ranked(placement));
         }
         let mut waiting = self.queue.in_order(self.cluster, self.now);
+        let mut taken = 0;
         let (blocked, is_open) = loop {
             let Some(entry) = waiting.next() else {
                 memory.next = None;
                 return;
             };
+            // What is left is only to be known where there is another.
+            for start in &self.plan.starts[taken..] {
+                space.to_mut().take(&start.allocation);
+            }
+            taken = self.plan.starts.len();
             // What has started is out of the way of the next round, and it goes on.
             if self.is_spent() && !self.plan.starts.is_empty() {
                 self.plan.unfinished = true;
@@ -248,10 +254,7 @@ impl<'a> Round<'a> {
             let among = self.masks.of(&entry.queued, self.now);
             match self.fits(&space, None, &among, entry) {
                 Some(allocation) if self.is_too_much(&entry.queued, &allocation) => {}
-                Some(allocation) => {
-                    space.to_mut().take(&allocation);
-                    self.start(entry, allocation);
-                }
+                Some(allocation) => self.start(entry, allocation),
                 None => break (entry, among),
             }
         };
