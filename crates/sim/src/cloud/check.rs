@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::scenario::{Broker, Datacenter, Scenario, Sharing};
+use super::scenario::{Allocation, Broker, Cloudlet, Datacenter, Overload, Scenario, Sharing};
+use super::utilization::Utilization;
 
 /// So many things of a kind are counted at most.
 const MOST: u64 = 1 << 31;
@@ -92,6 +93,9 @@ impl Scenario {
         let least = self.min_time_between_events_s;
         let place = Place::default().key("min_time_between_events_s");
         rule(least > 0.0 && least < 1e12, place, "more than 0")?;
+        if let Some(stop) = self.stop_s {
+            time(stop, Place::default().key("stop_s"))?;
+        }
         let hosts = self.datacenter.iter().flat_map(|its| &its.host);
         let vms = self.broker.iter().flat_map(|its| &its.vm);
         let cloudlets = self.broker.iter().flat_map(|its| &its.cloudlet);
@@ -117,6 +121,20 @@ impl Scenario {
                 "a name of its own",
             )?;
             its.check(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for traces that were not read, without which nothing can be run.
+    pub(super) fn check_traces(&self) -> Result<(), Finding> {
+        for (number, its) in self.broker.iter().enumerate() {
+            for (group, cloudlet) in its.cloudlet.iter().enumerate() {
+                let place = Place::of("broker", number).key("cloudlet").index(group);
+                for (key, utilization) in cloudlet.utilizations() {
+                    let right = "read: its trace is not there";
+                    rule(!utilization.unread(), place.key(key), right)?;
+                }
+            }
         }
         Ok(())
     }
@@ -179,6 +197,62 @@ impl Datacenter {
                 watts.len() != 1 && watts.iter().all(|w| w.is_finite() && *w >= 0.0),
                 place.key("power_watts"),
                 "two numbers at least, each 0 at least",
+            )?;
+        }
+        let cost = &self.cost;
+        for (key, price) in [
+            ("per_second", cost.per_second),
+            ("per_byte", cost.per_byte),
+            ("per_memory_mib", cost.per_memory_mib),
+            ("per_storage_mib", cost.per_storage_mib),
+        ] {
+            let good = (0.0..=1e12).contains(&price);
+            rule(good, place.key("cost").key(key), "a price from 0 to 1e12")?;
+        }
+        self.check_dynamic(place)
+    }
+
+    fn check_dynamic(&self, place: &Place) -> Result<(), Finding> {
+        let Some(dynamic) = &self.dynamic else {
+            let fixed = self.allocation != Allocation::PowerAware;
+            return rule(
+                fixed,
+                place.key("allocation"),
+                "another one: power-aware is for a datacenter with a table `dynamic`",
+            );
+        };
+        let here = place.key("dynamic");
+        rule(
+            (1e-3..1e12).contains(&dynamic.interval_s),
+            here.key("interval_s"),
+            "0.001 s at least",
+        )?;
+        if let Some(overload) = dynamic.overload {
+            let (Overload::Static(number)
+            | Overload::Iqr(number)
+            | Overload::Mad(number)
+            | Overload::LocalRegression(number)) = overload;
+            let good = (0.0..=1e6).contains(&number);
+            rule(good, here.key("overload"), "a number from 0 to 1e6")?;
+        }
+        for (number, host) in self.host.iter().enumerate() {
+            let place = place.key("host").index(number);
+            rule(
+                host.scheduler == Sharing::TimeShared,
+                place.key("scheduler"),
+                "time-shared: VMs of a dynamic datacenter share cores",
+            )?;
+            let moves = dynamic.overload.is_some();
+            let chosen = moves || self.allocation == Allocation::PowerAware;
+            rule(
+                !chosen || !host.power_watts.is_empty(),
+                place.key("power_watts"),
+                "there: the host is chosen by what it draws",
+            )?;
+            rule(
+                !moves || host.bandwidth_mbps.is_some_and(|mbps| mbps > 0),
+                place.key("bandwidth_mbps"),
+                "there, and 1 at least: VMs move over it",
             )?;
         }
         Ok(())
@@ -244,6 +318,26 @@ impl Broker {
                 if let Some(right) = quantity.wrong() {
                     return Err(place.key(key).says(format!("must be {right}")));
                 }
+            }
+            cloudlet.check_utilizations(&place)?;
+        }
+        Ok(())
+    }
+}
+
+impl Cloudlet {
+    fn utilizations(&self) -> [(&'static str, &Utilization); 3] {
+        [
+            ("utilization", &self.utilization),
+            ("utilization_memory", &self.utilization_memory),
+            ("utilization_bandwidth", &self.utilization_bandwidth),
+        ]
+    }
+
+    fn check_utilizations(&self, place: &Place) -> Result<(), Finding> {
+        for (key, utilization) in self.utilizations() {
+            if let Some(right) = utilization.wrong() {
+                return Err(place.key(key).says(format!("must be {right}")));
             }
         }
         Ok(())

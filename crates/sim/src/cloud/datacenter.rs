@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::clock::Moment;
+use super::dynamic::Dynamic;
 use super::forecast::Forecast;
 use super::host::Host;
 use super::scenario::{self, Allocation};
@@ -16,7 +17,7 @@ const LATER: f64 = 0.01;
 /// It looks after its cloudlets when one is submitted and when it expects one to end,
 /// and then after all of them.
 #[derive(Debug)]
-pub(super) struct Datacenter {
+pub(super) struct Datacenter<'s> {
     policy: Allocation,
     /// Places of its hosts in the world's list.
     hosts: Range<u32>,
@@ -30,10 +31,16 @@ pub(super) struct Datacenter {
     pub(super) forecast: Forecast,
     /// VMs at which the next look looks in any case.
     again: Vec<u32>,
+    /// In place of its hosts and looks, where it looks at fixed intervals.
+    pub(super) dynamic: Option<Box<Dynamic<'s>>>,
 }
 
-impl Datacenter {
-    pub(super) fn new(like: &scenario::Datacenter, hosts: Range<u32>) -> Self {
+impl<'s> Datacenter<'s> {
+    pub(super) fn new(
+        like: &scenario::Datacenter,
+        hosts: Range<u32>,
+        dynamic: Option<Dynamic<'s>>,
+    ) -> Self {
         Self {
             policy: like.allocation,
             turn: hosts.start,
@@ -43,6 +50,7 @@ impl Datacenter {
             planned: Moment(0.0),
             forecast: Forecast::new(),
             again: Vec::new(),
+            dynamic: dynamic.map(Box::new),
         }
     }
 
@@ -133,7 +141,7 @@ fn rank(policy: Allocation, host: &Host) -> u64 {
     let mips = host.free_mips().max(0.0).to_bits();
     match policy {
         Allocation::Simple => !mips,
-        Allocation::FirstFit | Allocation::RoundRobin => 0,
+        Allocation::FirstFit | Allocation::RoundRobin | Allocation::PowerAware => 0,
         Allocation::BestFit => mips,
         Allocation::WorstFit => !host.free_cores(),
     }

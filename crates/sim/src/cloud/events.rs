@@ -20,6 +20,10 @@ pub(super) enum Event {
     Submit { datacenter: u32, parcel: u32 },
     /// A datacenter looks after its cloudlets.
     Look { datacenter: u32 },
+    /// A dynamic datacenter does, unless it has planned anew since.
+    Tick { datacenter: u32, plan: u32 },
+    /// A VM has moved to a host of its datacenter.
+    Migrate { datacenter: u32, vm: u32, host: u32 },
     /// A broker gets a cloudlet back that has ended.
     Return { broker: u32, cloudlet: u32 },
     /// A VM is given up.
@@ -121,11 +125,24 @@ impl Events {
         self.posted += 1;
     }
 
-    /// Lets the next thing happen.
-    pub(super) fn take(&mut self) -> Option<(To, Event)> {
-        let Reverse(entry) = self.heap.pop()?;
-        (self.now, self.round) = (entry.time, entry.round);
-        self.taken += 1;
-        Some((entry.to, entry.event))
+    /// Lets the next thing happen that `holds`: nothing from `stop` on.
+    pub(super) fn take(
+        &mut self,
+        stop: Moment,
+        holds: impl Fn(&Event) -> bool,
+    ) -> Option<(To, Event)> {
+        while let Some(Reverse(entry)) = self.heap.pop() {
+            if !holds(&entry.event) {
+                continue;
+            }
+            if entry.time >= stop {
+                self.now = stop;
+                return None;
+            }
+            (self.now, self.round) = (entry.time, entry.round);
+            self.taken += 1;
+            return Some((entry.to, entry.event));
+        }
+        None
     }
 }

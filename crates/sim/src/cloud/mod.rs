@@ -39,6 +39,7 @@ mod broker;
 mod check;
 mod clock;
 mod datacenter;
+mod dynamic;
 mod events;
 mod forecast;
 mod host;
@@ -48,11 +49,16 @@ mod read;
 mod result;
 mod run;
 mod scenario;
+mod utilization;
 mod work;
 
 pub use check::{Finding, Place, Step};
 pub use law::{Law, Quantity};
 pub use read::{ReadError, line};
-pub use result::{Left, Ran, Summary, Why};
+pub use result::{Left, Ran, Service, Summary, Why};
 pub use run::run;
-pub use scenario::{Allocation, Broker, Cloudlet, Datacenter, Host, Pause, Scenario, Sharing, Vm};
+pub use scenario::{
+    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Host, Overload, Pause, Scenario,
+    Select, Sharing, Vm,
+};
+pub use utilization::{Measured, TraceError, Utilization};

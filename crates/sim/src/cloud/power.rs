@@ -57,15 +57,21 @@ impl Meter {
         self.joules
     }
 
-    /// What it draws now: between two points of its curve, on the line.
+    /// What it draws now.
     fn draws(&self) -> f64 {
-        let steps = self.watts.len() - 1;
-        let place = (self.used / self.mips).min(1.0) * steps as f64;
-        let below = (place as usize).min(steps);
-        let above = (below + 1).min(steps);
-        let share = place - below as f64;
-        self.watts[below] + (self.watts[above] - self.watts[below]) * share
+        draws(&self.watts, self.used / self.mips)
     }
+}
+
+/// What a host draws by its curve: between two points of it, on the line. Computed as
+/// CloudSim's `PowerModelSpecPower` does, which decides between hosts that are alike.
+pub(super) fn draws(watts: &[f64], utilization: f64) -> f64 {
+    let steps = (watts.len() - 1) as f64;
+    let share = utilization.min(1.0);
+    let below = (share * steps).floor();
+    let above = (share * steps).ceil();
+    let (low, high) = (watts[below as usize], watts[above as usize]);
+    low + (high - low) / steps * (share - below / steps) * (steps * steps)
 }
 
 #[cfg(test)]

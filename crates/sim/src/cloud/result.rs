@@ -19,6 +19,8 @@ pub struct Ran {
     pub start: f64,
     /// When it had ended.
     pub finish: f64,
+    /// What its datacenter takes for it.
+    pub cost: f64,
 }
 
 /// What a scenario came to.
@@ -43,12 +45,46 @@ pub struct Summary {
     /// What of that was for VMs: the place of the broker in the scenario, the number of
     /// the VM among those of its broker, and joules.
     pub vms: Vec<(u32, u32, f64)>,
+    /// What datacenters take for cloudlets that ended and for VMs that were made.
+    pub cost: f64,
+    /// How dynamic datacenters have served their VMs.
+    pub services: Vec<Service>,
+}
+
+/// How a dynamic datacenter has served its VMs, in CloudSim's measures. Shares are from 0
+/// to 1, and 0 where there is nothing to divide by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Service {
+    /// Its place in the scenario.
+    pub datacenter: u32,
+    /// What all hosts drew.
+    pub joules: f64,
+    /// How many migrations were begun.
+    pub migrations: u64,
+    /// The product of the next two.
+    pub sla: f64,
+    /// What VMs lacked while they left a host, of all that they asked for.
+    pub sla_degradation_due_to_migration: f64,
+    /// The time in which a host that worked gave less than was asked for, of all the time
+    /// in which hosts worked.
+    pub sla_time_per_active_host: f64,
+    /// What VMs lacked, of all that they asked for.
+    pub sla_overall: f64,
+    /// The mean share that a VM lacked at looks at which it lacked something.
+    pub sla_average: f64,
+    /// How often a host had nothing more to do.
+    pub host_shutdowns: u64,
+    /// For how long it had worked then.
+    pub mean_time_before_host_shutdown_s: f64,
+    /// How long a migration took.
+    pub mean_time_of_migration_s: f64,
 }
 
 impl Summary {
     pub(super) fn add(&mut self, ran: &Ran) {
         self.cloudlets += 1;
         self.stays_s += ran.finish - ran.submitted;
+        self.cost += ran.cost;
     }
 }
 
@@ -74,6 +110,12 @@ pub enum Why {
     VmNotMade,
     /// Its VM is space-shared, and has fewer cores than it needs.
     TooFewCores,
+    /// Its VM asked for nothing at a look of a dynamic datacenter.
+    VmGivenUp,
+    /// It was still to end when the scenario stopped.
+    Stopped,
+    /// It works at no speed: its VM is given nothing.
+    Starved,
 }
 
 impl fmt::Display for Why {
@@ -83,6 +125,9 @@ impl fmt::Display for Why {
             Self::NoVm => "no datacenter had room for any VM of its broker",
             Self::VmNotMade => "no datacenter had room for its VM",
             Self::TooFewCores => "its VM has fewer cores than it needs",
+            Self::VmGivenUp => "its VM asked for nothing, and was given up",
+            Self::Stopped => "it had not ended when the scenario stopped",
+            Self::Starved => "its VM was given nothing",
         })
     }
 }

@@ -1,6 +1,7 @@
 use serde::Deserialize;
 
 use super::law::Quantity;
+use super::utilization::Utilization;
 
 /// What is simulated: datacenters, and brokers with machines and work for them.
 ///
@@ -14,6 +15,8 @@ pub struct Scenario {
     /// What all that is drawn is drawn from.
     #[serde(default)]
     pub seed: u64,
+    /// When all ends; when nothing is left to happen if it is not said.
+    pub stop_s: Option<f64>,
     /// In the order in which brokers ask them.
     #[serde(default)]
     pub datacenter: Vec<Datacenter>,
@@ -34,8 +37,73 @@ pub struct Datacenter {
     /// Which host a VM gets.
     #[serde(default)]
     pub allocation: Allocation,
+    /// What it takes for what it gives.
+    #[serde(default)]
+    pub cost: Cost,
+    /// Lets it look at fixed intervals, and give VMs what they ask for at the time.
+    pub dynamic: Option<Dynamic>,
     /// Its hosts, in order.
     pub host: Vec<Host>,
+}
+
+/// What a datacenter takes, in whatever one pays with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// For each second in which a cloudlet runs.
+    #[serde(default)]
+    pub per_second: f64,
+    /// For each byte that goes in with a cloudlet, or comes out.
+    #[serde(default)]
+    pub per_byte: f64,
+    /// For each MiB of memory of a VM that is made.
+    #[serde(default)]
+    pub per_memory_mib: f64,
+    /// For each MiB of storage of a VM that is made.
+    #[serde(default)]
+    pub per_storage_mib: f64,
+}
+
+/// How a datacenter follows what its VMs ask for: CloudSim's `PowerDatacenter`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dynamic {
+    /// How long after a look it looks again.
+    pub interval_s: f64,
+    /// When a host has too much to do, and VMs leave it; and VMs leave hosts that have
+    /// little to do. Nothing is moved when it is not said.
+    pub overload: Option<Overload>,
+    /// Which VM leaves such a host.
+    #[serde(default)]
+    pub select: Select,
+}
+
+/// When a host has too much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overload {
+    /// When more than this share of its MIPS is asked for.
+    Static(f64),
+    /// When more is asked for than 1 less so many interquartile ranges of what was.
+    Iqr(f64),
+    /// When more is asked for than 1 less so many median absolute deviations of what was.
+    Mad(f64),
+    /// When a line through what was asked for, taken so many times, reaches 1 by the end
+    /// of a migration.
+    LocalRegression(f64),
+}
+
+/// Which VM leaves a host that has too much to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// The one with the least memory.
+    #[default]
+    MinimumMigrationTime,
+    /// The one that uses the smallest share of its MIPS.
+    MinimumUtilization,
+    /// Any.
+    Random,
 }
 
 /// Which host a VM gets, of those with the MIPS, memory and bandwidth for it; the
@@ -54,6 +122,9 @@ pub enum Allocation {
     WorstFit,
     /// The first after the one that was taken last.
     RoundRobin,
+    /// The one that then draws least more, and does not have too much to do: only in a
+    /// dynamic datacenter.
+    PowerAware,
 }
 
 /// Hosts that are alike.
@@ -173,6 +244,21 @@ pub struct Cloudlet {
     /// How long after it the next is there.
     #[serde(default)]
     pub gap_s: Quantity,
+    /// What goes in with it.
+    #[serde(default)]
+    pub input_bytes: u64,
+    /// What comes out of it.
+    #[serde(default)]
+    pub output_bytes: u64,
+    /// What share of its VM's MIPS it asks for, in a dynamic datacenter.
+    #[serde(default)]
+    pub utilization: Utilization,
+    /// What share of its VM's memory it asks for, in a dynamic datacenter.
+    #[serde(default)]
+    pub utilization_memory: Utilization,
+    /// What share of its VM's bandwidth it asks for, in a dynamic datacenter.
+    #[serde(default)]
+    pub utilization_bandwidth: Utilization,
 }
 
 const fn one() -> u32 {

@@ -211,14 +211,6 @@ impl Work {
         self.rate != self.seen || self.classes.iter().any(starts)
     }
 
-    /// Gives what has not run to its end.
-    pub(super) fn left(&self) -> impl Iterator<Item = u32> {
-        self.classes.iter().flat_map(|class| {
-            let running = class.running.iter().map(|Reverse(one)| one.cloudlet);
-            running.chain(class.waiting.iter().map(|one| one.piece.cloudlet))
-        })
-    }
-
     fn done_until(&self, now: Moment) -> f64 {
         self.done + self.rate * (now.0 - self.at.0).max(0.0)
     }

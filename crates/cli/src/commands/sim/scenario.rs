@@ -1,11 +1,13 @@
 //! `hyperion sim run`
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_model::Class;
-use hyperion_sim::cloud::{Left, Ran, ReadError, Scenario, Summary, line, run as simulate};
+use hyperion_sim::cloud::{
+    Left, Ran, ReadError, Scenario, Service, Summary, TraceError, line, run as simulate,
+};
 use hyperion_sys::entry::ExitCode;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -41,6 +43,23 @@ struct Row<'s> {
     time: f64,
     start: f64,
     finish: f64,
+    cost: f64,
+}
+
+/// How a dynamic datacenter has served its VMs, with CloudSim's measures as shares.
+#[derive(Debug, Serialize)]
+struct ServiceRow<'s> {
+    datacenter: &'s str,
+    joules: f64,
+    migrations: u64,
+    sla: f64,
+    sla_degradation_due_to_migration: f64,
+    sla_time_per_active_host: f64,
+    sla_overall: f64,
+    sla_average: f64,
+    host_shutdowns: u64,
+    mean_time_before_host_shutdown_s: f64,
+    mean_time_of_migration_s: f64,
 }
 
 /// What is told of one that has not.
@@ -72,12 +91,19 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let file = &args.scenario;
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let scenario = Scenario::read(&text).map_err(|error| match error {
+    let mut scenario = Scenario::read(&text).map_err(|error| match error {
         ReadError::Text(error) => unusable(file, &error, PAGE),
         error @ ReadError::Rule { .. } => {
             advised(Class::User, format!("{}, {error}", file.display()), PAGE)
         }
     })?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    scenario
+        .read_traces(|path| traces(&folder.join(path)))
+        .map_err(|error| match error {
+            TraceError::Read { .. } => anyhow::Error::new(error),
+            error => advised(Class::User, error, PAGE),
+        })?;
     for note in scenario.notes() {
         let line = line(&text, &note.place);
         output::talk("note", format!("{}, line {line}: {note}", file.display()));
@@ -94,6 +120,20 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         OutputFormat::Human => tell(&scenario, &ran, &summary)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a file, or those of a folder by name.
+fn traces(path: &Path) -> std::io::Result<Vec<(String, String)>> {
+    let mut files = vec![path.to_owned()];
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path)?;
+        files = entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<std::io::Result<_>>()?;
+        files.sort();
+    }
+    let read = |file: &PathBuf| Ok((file.display().to_string(), std::fs::read_to_string(file)?));
+    files.iter().map(read).collect()
 }
 
 /// All that was found. Its rows are made as they are written: there may be millions.
@@ -115,6 +155,11 @@ impl Serialize for Found<'_> {
             let vms = || summary.vms.iter().map(|one| vm_energy(scenario, one));
             found.serialize_entry("vm_energy", &Rows(vms))?;
         }
+        if !summary.services.is_empty() {
+            let services = || summary.services.iter().map(|one| service(scenario, one));
+            found.serialize_entry("services", &Rows(services))?;
+        }
+        found.serialize_entry("cost", &summary.cost)?;
         found.serialize_entry("events", &summary.events)?;
         found.serialize_entry("end", &summary.end)?;
         found.end()
@@ -156,6 +201,23 @@ fn row<'s>(scenario: &'s Scenario, ran: &Ran) -> Row<'s> {
         time: ran.finish - ran.start,
         start: ran.start,
         finish: ran.finish,
+        cost: ran.cost,
+    }
+}
+
+fn service<'s>(scenario: &'s Scenario, its: &Service) -> ServiceRow<'s> {
+    ServiceRow {
+        datacenter: &scenario.datacenter[its.datacenter as usize].name,
+        joules: its.joules,
+        migrations: its.migrations,
+        sla: its.sla,
+        sla_degradation_due_to_migration: its.sla_degradation_due_to_migration,
+        sla_time_per_active_host: its.sla_time_per_active_host,
+        sla_overall: its.sla_overall,
+        sla_average: its.sla_average,
+        host_shutdowns: its.host_shutdowns,
+        mean_time_before_host_shutdown_s: its.mean_time_before_host_shutdown_s,
+        mean_time_of_migration_s: its.mean_time_of_migration_s,
     }
 }
 
@@ -212,6 +274,17 @@ fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<(
     if !summary.hosts.is_empty() {
         let joules: f64 = summary.hosts.iter().map(|(_, _, joules)| joules).sum();
         output::line(format!("{} kWh drawn by hosts", short(joules / 3.6e6)))?;
+    }
+    for its in &summary.services {
+        let name = &scenario.datacenter[its.datacenter as usize].name;
+        let (migrations, shutdowns) = (its.migrations, its.host_shutdowns);
+        let lacked = short(its.sla_overall * 100.0);
+        output::line(format!(
+            "{name}: {migrations} migrations, {shutdowns} shutdowns of hosts, {lacked} % of what was asked for was not given"
+        ))?;
+    }
+    if summary.cost > 0.0 {
+        output::line(format!("cost {}", short(summary.cost)))?;
     }
     Ok(())
 }

@@ -1,3 +1,6 @@
+mod dynamic;
+mod ending;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -5,6 +8,7 @@ use super::broker::{Broker, Group};
 use super::check::{Finding, numbers};
 use super::clock::Moment;
 use super::datacenter::Datacenter;
+use super::dynamic::Dynamic;
 use super::events::{Event, Events, To};
 use super::host::Host;
 use super::power::Share;
@@ -15,6 +19,8 @@ use crate::chance::Seed;
 
 /// No VM.
 const NONE: u32 = u32::MAX;
+/// Streams of chance for what dynamic datacenters choose begin here.
+const CHOICES: u64 = 1 << 40;
 
 struct Vm<'s> {
     like: &'s scenario::Vm,
@@ -46,18 +52,30 @@ struct Cloudlet {
     submitted: f64,
     start: f64,
     finish: f64,
+    /// Whether it is back, or known to come to nothing.
+    done: bool,
+}
+
+/// A group of cloudlets.
+#[derive(Clone, Copy)]
+struct Cloudlets<'s> {
+    broker: u32,
+    /// The place of the first in the world's list.
+    begin: u32,
+    like: &'s scenario::Cloudlet,
 }
 
 struct World<'s, S> {
     scenario: &'s Scenario,
     events: Events,
-    datacenters: Vec<Datacenter>,
+    datacenters: Vec<Datacenter<'s>>,
     /// Those that are open, in the order in which they opened.
     open: Vec<u32>,
     hosts: Vec<Host>,
     brokers: Vec<Broker>,
     vms: Vec<Vm<'s>>,
     cloudlets: Vec<Cloudlet>,
+    groups: Vec<Cloudlets<'s>>,
     /// Cloudlets that are on their way to a datacenter together.
     parcels: BTreeMap<u32, Vec<u32>>,
     sent: u32,
@@ -73,11 +91,13 @@ struct World<'s, S> {
 /// The same scenario gives the same results, bit for bit.
 ///
 /// # Errors
-/// What is wrong with the scenario, as [`Scenario::check`] says it; nothing was run.
+/// What is wrong with the scenario, as [`Scenario::check`] says it, or a trace that was
+/// not read; nothing was run.
 pub fn run(scenario: &Scenario, see: impl FnMut(Ran)) -> Result<Summary, Finding> {
     scenario.check()?;
+    scenario.check_traces()?;
     let mut world = World::new(scenario, see);
-    while let Some((to, event)) = world.events.take() {
+    while let Some((to, event)) = world.take() {
         world.happen(to, event);
     }
     Ok(world.end())
@@ -94,6 +114,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             brokers: Vec::new(),
             vms: Vec::new(),
             cloudlets: Vec::new(),
+            groups: Vec::new(),
             parcels: BTreeMap::new(),
             sent: 0,
             made: 0,
@@ -104,19 +125,24 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         for (number, like) in (0..).zip(&scenario.datacenter) {
             let begin = world.hosts.len() as u32;
             let opens = Moment(like.start_s);
-            for group in &like.host {
+            let dynamic = like.dynamic.as_ref().map(|how| {
+                let chance = Seed(scenario.seed).stream(CHOICES + u64::from(number));
+                Dynamic::new(number, like, how, chance)
+            });
+            for group in like.host.iter().filter(|_| dynamic.is_none()) {
                 let alike = (0..group.count).map(|_| Host::new(group, opens));
                 world.hosts.extend(alike);
             }
             let hosts = begin..world.hosts.len() as u32;
-            world.datacenters.push(Datacenter::new(like, hosts));
+            let center = Datacenter::new(like, hosts, dynamic);
+            world.datacenters.push(center);
             let event = Event::Open { datacenter: number };
             world.events.post(opens, To::Registry, event);
         }
         let mut streams = 0;
         for (number, like) in (0..).zip(&scenario.broker) {
             let vms = world.add_vms(number, like);
-            let groups = world.add_cloudlets(like, &vms, &mut streams);
+            let groups = world.add_cloudlets(number, &vms, &mut streams);
             world.brokers.push(Broker::new(like, vms, groups));
             let event = Event::Begin { broker: number };
             let begins = Moment(like.start_s);
@@ -140,12 +166,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         begin..self.vms.len() as u32
     }
 
-    fn add_cloudlets(
-        &mut self,
-        like: &'s scenario::Broker,
-        vms: &Range<u32>,
-        streams: &mut u64,
-    ) -> Vec<Group> {
+    fn add_cloudlets(&mut self, broker: u32, vms: &Range<u32>, streams: &mut u64) -> Vec<Group> {
+        let like = &self.scenario.broker[broker as usize];
         let seed = Seed(self.scenario.seed);
         let mut stream = || {
             *streams += 1;
@@ -176,11 +198,30 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 submitted: 0.0,
                 start: 0.0,
                 finish: 0.0,
+                done: false,
             }));
+            self.groups.push(Cloudlets {
+                broker,
+                begin,
+                like: group,
+            });
             let places = begin..self.cloudlets.len() as u32;
             groups.push(Group::new(group, places, stream()));
         }
         groups
+    }
+
+    /// Gives what happens next.
+    fn take(&mut self) -> Option<(To, Event)> {
+        let stop = self.scenario.stop_s.map_or(Moment::NEVER, Moment);
+        let centers = &self.datacenters;
+        self.events.take(stop, |event| match event {
+            Event::Tick { datacenter, plan } => {
+                let center = &centers[*datacenter as usize];
+                center.dynamic.as_ref().is_some_and(|its| its.plans(*plan))
+            }
+            _ => true,
+        })
     }
 
     fn happen(&mut self, to: To, event: Event) {
@@ -209,6 +250,14 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 }
             }
             Event::Look { datacenter } => self.look(datacenter),
+            Event::Tick { datacenter, .. } => {
+                self.ask_dynamic(datacenter, |its, events, ended| its.look(events, ended));
+            }
+            Event::Migrate {
+                datacenter,
+                vm,
+                host,
+            } => self.migrate(datacenter, vm, host),
             Event::Return { broker, cloudlet } => self.back(broker, cloudlet),
             Event::Destroy { datacenter, vm } => self.destroy(datacenter, vm),
         }
@@ -258,7 +307,17 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let now = self.events.now();
         let its = &mut self.vms[vm as usize];
         let like = its.like;
-        let host = self.datacenters[datacenter as usize].place(&mut self.hosts, like);
+        let center = &mut self.datacenters[datacenter as usize];
+        let first = center.hosts().start;
+        let host = match &mut center.dynamic {
+            Some(dynamic) => dynamic.make(vm, like, now).map(|host| first + host),
+            None => center.place(&mut self.hosts, like),
+        };
+        if host.is_some() {
+            let cost = self.scenario.datacenter[datacenter as usize].cost;
+            self.summary.cost += cost.per_memory_mib * like.memory_mib as f64
+                + cost.per_storage_mib * like.storage_mib as f64;
+        }
         its.stay = host.map(|host| Stay {
             datacenter,
             host,
@@ -305,11 +364,14 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                     its.handed_out();
                     parcels.entry(stay.datacenter).or_default().push(cloudlet);
                 }
-                None => self.summary.left.push(Left {
-                    broker,
-                    cloudlet: piece.id,
-                    why: Why::VmNotMade,
-                }),
+                None => {
+                    piece.done = true;
+                    self.summary.left.push(Left {
+                        broker,
+                        cloudlet: piece.id,
+                        why: Why::VmNotMade,
+                    });
+                }
             }
         }
         for (datacenter, cloudlets) in parcels {
@@ -323,6 +385,10 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
     }
 
     fn submit(&mut self, datacenter: u32, cloudlet: u32) {
+        if self.datacenters[datacenter as usize].dynamic.is_some() {
+            self.submit_dynamic(datacenter, cloudlet);
+            return;
+        }
         self.look(datacenter);
         let now = self.events.now();
         self.count_inside(1);
@@ -395,12 +461,21 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         self.count_inside(-ended);
     }
 
+    /// Gives the group of a cloudlet.
+    fn group(&self, cloudlet: u32) -> Cloudlets<'s> {
+        let after = self.groups.partition_point(|its| its.begin <= cloudlet);
+        self.groups[after - 1]
+    }
+
     fn back(&mut self, broker: u32, cloudlet: u32) {
-        let its = &self.cloudlets[cloudlet as usize];
+        let group = self.group(cloudlet).like;
+        let its = &mut self.cloudlets[cloudlet as usize];
         let vm = &self.vms[its.vm as usize];
         let Some(stay) = &vm.stay else {
             return;
         };
+        its.done = true;
+        let cost = self.scenario.datacenter[stay.datacenter as usize].cost;
         let ran = Ran {
             broker,
             cloudlet: its.id,
@@ -410,6 +485,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             submitted: its.submitted,
             start: its.start,
             finish: its.finish,
+            cost: cost.per_second * (its.finish - its.start)
+                + cost.per_byte * group.input_bytes as f64
+                + cost.per_byte * group.output_bytes as f64,
         };
         self.summary.add(&ran);
         (self.see)(ran);
@@ -432,6 +510,10 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             return;
         };
         let center = &mut self.datacenters[datacenter as usize];
+        if let Some(dynamic) = &mut center.dynamic {
+            dynamic.destroy(vm);
+            return;
+        }
         center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
         if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
             meter.change(&mut stay.share, 0.0, now);
@@ -446,45 +528,6 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let now = self.events.now().0;
         self.summary.presence_s += count as f64 * (now - since);
         self.inside = (count.saturating_add_signed(change), now);
-    }
-
-    /// Says what is left, and what all came to.
-    fn end(mut self) -> Summary {
-        let now = self.events.now();
-        let mut summary = self.summary;
-        summary.end = now.0;
-        summary.events = self.events.taken();
-        for vm in &mut self.vms {
-            let Some(stay) = &mut vm.stay else {
-                continue;
-            };
-            if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
-                meter.change(&mut stay.share, 0.0, now);
-                vm.joules = Some(stay.share.joules);
-            }
-            summary.left.extend(stay.work.left().map(|cloudlet| Left {
-                broker: vm.broker,
-                cloudlet: self.cloudlets[cloudlet as usize].id,
-                why: Why::TooFewCores,
-            }));
-        }
-        for (broker, its) in (0..).zip(&self.brokers) {
-            summary.left.extend(its.waiting.iter().map(|cloudlet| Left {
-                broker,
-                cloudlet: self.cloudlets[*cloudlet as usize].id,
-                why: its.why_not(),
-            }));
-        }
-        for (number, its) in (0..).zip(&self.datacenters) {
-            for (nth, host) in (0..).zip(its.hosts()) {
-                if let Some(meter) = &mut self.hosts[host as usize].meter {
-                    summary.hosts.push((number, nth, meter.until(now)));
-                }
-            }
-        }
-        let drawn = |vm: &Vm<'_>| Some((vm.broker, vm.id, vm.joules?));
-        summary.vms = self.vms.iter().filter_map(drawn).collect();
-        summary
     }
 }
 

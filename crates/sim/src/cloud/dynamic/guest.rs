@@ -1,0 +1,203 @@
+use std::collections::VecDeque;
+
+use super::super::scenario;
+use super::super::utilization::Model;
+use super::record::Record;
+
+/// CloudSim counts millionths of a million instructions.
+const MILLION: i64 = 1_000_000;
+/// So many looks are remembered.
+pub(super) const REMEMBERED: usize = 30;
+
+/// A VM that gives its cloudlets what they ask for: CloudSim's `PowerVm` with
+/// `CloudletSchedulerDynamicWorkload`.
+#[derive(Debug)]
+pub(super) struct Guest<'s> {
+    /// Its place in the world's list.
+    pub(super) vm: u32,
+    pub(super) like: &'s scenario::Vm,
+    /// Whether it is being made: it then asks for all that it may.
+    pub(super) new: bool,
+    pub(super) host: Option<usize>,
+    pub(super) moving: bool,
+    /// Whether it has had a cloudlet.
+    pub(super) had: bool,
+    running: Vec<Running<'s>>,
+    /// Until when its cloudlets have worked.
+    at: f64,
+    /// MIPS that its host gives to each of its cores.
+    share: f64,
+    /// MIPS that it asks for each of its cores.
+    asks: f64,
+    asked_at: f64,
+    /// Shares that its cloudlets ask for.
+    pub(super) load: f64,
+    memory_load: f64,
+    bandwidth_load: f64,
+    /// What `load` was, the oldest first.
+    pub(super) history: VecDeque<f64>,
+    remembered_at: f64,
+    pub(super) record: Record,
+    pub(super) joules: f64,
+}
+
+/// A cloudlet in it.
+#[derive(Debug)]
+pub(in super::super) struct Task<'s> {
+    pub(in super::super) cloudlet: u32,
+    pub(in super::super) cores: u32,
+    /// Million instructions on each of its cores.
+    pub(in super::super) length: f64,
+    pub(in super::super) cpu: Model<'s>,
+    pub(in super::super) memory: Model<'s>,
+    pub(in super::super) bandwidth: Model<'s>,
+}
+
+#[derive(Debug)]
+struct Running<'s> {
+    task: Task<'s>,
+    /// Millionths of a million instructions.
+    length: i64,
+    done: i64,
+}
+
+impl Running<'_> {
+    /// Whole million instructions.
+    fn left(&self) -> i64 {
+        (self.length - self.done).max(0) / MILLION
+    }
+}
+
+/// Adds so many cores up, one after another as CloudSim does.
+pub(super) fn sum(each: f64, cores: u32) -> f64 {
+    (0..cores).fold(0.0, |sum, _| sum + each)
+}
+
+impl<'s> Guest<'s> {
+    pub(super) fn new(vm: u32, like: &'s scenario::Vm) -> Self {
+        Self {
+            vm,
+            like,
+            new: true,
+            host: None,
+            moving: false,
+            had: false,
+            running: Vec::new(),
+            at: 0.0,
+            share: 0.0,
+            asks: 0.0,
+            asked_at: -1.0,
+            load: 0.0,
+            memory_load: 0.0,
+            bandwidth_load: 0.0,
+            history: VecDeque::new(),
+            remembered_at: 0.0,
+            record: Record::default(),
+            joules: 0.0,
+        }
+    }
+
+    /// MIPS that it asks for each of its cores.
+    pub(super) fn asks(&self) -> f64 {
+        match self.new {
+            true => self.like.mips,
+            false => self.asks,
+        }
+    }
+
+    /// MIPS that it asks for.
+    pub(super) fn asks_all(&self) -> f64 {
+        sum(self.asks(), self.like.cores)
+    }
+
+    pub(super) fn asks_memory(&self) -> u64 {
+        self.part(self.memory_load, self.like.memory_mib)
+    }
+
+    pub(super) fn asks_bandwidth(&self) -> u64 {
+        self.part(self.bandwidth_load, self.like.bandwidth_mbps)
+    }
+
+    fn part(&self, load: f64, all: u64) -> u64 {
+        match self.new {
+            true => all,
+            false => ((load * all as f64) as u64).min(all),
+        }
+    }
+
+    fn all_mips(&self) -> f64 {
+        f64::from(self.like.cores) * self.like.mips
+    }
+
+    /// MIPS for a cloudlet with so many cores that asks for such a share.
+    fn gives(&self, share: f64, cores: u32) -> f64 {
+        let most = sum(self.share, cores.min(self.like.cores));
+        (share * self.all_mips()).min(most)
+    }
+
+    /// Takes a cloudlet. Gives when it is expected to end, as it looks.
+    pub(super) fn submit(&mut self, mut task: Task<'s>) -> f64 {
+        let cores = i64::from(task.cores);
+        let length = (task.length as i64).saturating_mul(cores);
+        let share = task.cpu.at(self.at);
+        let rate = self.gives(share, task.cores);
+        self.had = true;
+        self.running.push(Running {
+            task,
+            length: length.saturating_mul(MILLION),
+            done: 0,
+        });
+        self.at + length as f64 / rate
+    }
+
+    /// Lets its cloudlets work until now, at the MIPS that its host gives. Adds those that
+    /// have ended, and gives whether one goes on.
+    pub(super) fn update(&mut self, now: f64, share: f64, ended: &mut Vec<u32>) -> bool {
+        self.share = share;
+        let span = now - self.at;
+        let mut goes_on = false;
+        let mut running = std::mem::take(&mut self.running);
+        running.retain_mut(|its| {
+            let rate = self.gives(its.task.cpu.at(self.at), its.task.cores);
+            let more = (span * rate * MILLION as f64) as i64;
+            its.done = its.done.saturating_add(more).min(its.length);
+            if its.left() == 0 {
+                ended.push(its.task.cloudlet);
+                return false;
+            }
+            goes_on |= self.gives(its.task.cpu.at(now), its.task.cores) > 0.0;
+            true
+        });
+        self.running = running;
+        self.at = now;
+        self.ask();
+        goes_on
+    }
+
+    fn ask(&mut self) {
+        let at = self.at;
+        (self.load, self.memory_load, self.bandwidth_load) = (0.0, 0.0, 0.0);
+        for its in &mut self.running {
+            self.load += its.task.cpu.at(at);
+            self.memory_load += its.task.memory.at(at);
+            self.bandwidth_load += its.task.bandwidth.at(at);
+        }
+        if self.asked_at != at {
+            self.asked_at = at;
+            self.asks = self.load * self.all_mips() / f64::from(self.like.cores);
+        }
+    }
+
+    /// Remembers its load, at most once in each interval.
+    pub(super) fn remember(&mut self, now: f64, interval: f64) {
+        if now - self.remembered_at >= interval {
+            if now != 0.0 || self.load != 0.0 {
+                if self.history.len() == REMEMBERED {
+                    self.history.pop_front();
+                }
+                self.history.push_back(self.load);
+            }
+            self.remembered_at = now;
+        }
+    }
+}

@@ -1,0 +1,69 @@
+use super::super::dynamic::{Dynamic, Task};
+use super::super::events::{Event, Events, To};
+use super::super::result::Ran;
+use super::super::utilization::Model;
+use super::World;
+use crate::chance::Seed;
+
+/// Those for the utilizations of cloudlets, of which each has three.
+const UTILIZATIONS: u64 = 1 << 41;
+
+/// What happens in dynamic datacenters.
+impl<'s, S: FnMut(Ran)> World<'s, S> {
+    pub(super) fn submit_dynamic(&mut self, datacenter: u32, cloudlet: u32) {
+        let now = self.events.now().0;
+        let group = self.group(cloudlet);
+        let seed = Seed(self.scenario.seed);
+        let model = |of, nth: u64| {
+            let stream = UTILIZATIONS + 3 * u64::from(cloudlet) + nth;
+            Model::new(of, (cloudlet - group.begin) as usize, || {
+                seed.stream(stream)
+            })
+        };
+        let its = &mut self.cloudlets[cloudlet as usize];
+        (its.submitted, its.start) = (now, now);
+        let vm = its.vm;
+        let task = Task {
+            cloudlet,
+            cores: its.cores,
+            length: its.length,
+            cpu: model(&group.like.utilization, 0),
+            memory: model(&group.like.utilization_memory, 1),
+            bandwidth: model(&group.like.utilization_bandwidth, 2),
+        };
+        let taken = self.ask_dynamic(datacenter, |its, events, ended| {
+            its.submit(vm, task, events, ended)
+        });
+        self.count_inside(i64::from(taken.unwrap_or(false)));
+    }
+
+    /// Lets a dynamic datacenter do something, and sends back what has ended.
+    pub(super) fn ask_dynamic<T>(
+        &mut self,
+        datacenter: u32,
+        what: impl FnOnce(&mut Dynamic<'s>, &mut Events, &mut Vec<u32>) -> T,
+    ) -> Option<T> {
+        let dynamic = self.datacenters[datacenter as usize].dynamic.as_mut()?;
+        let mut ended = Vec::new();
+        let came = what(dynamic, &mut self.events, &mut ended);
+        let now = self.events.now();
+        self.count_inside(-(ended.len() as i64));
+        for cloudlet in ended {
+            let its = &mut self.cloudlets[cloudlet as usize];
+            its.finish = now.0;
+            let broker = self.vms[its.vm as usize].broker;
+            let event = Event::Return { broker, cloudlet };
+            self.events.post(now, To::Broker(broker), event);
+        }
+        Some(came)
+    }
+
+    pub(super) fn migrate(&mut self, datacenter: u32, vm: u32, host: u32) {
+        let came = self.ask_dynamic(datacenter, |its, events, ended| {
+            its.arrive(vm, host, events.now(), ended)
+        });
+        if let (Some(true), Some(stay)) = (came, &mut self.vms[vm as usize].stay) {
+            stay.host = self.datacenters[datacenter as usize].hosts().start + host;
+        }
+    }
+}

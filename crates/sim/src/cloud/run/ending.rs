@@ -1,0 +1,76 @@
+use super::super::result::{Left, Ran, Summary, Why};
+use super::{Cloudlets, Vm, World};
+
+impl<S: FnMut(Ran)> World<'_, S> {
+    /// Says what is left, and what all came to.
+    pub(super) fn end(mut self) -> Summary {
+        let now = self.events.now();
+        let mut summary = std::mem::take(&mut self.summary);
+        summary.end = now.0;
+        summary.events = self.events.taken();
+        self.leave(&mut summary);
+        for vm in &mut self.vms {
+            if let Some(stay) = &mut vm.stay
+                && self.datacenters[stay.datacenter as usize].dynamic.is_none()
+                && let Some(meter) = &mut self.hosts[stay.host as usize].meter
+            {
+                meter.change(&mut stay.share, 0.0, now);
+                vm.joules = Some(stay.share.joules);
+            }
+        }
+        for (number, its) in (0..).zip(&mut self.datacenters) {
+            for (nth, host) in (0..).zip(its.hosts()) {
+                if let Some(meter) = &mut self.hosts[host as usize].meter {
+                    summary.hosts.push((number, nth, meter.until(now)));
+                }
+            }
+            if let Some(dynamic) = &mut its.dynamic {
+                let hosts = (0..).zip(dynamic.hosts());
+                summary
+                    .hosts
+                    .extend(hosts.map(|(nth, joules)| (number, nth, joules)));
+                for (vm, joules) in dynamic.vms() {
+                    self.vms[vm as usize].joules = Some(joules);
+                }
+                summary.services.push(dynamic.service());
+            }
+        }
+        let drawn = |vm: &Vm<'_>| Some((vm.broker, vm.id, vm.joules?));
+        summary.vms = self.vms.iter().filter_map(drawn).collect();
+        summary
+    }
+
+    /// Lists the cloudlets that are not done, and why.
+    fn leave(&self, summary: &mut Summary) {
+        let ends = self.groups.iter().skip(1).map(|next| next.begin);
+        let ends = ends.chain([self.cloudlets.len() as u32]);
+        for (group, end) in self.groups.iter().zip(ends) {
+            for cloudlet in &self.cloudlets[group.begin as usize..end as usize] {
+                if !cloudlet.done {
+                    summary.left.push(Left {
+                        broker: group.broker,
+                        cloudlet: cloudlet.id,
+                        why: self.why_not(group, cloudlet.vm, summary.end),
+                    });
+                }
+            }
+        }
+    }
+
+    fn why_not(&self, group: &Cloudlets<'_>, vm: u32, end: f64) -> Why {
+        let broker = &self.brokers[group.broker as usize];
+        if self.scenario.stop_s.is_some_and(|stop| stop <= end) {
+            return Why::Stopped;
+        }
+        if !broker.hands_out() {
+            return broker.why_not();
+        }
+        let stay = self.vms.get(vm as usize).and_then(|its| its.stay.as_ref());
+        let center = stay.map(|stay| &self.datacenters[stay.datacenter as usize]);
+        match center.and_then(|center| center.dynamic.as_ref()) {
+            Some(dynamic) if dynamic.has(vm) => Why::Starved,
+            Some(_) => Why::VmGivenUp,
+            None => Why::TooFewCores,
+        }
+    }
+}
