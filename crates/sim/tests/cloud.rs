@@ -300,6 +300,7 @@ fn the_schema_of_scenarios_has_the_keys_that_the_reader_has() {
         ("", String::new()),
         ("datacenter", center.to_owned()),
         ("host", format!("{center}[[datacenter.host]]\n")),
+        ("link", "[[link]]\n".to_owned()),
         ("cost", format!("{center}[datacenter.cost]\n")),
         ("dynamic", format!("{center}[datacenter.dynamic]\n")),
         ("broker", broker.to_owned()),

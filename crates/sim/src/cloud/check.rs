@@ -102,6 +102,12 @@ impl Scenario {
         countable(hosts.map(|group| group.count), "hosts")?;
         countable(vms.map(|group| group.count), "VMs")?;
         countable(cloudlets.map(|group| group.count), "cloudlets")?;
+        for (number, link) in self.link.iter().enumerate() {
+            let place = Place::of("link", number);
+            time(link.latency_s, place.key("latency_s"))?;
+            let [one, two] = &link.between;
+            rule(one != two, place.key("between"), "two names")?;
+        }
         let mut names = BTreeSet::new();
         for (number, its) in self.datacenter.iter().enumerate() {
             let place = Place::of("datacenter", number);
@@ -143,6 +149,23 @@ impl Scenario {
     /// VMs and cloudlets that nothing is large enough for.
     pub fn notes(&self) -> Vec<Finding> {
         let mut notes = Vec::new();
+        let linked: BTreeSet<&str> = self
+            .link
+            .iter()
+            .flat_map(|link| link.between.iter().map(String::as_str))
+            .collect();
+        let brokers = (0..)
+            .zip(&self.broker)
+            .map(|(nth, its)| ("broker", nth, &its.name));
+        let centers = (0..)
+            .zip(&self.datacenter)
+            .map(|(nth, its)| ("datacenter", nth, &its.name));
+        for (array, nth, name) in brokers.chain(centers) {
+            if !linked.is_empty() && !linked.contains(name.as_str()) {
+                let place = Place::of(array, nth).key("name");
+                notes.push(place.says("no link leads to it: messages take no time"));
+            }
+        }
         let vms = || self.broker.iter().flat_map(|its| &its.vm);
         for (number, its) in self.datacenter.iter().enumerate() {
             for (group, host) in its.host.iter().enumerate() {

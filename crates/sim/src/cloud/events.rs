@@ -10,6 +10,8 @@ pub(super) enum Event {
     Open { datacenter: u32 },
     /// A broker begins.
     Begin { broker: u32 },
+    /// A broker has heard of all datacenters.
+    Meet { broker: u32 },
     /// The next cloudlet of a group is there.
     Arrive { broker: u32, group: u32 },
     /// A datacenter is asked for a VM.

@@ -43,6 +43,7 @@ mod dynamic;
 mod events;
 mod forecast;
 mod host;
+mod latency;
 mod law;
 mod power;
 mod read;
@@ -58,7 +59,7 @@ pub use read::{ReadError, line};
 pub use result::{Left, Ran, Service, Summary, Why};
 pub use run::run;
 pub use scenario::{
-    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Host, Overload, Pause, Scenario,
+    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Host, Link, Overload, Pause, Scenario,
     Select, Sharing, Vm,
 };
 pub use utilization::{Measured, TraceError, Utilization};

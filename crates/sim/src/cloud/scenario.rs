@@ -17,12 +17,25 @@ pub struct Scenario {
     pub seed: u64,
     /// When all ends; when nothing is left to happen if it is not said.
     pub stop_s: Option<f64>,
+    /// How long messages are on their way.
+    #[serde(default)]
+    pub link: Vec<Link>,
     /// In the order in which brokers ask them.
     #[serde(default)]
     pub datacenter: Vec<Datacenter>,
     /// In the order in which they begin.
     #[serde(default)]
     pub broker: Vec<Broker>,
+}
+
+/// A way for messages, there and back.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// The names of brokers, of datacenters, or of places on the way.
+    pub between: [String; 2],
+    /// How long a message takes.
+    pub latency_s: f64,
 }
 
 /// Hosts, and who gets which.

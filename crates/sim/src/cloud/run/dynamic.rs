@@ -1,3 +1,4 @@
+use super::super::clock::Moment;
 use super::super::dynamic::{Dynamic, Task};
 use super::super::events::{Event, Events, To};
 use super::super::result::Ran;
@@ -52,8 +53,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             let its = &mut self.cloudlets[cloudlet as usize];
             its.finish = now.0;
             let broker = self.vms[its.vm as usize].broker;
+            let back = Moment(now.0 + self.latency.between(broker, datacenter));
             let event = Event::Return { broker, cloudlet };
-            self.events.post(now, To::Broker(broker), event);
+            self.events.post(back, To::Broker(broker), event);
         }
         Some(came)
     }

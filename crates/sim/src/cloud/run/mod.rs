@@ -11,6 +11,7 @@ use super::datacenter::Datacenter;
 use super::dynamic::Dynamic;
 use super::events::{Event, Events, To};
 use super::host::Host;
+use super::latency::Latency;
 use super::power::Share;
 use super::result::{Left, Ran, Summary, Why};
 use super::scenario::{self, Scenario};
@@ -68,6 +69,7 @@ struct Cloudlets<'s> {
 struct World<'s, S> {
     scenario: &'s Scenario,
     events: Events,
+    latency: Latency,
     datacenters: Vec<Datacenter<'s>>,
     /// Those that are open, in the order in which they opened.
     open: Vec<u32>,
@@ -108,6 +110,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let mut world = Self {
             scenario,
             events: Events::new(),
+            latency: Latency::new(scenario),
             datacenters: Vec::new(),
             open: Vec::new(),
             hosts: Vec::new(),
@@ -238,6 +241,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 self.open.push(datacenter);
             }
             Event::Begin { broker } => self.begin(broker),
+            Event::Meet { broker } => {
+                self.ask(broker);
+            }
             Event::Arrive { broker, group } => {
                 self.arrive(broker, group);
                 self.hand_out(broker);
@@ -275,7 +281,19 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 false => self.arrive(broker, group),
             }
         }
-        self.ask(broker);
+        // It asks all datacenters what they are before it asks one for VMs.
+        let ways = self
+            .open
+            .iter()
+            .map(|center| self.latency.between(broker, *center));
+        let farthest = ways.fold(0.0, f64::max);
+        if farthest == 0.0 {
+            self.ask(broker);
+        } else {
+            let met = Moment(now.0 + farthest + farthest);
+            let event = Event::Meet { broker };
+            self.events.post(met, To::Broker(broker), event);
+        }
     }
 
     fn arrive(&mut self, broker: u32, group: u32) {
@@ -297,10 +315,16 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         };
         for vm in wanted {
             let event = Event::Ask { datacenter, vm };
-            let now = self.events.now();
-            self.events.post(now, To::Datacenter(datacenter), event);
+            self.send(broker, datacenter, event);
         }
         true
+    }
+
+    /// Sends something from a broker to a datacenter.
+    fn send(&mut self, broker: u32, datacenter: u32, event: Event) {
+        let then = self.events.now().0 + self.latency.between(broker, datacenter);
+        self.events
+            .post(Moment(then), To::Datacenter(datacenter), event);
     }
 
     fn make(&mut self, datacenter: u32, vm: u32) {
@@ -331,7 +355,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             vm,
             made: host.is_some(),
         };
-        let then = Moment(now.0 + self.scenario.min_time_between_events_s);
+        let way = self.latency.between(its.broker, datacenter);
+        let then = Moment(now.0 + self.scenario.min_time_between_events_s + way);
         self.events.post(then, To::Broker(its.broker), event);
     }
 
@@ -378,9 +403,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             let parcel = self.sent;
             self.sent = self.sent.wrapping_add(1);
             self.parcels.insert(parcel, cloudlets);
-            let event = Event::Submit { datacenter, parcel };
-            let now = self.events.now();
-            self.events.post(now, To::Datacenter(datacenter), event);
+            self.send(broker, datacenter, Event::Submit { datacenter, parcel });
         }
     }
 
@@ -444,10 +467,11 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             }
             ended += look.ended.len() as i64;
             let broker = its.broker;
+            let back = Moment(now.0 + self.latency.between(broker, datacenter));
             for cloudlet in look.ended {
                 self.cloudlets[cloudlet as usize].finish = now.0;
                 let event = Event::Return { broker, cloudlet };
-                self.events.post(now, To::Broker(broker), event);
+                self.events.post(back, To::Broker(broker), event);
             }
         }
         let expected = |vm: u32| {
@@ -495,9 +519,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             for vm in std::mem::take(&mut self.brokers[broker as usize].made) {
                 if let Some(stay) = &self.vms[vm as usize].stay {
                     let datacenter = stay.datacenter;
-                    let event = Event::Destroy { datacenter, vm };
-                    let now = self.events.now();
-                    self.events.post(now, To::Datacenter(datacenter), event);
+                    self.send(broker, datacenter, Event::Destroy { datacenter, vm });
                 }
             }
         }
