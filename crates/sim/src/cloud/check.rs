@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use super::scenario::{Allocation, Broker, Cloudlet, Datacenter, Overload, Scenario, Sharing};
+use super::law::Quantity;
+use super::scenario::{
+    Allocation, Broker, Cloudlet, Datacenter, Network, Overload, Scenario, Sharing, Stage, Topology,
+};
 use super::utilization::Utilization;
 
 /// So many things of a kind are counted at most.
@@ -107,6 +110,14 @@ impl Scenario {
             time(link.latency_s, place.key("latency_s"))?;
             let [one, two] = &link.between;
             rule(one != two, place.key("between"), "two names")?;
+        }
+        let dynamic = self.datacenter.iter().any(|its| its.dynamic.is_some());
+        for (number, its) in self.broker.iter().enumerate().filter(|_| dynamic) {
+            for (group, cloudlet) in its.cloudlet.iter().enumerate() {
+                let place = Place::of("broker", number).key("cloudlet").index(group);
+                let right = "none where there is a dynamic datacenter";
+                rule(cloudlet.stages.is_empty(), place.key("stages"), right)?;
+            }
         }
         let mut names = BTreeSet::new();
         for (number, its) in self.datacenter.iter().enumerate() {
@@ -232,6 +243,10 @@ impl Datacenter {
             let good = (0.0..=1e12).contains(&price);
             rule(good, place.key("cost").key(key), "a price from 0 to 1e12")?;
         }
+        if let Some(network) = &self.network {
+            let hosts = self.host.iter().map(|host| u64::from(host.count)).sum();
+            network.check(&place.key("network"), hosts)?;
+        }
         self.check_dynamic(place)
     }
 
@@ -245,6 +260,12 @@ impl Datacenter {
             );
         };
         let here = place.key("dynamic");
+        let network = self.network.is_none();
+        rule(
+            network,
+            place.key("network"),
+            "none in a dynamic datacenter",
+        )?;
         rule(
             (1e-3..1e12).contains(&dynamic.interval_s),
             here.key("interval_s"),
@@ -279,6 +300,46 @@ impl Datacenter {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Network {
+    fn check(&self, place: &Place, hosts: u64) -> Result<(), Finding> {
+        for (key, mbps) in [
+            ("edge_mbps", self.edge_mbps),
+            ("aggregate_mbps", self.aggregate_mbps),
+            ("root_mbps", self.root_mbps),
+        ] {
+            let good = (1e-6..=1e12).contains(&mbps);
+            rule(good, place.key(key), "a number of Mbit/s from 1e-6 to 1e12")?;
+        }
+        for (key, latency) in [
+            ("edge_latency_s", self.edge_latency_s),
+            ("aggregate_latency_s", self.aggregate_latency_s),
+            ("root_latency_s", self.root_latency_s),
+        ] {
+            time(latency, place.key(key))?;
+        }
+        let place = place.key("topology");
+        match self.topology {
+            Topology::Tree {
+                hosts_per_edge,
+                edges_per_aggregate,
+            } => rule(
+                hosts_per_edge > 0 && edges_per_aggregate > 0,
+                place,
+                "a tree with 1 host at an edge switch and 1 of these at an aggregate switch at least",
+            ),
+            Topology::FatTree { ports } => {
+                let most = u64::from(ports).pow(3) / 4;
+                let even = ports % 2 == 0 && (2..=128).contains(&ports);
+                rule(
+                    even && hosts <= most,
+                    place,
+                    "a fat tree with ports from 2 to 128, an even number, a quarter of whose cube is enough for all hosts",
+                )
+            }
+        }
     }
 }
 
@@ -337,18 +398,66 @@ impl Broker {
                     "the number of a VM of the broker",
                 )?;
             }
-            for (key, quantity) in [("length_mi", cloudlet.length_mi), ("gap_s", cloudlet.gap_s)] {
-                if let Some(right) = quantity.wrong() {
+            for (key, quantity) in [
+                ("length_mi", cloudlet.length_mi),
+                ("gap_s", Some(cloudlet.gap_s)),
+            ] {
+                if let Some(right) = quantity.and_then(Quantity::wrong) {
                     return Err(place.key(key).says(format!("must be {right}")));
                 }
             }
             cloudlet.check_utilizations(&place)?;
+            let numbered = |id: u32| ids.iter().any(|range| range.contains(&id));
+            cloudlet.check_stages(&place, numbered)?;
+            rule(
+                cloudlet.stages.is_empty()
+                    || self.vm.iter().all(|vm| vm.scheduler == Sharing::TimeShared),
+                place.key("stages"),
+                "none: VMs of the broker are space-shared, and who waits would keep cores",
+            )?;
         }
         Ok(())
     }
 }
 
 impl Cloudlet {
+    fn check_stages(&self, place: &Place, numbered: impl Fn(u32) -> bool) -> Result<(), Finding> {
+        rule(
+            self.length_mi.is_some() == self.stages.is_empty(),
+            place.key("length_mi"),
+            "there, unless there are stages",
+        )?;
+        for (number, stage) in self.stages.iter().enumerate() {
+            let place = place.key("stages").index(number);
+            match stage {
+                Stage::Run(length) => {
+                    let good = (1..=1_000_000_000_000).contains(length);
+                    rule(good, place, "1 MI at least, and 1e12 at most")?;
+                }
+                Stage::Send { to, .. } => {
+                    rule(
+                        number > 0,
+                        place.clone(),
+                        "after another: none begins by sending",
+                    )?;
+                    rule(
+                        numbered(*to),
+                        place,
+                        "to the number of a cloudlet of the broker",
+                    )?;
+                }
+                Stage::Receive(from) => {
+                    rule(
+                        numbered(*from),
+                        place,
+                        "from the number of a cloudlet of the broker",
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn utilizations(&self) -> [(&'static str, &Utilization); 3] {
         [
             ("utilization", &self.utilization),

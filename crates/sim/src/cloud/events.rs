@@ -22,12 +22,18 @@ pub(super) enum Event {
     Submit { datacenter: u32, parcel: u32 },
     /// A datacenter looks after its cloudlets.
     Look { datacenter: u32 },
+    /// It does as it has cloudlets that wait for data, unless it has looked since.
+    Poll { datacenter: u32, looks: u32 },
     /// A dynamic datacenter does, unless it has planned anew since.
     Tick { datacenter: u32, plan: u32 },
     /// A VM has moved to a host of its datacenter.
     Migrate { datacenter: u32, vm: u32, host: u32 },
     /// A broker gets a cloudlet back that has ended.
     Return { broker: u32, cloudlet: u32 },
+    /// Data has come through the network, unless that is planned anew since.
+    Flow { plan: u32 },
+    /// Data has come to a cloudlet.
+    Deliver { cloudlet: u32 },
     /// A VM is given up.
     Destroy { datacenter: u32, vm: u32 },
 }
@@ -36,6 +42,7 @@ pub(super) enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum To {
     Registry,
+    Network,
     Datacenter(u32),
     Broker(u32),
 }

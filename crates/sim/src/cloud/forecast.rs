@@ -58,6 +58,11 @@ impl Forecast {
         }
     }
 
+    /// Gives from when on something of one of them is over.
+    pub(super) fn first_ripe(&self) -> Moment {
+        self.ripe.first().map_or(Moment::NEVER, |(time, _)| *time)
+    }
+
     /// Gives when the first is expected to end, as it looks now.
     pub(super) fn first(&mut self, now: Moment, ask: impl Fn(u32) -> Moment) -> Moment {
         if self.asked != now {

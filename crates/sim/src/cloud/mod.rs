@@ -45,6 +45,7 @@ mod forecast;
 mod host;
 mod latency;
 mod law;
+mod network;
 mod power;
 mod read;
 mod result;
@@ -59,7 +60,7 @@ pub use read::{ReadError, line};
 pub use result::{Left, Ran, Service, Summary, Why};
 pub use run::run;
 pub use scenario::{
-    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Host, Link, Overload, Pause, Scenario,
-    Select, Sharing, Vm,
+    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Host, Link, Network, Overload, Pause,
+    Scenario, Select, Sharing, Stage, Topology, Vm,
 };
 pub use utilization::{Measured, TraceError, Utilization};

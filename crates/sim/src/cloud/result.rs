@@ -114,6 +114,8 @@ pub enum Why {
     VmGivenUp,
     /// It was still to end when the scenario stopped.
     Stopped,
+    /// It waits for data that nobody sent.
+    NoData,
     /// It works at no speed: its VM is given nothing.
     Starved,
 }
@@ -127,6 +129,7 @@ impl fmt::Display for Why {
             Self::TooFewCores => "its VM has fewer cores than it needs",
             Self::VmGivenUp => "its VM asked for nothing, and was given up",
             Self::Stopped => "it had not ended when the scenario stopped",
+            Self::NoData => "it waits for data that did not come",
             Self::Starved => "its VM was given nothing",
         })
     }

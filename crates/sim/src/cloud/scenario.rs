@@ -55,6 +55,9 @@ pub struct Datacenter {
     pub cost: Cost,
     /// Lets it look at fixed intervals, and give VMs what they ask for at the time.
     pub dynamic: Option<Dynamic>,
+    /// How its hosts are connected; what is sent between them is held up by nothing but the
+    /// bandwidth of VMs when it is not said.
+    pub network: Option<Network>,
     /// Its hosts, in order.
     pub host: Vec<Host>,
 }
@@ -89,6 +92,65 @@ pub struct Dynamic {
     /// Which VM leaves such a host.
     #[serde(default)]
     pub select: Select,
+}
+
+/// Switches and the links between them. Latencies are of passing a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// How switches are connected.
+    pub topology: Topology,
+    /// Of the link between a host and its edge switch, each way.
+    pub edge_mbps: f64,
+    /// Of that between an edge switch and an aggregate switch.
+    pub aggregate_mbps: f64,
+    /// Of that between an aggregate switch and a root switch.
+    pub root_mbps: f64,
+    /// Of an edge switch.
+    #[serde(default)]
+    pub edge_latency_s: f64,
+    /// Of an aggregate switch.
+    #[serde(default)]
+    pub aggregate_latency_s: f64,
+    /// Of a root switch.
+    #[serde(default)]
+    pub root_latency_s: f64,
+}
+
+/// How switches are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Topology {
+    /// One root switch, aggregate switches, edge switches, hosts.
+    Tree {
+        /// Hosts at an edge switch.
+        hosts_per_edge: u32,
+        /// Edge switches at an aggregate switch.
+        edges_per_aggregate: u32,
+    },
+    /// The fat tree of Al-Fares, Loukissas and Vahdat (2008): as many pods as switches have
+    /// ports, and between hosts of two pods a quarter of the square of that many ways.
+    FatTree {
+        /// Ports of a switch, an even number.
+        ports: u32,
+    },
+}
+
+/// What a cloudlet does, one after another: CloudSim's `TaskStage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stage {
+    /// So many million instructions on each of its cores.
+    Run(u64),
+    /// Sends data to another cloudlet, and goes on.
+    Send {
+        /// Its number.
+        to: u32,
+        /// How much.
+        bytes: u64,
+    },
+    /// Waits for data of the cloudlet with this number; what comes first is taken.
+    Receive(u32),
 }
 
 /// When a host has too much to do.
@@ -245,7 +307,10 @@ pub struct Cloudlet {
     /// The number of the first; else the one after the last cloudlet before it.
     pub id: Option<u32>,
     /// Millions of instructions on each of its cores: a whole number, 1 at least.
-    pub length_mi: Quantity,
+    pub length_mi: Option<Quantity>,
+    /// In place of a length: what it does, one after another.
+    #[serde(default)]
+    pub stages: Vec<Stage>,
     /// Cores that it works on at once.
     #[serde(default = "one")]
     pub cores: u32,

@@ -146,6 +146,17 @@ impl Work {
         Some(piece.length / self.seen)
     }
 
+    /// Takes a cloudlet up again, right after a look at which it was there: it has had so
+    /// much work of a core since the look before.
+    pub(super) fn resume(&mut self, piece: Piece, seconds: f64) {
+        let had = self.seen * seconds;
+        self.start(Piece {
+            length: piece.length - had,
+            ..piece
+        });
+        self.rate = self.shared();
+    }
+
     /// Looks how far all are: ends what is over, and starts one that waits.
     pub(super) fn look(&mut self, now: Moment) -> Look {
         self.settle(now);

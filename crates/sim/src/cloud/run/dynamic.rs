@@ -1,6 +1,5 @@
-use super::super::clock::Moment;
 use super::super::dynamic::{Dynamic, Task};
-use super::super::events::{Event, Events, To};
+use super::super::events::Events;
 use super::super::result::Ran;
 use super::super::utilization::Model;
 use super::World;
@@ -47,16 +46,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let dynamic = self.datacenters[datacenter as usize].dynamic.as_mut()?;
         let mut ended = Vec::new();
         let came = what(dynamic, &mut self.events, &mut ended);
-        let now = self.events.now();
         self.count_inside(-(ended.len() as i64));
-        for cloudlet in ended {
-            let its = &mut self.cloudlets[cloudlet as usize];
-            its.finish = now.0;
-            let broker = self.vms[its.vm as usize].broker;
-            let back = Moment(now.0 + self.latency.between(broker, datacenter));
-            let event = Event::Return { broker, cloudlet };
-            self.events.post(back, To::Broker(broker), event);
-        }
+        self.give_back(datacenter, ended);
         Some(came)
     }
 

@@ -45,25 +45,29 @@ impl<S: FnMut(Ran)> World<'_, S> {
         let ends = self.groups.iter().skip(1).map(|next| next.begin);
         let ends = ends.chain([self.cloudlets.len() as u32]);
         for (group, end) in self.groups.iter().zip(ends) {
-            for cloudlet in &self.cloudlets[group.begin as usize..end as usize] {
+            for number in group.begin..end {
+                let cloudlet = &self.cloudlets[number as usize];
                 if !cloudlet.done {
                     summary.left.push(Left {
                         broker: group.broker,
                         cloudlet: cloudlet.id,
-                        why: self.why_not(group, cloudlet.vm, summary.end),
+                        why: self.why_not(group, number, cloudlet.vm, summary.end),
                     });
                 }
             }
         }
     }
 
-    fn why_not(&self, group: &Cloudlets<'_>, vm: u32, end: f64) -> Why {
+    fn why_not(&self, group: &Cloudlets<'_>, number: u32, vm: u32, end: f64) -> Why {
         let broker = &self.brokers[group.broker as usize];
         if self.scenario.stop_s.is_some_and(|stop| stop <= end) {
             return Why::Stopped;
         }
         if !broker.hands_out() {
             return broker.why_not();
+        }
+        if self.stages.waits(number) {
+            return Why::NoData;
         }
         let stay = self.vms.get(vm as usize).and_then(|its| its.stay.as_ref());
         let center = stay.map(|stay| &self.datacenters[stay.datacenter as usize]);

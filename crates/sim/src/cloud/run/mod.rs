@@ -1,5 +1,6 @@
 mod dynamic;
 mod ending;
+mod stages;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,11 +13,14 @@ use super::dynamic::Dynamic;
 use super::events::{Event, Events, To};
 use super::host::Host;
 use super::latency::Latency;
+use super::network::{Cables, Flows};
 use super::power::Share;
 use super::result::{Left, Ran, Summary, Why};
-use super::scenario::{self, Scenario};
+use super::scenario::{self, Scenario, Stage};
 use super::work::{Piece, Work};
 use crate::chance::Seed;
+use rand_chacha::ChaCha8Rng;
+use stages::Stages;
 
 /// No VM.
 const NONE: u32 = u32::MAX;
@@ -61,8 +65,9 @@ struct Cloudlet {
 #[derive(Clone, Copy)]
 struct Cloudlets<'s> {
     broker: u32,
-    /// The place of the first in the world's list.
+    /// The place of the first in the world's list, and its number.
     begin: u32,
+    first: u32,
     like: &'s scenario::Cloudlet,
 }
 
@@ -81,6 +86,10 @@ struct World<'s, S> {
     /// Cloudlets that are on their way to a datacenter together.
     parcels: BTreeMap<u32, Vec<u32>>,
     sent: u32,
+    /// Data between cloudlets, and what it goes over in each datacenter.
+    flows: Flows,
+    cables: Vec<Option<Cables>>,
+    stages: Stages,
     made: u32,
     summary: Summary,
     /// Cloudlets that are in a datacenter, and since when there are so many.
@@ -120,6 +129,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             groups: Vec::new(),
             parcels: BTreeMap::new(),
             sent: 0,
+            flows: Flows::default(),
+            cables: Vec::new(),
+            stages: Stages::default(),
             made: 0,
             summary: Summary::default(),
             inside: (0, 0.0),
@@ -151,6 +163,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             let begins = Moment(like.start_s);
             world.events.post(begins, To::Broker(number), event);
         }
+        world.connect();
         world
     }
 
@@ -191,13 +204,14 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let mut groups = Vec::new();
         for (group, ids) in like.cloudlet.iter().zip(numbers) {
             let begin = self.cloudlets.len() as u32;
+            let first = ids.start;
             let vm = group.vm.map_or(NONE, place);
             let mut lengths = stream();
             self.cloudlets.extend(ids.map(|id| Cloudlet {
                 id,
                 vm,
                 cores: group.cores,
-                length: group.length_mi.draw(&mut lengths).round().max(1.0),
+                length: length(group, &mut lengths),
                 submitted: 0.0,
                 start: 0.0,
                 finish: 0.0,
@@ -206,6 +220,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             self.groups.push(Cloudlets {
                 broker,
                 begin,
+                first,
                 like: group,
             });
             let places = begin..self.cloudlets.len() as u32;
@@ -217,12 +232,14 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
     /// Gives what happens next.
     fn take(&mut self) -> Option<(To, Event)> {
         let stop = self.scenario.stop_s.map_or(Moment::NEVER, Moment);
-        let centers = &self.datacenters;
+        let (centers, flows) = (&self.datacenters, &self.flows);
         self.events.take(stop, |event| match event {
             Event::Tick { datacenter, plan } => {
                 let center = &centers[*datacenter as usize];
                 center.dynamic.as_ref().is_some_and(|its| its.plans(*plan))
             }
+            Event::Poll { datacenter, looks } => centers[*datacenter as usize].has_looked(*looks),
+            Event::Flow { plan } => flows.plans(*plan),
             _ => true,
         })
     }
@@ -255,7 +272,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                     self.submit(datacenter, cloudlet);
                 }
             }
-            Event::Look { datacenter } => self.look(datacenter),
+            Event::Look { datacenter } | Event::Poll { datacenter, .. } => self.look(datacenter),
             Event::Tick { datacenter, .. } => {
                 self.ask_dynamic(datacenter, |its, events, ended| its.look(events, ended));
             }
@@ -264,6 +281,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 vm,
                 host,
             } => self.migrate(datacenter, vm, host),
+            Event::Flow { .. } => self.flows.arrive(&mut self.events),
+            Event::Deliver { cloudlet } => self.deliver(cloudlet),
             Event::Return { broker, cloudlet } => self.back(broker, cloudlet),
             Event::Destroy { datacenter, vm } => self.destroy(datacenter, vm),
         }
@@ -417,17 +436,22 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         self.count_inside(1);
         let its = &mut self.cloudlets[cloudlet as usize];
         its.submitted = now.0;
+        if self.begin_stages(datacenter, cloudlet) {
+            return;
+        }
+        let its = &mut self.cloudlets[cloudlet as usize];
         let piece = Piece {
             cloudlet,
             cores: its.cores,
             length: its.length,
         };
         let center = &mut self.datacenters[datacenter as usize];
+        let looked = center.looked(now, self.scenario.min_time_between_events_s);
         let vm = its.vm;
         let Some(stay) = &mut self.vms[vm as usize].stay else {
             return;
         };
-        if let Some(takes) = stay.work.submit(piece, center.looked()) {
+        if let Some(takes) = stay.work.submit(piece, looked) {
             its.start = now.0;
             let event = Event::Look { datacenter };
             let end = Moment(now.0 + takes);
@@ -442,6 +466,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let now = self.events.now();
         let least = self.scenario.min_time_between_events_s;
         let center = &mut self.datacenters[datacenter as usize];
+        let since = now.0 - center.looked(now, least).0;
         let Some(mut found) = center.look(now, least) else {
             return;
         };
@@ -450,8 +475,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             stay.map(|stay| (stay.host, stay.nth))
         };
         found.sort_by_key(place);
-        let mut ended = 0i64;
-        for vm in found {
+        let mut over = Vec::new();
+        for vm in &found {
+            let vm = *vm;
             let its = &mut self.vms[vm as usize];
             let Some(stay) = &mut its.stay else {
                 continue;
@@ -465,21 +491,19 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             if let Some(cloudlet) = look.started {
                 self.cloudlets[cloudlet as usize].start = now.0;
             }
-            ended += look.ended.len() as i64;
-            let broker = its.broker;
-            let back = Moment(now.0 + self.latency.between(broker, datacenter));
-            for cloudlet in look.ended {
-                self.cloudlets[cloudlet as usize].finish = now.0;
-                let event = Event::Return { broker, cloudlet };
-                self.events.post(back, To::Broker(broker), event);
-            }
+            over.extend(look.ended);
         }
+        if !self.stages.is_empty() {
+            self.go_on(datacenter, &found, &mut over, since);
+        }
+        let ended = over.len() as i64;
+        self.give_back(datacenter, over);
+        let center = &mut self.datacenters[datacenter as usize];
         let expected = |vm: u32| {
             let stay = self.vms[vm as usize].stay.as_ref();
             stay.map_or(Moment::NEVER, |stay| stay.work.expected(now))
         };
-        if let Some(next) = center.next(now, least, expected) {
-            let event = Event::Look { datacenter };
+        if let Some((next, event)) = center.next(datacenter, now, least, expected) {
             self.events.post(next, To::Datacenter(datacenter), event);
         }
         self.count_inside(-ended);
@@ -489,6 +513,19 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
     fn group(&self, cloudlet: u32) -> Cloudlets<'s> {
         let after = self.groups.partition_point(|its| its.begin <= cloudlet);
         self.groups[after - 1]
+    }
+
+    /// Sends cloudlets that have ended back to their brokers.
+    fn give_back(&mut self, datacenter: u32, ended: Vec<u32>) {
+        let now = self.events.now();
+        for cloudlet in ended {
+            let its = &mut self.cloudlets[cloudlet as usize];
+            its.finish = now.0;
+            let broker = self.vms[its.vm as usize].broker;
+            let back = Moment(now.0 + self.latency.between(broker, datacenter));
+            let event = Event::Return { broker, cloudlet };
+            self.events.post(back, To::Broker(broker), event);
+        }
     }
 
     fn back(&mut self, broker: u32, cloudlet: u32) {
@@ -550,6 +587,15 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let now = self.events.now().0;
         self.summary.presence_s += count as f64 * (now - since);
         self.inside = (count.saturating_add_signed(change), now);
+    }
+}
+
+/// Draws the length of a cloudlet of a group: of its first stage, where it has stages.
+fn length(group: &scenario::Cloudlet, chance: &mut ChaCha8Rng) -> f64 {
+    match (group.length_mi, group.stages.first()) {
+        (Some(length), _) => length.draw(chance).round().max(1.0),
+        (None, Some(Stage::Run(length))) => *length as f64,
+        (None, _) => 0.0,
     }
 }
 

@@ -1,0 +1,241 @@
+use std::collections::BTreeMap;
+
+use super::super::events::To;
+use super::super::network::{Flows, Place};
+use super::super::result::Ran;
+use super::super::scenario::Stage;
+use super::super::work::Piece;
+use super::{NONE, World, meter};
+
+/// Where cloudlets with stages are: CloudSim's `NetworkCloudlet`.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    /// Places of cloudlets in the world's list, by broker and number.
+    named: BTreeMap<(u32, u32), u32>,
+    /// By cloudlet.
+    at: BTreeMap<u32, At>,
+    /// Those that wait for data, by their VM, in the order in which they began to.
+    waiting: BTreeMap<u32, Vec<u32>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct At {
+    /// The stage that it is at.
+    stage: usize,
+    /// Data that has come and is not taken.
+    inbox: u32,
+    waits: bool,
+}
+
+/// Data that is sent.
+#[derive(Debug, Clone, Copy)]
+struct Data {
+    from: u32,
+    to: u32,
+    bytes: u64,
+}
+
+impl Stages {
+    /// Whether no cloudlet has stages.
+    pub(super) fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    pub(super) fn waits(&self, cloudlet: u32) -> bool {
+        self.at.get(&cloudlet).is_some_and(|at| at.waits)
+    }
+}
+
+impl<S: FnMut(Ran)> World<'_, S> {
+    /// Lays the cables of datacenters, if something is to be sent.
+    pub(super) fn connect(&mut self) {
+        if self.groups.iter().all(|group| group.like.stages.is_empty()) {
+            return;
+        }
+        for group in &self.groups {
+            for nth in 0..group.like.count {
+                let name = (group.broker, group.first + nth);
+                self.stages.named.insert(name, group.begin + nth);
+            }
+        }
+        self.flows = Flows::new(self.vms.iter().map(|vm| vm.like.bandwidth_mbps));
+        for (like, center) in self.scenario.datacenter.iter().zip(&self.datacenters) {
+            let hosts = center.hosts().len() as u32;
+            let lay = |network| self.flows.lay(network, hosts);
+            self.cables.push(like.network.as_ref().map(lay));
+        }
+    }
+
+    /// Takes a cloudlet with stages that begins to wait. Gives whether it is one.
+    pub(super) fn begin_stages(&mut self, datacenter: u32, cloudlet: u32) -> bool {
+        let group = self.group(cloudlet).like;
+        let Some(first) = group.stages.first() else {
+            return false;
+        };
+        self.stages.at.entry(cloudlet).or_default();
+        if !matches!(first, Stage::Receive(_)) {
+            return false;
+        }
+        let its = &mut self.cloudlets[cloudlet as usize];
+        its.start = its.submitted;
+        self.wait(datacenter, cloudlet);
+        true
+    }
+
+    fn wait(&mut self, datacenter: u32, cloudlet: u32) {
+        let vm = self.cloudlets[cloudlet as usize].vm;
+        if let Some(at) = self.stages.at.get_mut(&cloudlet) {
+            at.waits = true;
+            self.stages.waiting.entry(vm).or_default().push(cloudlet);
+            let center = &mut self.datacenters[datacenter as usize];
+            center.waiting += 1;
+            if at.inbox > 0 {
+                center.look_again(vm);
+            }
+        }
+    }
+
+    /// Lets cloudlets go on to their next stages, at a look: those of which a stage is
+    /// over, and those at these VMs for which data has come. Leaves in `over` those that
+    /// have ended.
+    pub(super) fn go_on(&mut self, datacenter: u32, vms: &[u32], over: &mut Vec<u32>, since: f64) {
+        let mut ended = Vec::new();
+        let mut data = Vec::new();
+        let receivers = self.receivers(vms);
+        for cloudlet in std::mem::take(over) {
+            self.next(datacenter, cloudlet, 0.0, &mut ended, &mut data);
+        }
+        for cloudlet in receivers {
+            self.take_data(datacenter, cloudlet);
+            self.next(datacenter, cloudlet, since, &mut ended, &mut data);
+        }
+        // What is sent on the same host is there at once.
+        let near = self.transmit(&mut data);
+        for cloudlet in self.receivers(&near) {
+            self.take_data(datacenter, cloudlet);
+            self.next(datacenter, cloudlet, 0.0, &mut ended, &mut data);
+        }
+        for vm in self.transmit(&mut data) {
+            self.datacenters[datacenter as usize].look_again(vm);
+        }
+        *over = ended;
+    }
+
+    /// Gives the cloudlets at VMs that wait, and for which data is there.
+    fn receivers(&self, vms: &[u32]) -> Vec<u32> {
+        let waiting = vms.iter().filter_map(|vm| self.stages.waiting.get(vm));
+        let there = |cloudlet: &u32| self.stages.at.get(cloudlet).is_some_and(|at| at.inbox > 0);
+        waiting.flatten().copied().filter(there).collect()
+    }
+
+    fn take_data(&mut self, datacenter: u32, cloudlet: u32) {
+        let vm = self.cloudlets[cloudlet as usize].vm;
+        if let Some(at) = self.stages.at.get_mut(&cloudlet) {
+            at.inbox -= 1;
+            at.waits = false;
+        }
+        if let Some(waiting) = self.stages.waiting.get_mut(&vm) {
+            waiting.retain(|its| *its != cloudlet);
+        }
+        self.datacenters[datacenter as usize].waiting -= 1;
+    }
+
+    /// Lets a cloudlet go on. It has been there for so many seconds since the last look.
+    fn next(
+        &mut self,
+        datacenter: u32,
+        cloudlet: u32,
+        since: f64,
+        ended: &mut Vec<u32>,
+        data: &mut Vec<Data>,
+    ) {
+        let group = self.group(cloudlet);
+        let Some(at) = self.stages.at.get_mut(&cloudlet) else {
+            ended.push(cloudlet);
+            return;
+        };
+        at.stage += 1;
+        while let Some(Stage::Send { to, bytes }) = group.like.stages.get(at.stage) {
+            at.stage += 1;
+            data.extend(self.stages.named.get(&(group.broker, *to)).map(|to| Data {
+                from: cloudlet,
+                to: *to,
+                bytes: *bytes,
+            }));
+        }
+        match group.like.stages.get(at.stage) {
+            Some(Stage::Run(length)) => {
+                let its = &self.cloudlets[cloudlet as usize];
+                let piece = Piece {
+                    cloudlet,
+                    cores: its.cores,
+                    length: *length as f64,
+                };
+                let vm = its.vm;
+                if let Some(stay) = &mut self.vms[vm as usize].stay {
+                    stay.work.resume(piece, since);
+                    let center = &mut self.datacenters[datacenter as usize];
+                    center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
+                    center.look_again(vm);
+                    meter(&mut self.hosts, stay, self.events.now());
+                }
+            }
+            Some(_) => self.wait(datacenter, cloudlet),
+            None => ended.push(cloudlet),
+        }
+    }
+
+    /// Sends data. Gives the VMs for which some is there at once.
+    fn transmit(&mut self, data: &mut Vec<Data>) -> Vec<u32> {
+        let mut near = Vec::new();
+        for Data { from, to, bytes } in data.drain(..) {
+            let sender = self.cloudlets[from as usize].vm;
+            let receiver = self.cloudlets[to as usize].vm;
+            let place = |vm: u32| {
+                let stay = self.vms.get(vm as usize)?.stay.as_ref()?;
+                let first = self.datacenters[stay.datacenter as usize].hosts().start;
+                Some(Place {
+                    vm,
+                    datacenter: stay.datacenter,
+                    host: stay.host - first,
+                })
+            };
+            match (place(sender), place(receiver)) {
+                (Some(one), Some(two))
+                    if (one.datacenter, one.host) != (two.datacenter, two.host) =>
+                {
+                    let cables = |its: Place| (its, self.cables[its.datacenter as usize].as_ref());
+                    let (one, two) = (cables(one), cables(two));
+                    self.flows.send(to, bytes, one, two, &mut self.events);
+                }
+                _ => {
+                    self.stages.at.entry(to).or_default().inbox += 1;
+                    if receiver != NONE {
+                        near.push(receiver);
+                    }
+                }
+            }
+        }
+        near.sort_unstable();
+        near.dedup();
+        near
+    }
+
+    /// Lets data reach a cloudlet.
+    pub(super) fn deliver(&mut self, cloudlet: u32) {
+        let at = self.stages.at.entry(cloudlet).or_default();
+        at.inbox += 1;
+        let vm = self.cloudlets[cloudlet as usize].vm;
+        if !at.waits {
+            return;
+        }
+        if let Some(stay) = &self.vms[vm as usize].stay {
+            let center = &mut self.datacenters[stay.datacenter as usize];
+            center.look_again(vm);
+            let least = self.scenario.min_time_between_events_s;
+            let (then, event) = center.notice(stay.datacenter, self.events.now(), least);
+            self.events
+                .post(then, To::Datacenter(stay.datacenter), event);
+        }
+    }
+}
