@@ -303,6 +303,10 @@ fn the_schema_of_scenarios_has_the_keys_that_the_reader_has() {
         ("link", "[[link]]\n".to_owned()),
         ("cost", format!("{center}[datacenter.cost]\n")),
         ("dynamic", format!("{center}[datacenter.dynamic]\n")),
+        (
+            "failure",
+            format!("{center}[[datacenter.host]]\n[datacenter.host.failure]\n"),
+        ),
         ("network", format!("{center}[datacenter.network]\n")),
         ("broker", broker.to_owned()),
         ("pause", format!("{broker}[[broker.pause]]\n")),

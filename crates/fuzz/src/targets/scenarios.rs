@@ -22,15 +22,17 @@ pub(super) const SCENARIO: Target = Target {
         for note in scenario.notes() {
             assert!(line(&text, &note.place) <= text.matches('\n').count() + 1);
         }
-        let hosts = scenario.datacenter.iter().flat_map(|its| &its.host);
+        let hosts = || scenario.datacenter.iter().flat_map(|its| &its.host);
         let vms = scenario.broker.iter().flat_map(|its| &its.vm);
         let cloudlets = scenario.broker.iter().flat_map(|its| &its.cloudlet);
         let all: u64 = cloudlets.map(|group| u64::from(group.count)).sum();
         let small = all < MOST
-            && hosts.map(|group| u64::from(group.count)).sum::<u64>() < MOST
+            && hosts().map(|group| u64::from(group.count)).sum::<u64>() < MOST
             && vms.map(|group| u64::from(group.count)).sum::<u64>() < MOST;
         let stop = scenario.stop_s.unwrap_or(f64::INFINITY);
         let dynamic = scenario.datacenter.iter().flat_map(|its| &its.dynamic);
+        let fails = hosts().any(|host| host.failure.is_some());
+        let small = small && (!fails || stop < 1.0);
         let small = small && dynamic.into_iter().all(|its| stop / its.interval_s < LOOKS);
         if small {
             let mut ended = 0;
@@ -44,6 +46,7 @@ pub(super) const SCENARIO: Target = Target {
             "seed = 1\n[[datacenter]]\nname = 'a'\n[[datacenter.host]]\ncores = 2\nmips = 1000\n[[broker]]\nname = 'b'\n[[broker.vm]]\ncount = 2\nmips = 500\n[[broker.cloudlet]]\ncount = 4\nlength_mi = 1000\n",
             "[[datacenter]]\nname = 'a'\nstart_s = 1\nallocation = 'round-robin'\nhost = [{ cores = 1, mips = 9, memory_mib = 7, power_watts = [1, 2] }]\n[[broker]]\nname = 'b'\nstart_s = 2\npause = [{ from_s = 1, to_s = 3 }]\nvm = [{ id = 3, cores = 2, mips = 4, scheduler = 'space-shared' }]\ncloudlet = [{ count = 3, length_mi = { uniform = [1, 99] }, gap_s = { exponential = 5 }, cores = 2, vm = 3 }]\n",
             "[[datacenter]]\nname = 'a'\nhost = [{ count = 4, cores = 2, mips = 9 }]\nnetwork = { topology = { tree = { hosts_per_edge = 2, edges_per_aggregate = 1 } }, edge_mbps = 1, aggregate_mbps = 2, root_mbps = 3, root_latency_s = 1 }\n[[broker]]\nname = 'b'\nvm = [{ count = 4, mips = 8 }]\ncloudlet = [{ stages = [{ run = 5 }, { send = { to = 1, bytes = 9 } }, { run = 2 }] }, { stages = [{ receive = 0 }, { run = 3 }] }]\n",
+            "stop_s = 0.9\n[[datacenter]]\nname = 'a'\nhost = [{ count = 2, cores = 2, mips = 9, power_watts = [1, 2], failure = { after_s = { weibull = [2, 0.1] }, repair_s = 0.2 } }]\n[[broker]]\nname = 'b'\nvm = [{ count = 2, mips = 8 }]\ncloudlet = [{ count = 3, length_mi = 2 }]\n",
             "stop_s = 90\nlink = [{ between = ['a', 'b'], latency_s = 2 }]\n[[datacenter]]\nname = 'a'\nallocation = 'power-aware'\ncost = { per_second = 2 }\ndynamic = { interval_s = 5, overload = { static = 0.5 }, select = 'random' }\nhost = [{ count = 3, cores = 2, mips = 9, memory_mib = 7, bandwidth_mbps = 1, power_watts = [1, 2] }]\n[[broker]]\nname = 'b'\nvm = [{ count = 3, mips = 8, memory_mib = 2 }]\ncloudlet = [{ count = 3, length_mi = 99, input_bytes = 3, utilization = { uniform = [0, 1] }, utilization_memory = { every_s = 4, values = [0, 1] } }]\n",
         ])
     },
@@ -63,6 +66,7 @@ pub(super) const SCENARIO: Target = Target {
         "start_s = ",
         "min_time_between_events_s = ",
         "stop_s = ",
+        "failure = { after_s = 0.1, repair_s = 0.1 }",
         "stages = [{ run = 1 }, { send = { to = 0, bytes = 9 } }]",
         "{ receive = 0 }",
         "fat-tree = { ports = 4 }",

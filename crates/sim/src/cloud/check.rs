@@ -111,11 +111,19 @@ impl Scenario {
             let [one, two] = &link.between;
             rule(one != two, place.key("between"), "two names")?;
         }
-        let dynamic = self.datacenter.iter().any(|its| its.dynamic.is_some());
+        let mut hosts = self.datacenter.iter().flat_map(|its| &its.host);
+        let fails = hosts.any(|host| host.failure.is_some());
+        let place = Place::default().key("stop_s");
+        rule(
+            !fails || self.stop_s.is_some(),
+            place,
+            "there: hosts fail time and again",
+        )?;
+        let dynamic = fails || self.datacenter.iter().any(|its| its.dynamic.is_some());
         for (number, its) in self.broker.iter().enumerate().filter(|_| dynamic) {
             for (group, cloudlet) in its.cloudlet.iter().enumerate() {
                 let place = Place::of("broker", number).key("cloudlet").index(group);
-                let right = "none where there is a dynamic datacenter";
+                let right = "none where there is a dynamic datacenter or a host that fails";
                 rule(cloudlet.stages.is_empty(), place.key("stages"), right)?;
             }
         }
@@ -226,6 +234,18 @@ impl Datacenter {
             rule(host.count > 0, place.key("count"), "1 at least")?;
             rule(host.cores > 0, place.key("cores"), "1 at least")?;
             speed(host.mips, place.key("mips"))?;
+            if let Some(failure) = host.failure {
+                let place = place.key("failure");
+                for (key, quantity) in
+                    [("after_s", failure.after_s), ("repair_s", failure.repair_s)]
+                {
+                    if let Some(right) = quantity.wrong() {
+                        return Err(place.key(key).says(format!("must be {right}")));
+                    }
+                }
+                let plain = self.dynamic.is_none();
+                rule(plain, place, "none in a dynamic datacenter")?;
+            }
             let watts = &host.power_watts;
             rule(
                 watts.len() != 1 && watts.iter().all(|w| w.is_finite() && *w >= 0.0),

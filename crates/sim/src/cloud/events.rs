@@ -34,6 +34,10 @@ pub(super) enum Event {
     Flow { plan: u32 },
     /// Data has come to a cloudlet.
     Deliver { cloudlet: u32 },
+    /// A host fails.
+    Fail { datacenter: u32, host: u32 },
+    /// A host works again.
+    Repair { datacenter: u32, host: u32 },
     /// A VM is given up.
     Destroy { datacenter: u32, vm: u32 },
 }

@@ -17,6 +17,10 @@ pub(super) struct Host {
     storage: u64,
     bandwidth: u64,
     pub(super) meter: Option<Meter>,
+    /// Places of its VMs in the world's list.
+    pub(super) vms: Vec<u32>,
+    /// When it failed, while it is down.
+    pub(super) down: Option<Moment>,
 }
 
 impl Host {
@@ -32,6 +36,8 @@ impl Host {
             storage: like.storage_mib.unwrap_or(u64::MAX),
             bandwidth: like.bandwidth_mbps.unwrap_or(u64::MAX),
             meter: Meter::new(&like.power_watts, mips, now),
+            vms: Vec::new(),
+            down: None,
         }
     }
 
@@ -47,7 +53,8 @@ impl Host {
     /// Whether it is chosen for a VM: what it lacks of storage, and of whole cores, shows
     /// only when the VM is made.
     pub(super) fn suits(&self, vm: &scenario::Vm) -> bool {
-        vm.mips <= self.mips
+        self.down.is_none()
+            && vm.mips <= self.mips
             && vm.mips * f64::from(vm.cores) <= self.free_mips
             && vm.memory_mib <= self.memory
             && vm.bandwidth_mbps <= self.bandwidth

@@ -30,6 +30,8 @@ pub enum Law {
     Normal(f64, f64),
     /// The law whose logarithm is normal with this mean and standard deviation.
     Lognormal(f64, f64),
+    /// The law of Weibull with this shape and this scale.
+    Weibull(f64, f64),
     /// The law of Pareto with this shape and this least value.
     Pareto(f64, f64),
 }
@@ -69,6 +71,10 @@ impl Quantity {
             Self::Drawn(Law::Lognormal(mean, deviation)) => fits(
                 mean.abs() <= MOST && real(&[deviation]),
                 "a mean and a standard deviation of the logarithm",
+            ),
+            Self::Drawn(Law::Weibull(shape, scale)) => fits(
+                real(&[shape, scale]) && shape > 0.0,
+                "a shape above 0 and a scale that is 0 at least",
             ),
             Self::Drawn(Law::Pareto(shape, least)) => fits(
                 real(&[shape, least]) && shape > 0.0,
@@ -114,10 +120,45 @@ impl Law {
             }
             Self::Normal(mean, deviation) => (mean + deviation * standard(chance)).max(0.0),
             Self::Lognormal(mean, deviation) => libm::exp(mean + deviation * standard(chance)),
+            Self::Weibull(shape, scale) => {
+                let one: f64 = Exp1.sample(chance);
+                scale * libm::pow(one, 1.0 / shape)
+            }
             Self::Pareto(shape, least) => {
                 let one: f64 = Exp1.sample(chance);
                 least * libm::exp(one / shape)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chance::Seed;
+
+    #[test]
+    fn numbers_have_the_mean_and_the_deviation_of_their_law() {
+        for (law, mean, deviation) in [
+            (Law::Uniform(2.0, 8.0), 5.0, 3.0_f64.sqrt()),
+            (Law::Exponential(7.0), 7.0, 7.0),
+            // Scale 4: the mean is 4 Γ(1.5), the variance 16 (Γ(2) − Γ(1.5)²).
+            (Law::Weibull(2.0, 4.0), 3.544_907_701_811, 1.853_026_349),
+            (Law::Weibull(1.0, 4.0), 4.0, 4.0),
+        ] {
+            let mut chance = Seed(5).stream(9);
+            let drawn: Vec<f64> = (0..200_000).map(|_| law.draw(&mut chance)).collect();
+            let count = drawn.len() as f64;
+            let found = drawn.iter().sum::<f64>() / count;
+            let spread = drawn.iter().map(|one| (one - found).powi(2)).sum::<f64>() / count;
+            assert!(
+                (found - mean).abs() < 4.0 * deviation / count.sqrt(),
+                "{law:?}: {found}"
+            );
+            assert!(
+                (spread.sqrt() / deviation - 1.0).abs() < 0.02,
+                "{law:?}: {spread}"
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ pub(super) struct Meter {
     joules: f64,
     /// Joules for each of the MIPS in use.
     each: f64,
+    off: bool,
 }
 
 /// What a machine has of it.
@@ -34,7 +35,14 @@ impl Meter {
             at: now,
             joules: 0.0,
             each: 0.0,
+            off: false,
         })
+    }
+
+    /// Counts until now, and draws nothing from now on as long as it is off.
+    pub(super) fn switch(&mut self, off: bool, now: Moment) {
+        self.until(now);
+        self.off = off;
     }
 
     /// Counts until now, and notes what a machine uses from now on.
@@ -59,7 +67,10 @@ impl Meter {
 
     /// What it draws now.
     fn draws(&self) -> f64 {
-        draws(&self.watts, self.used / self.mips)
+        match self.off {
+            true => 0.0,
+            false => draws(&self.watts, self.used / self.mips),
+        }
     }
 }
 

@@ -49,6 +49,21 @@ pub struct Summary {
     pub cost: f64,
     /// How dynamic datacenters have served their VMs.
     pub services: Vec<Service>,
+    /// How hosts have failed, of those that may.
+    pub failures: Vec<Failures>,
+}
+
+/// How a host has failed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Failures {
+    /// The place of its datacenter in the scenario.
+    pub datacenter: u32,
+    /// Its number in the datacenter.
+    pub host: u32,
+    /// How often it failed.
+    pub count: u64,
+    /// For how long it was down, in seconds.
+    pub down_s: f64,
 }
 
 /// How a dynamic datacenter has served its VMs, in CloudSim's measures. Shares are from 0

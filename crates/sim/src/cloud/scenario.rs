@@ -222,10 +222,22 @@ pub struct Host {
     /// How its VMs have its cores.
     #[serde(default)]
     pub scheduler: Sharing,
+    /// How it fails and is repaired; it does not when it is not said.
+    pub failure: Option<Failure>,
     /// What it draws at utilizations from 0 to 1, in equal steps: two numbers are a line,
     /// eleven what SPECpower_ssj2008 measures. Nothing is counted when it is not said.
     #[serde(default)]
     pub power_watts: Vec<f64>,
+}
+
+/// How a host fails and is repaired, time and again: 0.001 s at least each time.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// How long it works until it fails.
+    pub after_s: Quantity,
+    /// How long the repair takes.
+    pub repair_s: Quantity,
 }
 
 /// How cores are had by several.

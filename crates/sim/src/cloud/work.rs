@@ -222,6 +222,25 @@ impl Work {
         self.rate != self.seen || self.classes.iter().any(starts)
     }
 
+    /// Loses what it has: gives its cloudlets, in the order in which they came.
+    pub(super) fn lose(&mut self) -> Vec<u32> {
+        let mut lost = Vec::new();
+        for class in self.classes.drain(..) {
+            let running = class
+                .running
+                .into_iter()
+                .map(|Reverse(its)| (its.entered, its.cloudlet));
+            lost.extend(running);
+            let waiting = class.waiting.into_iter();
+            lost.extend(waiting.map(|its| (its.entered, its.piece.cloudlet)));
+        }
+        lost.sort_unstable();
+        self.busy = 0;
+        self.rate = self.shared();
+        self.seen = self.rate;
+        lost.into_iter().map(|(_, cloudlet)| cloudlet).collect()
+    }
+
     fn done_until(&self, now: Moment) -> f64 {
         self.done + self.rate * (now.0 - self.at.0).max(0.0)
     }

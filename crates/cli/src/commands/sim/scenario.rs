@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hyperion_model::Class;
 use hyperion_sim::cloud::{
-    Left, Ran, ReadError, Scenario, Service, Summary, TraceError, line, run as simulate,
+    Failures, Left, Ran, ReadError, Scenario, Service, Summary, TraceError, line, run as simulate,
 };
 use hyperion_sys::entry::ExitCode;
 use serde::ser::SerializeMap as _;
@@ -60,6 +60,15 @@ struct ServiceRow<'s> {
     host_shutdowns: u64,
     mean_time_before_host_shutdown_s: f64,
     mean_time_of_migration_s: f64,
+}
+
+/// How a host has failed.
+#[derive(Debug, Serialize)]
+struct FailuresRow<'s> {
+    datacenter: &'s str,
+    host: u32,
+    failures: u64,
+    down_s: f64,
 }
 
 /// What is told of one that has not.
@@ -159,6 +168,10 @@ impl Serialize for Found<'_> {
             let services = || summary.services.iter().map(|one| service(scenario, one));
             found.serialize_entry("services", &Rows(services))?;
         }
+        if !summary.failures.is_empty() {
+            let failures = || summary.failures.iter().map(|one| failures(scenario, one));
+            found.serialize_entry("failures", &Rows(failures))?;
+        }
         found.serialize_entry("cost", &summary.cost)?;
         found.serialize_entry("events", &summary.events)?;
         found.serialize_entry("end", &summary.end)?;
@@ -202,6 +215,15 @@ fn row<'s>(scenario: &'s Scenario, ran: &Ran) -> Row<'s> {
         start: ran.start,
         finish: ran.finish,
         cost: ran.cost,
+    }
+}
+
+fn failures<'s>(scenario: &'s Scenario, its: &Failures) -> FailuresRow<'s> {
+    FailuresRow {
+        datacenter: &scenario.datacenter[its.datacenter as usize].name,
+        host: its.host,
+        failures: its.count,
+        down_s: its.down_s,
     }
 }
 
@@ -281,6 +303,14 @@ fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<(
         let lacked = short(its.sla_overall * 100.0);
         output::line(format!(
             "{name}: {migrations} migrations, {shutdowns} shutdowns of hosts, {lacked} % of what was asked for was not given"
+        ))?;
+    }
+    if !summary.failures.is_empty() {
+        let failures: u64 = summary.failures.iter().map(|its| its.count).sum();
+        let down: f64 = summary.failures.iter().map(|its| its.down_s).sum();
+        output::line(format!(
+            "{failures} failures of hosts, {} h down",
+            short(down / 3600.0)
         ))?;
     }
     if summary.cost > 0.0 {

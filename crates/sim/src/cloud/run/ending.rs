@@ -35,6 +35,7 @@ impl<S: FnMut(Ran)> World<'_, S> {
                 summary.services.push(dynamic.service());
             }
         }
+        summary.failures = self.failures();
         let drawn = |vm: &Vm<'_>| Some((vm.broker, vm.id, vm.joules?));
         summary.vms = self.vms.iter().filter_map(drawn).collect();
         summary

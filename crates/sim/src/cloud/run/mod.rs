@@ -1,31 +1,28 @@
 mod dynamic;
 mod ending;
+mod failing;
+mod setup;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use super::broker::{Broker, Group};
-use super::check::{Finding, numbers};
+use super::broker::Broker;
+use super::check::Finding;
 use super::clock::Moment;
 use super::datacenter::Datacenter;
-use super::dynamic::Dynamic;
 use super::events::{Event, Events, To};
 use super::host::Host;
 use super::latency::Latency;
 use super::network::{Cables, Flows};
 use super::power::Share;
 use super::result::{Left, Ran, Summary, Why};
-use super::scenario::{self, Scenario, Stage};
+use super::scenario::{self, Scenario};
 use super::work::{Piece, Work};
-use crate::chance::Seed;
-use rand_chacha::ChaCha8Rng;
+use failing::Failing;
 use stages::Stages;
 
 /// No VM.
 const NONE: u32 = u32::MAX;
-/// Streams of chance for what dynamic datacenters choose begin here.
-const CHOICES: u64 = 1 << 40;
 
 struct Vm<'s> {
     like: &'s scenario::Vm,
@@ -46,6 +43,8 @@ struct Stay {
     /// From when on something in it is over.
     ripe: Moment,
     share: Share,
+    /// Cloudlets that wait for its host to work again.
+    lost: Vec<u32>,
 }
 
 struct Cloudlet {
@@ -90,6 +89,7 @@ struct World<'s, S> {
     flows: Flows,
     cables: Vec<Option<Cables>>,
     stages: Stages,
+    failing: Failing,
     made: u32,
     summary: Summary,
     /// Cloudlets that are in a datacenter, and since when there are so many.
@@ -115,120 +115,6 @@ pub fn run(scenario: &Scenario, see: impl FnMut(Ran)) -> Result<Summary, Finding
 }
 
 impl<'s, S: FnMut(Ran)> World<'s, S> {
-    fn new(scenario: &'s Scenario, see: S) -> Self {
-        let mut world = Self {
-            scenario,
-            events: Events::new(),
-            latency: Latency::new(scenario),
-            datacenters: Vec::new(),
-            open: Vec::new(),
-            hosts: Vec::new(),
-            brokers: Vec::new(),
-            vms: Vec::new(),
-            cloudlets: Vec::new(),
-            groups: Vec::new(),
-            parcels: BTreeMap::new(),
-            sent: 0,
-            flows: Flows::default(),
-            cables: Vec::new(),
-            stages: Stages::default(),
-            made: 0,
-            summary: Summary::default(),
-            inside: (0, 0.0),
-            see,
-        };
-        for (number, like) in (0..).zip(&scenario.datacenter) {
-            let begin = world.hosts.len() as u32;
-            let opens = Moment(like.start_s);
-            let dynamic = like.dynamic.as_ref().map(|how| {
-                let chance = Seed(scenario.seed).stream(CHOICES + u64::from(number));
-                Dynamic::new(number, like, how, chance)
-            });
-            for group in like.host.iter().filter(|_| dynamic.is_none()) {
-                let alike = (0..group.count).map(|_| Host::new(group, opens));
-                world.hosts.extend(alike);
-            }
-            let hosts = begin..world.hosts.len() as u32;
-            let center = Datacenter::new(like, hosts, dynamic);
-            world.datacenters.push(center);
-            let event = Event::Open { datacenter: number };
-            world.events.post(opens, To::Registry, event);
-        }
-        let mut streams = 0;
-        for (number, like) in (0..).zip(&scenario.broker) {
-            let vms = world.add_vms(number, like);
-            let groups = world.add_cloudlets(number, &vms, &mut streams);
-            world.brokers.push(Broker::new(like, vms, groups));
-            let event = Event::Begin { broker: number };
-            let begins = Moment(like.start_s);
-            world.events.post(begins, To::Broker(number), event);
-        }
-        world.connect();
-        world
-    }
-
-    fn add_vms(&mut self, broker: u32, like: &'s scenario::Broker) -> Range<u32> {
-        let begin = self.vms.len() as u32;
-        let numbers = numbers(like.vm.iter().map(|group| (group.id, group.count)));
-        for (group, ids) in like.vm.iter().zip(numbers) {
-            self.vms.extend(ids.map(|id| Vm {
-                like: group,
-                broker,
-                id,
-                stay: None,
-                joules: None,
-            }));
-        }
-        begin..self.vms.len() as u32
-    }
-
-    fn add_cloudlets(&mut self, broker: u32, vms: &Range<u32>, streams: &mut u64) -> Vec<Group> {
-        let like = &self.scenario.broker[broker as usize];
-        let seed = Seed(self.scenario.seed);
-        let mut stream = || {
-            *streams += 1;
-            seed.stream(*streams)
-        };
-        let ids_of_vms = numbers(like.vm.iter().map(|group| (group.id, group.count)));
-        let place = |id: u32| {
-            let mut before = vms.start;
-            for ids in &ids_of_vms {
-                if ids.contains(&id) {
-                    return before + (id - ids.start);
-                }
-                before += ids.len() as u32;
-            }
-            NONE
-        };
-        let numbers = numbers(like.cloudlet.iter().map(|group| (group.id, group.count)));
-        let mut groups = Vec::new();
-        for (group, ids) in like.cloudlet.iter().zip(numbers) {
-            let begin = self.cloudlets.len() as u32;
-            let first = ids.start;
-            let vm = group.vm.map_or(NONE, place);
-            let mut lengths = stream();
-            self.cloudlets.extend(ids.map(|id| Cloudlet {
-                id,
-                vm,
-                cores: group.cores,
-                length: length(group, &mut lengths),
-                submitted: 0.0,
-                start: 0.0,
-                finish: 0.0,
-                done: false,
-            }));
-            self.groups.push(Cloudlets {
-                broker,
-                begin,
-                first,
-                like: group,
-            });
-            let places = begin..self.cloudlets.len() as u32;
-            groups.push(Group::new(group, places, stream()));
-        }
-        groups
-    }
-
     /// Gives what happens next.
     fn take(&mut self) -> Option<(To, Event)> {
         let stop = self.scenario.stop_s.map_or(Moment::NEVER, Moment);
@@ -284,6 +170,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             Event::Flow { .. } => self.flows.arrive(&mut self.events),
             Event::Deliver { cloudlet } => self.deliver(cloudlet),
             Event::Return { broker, cloudlet } => self.back(broker, cloudlet),
+            Event::Fail { datacenter, host } => self.fail(datacenter, host),
+            Event::Repair { datacenter, host } => self.repair(datacenter, host),
             Event::Destroy { datacenter, vm } => self.destroy(datacenter, vm),
         }
     }
@@ -354,7 +242,13 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let first = center.hosts().start;
         let host = match &mut center.dynamic {
             Some(dynamic) => dynamic.make(vm, like, now).map(|host| first + host),
-            None => center.place(&mut self.hosts, like),
+            None => {
+                let host = center.place(&mut self.hosts, like);
+                if let Some(host) = host {
+                    self.hosts[host as usize].vms.push(vm);
+                }
+                host
+            }
         };
         if host.is_some() {
             let cost = self.scenario.datacenter[datacenter as usize].cost;
@@ -368,6 +262,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             work: Work::new(like.scheduler, like.cores, like.mips, now),
             ripe: Moment::NEVER,
             share: Share::default(),
+            lost: Vec::new(),
         });
         self.made += u32::from(host.is_some());
         let event = Event::Answer {
@@ -432,10 +327,14 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             return;
         }
         self.look(datacenter);
-        let now = self.events.now();
         self.count_inside(1);
-        let its = &mut self.cloudlets[cloudlet as usize];
-        its.submitted = now.0;
+        self.cloudlets[cloudlet as usize].submitted = self.events.now().0;
+        self.take_in(datacenter, cloudlet);
+    }
+
+    /// Takes a cloudlet that has come, or that has lost what it had done.
+    fn take_in(&mut self, datacenter: u32, cloudlet: u32) {
+        let now = self.events.now();
         if self.begin_stages(datacenter, cloudlet) {
             return;
         }
@@ -451,6 +350,10 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let Some(stay) = &mut self.vms[vm as usize].stay else {
             return;
         };
+        if self.hosts[stay.host as usize].down.is_some() {
+            stay.lost.push(cloudlet);
+            return;
+        }
         if let Some(takes) = stay.work.submit(piece, looked) {
             its.start = now.0;
             let event = Event::Look { datacenter };
@@ -579,6 +482,8 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             its.joules = Some(stay.share.joules);
         }
         center.give_up(&mut self.hosts, stay.host, its.like);
+        let host = &mut self.hosts[stay.host as usize];
+        host.vms.retain(|other| *other != vm);
     }
 
     /// Counts who comes and goes, and for how long how many were there.
@@ -587,15 +492,6 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let now = self.events.now().0;
         self.summary.presence_s += count as f64 * (now - since);
         self.inside = (count.saturating_add_signed(change), now);
-    }
-}
-
-/// Draws the length of a cloudlet of a group: of its first stage, where it has stages.
-fn length(group: &scenario::Cloudlet, chance: &mut ChaCha8Rng) -> f64 {
-    match (group.length_mi, group.stages.first()) {
-        (Some(length), _) => length.draw(chance).round().max(1.0),
-        (None, Some(Stage::Run(length))) => *length as f64,
-        (None, _) => 0.0,
     }
 }
 

@@ -1,0 +1,151 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::super::broker::{Broker, Group};
+use super::super::check::numbers;
+use super::super::clock::Moment;
+use super::super::datacenter::Datacenter;
+use super::super::dynamic::Dynamic;
+use super::super::events::{Event, Events, To};
+use super::super::host::Host;
+use super::super::latency::Latency;
+use super::super::network::Flows;
+use super::super::result::{Ran, Summary};
+use super::super::scenario::{self, Scenario, Stage};
+use super::failing::Failing;
+use super::stages::Stages;
+use super::{Cloudlet, Cloudlets, NONE, Vm, World};
+use crate::chance::Seed;
+
+/// Streams of chance for what dynamic datacenters choose begin here.
+const CHOICES: u64 = 1 << 40;
+
+/// How all begins.
+impl<'s, S: FnMut(Ran)> World<'s, S> {
+    pub(super) fn new(scenario: &'s Scenario, see: S) -> Self {
+        let mut world = Self {
+            scenario,
+            events: Events::new(),
+            latency: Latency::new(scenario),
+            datacenters: Vec::new(),
+            open: Vec::new(),
+            hosts: Vec::new(),
+            brokers: Vec::new(),
+            vms: Vec::new(),
+            cloudlets: Vec::new(),
+            groups: Vec::new(),
+            parcels: BTreeMap::new(),
+            sent: 0,
+            flows: Flows::default(),
+            cables: Vec::new(),
+            stages: Stages::default(),
+            failing: Failing::default(),
+            made: 0,
+            summary: Summary::default(),
+            inside: (0, 0.0),
+            see,
+        };
+        for (number, like) in (0..).zip(&scenario.datacenter) {
+            let begin = world.hosts.len() as u32;
+            let opens = Moment(like.start_s);
+            let dynamic = like.dynamic.as_ref().map(|how| {
+                let chance = Seed(scenario.seed).stream(CHOICES + u64::from(number));
+                Dynamic::new(number, like, how, chance)
+            });
+            for group in like.host.iter().filter(|_| dynamic.is_none()) {
+                let alike = (0..group.count).map(|_| Host::new(group, opens));
+                world.hosts.extend(alike);
+            }
+            let hosts = begin..world.hosts.len() as u32;
+            let center = Datacenter::new(like, hosts, dynamic);
+            world.datacenters.push(center);
+            let event = Event::Open { datacenter: number };
+            world.events.post(opens, To::Registry, event);
+        }
+        let mut streams = 0;
+        for (number, like) in (0..).zip(&scenario.broker) {
+            let vms = world.add_vms(number, like);
+            let groups = world.add_cloudlets(number, &vms, &mut streams);
+            world.brokers.push(Broker::new(like, vms, groups));
+            let event = Event::Begin { broker: number };
+            let begins = Moment(like.start_s);
+            world.events.post(begins, To::Broker(number), event);
+        }
+        world.connect();
+        world.begin_to_fail();
+        world
+    }
+
+    fn add_vms(&mut self, broker: u32, like: &'s scenario::Broker) -> Range<u32> {
+        let begin = self.vms.len() as u32;
+        let numbers = numbers(like.vm.iter().map(|group| (group.id, group.count)));
+        for (group, ids) in like.vm.iter().zip(numbers) {
+            self.vms.extend(ids.map(|id| Vm {
+                like: group,
+                broker,
+                id,
+                stay: None,
+                joules: None,
+            }));
+        }
+        begin..self.vms.len() as u32
+    }
+
+    fn add_cloudlets(&mut self, broker: u32, vms: &Range<u32>, streams: &mut u64) -> Vec<Group> {
+        let like = &self.scenario.broker[broker as usize];
+        let seed = Seed(self.scenario.seed);
+        let mut stream = || {
+            *streams += 1;
+            seed.stream(*streams)
+        };
+        let ids_of_vms = numbers(like.vm.iter().map(|group| (group.id, group.count)));
+        let place = |id: u32| {
+            let mut before = vms.start;
+            for ids in &ids_of_vms {
+                if ids.contains(&id) {
+                    return before + (id - ids.start);
+                }
+                before += ids.len() as u32;
+            }
+            NONE
+        };
+        let numbers = numbers(like.cloudlet.iter().map(|group| (group.id, group.count)));
+        let mut groups = Vec::new();
+        for (group, ids) in like.cloudlet.iter().zip(numbers) {
+            let begin = self.cloudlets.len() as u32;
+            let first = ids.start;
+            let vm = group.vm.map_or(NONE, place);
+            let mut lengths = stream();
+            self.cloudlets.extend(ids.map(|id| Cloudlet {
+                id,
+                vm,
+                cores: group.cores,
+                length: length(group, &mut lengths),
+                submitted: 0.0,
+                start: 0.0,
+                finish: 0.0,
+                done: false,
+            }));
+            self.groups.push(Cloudlets {
+                broker,
+                begin,
+                first,
+                like: group,
+            });
+            let places = begin..self.cloudlets.len() as u32;
+            groups.push(Group::new(group, places, stream()));
+        }
+        groups
+    }
+}
+
+/// Draws the length of a cloudlet of a group: of its first stage, where it has stages.
+fn length(group: &scenario::Cloudlet, chance: &mut ChaCha8Rng) -> f64 {
+    match (group.length_mi, group.stages.first()) {
+        (Some(length), _) => length.draw(chance).round().max(1.0),
+        (None, Some(Stage::Run(length))) => *length as f64,
+        (None, _) => 0.0,
+    }
+}

@@ -1,0 +1,175 @@
+//! Hosts that fail and are repaired, beside what theory says.
+
+use hyperion_sim::cloud::{Ran, Scenario, Summary, run};
+
+fn all(text: &str) -> (Vec<Ran>, Summary) {
+    let scenario = Scenario::read(text).unwrap_or_else(|error| panic!("{error}"));
+    let mut ran = Vec::new();
+    let summary = run(&scenario, |one| ran.push(one)).expect("a right scenario");
+    (ran, summary)
+}
+
+/// As many hosts as VMs and cloudlets, of 100 s each.
+fn farm(count: u32, seed: u32, stop: u32, failure: &str) -> String {
+    format!(
+        "min_time_between_events_s = 1e-6
+         seed = {seed}
+         stop_s = {stop}
+         [[datacenter]]
+         name = 'one'
+         host = [{{ count = {count}, cores = 1, mips = 1000, power_watts = [50, 100], failure = {failure} }}]
+         [[broker]]
+         name = 'user'
+         vm = [{{ count = {count}, mips = 1000 }}]
+         cloudlet = [{{ count = {count}, length_mi = 100000 }}]"
+    )
+}
+
+#[test]
+fn hosts_are_up_for_the_share_that_renewal_theory_says() {
+    for (failure, works, down) in [
+        (
+            "{ after_s = { exponential = 900 }, repair_s = { exponential = 100 } }",
+            900.0,
+            100.0,
+        ),
+        // The mean of Weibull's law is its scale × Γ(1 + 1 / shape).
+        (
+            "{ after_s = { weibull = [2, 1000] }, repair_s = { uniform = [0, 400] } }",
+            886.226_925,
+            200.0,
+        ),
+    ] {
+        let (_, summary) = all(&farm(400, 3, 100_000, failure));
+        let shares: Vec<f64> = summary
+            .failures
+            .iter()
+            .map(|host| host.down_s / 1e5)
+            .collect();
+        let count = shares.len() as f64;
+        let mean = shares.iter().sum::<f64>() / count;
+        let spread = shares.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        let (right, error) = (down / (works + down), (spread / count).sqrt());
+        // Hosts begin up, which counts for less than a thousandth here.
+        assert!(
+            (mean - right).abs() < 3.0 * error + 1e-3,
+            "{mean} ± {error}, not {right}"
+        );
+        assert!(error < 0.02 * right);
+        let failures = summary.failures.iter().map(|host| host.count).sum::<u64>() as f64;
+        let right = count * 1e5 / (works + down);
+        assert!((failures / right - 1.0).abs() < 0.02, "{failures} {right}");
+    }
+}
+
+#[test]
+fn work_that_begins_anew_after_each_failure_takes_as_long_as_theory_says() {
+    // (e^(T/m) − 1) (m + r) for work of T, exponential failures after m, repairs of r.
+    let (mean_works, repair) = (100.0, 20.0);
+    let right = (1f64.exp() - 1.0) * (mean_works + repair);
+    let failure = "{ after_s = { exponential = 100 }, repair_s = 20 }";
+    let (ran, summary) = all(&farm(2000, 1, 5000, failure));
+    assert_eq!(summary.left, []);
+    let times: Vec<f64> = ran.iter().map(|one| one.finish - one.submitted).collect();
+    let count = times.len() as f64;
+    let mean = times.iter().sum::<f64>() / count;
+    let spread = times.iter().map(|one| (one - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let error = (spread / count).sqrt();
+    assert!(
+        (mean - right).abs() < 3.0 * error,
+        "{mean} ± {error}, not {right}"
+    );
+    assert!(error < 0.03 * right, "{error}");
+    // The last run of each is as long as its work.
+    assert!(
+        ran.iter()
+            .all(|one| (one.finish - one.start - 100.0).abs() < 0.02)
+    );
+}
+
+#[test]
+fn what_fails_draws_nothing_and_takes_nobody_in() {
+    // Down from 30 to 50 s: from 30 on nothing is drawn, from 50 on the work is done anew.
+    let text = farm(1, 0, 200, "{ after_s = 30, repair_s = 20 }")
+        .replace("after_s = 30", "after_s = 120")
+        .replace("length_mi = 100000", "length_mi = 100000, submit_s = 60");
+    let (ran, summary) = all(&text);
+    // 60 s idle, 60 s at work, 20 s down, 60 s at work: it did not end.
+    assert_eq!((ran.len(), summary.left.len()), (0, 1));
+    let joules = summary.hosts[0].2;
+    assert!(
+        (joules - (60.0 * 50.0 + 60.0 * 100.0 + 60.0 * 100.0)).abs() < 1e-3,
+        "{joules}"
+    );
+    assert_eq!(
+        (summary.failures[0].count, summary.failures[0].down_s),
+        (1, 20.0)
+    );
+    // A broker that comes while it is down finds no host.
+    let late = text.replace("name = 'user'", "name = 'user'\nstart_s = 130");
+    let (_, summary) = all(&late);
+    assert_eq!(
+        summary.left[0].why.to_string(),
+        "it had not ended when the scenario stopped"
+    );
+    assert_eq!(summary.hosts[0].2, 180.0 * 50.0);
+}
+
+#[test]
+fn failures_of_one_host_change_nothing_for_another() {
+    let two = |first: &str| {
+        format!(
+            "stop_s = 50000
+             [[datacenter]]
+             name = 'one'
+             host = [
+                 {{ cores = 1, mips = 1, failure = {{ after_s = {first}, repair_s = 1 }} }},
+                 {{ cores = 1, mips = 1, failure = {{ after_s = {{ exponential = 50 }}, repair_s = {{ exponential = 5 }} }} }},
+             ]"
+        )
+    };
+    let second = |text: &str| all(text).1.failures[1];
+    let one = second(&two("{ exponential = 70 }"));
+    assert_eq!(second(&two("{ exponential = 7 }")), one);
+    assert!(one.count > 500);
+}
+
+#[test]
+fn what_is_wrong_with_a_failure_is_told_by_line() {
+    let right = "stop_s = 9
+[[datacenter]]
+name = 'one'
+[[datacenter.host]]
+cores = 1
+mips = 1
+failure = { after_s = { weibull = [1, 2] }, repair_s = 3 }
+";
+    for (from, to, why) in [
+        (
+            "stop_s = 9\n",
+            "",
+            "stop_s: must be there: hosts fail time and again",
+        ),
+        (
+            "repair_s = 3",
+            "repair_s = -3",
+            "line 7: datacenter[0].host[0].failure.repair_s: must be a number",
+        ),
+        (
+            "weibull = [1, 2]",
+            "weibull = [0, 2]",
+            "line 7: datacenter[0].host[0].failure.after_s: must be a shape above 0",
+        ),
+        ("repair_s = 3", "repair = 3", "unknown field `repair`"),
+        (
+            "name = 'one'\n",
+            "name = 'one'\ndynamic = { interval_s = 5 }\n",
+            "line 8: datacenter[0].host[0].failure: must be none in a dynamic datacenter",
+        ),
+    ] {
+        let text = right.replacen(from, to, 1);
+        assert_ne!(text, right);
+        let told = Scenario::read(&text).expect_err(to).to_string();
+        assert!(told.contains(why), "{told}");
+    }
+}
