@@ -408,3 +408,61 @@ vm = 2
         assert!(done.err.contains(note), "{note}: {}", done.err);
     }
 }
+
+#[test]
+fn traces_of_a_scenario_are_read_and_what_became_of_machines_is_told() {
+    let home = TestDir::new();
+    std::fs::create_dir(home.path().join("day")).expect("a folder");
+    file(&home, "day/one", "10\n90\n10\n");
+    file(&home, "day/two", "50\n");
+    let text = "stop_s = 1500
+[[datacenter]]
+name = 'east'
+allocation = 'power-aware'
+cost = { per_memory_mib = 0.5 }
+dynamic = { interval_s = 300, overload = { static = 0.8 } }
+host = [{ count = 2, cores = 1, mips = 1000, bandwidth_mbps = 1000, power_watts = [100, 200] }]
+[[broker]]
+name = 'user'
+vm = [{ count = 2, mips = 500, memory_mib = 100 }]
+[[broker.cloudlet]]
+count = 2
+length_mi = 1e9
+utilization = { every_s = 300, trace = 'day' }
+";
+    let scenario = file(&home, "scenario.toml", text);
+    let found = json(&run(&home, &["sim", "run", &scenario, "--output", "json"]).ok());
+    let service = &found["services"][0];
+    assert_eq!(service["datacenter"], "east");
+    assert!(
+        service["joules"]
+            .as_f64()
+            .is_some_and(|joules| joules > 0.0),
+        "{found:?}"
+    );
+    assert!(
+        service["migrations"].is_u64() && service["sla_overall"].is_f64(),
+        "{found:?}"
+    );
+    assert_eq!(found["cost"], 100.0);
+    assert_eq!(found["end"], 1500.0);
+    assert_eq!(found["not_run"].as_array().map(Vec::len), Some(2));
+    let table = run(&home, &["sim", "run", &scenario]).ok();
+    assert!(
+        table.contains("east: ") && table.contains("cost 100"),
+        "{table}"
+    );
+
+    file(&home, "day/two", "50\nhalf\n");
+    run(&home, &["sim", "run", &scenario]).refused(
+        "day/two, line 2: must be a percentage from 0 to 100",
+        "docs/reference/scenarios.md",
+    );
+    let missing = file(&home, "missing.toml", &text.replace("'day'", "'night'"));
+    let done = run(&home, &["sim", "run", &missing]);
+    assert!(
+        done.err.contains("cannot read the trace night"),
+        "{}",
+        done.err
+    );
+}

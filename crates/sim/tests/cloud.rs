@@ -309,6 +309,7 @@ fn the_schema_of_scenarios_has_the_keys_that_the_reader_has() {
         ),
         ("network", format!("{center}[datacenter.network]\n")),
         ("broker", broker.to_owned()),
+        ("scaling", format!("{broker}[broker.scaling]\n")),
         ("pause", format!("{broker}[[broker.pause]]\n")),
         ("vm", format!("{broker}[[broker.vm]]\n")),
         ("cloudlet", format!("{broker}[[broker.cloudlet]]\n")),
@@ -356,6 +357,68 @@ fn each_allocation_chooses_the_host_that_it_says() {
         ran.sort_by_key(|one| one.vm);
         let hosts: Vec<u32> = ran.iter().map(|one| one.host).collect();
         assert_eq!(hosts, right, "{allocation}");
+    }
+}
+
+#[test]
+fn what_isolation_takes_at_each_level_makes_work_longer_and_hosts_no_idler() {
+    let scenario = |more: &str| {
+        read(&format!(
+            "stop_s = 1000
+             [[datacenter]]
+             name = 'one'
+             {more}
+             host = [{{ cores = 1, mips = 1000, power_watts = [100, 200] }}]
+             [[broker]]
+             name = 'user'
+             vm = [{{ mips = 1000, overhead = [0.2, 0.5] }}]
+             cloudlet = [{{ length_mi = 40000 }}]"
+        ))
+    };
+    let (ran, summary) = all(&scenario(""));
+    // 40 s of work at 0.8 × 0.5 of the speed.
+    assert!((ran[0].finish - 100.01).abs() < 0.01, "{ran:?}");
+    assert!((summary.hosts[0].2 - (0.01 * 100.0 + 100.0 * 200.0)).abs() < 1.0);
+    let (ran, _) = all(&scenario("dynamic = { interval_s = 10 }"));
+    assert!((ran[0].finish - 100.01).abs() < 0.01, "{ran:?}");
+    let wrong = Scenario::read(
+        "[[broker]]
+name = 'user'
+vm = [{ mips = 1, overhead = [1.5] }]",
+    );
+    let told = wrong.expect_err("a share above 1").to_string();
+    assert!(
+        told.contains("line 3: broker[0].vm[0].overhead: must be shares"),
+        "{told}"
+    );
+}
+
+#[test]
+fn every_example_runs_and_all_of_its_keys_are_meant() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/sim");
+    let readme = std::fs::read_to_string(folder.join("README.md")).expect("a page");
+    for entry in std::fs::read_dir(&folder).expect("examples") {
+        let path = entry.expect("an example").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if !name.ends_with(".toml") {
+            continue;
+        }
+        let number = name.starts_with("cloudsim-");
+        assert!(
+            number || readme.contains(&format!("[{name}]({name})")),
+            "{name}"
+        );
+        let scenario = read(&std::fs::read_to_string(&path).expect("an example"));
+        assert_eq!(scenario.notes(), [], "{name}");
+        let hosts = scenario.datacenter.iter().flat_map(|its| &its.host);
+        if hosts.map(|group| group.count).sum::<u32>() < 1000 {
+            let (ran, summary) = all(&scenario);
+            assert!(ran.len() + summary.left.len() > 0, "{name}");
+        }
     }
 }
 

@@ -145,11 +145,7 @@ mips = 1
 failure = { after_s = { weibull = [1, 2] }, repair_s = 3 }
 ";
     for (from, to, why) in [
-        (
-            "stop_s = 9\n",
-            "",
-            "stop_s: must be there: hosts fail time and again",
-        ),
+        ("stop_s = 9\n", "", "stop_s: must be there: hosts that fail"),
         (
             "repair_s = 3",
             "repair_s = -3",

@@ -32,7 +32,10 @@ pub(super) const SCENARIO: Target = Target {
         let stop = scenario.stop_s.unwrap_or(f64::INFINITY);
         let dynamic = scenario.datacenter.iter().flat_map(|its| &its.dynamic);
         let fails = hosts().any(|host| host.failure.is_some());
-        let small = small && (!fails || stop < 1.0);
+        let scales = scenario.broker.iter().flat_map(|its| &its.scaling);
+        let scales = scales.into_iter().any(|its| its.most > 9);
+        let often = fails || scenario.broker.iter().any(|its| its.scaling.is_some());
+        let small = small && !scales && (!often || stop < 1.0);
         let small = small && dynamic.into_iter().all(|its| stop / its.interval_s < LOOKS);
         if small {
             let mut ended = 0;
@@ -47,6 +50,7 @@ pub(super) const SCENARIO: Target = Target {
             "[[datacenter]]\nname = 'a'\nstart_s = 1\nallocation = 'round-robin'\nhost = [{ cores = 1, mips = 9, memory_mib = 7, power_watts = [1, 2] }]\n[[broker]]\nname = 'b'\nstart_s = 2\npause = [{ from_s = 1, to_s = 3 }]\nvm = [{ id = 3, cores = 2, mips = 4, scheduler = 'space-shared' }]\ncloudlet = [{ count = 3, length_mi = { uniform = [1, 99] }, gap_s = { exponential = 5 }, cores = 2, vm = 3 }]\n",
             "[[datacenter]]\nname = 'a'\nhost = [{ count = 4, cores = 2, mips = 9 }]\nnetwork = { topology = { tree = { hosts_per_edge = 2, edges_per_aggregate = 1 } }, edge_mbps = 1, aggregate_mbps = 2, root_mbps = 3, root_latency_s = 1 }\n[[broker]]\nname = 'b'\nvm = [{ count = 4, mips = 8 }]\ncloudlet = [{ stages = [{ run = 5 }, { send = { to = 1, bytes = 9 } }, { run = 2 }] }, { stages = [{ receive = 0 }, { run = 3 }] }]\n",
             "stop_s = 0.9\n[[datacenter]]\nname = 'a'\nhost = [{ count = 2, cores = 2, mips = 9, power_watts = [1, 2], failure = { after_s = { weibull = [2, 0.1] }, repair_s = 0.2 } }]\n[[broker]]\nname = 'b'\nvm = [{ count = 2, mips = 8 }]\ncloudlet = [{ count = 3, length_mi = 2 }]\n",
+            "stop_s = 0.9\n[[datacenter]]\nname = 'a'\nhost = [{ count = 2, cores = 2, mips = 900 }]\n[[broker]]\nname = 'b'\nscaling = { most = 3, every_s = 0.02, above = 0.5, below = 0.2, cool_down_s = 0.03 }\nvm = [{ mips = 800 }]\ncloudlet = [{ count = 9, length_mi = 80, gap_s = { exponential = 0.05 } }]\n",
             "stop_s = 90\nlink = [{ between = ['a', 'b'], latency_s = 2 }]\n[[datacenter]]\nname = 'a'\nallocation = 'power-aware'\ncost = { per_second = 2 }\ndynamic = { interval_s = 5, overload = { static = 0.5 }, select = 'random' }\nhost = [{ count = 3, cores = 2, mips = 9, memory_mib = 7, bandwidth_mbps = 1, power_watts = [1, 2] }]\n[[broker]]\nname = 'b'\nvm = [{ count = 3, mips = 8, memory_mib = 2 }]\ncloudlet = [{ count = 3, length_mi = 99, input_bytes = 3, utilization = { uniform = [0, 1] }, utilization_memory = { every_s = 4, values = [0, 1] } }]\n",
         ])
     },
@@ -66,6 +70,7 @@ pub(super) const SCENARIO: Target = Target {
         "start_s = ",
         "min_time_between_events_s = ",
         "stop_s = ",
+        "scaling = { most = 3, every_s = 0.02, above = 0.5, below = 0.2 }",
         "failure = { after_s = 0.1, repair_s = 0.1 }",
         "stages = [{ run = 1 }, { send = { to = 0, bytes = 9 } }]",
         "{ receive = 0 }",

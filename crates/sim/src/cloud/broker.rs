@@ -154,6 +154,12 @@ impl Broker {
         self.made[self.turn]
     }
 
+    /// Goes on without a VM.
+    pub(super) fn without(&mut self, vm: u32) {
+        self.made.retain(|its| *its != vm);
+        self.turn %= self.made.len().max(1);
+    }
+
     /// Counts a cloudlet that was handed out.
     pub(super) fn handed_out(&mut self) {
         self.out += 1;

@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::law::Quantity;
 use super::scenario::{
-    Allocation, Broker, Cloudlet, Datacenter, Network, Overload, Scenario, Sharing, Stage, Topology,
+    Allocation, Broker, Cloudlet, Datacenter, Network, Overload, Scaling, Scenario, Sharing, Stage,
+    Topology,
 };
 use super::utilization::Utilization;
 
@@ -103,7 +104,9 @@ impl Scenario {
         let vms = self.broker.iter().flat_map(|its| &its.vm);
         let cloudlets = self.broker.iter().flat_map(|its| &its.cloudlet);
         countable(hosts.map(|group| group.count), "hosts")?;
-        countable(vms.map(|group| group.count), "VMs")?;
+        let most = self.broker.iter().flat_map(|its| &its.scaling);
+        let most = most.map(|scaling| scaling.most);
+        countable(vms.map(|group| group.count).chain(most), "VMs")?;
         countable(cloudlets.map(|group| group.count), "cloudlets")?;
         for (number, link) in self.link.iter().enumerate() {
             let place = Place::of("link", number);
@@ -113,13 +116,22 @@ impl Scenario {
         }
         let mut hosts = self.datacenter.iter().flat_map(|its| &its.host);
         let fails = hosts.any(|host| host.failure.is_some());
+        let scales = self.broker.iter().any(|its| its.scaling.is_some());
         let place = Place::default().key("stop_s");
         rule(
-            !fails || self.stop_s.is_some(),
+            !(fails || scales) || self.stop_s.is_some(),
             place,
-            "there: hosts fail time and again",
+            "there: hosts that fail and brokers that scale go on and on",
         )?;
-        let dynamic = fails || self.datacenter.iter().any(|its| its.dynamic.is_some());
+        let dynamic = self.datacenter.iter().any(|its| its.dynamic.is_some());
+        for (number, its) in self.broker.iter().enumerate() {
+            if let Some(scaling) = &its.scaling {
+                let place = Place::of("broker", number).key("scaling");
+                scaling.check(&place, its)?;
+                rule(!dynamic, place, "none where there is a dynamic datacenter")?;
+            }
+        }
+        let dynamic = fails || dynamic;
         for (number, its) in self.broker.iter().enumerate().filter(|_| dynamic) {
             for (group, cloudlet) in its.cloudlet.iter().enumerate() {
                 let place = Place::of("broker", number).key("cloudlet").index(group);
@@ -403,6 +415,10 @@ impl Broker {
             group(vm.count, &ids, number, &place)?;
             rule(vm.cores > 0, place.key("cores"), "1 at least")?;
             speed(vm.mips, place.key("mips"))?;
+            let shares = vm.overhead.iter().all(|taken| (0.0..=0.99).contains(taken));
+            let levels = vm.overhead.len() <= 4;
+            let right = "shares from 0 to 0.99, of four levels at most";
+            rule(shares && levels, place.key("overhead"), right)?;
         }
         let named = |id: &u32| ids.iter().any(|range| range.contains(id));
         let ids = numbers(self.cloudlet.iter().map(|group| (group.id, group.count)));
@@ -437,6 +453,24 @@ impl Broker {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Scaling {
+    fn check(&self, place: &Place, broker: &Broker) -> Result<(), Finding> {
+        let first: u64 = broker.vm.iter().map(|group| u64::from(group.count)).sum();
+        rule(
+            first > 0 && first <= u64::from(self.most) && u64::from(self.most) < MOST,
+            place.key("most"),
+            "as many VMs as the broker begins with at least, and these 1 at least",
+        )?;
+        let every = (1e-3..1e12).contains(&self.every_s);
+        rule(every, place.key("every_s"), "0.001 s at least")?;
+        let above = (0.0..=1.0).contains(&self.above);
+        rule(above, place.key("above"), "a share from 0 to 1")?;
+        let below = (0.0..=self.above).contains(&self.below);
+        rule(below, place.key("below"), "a share from 0 to `above`")?;
+        time(self.cool_down_s, place.key("cool_down_s"))
     }
 }
 

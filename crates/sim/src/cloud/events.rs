@@ -34,6 +34,8 @@ pub(super) enum Event {
     Flow { plan: u32 },
     /// Data has come to a cloudlet.
     Deliver { cloudlet: u32 },
+    /// A broker looks whether it has the right number of VMs.
+    Scale { broker: u32 },
     /// A host fails.
     Fail { datacenter: u32, host: u32 },
     /// A host works again.

@@ -57,10 +57,10 @@ mod work;
 pub use check::{Finding, Place, Step};
 pub use law::{Law, Quantity};
 pub use read::{ReadError, line};
-pub use result::{Failures, Left, Ran, Service, Summary, Why};
+pub use result::{Failures, Left, Ran, Scaled, Service, Summary, Why};
 pub use run::run;
 pub use scenario::{
     Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Failure, Host, Link, Network,
-    Overload, Pause, Scenario, Select, Sharing, Stage, Topology, Vm,
+    Overload, Pause, Scaling, Scenario, Select, Sharing, Stage, Topology, Vm,
 };
 pub use utilization::{Measured, TraceError, Utilization};

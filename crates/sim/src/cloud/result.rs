@@ -49,8 +49,21 @@ pub struct Summary {
     pub cost: f64,
     /// How dynamic datacenters have served their VMs.
     pub services: Vec<Service>,
+    /// How brokers have scaled, one change after another.
+    pub scaled: Vec<Scaled>,
     /// How hosts have failed, of those that may.
     pub failures: Vec<Failures>,
+}
+
+/// A change of how many VMs a broker has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaled {
+    /// The place of the broker in the scenario.
+    pub broker: u32,
+    /// When it was, in seconds.
+    pub time: f64,
+    /// How many VMs it has from then on.
+    pub vms: u32,
 }
 
 /// How a host has failed.

@@ -263,12 +263,31 @@ pub struct Broker {
     /// When it stands still: what reaches it then waits for the end of that.
     #[serde(default)]
     pub pause: Vec<Pause>,
+    /// How it asks for more VMs, and gives them up; it does not when it is not said.
+    pub scaling: Option<Scaling>,
     /// What it asks for, in order.
     #[serde(default)]
     pub vm: Vec<Vm>,
     /// What it hands out, in order.
     #[serde(default)]
     pub cloudlet: Vec<Cloudlet>,
+}
+
+/// How a broker fits the number of its VMs to what they have to do.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scaling {
+    /// How many VMs it has at most; what comes is like its last group of VMs.
+    pub most: u32,
+    /// How long after it has looked it looks again.
+    pub every_s: f64,
+    /// It asks for one more when a larger share of their MIPS is in use.
+    pub above: f64,
+    /// It gives one up that has nothing to do, of those that came, when a smaller share is.
+    pub below: f64,
+    /// For how long nothing more is changed after a change.
+    #[serde(default)]
+    pub cool_down_s: f64,
 }
 
 /// A time during which a broker stands still.
@@ -307,6 +326,19 @@ pub struct Vm {
     /// How its cloudlets have its cores.
     #[serde(default)]
     pub scheduler: Sharing,
+    /// The shares of its MIPS that isolation takes, at each level between its host and its
+    /// cloudlets.
+    #[serde(default)]
+    pub overhead: Vec<f64>,
+}
+
+impl Vm {
+    /// The share of its MIPS that its cloudlets have.
+    pub(super) fn left(&self) -> f64 {
+        self.overhead
+            .iter()
+            .fold(1.0, |left, taken| left * (1.0 - taken))
+    }
 }
 
 /// Cloudlets that are alike, or drawn from the same laws.

@@ -21,6 +21,8 @@ pub(super) struct Work {
     mips: f64,
     /// Cores of the cloudlets that run.
     busy: u64,
+    /// The part of the MIPS of the VM that its cloudlets have.
+    left: f64,
     /// MIPS of each of these cores.
     rate: f64,
     /// The same, as it was when its datacenter last looked.
@@ -110,12 +112,14 @@ pub(super) struct Look {
 
 impl Work {
     /// Begins with nothing to do.
-    pub(super) fn new(sharing: Sharing, cores: u32, mips: f64, now: Moment) -> Self {
+    pub(super) fn new(sharing: Sharing, cores: u32, mips: f64, left: f64, now: Moment) -> Self {
+        let mips = mips * left;
         Self {
             sharing,
             cores,
             mips,
             busy: 0,
+            left,
             rate: mips,
             seen: mips,
             done: 0.0,
@@ -125,9 +129,9 @@ impl Work {
         }
     }
 
-    /// MIPS that are in use.
+    /// MIPS of the VM that are in use.
     pub(super) fn used(&self) -> f64 {
-        self.rate * self.busy as f64
+        self.rate * self.busy as f64 / self.left
     }
 
     /// Takes a cloudlet. Gives how many seconds it is expected to take if it starts.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hyperion_model::Class;
 use hyperion_sim::cloud::{
-    Failures, Left, Ran, ReadError, Scenario, Service, Summary, TraceError, line, run as simulate,
+    Failures, Left, Ran, ReadError, Scaled, Scenario, Service, Summary, TraceError, line,
+    run as simulate,
 };
 use hyperion_sys::entry::ExitCode;
 use serde::ser::SerializeMap as _;
@@ -69,6 +70,14 @@ struct FailuresRow<'s> {
     host: u32,
     failures: u64,
     down_s: f64,
+}
+
+/// A change of how many VMs a broker has.
+#[derive(Debug, Serialize)]
+struct ScaledRow<'s> {
+    broker: &'s str,
+    time: f64,
+    vms: u32,
 }
 
 /// What is told of one that has not.
@@ -172,6 +181,10 @@ impl Serialize for Found<'_> {
             let failures = || summary.failures.iter().map(|one| failures(scenario, one));
             found.serialize_entry("failures", &Rows(failures))?;
         }
+        if !summary.scaled.is_empty() {
+            let scaled = || summary.scaled.iter().map(|one| scaled(scenario, one));
+            found.serialize_entry("scaled", &Rows(scaled))?;
+        }
         found.serialize_entry("cost", &summary.cost)?;
         found.serialize_entry("events", &summary.events)?;
         found.serialize_entry("end", &summary.end)?;
@@ -224,6 +237,14 @@ fn failures<'s>(scenario: &'s Scenario, its: &Failures) -> FailuresRow<'s> {
         host: its.host,
         failures: its.count,
         down_s: its.down_s,
+    }
+}
+
+fn scaled<'s>(scenario: &'s Scenario, its: &Scaled) -> ScaledRow<'s> {
+    ScaledRow {
+        broker: &scenario.broker[its.broker as usize].name,
+        time: its.time,
+        vms: its.vms,
     }
 }
 
@@ -311,6 +332,16 @@ fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<(
         output::line(format!(
             "{failures} failures of hosts, {} h down",
             short(down / 3600.0)
+        ))?;
+    }
+    if !summary.scaled.is_empty() {
+        let (changes, most) = (
+            summary.scaled.len(),
+            summary.scaled.iter().map(|its| its.vms).max(),
+        );
+        output::line(format!(
+            "brokers scaled {changes} times, to {} VMs at most",
+            most.unwrap_or(0)
         ))?;
     }
     if summary.cost > 0.0 {

@@ -16,6 +16,8 @@ pub(super) struct Guest<'s> {
     /// Its place in the world's list.
     pub(super) vm: u32,
     pub(super) like: &'s scenario::Vm,
+    /// The part of its MIPS that its cloudlets have.
+    left: f64,
     /// Whether it is being made: it then asks for all that it may.
     pub(super) new: bool,
     pub(super) host: Option<usize>,
@@ -78,6 +80,7 @@ impl<'s> Guest<'s> {
         Self {
             vm,
             like,
+            left: like.left(),
             new: true,
             host: None,
             moving: false,
@@ -147,7 +150,7 @@ impl<'s> Guest<'s> {
             length: length.saturating_mul(MILLION),
             done: 0,
         });
-        self.at + length as f64 / rate
+        self.at + length as f64 / (rate * self.left)
     }
 
     /// Lets its cloudlets work until now, at the MIPS that its host gives. Adds those that
@@ -159,7 +162,7 @@ impl<'s> Guest<'s> {
         let mut running = std::mem::take(&mut self.running);
         running.retain_mut(|its| {
             let rate = self.gives(its.task.cpu.at(self.at), its.task.cores);
-            let more = (span * rate * MILLION as f64) as i64;
+            let more = (span * rate * self.left * MILLION as f64) as i64;
             its.done = its.done.saturating_add(more).min(its.length);
             if its.left() == 0 {
                 ended.push(its.task.cloudlet);

@@ -15,7 +15,7 @@ impl<S: FnMut(Ran)> World<'_, S> {
                 && let Some(meter) = &mut self.hosts[stay.host as usize].meter
             {
                 meter.change(&mut stay.share, 0.0, now);
-                vm.joules = Some(stay.share.joules);
+                *vm.joules.get_or_insert(0.0) += stay.share.joules;
             }
         }
         for (number, its) in (0..).zip(&mut self.datacenters) {

@@ -1,6 +1,10 @@
+//! What happens, one event after another: to datacenters and brokers here, and in the
+//! files beside this one to those that are dynamic, fail, scale, or send each other data.
+
 mod dynamic;
 mod ending;
 mod failing;
+mod scaling;
 mod setup;
 mod stages;
 
@@ -19,6 +23,7 @@ use super::result::{Left, Ran, Summary, Why};
 use super::scenario::{self, Scenario};
 use super::work::{Piece, Work};
 use failing::Failing;
+use scaling::Scaler;
 use stages::Stages;
 
 /// No VM.
@@ -29,6 +34,8 @@ struct Vm<'s> {
     broker: u32,
     id: u32,
     stay: Option<Stay>,
+    /// Cloudlets that it was given and that are not back.
+    out: u32,
     /// What it has drawn, once it is given up.
     joules: Option<f64>,
 }
@@ -90,6 +97,8 @@ struct World<'s, S> {
     cables: Vec<Option<Cables>>,
     stages: Stages,
     failing: Failing,
+    /// By broker, of those that scale.
+    scaling: BTreeMap<u32, Scaler<'s>>,
     made: u32,
     summary: Summary,
     /// Cloudlets that are in a datacenter, and since when there are so many.
@@ -170,6 +179,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             Event::Flow { .. } => self.flows.arrive(&mut self.events),
             Event::Deliver { cloudlet } => self.deliver(cloudlet),
             Event::Return { broker, cloudlet } => self.back(broker, cloudlet),
+            Event::Scale { broker } => self.scale(broker),
             Event::Fail { datacenter, host } => self.fail(datacenter, host),
             Event::Repair { datacenter, host } => self.repair(datacenter, host),
             Event::Destroy { datacenter, vm } => self.destroy(datacenter, vm),
@@ -259,7 +269,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             datacenter,
             host,
             nth: self.made,
-            work: Work::new(like.scheduler, like.cores, like.mips, now),
+            work: Work::new(like.scheduler, like.cores, like.mips, like.left(), now),
             ripe: Moment::NEVER,
             share: Share::default(),
             lost: Vec::new(),
@@ -276,12 +286,16 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
 
     fn answer(&mut self, vm: u32, made: bool) {
         let broker = self.vms[vm as usize].broker;
+        if self.answer_scaling(broker, vm, made) {
+            return;
+        }
         let its = &mut self.brokers[broker as usize];
         let last = its.answered(vm, made);
         if its.has_all() || last && !self.ask(broker) {
             let its = &mut self.brokers[broker as usize];
             if !its.made.is_empty() {
                 its.begin_to_hand_out();
+                self.begin_to_scale(broker);
                 self.hand_out(broker);
             }
         }
@@ -300,8 +314,10 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             }
             match &self.vms[piece.vm as usize].stay {
                 Some(stay) => {
+                    let datacenter = stay.datacenter;
                     its.handed_out();
-                    parcels.entry(stay.datacenter).or_default().push(cloudlet);
+                    self.vms[piece.vm as usize].out += 1;
+                    parcels.entry(datacenter).or_default().push(cloudlet);
                 }
                 None => {
                     piece.done = true;
@@ -439,6 +455,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             return;
         };
         its.done = true;
+        let number = its.vm;
         let cost = self.scenario.datacenter[stay.datacenter as usize].cost;
         let ran = Ran {
             broker,
@@ -453,6 +470,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 + cost.per_byte * group.input_bytes as f64
                 + cost.per_byte * group.output_bytes as f64,
         };
+        self.vms[number as usize].out -= 1;
         self.summary.add(&ran);
         (self.see)(ran);
         if self.brokers[broker as usize].returned() {
@@ -479,7 +497,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
         if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
             meter.change(&mut stay.share, 0.0, now);
-            its.joules = Some(stay.share.joules);
+            *its.joules.get_or_insert(0.0) += stay.share.joules;
         }
         center.give_up(&mut self.hosts, stay.host, its.like);
         let host = &mut self.hosts[stay.host as usize];

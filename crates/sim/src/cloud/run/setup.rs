@@ -15,6 +15,7 @@ use super::super::network::Flows;
 use super::super::result::{Ran, Summary};
 use super::super::scenario::{self, Scenario, Stage};
 use super::failing::Failing;
+use super::scaling::Scaler;
 use super::stages::Stages;
 use super::{Cloudlet, Cloudlets, NONE, Vm, World};
 use crate::chance::Seed;
@@ -42,6 +43,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             cables: Vec::new(),
             stages: Stages::default(),
             failing: Failing::default(),
+            scaling: BTreeMap::new(),
             made: 0,
             summary: Summary::default(),
             inside: (0, 0.0),
@@ -87,10 +89,26 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
                 broker,
                 id,
                 stay: None,
+                out: 0,
                 joules: None,
             }));
         }
-        begin..self.vms.len() as u32
+        let vms = begin..self.vms.len() as u32;
+        if let (Some(scaling), Some(last)) = (&like.scaling, like.vm.last()) {
+            let first = self.vms.last().map_or(0, |vm| vm.id.saturating_add(1));
+            let more = scaling.most - vms.len() as u32;
+            self.vms.extend((0..more).map(|nth| Vm {
+                like: last,
+                broker,
+                id: first.saturating_add(nth),
+                stay: None,
+                out: 0,
+                joules: None,
+            }));
+            let spare = (vms.end..self.vms.len() as u32).rev().collect();
+            self.scaling.insert(broker, Scaler::new(scaling, spare));
+        }
+        vms
     }
 
     fn add_cloudlets(&mut self, broker: u32, vms: &Range<u32>, streams: &mut u64) -> Vec<Group> {
