@@ -336,6 +336,7 @@ impl Server {
             let others = user != self.own && !self.agents.all.contains_key(&user);
             if others && self.tasks_of(user).next().is_none() {
                 (self.settings.parted)(user);
+                self.held.remove(&user);
             }
         }
     }
@@ -371,6 +372,7 @@ impl Server {
         users.sort_unstable();
         users.dedup();
         for user in users {
+            self.hold(user);
             let _ = self.start_agent(user);
         }
         Ok(())

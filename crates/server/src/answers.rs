@@ -204,7 +204,10 @@ impl Server {
         if self.settings.audience.everybody.is_some() {
             let account = (self.settings.account)(who.user).ok_or_else(|| Refused {
                 class: Class::Denied,
-                causes: vec![format!("user {} is not in /etc/passwd", who.user)],
+                causes: vec![format!(
+                    "user {} is neither in /etc/passwd nor known to getent",
+                    who.user
+                )],
                 hint: "the jobs of this queue run as users that the host's own files name".into(),
             })?;
             submission.origin.user = account.name;

@@ -19,6 +19,7 @@ mod clock;
 mod dispatch;
 mod explain;
 mod history;
+mod hold;
 pub mod journal;
 mod metrics;
 mod past;

@@ -301,6 +301,7 @@ fn settings(folder: &Path) -> Settings {
         folder: folder.to_owned(),
         agent: connect,
         reached,
+        hold: |_, _, _| {},
         parted: |_| {},
         audience: Audience::default(),
         socket: None,

@@ -16,7 +16,7 @@ use hyperion_lifecycle::{
     Change, End, Event, Ledger, Record, Rules, Site, State, TaskId, Time, Who,
 };
 use hyperion_model::errand::{Errand, News, Step};
-use hyperion_model::{Class, JobId};
+use hyperion_model::{Bytes, Class, Cores, JobId};
 use hyperion_sched::{Order, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::geteuid;
@@ -28,6 +28,7 @@ use crate::clients::{Audience, ClientId, Clients};
 use crate::clock::Clock;
 use crate::dispatch::hear;
 use crate::history::{History, HistoryError, Keep};
+use crate::hold::Held;
 use crate::journal::{Journal, JournalError, Text};
 use crate::metrics::{Counts, Port};
 
@@ -45,6 +46,8 @@ pub struct Settings {
     pub agent: fn(u32) -> io::Result<Local>,
     /// Is told when a named point of a turn is reached, so that a test can have all end there.
     pub reached: fn(&'static str),
+    /// Holds all that runs of another user to so much together; what is none is not held.
+    pub hold: fn(u32, Option<Cores>, Option<Bytes>),
     /// Ends what is left of another user of whom nothing runs any more.
     pub parted: fn(u32),
     /// Whom it is for.
@@ -146,6 +149,8 @@ pub(crate) struct Server {
     /// The user of this process.
     pub(crate) own: u32,
     pub(crate) agents: Agents,
+    /// To what others are held together.
+    pub(crate) held: BTreeMap<u32, Held>,
     /// The starts that an agent looks after.
     pub(crate) ids: BTreeMap<JobId, TaskId>,
     /// The records in which they run that have none of their own.
@@ -236,6 +241,7 @@ impl Server {
             forget_at: Instant::now(),
             own: geteuid().as_raw(),
             agents: Agents::default(),
+            held: BTreeMap::new(),
             ids: BTreeMap::new(),
             within: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -424,6 +430,7 @@ impl Server {
                 self.ask(user, &Errand::Clear(job));
             }
         }
+        self.hold_users(&turn.records);
         for record in &turn.records {
             self.counts.see(record, &self.ledger);
             self.act(&record.change);

@@ -1,7 +1,13 @@
-//! Users and groups, by the files of this host: the C library's name service is not to be
-//! called from a static program.
+//! Users and groups, by the files of this host, and by what `getent` and `id` say of those
+//! whom only a directory service knows: the C library's name service is not to be called
+//! from a static program.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A user of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,23 +17,83 @@ pub(super) struct User {
     pub(super) gid: u32,
     pub(super) home: String,
     pub(super) shell: String,
+    /// The files of this host have it.
+    local: bool,
 }
 
 /// Finds a user by number.
 pub(super) fn numbered(uid: u32) -> Option<User> {
-    find(&read("/etc/passwd"), |user| user.uid == uid)
+    look_up(&uid.to_string(), |user| user.uid == uid)
 }
 
 /// Finds a user by name.
 pub(super) fn named(name: &str) -> Option<User> {
-    find(&read("/etc/passwd"), |user| user.name == name)
+    look_up(name, |user| user.name == name)
 }
 
 impl User {
     /// Gives the numbers of all groups that the user is in, as initgroups(3) does.
     pub(super) fn groups(&self) -> Vec<u32> {
-        groups_of(self, &read("/etc/group"))
+        if self.local {
+            return groups_of(self, &read("/etc/group"));
+        }
+        let said = ask("/usr/bin/id", &["-G", "--", &self.name]).unwrap_or_default();
+        let mut groups = vec![self.gid];
+        let others = said.split_ascii_whitespace().filter_map(id);
+        groups.extend(others.filter(|group| *group != self.gid));
+        groups
     }
+}
+
+/// How long what a directory service said is believed, and how long it is waited for.
+const BELIEVED: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks a user up in the file, and where that has none asks the services that the host
+/// knows.
+fn look_up(key: &str, wanted: impl Fn(&User) -> bool) -> Option<User> {
+    static SAID: Mutex<BTreeMap<String, (Instant, Option<User>)>> = Mutex::new(BTreeMap::new());
+    if let Some(user) = find(&read("/etc/passwd"), &wanted) {
+        return Some(user);
+    }
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, user)) = said.get(key)
+        && at.elapsed() < BELIEVED
+    {
+        return user.clone();
+    }
+    let text = ask("/usr/bin/getent", &["passwd", "--", key]).unwrap_or_default();
+    let user = find(&text, wanted).map(|user| User {
+        local: false,
+        ..user
+    });
+    said.insert(key.to_owned(), (Instant::now(), user.clone()));
+    user
+}
+
+/// Asks a program of the host's; one that does not answer in time has nothing to say.
+fn ask(program: &str, words: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(words).env_clear().current_dir("/");
+    let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = quiet.stdout(Stdio::piped()).spawn().ok()?;
+    let since = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if since.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            _ => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+        }
+    };
+    let mut said = String::new();
+    let read = child.stdout.take()?.read_to_string(&mut said);
+    read.ok().filter(|_| status.success()).map(|_| said)
 }
 
 fn read(path: &str) -> String {
@@ -56,6 +122,7 @@ fn find(passwd: &str, wanted: impl Fn(&User) -> bool) -> Option<User> {
                 "" => "/bin/sh".to_owned(),
                 shell => shell.to_owned(),
             },
+            local: true,
         })
     });
     users.find(wanted)

@@ -382,3 +382,12 @@ fn a_program_of_lsf_is_a_script_where_it_has_directives_of_lsf() {
     };
     assert_eq!(arguments, &["first"]);
 }
+
+#[test]
+fn what_is_wrapped_may_have_lines() {
+    let read = with(Dialect::Slurm, None, &["--wrap=echo a\n\techo b"]);
+    let Command::Script { text, .. } = &read.expect("right").submission.command else {
+        panic!("a script");
+    };
+    assert_eq!(text, b"#!/bin/sh\necho a\n\techo b\n");
+}

@@ -11,8 +11,20 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 
 use super::layout::{LEAF, make};
-use super::{Cgroup, Entrance, Group, Hierarchy, Layout, V1_CONTROLLERS, Version, words};
+use hyperion_model::{Bytes, Cores};
+
+use super::{Cgroup, Entrance, Group, Hierarchy, Layout, V1_CONTROLLERS, Version, quota, words};
 use crate::kernel_file;
+
+impl Version {
+    /// What stands for no limit.
+    const fn unlimited(self) -> &'static str {
+        match self {
+            Self::V1 => "-1",
+            Self::V2 => "max",
+        }
+    }
+}
 
 /// The controllers of version 1 by which jobs are limited.
 const LIMITING: [&str; 2] = ["cpu", "cpuset"];
@@ -28,6 +40,36 @@ impl Cgroup {
             }
         }
         Entrance(doors)
+    }
+
+    /// Limits the processor time of all that is in groups that were handed over, whatever
+    /// their user does in them; without a number it is not limited. Where the kernel does
+    /// not take the limit, the one before stays.
+    pub fn hold_time(&self, cpus: Option<Cores>) {
+        if let Some(group) = self.with("cpu") {
+            let quota = cpus.map(|cores| quota(cores).to_string());
+            let _ = group.limit_time(quota.as_deref().unwrap_or(group.version.unlimited()));
+        }
+    }
+
+    /// Limits the memory of all that is in such groups. One that is lower than what is in
+    /// use takes as long as it takes to make room.
+    pub fn hold_memory(&self, memory: Option<Bytes>) {
+        if let Some(group) = self.with("memory") {
+            let bytes = memory.map(|Bytes(bytes)| bytes.to_string());
+            let _ = group.limit_memory(bytes.as_deref().unwrap_or(group.version.unlimited()));
+        }
+    }
+
+    /// Gives the limit of their memory; `None` where there is none.
+    pub fn held_memory(&self) -> Option<Bytes> {
+        let group = self.with("memory")?;
+        let file = match group.version {
+            Version::V1 => "memory.limit_in_bytes",
+            Version::V2 => "memory.max",
+        };
+        let text = kernel_file::read(group.path.join(file)).ok()?;
+        text.trim().parse().ok().map(Bytes)
     }
 
     /// Finds the groups that [`Cgroup::hand_over`] has made.

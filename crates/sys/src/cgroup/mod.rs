@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hyperion_model::{Bytes, Resources, Usage};
+use hyperion_model::{Bytes, Cores, Resources, Usage};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -51,6 +51,14 @@ pub enum CgroupError {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Cgroup {
     groups: Vec<Group>,
+}
+
+/// Over how long processor time is limited, in microseconds.
+const PERIOD: u64 = 100_000;
+
+/// Gives the microseconds of each [`PERIOD`] that so many cores are.
+fn quota(cores: Cores) -> u64 {
+    (cores.0.saturating_mul(PERIOD) / 1000).max(1000)
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -201,26 +209,11 @@ impl Cgroup {
     fn limit(&self, resources: &Resources) -> Result<(), CgroupError> {
         if let Some(Bytes(bytes)) = resources.memory {
             let group = self.need("memory", "memory")?;
-            match group.version {
-                Version::V1 => group.write("memory.limit_in_bytes", &bytes.to_string())?,
-                Version::V2 => {
-                    group.write("memory.max", &bytes.to_string())?;
-                    // Without swap accounting the file is not there, and nothing is swapped for us.
-                    let _ = group.write("memory.swap.max", "0");
-                }
-            }
+            group.limit_memory(&bytes.to_string())?;
         }
         if let Some(cores) = resources.cpus {
             let group = self.need("processor time", "cpu")?;
-            const PERIOD: u64 = 100_000;
-            let quota = (cores.0 * PERIOD / 1000).max(1000);
-            match group.version {
-                Version::V1 => {
-                    group.write("cpu.cfs_period_us", &PERIOD.to_string())?;
-                    group.write("cpu.cfs_quota_us", &quota.to_string())?;
-                }
-                Version::V2 => group.write("cpu.max", &format!("{quota} {PERIOD}"))?,
-            }
+            group.limit_time(&quota(cores).to_string())?;
         }
         if let Some(pids) = resources.pids {
             self.need("the number of processes", "pids")?
@@ -381,6 +374,30 @@ impl Group {
             }
         }
         folders
+    }
+
+    /// Limits memory: so many bytes, or the word for all.
+    fn limit_memory(&self, bytes: &str) -> Result<(), CgroupError> {
+        match self.version {
+            Version::V1 => self.write("memory.limit_in_bytes", bytes)?,
+            Version::V2 => {
+                self.write("memory.max", bytes)?;
+                // Without swap accounting the file is not there, and nothing is swapped for us.
+                let _ = self.write("memory.swap.max", "0");
+            }
+        }
+        Ok(())
+    }
+
+    /// Limits processor time: so many microseconds of each [`PERIOD`], or the word for all.
+    fn limit_time(&self, quota: &str) -> Result<(), CgroupError> {
+        match self.version {
+            Version::V1 => {
+                self.write("cpu.cfs_period_us", &PERIOD.to_string())?;
+                self.write("cpu.cfs_quota_us", quota)
+            }
+            Version::V2 => self.write("cpu.max", &format!("{quota} {PERIOD}")),
+        }
     }
 
     fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {

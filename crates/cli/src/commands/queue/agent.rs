@@ -350,8 +350,8 @@ impl Agent<'_> {
 fn become_agent_of(uid: u32, ctx: &Context) -> anyhow::Error {
     let become_it = || -> anyhow::Result<Command> {
         let user = users::numbered(uid).ok_or_else(|| {
-            let what = format!("user {uid} is not in /etc/passwd");
-            errors::advised(Class::Denied, what, "the host's own files must name it")
+            let what = format!("user {uid} is neither in /etc/passwd nor known to getent");
+            errors::advised(Class::Denied, what, "one of them must name it")
         })?;
         let Queue::At(server) = ctx.config.queue() else {
             anyhow::bail!("the agent of another user works for a server of the host only");

@@ -5,6 +5,7 @@ pub(super) mod agent;
 mod batch;
 pub(super) mod change;
 pub(super) mod explain;
+mod hold;
 mod host;
 mod less;
 pub(super) mod list;

@@ -23,7 +23,7 @@ use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::geteuid;
 
-use super::{Server, activation, folder, program};
+use super::{Server, activation, folder, hold, program};
 use crate::commands::users;
 use crate::config::{HOST_SOCKET, Queue};
 use crate::context::Context;
@@ -140,6 +140,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             #[cfg(debug_assertions)]
             hyperion_sys::failpoint::reach(_point);
         },
+        hold: hold::hold,
         parted: end_rest_of,
         account,
         audience: Audience {

@@ -165,7 +165,11 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["--wait", "-W"], Nothing, Becomes("wait for the end", |d, _| { d.job.wait = true; Ok(()) })),
         opt(&["--wait-all-nodes"], Value, Note("all nodes are ready before a job starts")),
         opt(&["--wckey"], Value, Note("jobs are counted by account, and not by key")),
-        opt(&["--wrap"], Value, Becomes("the command", |d, a| text(a, &mut d.wrap))),
+        opt(&["--wrap"], Value, Becomes("the command", |d, a| {
+            // It is a script, and may have lines.
+            d.wrap = Some(a.text.to_owned());
+            Ok(())
+        })),
     ],
 };
 
