@@ -147,6 +147,26 @@ in_a_container() {
       /host/hyperion run --isolation process --memory 64MiB dd if=/dev/zero of=/dev/null bs=100M count=1'
 }
 check 'root of a container limits jobs inside it' in_a_container
+in_a_queue() {
+  hyperion serve --host >/said 2>&1 &
+  until_true test -S /run/hyperion/socket
+  cat >/home/ada/lift <<'END'
+#!/bin/sh
+own=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
+echo max >$own/memory.max && echo lifted
+echo max >${own%/*}/memory.max || echo kept
+dd if=/dev/zero of=/dev/null bs=200M count=1 || echo killed
+END
+  su ada -c 'cd; hyperion submit --wait --mem=50M -o out lift' || fail "$(cat /said /home/ada/out)"
+  for word in lifted kept killed; do
+    grep -q "^$word" /home/ada/out || fail "not $word: $(cat /home/ada/out)"
+  done
+  # The job's record is hers, and goes with what she has else.
+  rm -rf /home/ada/.local
+  hyperion serve --stop
+  until_true test ! -d $cgroups/hyperion-user-1000
+}
+check 'a user of the queue is held to what the own jobs have' in_a_queue
 check 'nothing of root is left' nothing_is_left
 
 # --- A user to whom nothing is delegated, without and with other ids.

@@ -55,6 +55,7 @@ fn a_host_with_cgroup_version_2_alone_limits_jobs_of_root_and_of_users_with_a_gr
         "a container sees its own group and cannot write to it",
         "a job in a job keeps the limits of the outer one",
         "root of a container limits jobs inside it",
+        "a user of the queue is held to what the own jobs have",
         "nothing of root is left",
         "ben without a delegated group runs jobs at both levels",
         "ben without a delegated group is refused every limit",
