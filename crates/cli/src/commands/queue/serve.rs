@@ -16,7 +16,6 @@ use hyperion_engine::Local;
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_server::{Account, Audience, Settings, serve};
-use hyperion_sys::cgroup::{Cgroup, Layout};
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::process;
 use hyperion_sys::signals::{SIGHUP, SIGINT, SIGTERM, SignalFd};
@@ -83,13 +82,6 @@ fn agent(user: u32) -> io::Result<Command> {
     Ok(command)
 }
 
-/// Ends what jobs of a user have left running, where they had groups of their own.
-fn end_rest_of(user: u32) {
-    let groups = Cgroup::handed_over(&Layout::detect(), &super::group_of(user));
-    groups.kill();
-    groups.remove();
-}
-
 fn account(user: u32) -> Option<Account> {
     let user = users::numbered(user)?;
     Some(Account {
@@ -141,7 +133,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             hyperion_sys::failpoint::reach(_point);
         },
         hold: hold::hold,
-        parted: end_rest_of,
+        parted: hold::end_rest_of,
         account,
         audience: Audience {
             everybody: args.host.then_some(socket),
