@@ -194,12 +194,13 @@ fn signals_before_the_end_go_to_the_script_or_to_what_it_started() {
     let child = "sh -c 'trap \"echo told\" USR1; echo begun; \
                  until [ -e stop ]; do sleep 0.1; done'; echo after";
     let steps = queue.wrap(&["--signal=USR1@54", "--time=1"], child);
+    // One that waits for its child hears it at once.
     let own = "trap 'echo told' USR1; sh -c 'trap \"\" USR1; echo begun; \
-               until [ -e stop ]; do sleep 0.1; done'; echo after";
+               until [ -e stop ]; do sleep 0.1; done' & until wait $!; do :; done; echo after";
     let script = queue.wrap(&["--signal=B:USR1@54", "--time=1"], own);
     let out = |job: &str| format!("slurm-{job}.out");
     queue.wait_for_text(&out(&steps), "told");
-    queue.wait_for_text(&out(&script), "begun");
+    queue.wait_for_text(&out(&script), "begun\ntold");
     queue.wait_for_state(&script, "running");
     fs::write(queue.folder().join("stop"), "").expect("written");
     queue.wait_for_state(&steps, "completed");
