@@ -82,5 +82,6 @@ targets! {
     no_archive_harms_the_reader_of_appliances: "ova",
     no_script_harms_the_reader_of_jobs: "job_script",
     no_scenario_harms_the_simulator: "scenario",
+    no_snapshot_of_a_simulation_does_harm_when_it_is_read: "snapshot",
     no_log_harms_its_reader: "swf",
 }

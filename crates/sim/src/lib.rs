@@ -9,5 +9,7 @@ pub mod batch;
 mod chance;
 pub mod cloud;
 pub mod site;
+mod snapshot;
 
 pub use chance::Seed;
+pub use snapshot::{CodeError, SnapshotError};

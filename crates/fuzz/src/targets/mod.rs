@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     machines::OVA,
     scripts::JOB_SCRIPT,
     scenarios::SCENARIO,
+    scenarios::SNAPSHOT,
     scenarios::SWF,
 ];
 

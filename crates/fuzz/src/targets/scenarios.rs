@@ -1,7 +1,8 @@
-//! What the simulator reads: scenarios, and logs of jobs.
+//! What the simulator reads: scenarios, snapshots, and logs of jobs.
 
 use hyperion_formats::swf;
-use hyperion_sim::cloud::{Scenario, line, run};
+use hyperion_sim::cloud::{Scenario, Simulation, line, run};
+use sha2::{Digest as _, Sha256};
 
 use super::texts;
 use crate::Target;
@@ -93,6 +94,40 @@ pub(super) const SCENARIO: Target = Target {
         "1e-3",
         "\n",
     ],
+};
+
+/// How a snapshot begins; its digest follows.
+const HEAD: &[u8] = b"hyperion simulation 1\n";
+/// Bytes of a digest.
+const DIGEST: usize = 32;
+
+pub(super) const SNAPSHOT: Target = Target {
+    name: "snapshot",
+    about: "a snapshot of a simulation, with its digest put right: what is read of it is written so that it is read again",
+    run: |bytes| {
+        // As it is; and with a digest that lets it through.
+        let _ = Simulation::resume(bytes);
+        let digest = Sha256::digest(bytes);
+        if let Ok(simulation) = Simulation::resume(&[HEAD, &digest, bytes].concat()) {
+            let written = simulation.snapshot().expect("it was read");
+            assert!(Simulation::resume(&written).is_ok());
+        }
+    },
+    seeds: || {
+        let texts = (SCENARIO.seeds)();
+        let at = |text: Vec<u8>, time: f64| {
+            let scenario = Scenario::read(&String::from_utf8_lossy(&text)).expect("a seed");
+            let mut simulation = Simulation::new(scenario).expect("a seed");
+            simulation.run(time);
+            simulation
+                .snapshot()
+                .expect("a seed")
+                .split_off(HEAD.len() + DIGEST)
+        };
+        let all = texts.into_iter().map(|text| at(text, 0.5));
+        all.collect()
+    },
+    words: &["\0", "\u{1}", "\u{7f}", "\0\0\0\0\0\0\0\0"],
 };
 
 pub(super) const SWF: Target = Target {

@@ -1,6 +1,7 @@
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use super::law::Quantity;
@@ -15,7 +16,7 @@ use super::scenario;
 ///               └── the next, for those that ──┘                               ▼
 ///                   were not made there                                give the VMs up
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Broker {
     /// Places of its VMs in the world's list.
     pub(super) vms: Range<u32>,
@@ -40,7 +41,7 @@ pub(super) struct Broker {
 }
 
 /// Cloudlets that arrive one after another.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Group {
     /// Places of those to come in the world's list.
     next: Range<u32>,

@@ -512,7 +512,7 @@ impl Cloudlet {
         Ok(())
     }
 
-    fn utilizations(&self) -> [(&'static str, &Utilization); 3] {
+    pub(super) fn utilizations(&self) -> [(&'static str, &Utilization); 3] {
         [
             ("utilization", &self.utilization),
             ("utilization_memory", &self.utilization_memory),

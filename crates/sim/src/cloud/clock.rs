@@ -1,8 +1,10 @@
 use std::cmp::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 /// A moment, in seconds from the beginning, as CloudSim counts: what it finds depends on
 /// how they are rounded.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Moment(pub(super) f64);
 
 impl Moment {

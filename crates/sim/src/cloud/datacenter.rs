@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 use super::dynamic::Dynamic;
 use super::events::Event;
@@ -19,8 +21,8 @@ const LATER: f64 = 0.01;
 ///
 /// It looks after its cloudlets when one is submitted and when it expects one to end,
 /// and then after all of them.
-#[derive(Debug)]
-pub(super) struct Datacenter<'s> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Datacenter {
     policy: Allocation,
     /// Places of its hosts in the world's list.
     hosts: Range<u32>,
@@ -41,14 +43,14 @@ pub(super) struct Datacenter<'s> {
     /// Whether some did at the last look.
     polls: bool,
     /// In place of its hosts and looks, where it looks at fixed intervals.
-    pub(super) dynamic: Option<Box<Dynamic<'s>>>,
+    pub(super) dynamic: Option<Box<Dynamic>>,
 }
 
-impl<'s> Datacenter<'s> {
+impl Datacenter {
     pub(super) fn new(
         like: &scenario::Datacenter,
         hosts: Range<u32>,
-        dynamic: Option<Dynamic<'s>>,
+        dynamic: Option<Dynamic>,
     ) -> Self {
         Self {
             policy: like.allocation,

@@ -1,10 +1,13 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 
 /// What happens to whom. Numbers are places in the world's lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Event {
     /// A datacenter opens.
     Open { datacenter: u32 },
@@ -45,7 +48,7 @@ pub(super) enum Event {
 }
 
 /// Who gets an event: at one instant, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum To {
     Registry,
     Network,
@@ -53,7 +56,7 @@ pub(super) enum To {
     Broker(u32),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Entry {
     time: Moment,
     round: u32,
@@ -93,7 +96,7 @@ impl Ord for Entry {
 /// Within an instant there are rounds, as in CloudSim: what is sent without delay is
 /// received in the next. In a round entities have their turns by number, and each
 /// receives in the order of sending.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Events {
     heap: BinaryHeap<Reverse<Entry>>,
     now: Moment,
@@ -140,24 +143,39 @@ impl Events {
         self.posted += 1;
     }
 
-    /// Lets the next thing happen that `holds`: nothing from `stop` on.
+    /// Lets the next thing happen that `holds`. What is from `until` on is left.
     pub(super) fn take(
         &mut self,
-        stop: Moment,
+        until: Moment,
         holds: impl Fn(&Event) -> bool,
     ) -> Option<(To, Event)> {
-        while let Some(Reverse(entry)) = self.heap.pop() {
-            if !holds(&entry.event) {
-                continue;
-            }
-            if entry.time >= stop {
-                self.now = stop;
+        while let Some(first) = self.heap.peek_mut() {
+            let Reverse(entry) = *first;
+            let holds = holds(&entry.event);
+            if holds && entry.time >= until {
                 return None;
+            }
+            PeekMut::pop(first);
+            if !holds {
+                continue;
             }
             (self.now, self.round) = (entry.time, entry.round);
             self.taken += 1;
             return Some((entry.to, entry.event));
         }
         None
+    }
+
+    /// Whether something is left to happen.
+    pub(super) fn any(&self) -> bool {
+        !self.heap.is_empty()
+    }
+
+    /// Ends at a moment if something is left to happen then. Gives whether it is.
+    pub(super) fn stop(&mut self, at: Moment) -> bool {
+        if self.any() {
+            self.now = at;
+        }
+        self.any()
     }
 }

@@ -1,5 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 
 /// Which of the VMs of a datacenter has something that is over, and when the first is
@@ -9,7 +11,7 @@ use super::clock::Moment;
 /// in whole millions. It is never before the moment from which on it counts as over, and
 /// that stays. So VMs are asked in the order of those moments, until the next is later
 /// than what was found.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Forecast {
     /// VMs by the moment from which on something of them is over.
     ripe: BTreeSet<(Moment, u32)>,

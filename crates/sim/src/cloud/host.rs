@@ -1,10 +1,12 @@
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 use super::power::Meter;
 use super::scenario::{self, Sharing};
 
 /// A host, and what is free of it: CloudSim's `Host` with `VmSchedulerTimeShared` or
 /// `VmSchedulerSpaceShared`. A VM has its MIPS as long as it is there.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Host {
     scheduler: Sharing,
     /// MIPS of a core.

@@ -1,11 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 use super::scenario::Scenario;
 
 /// How long messages take between brokers and datacenters: CloudSim's `NetworkTopology`,
 /// where they take the way with the least latency.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Latency {
     /// For each broker, seconds to each datacenter; empty where there are no links.
     ways: Vec<Vec<f64>>,

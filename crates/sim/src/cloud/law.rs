@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution as _, Exp1, StandardNormal, StandardUniform};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// No number is greater.
 const MOST: f64 = 1e12;
@@ -19,7 +19,7 @@ pub enum Quantity {
 }
 
 /// What numbers are drawn from.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Law {
     /// Any from the first to the second.
@@ -84,6 +84,24 @@ impl Quantity {
     }
 }
 
+/// How it stands where nothing but the number of the variant says which it is.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Quantity")]
+enum Numbered {
+    Fixed(f64),
+    Drawn(Law),
+}
+
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            _ if !serializer.is_human_readable() => Numbered::serialize(self, serializer),
+            Self::Fixed(number) => number.serialize(serializer),
+            Self::Drawn(law) => law.serialize(serializer),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Quantity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct NumberOrLaw;
@@ -102,7 +120,10 @@ impl<'de> Deserialize<'de> for Quantity {
                 Law::deserialize(MapAccessDeserializer::new(law)).map(Quantity::Drawn)
             }
         }
-        deserializer.deserialize_any(NumberOrLaw)
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_any(NumberOrLaw),
+            false => Numbered::deserialize(deserializer),
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub use check::{Finding, Place, Step};
 pub use law::{Law, Quantity};
 pub use read::{ReadError, line};
 pub use result::{Failures, Left, Ran, Scaled, Service, Summary, Why};
-pub use run::run;
+pub use run::{Simulation, run};
 pub use scenario::{
     Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Failure, Host, Link, Network,
     Overload, Pause, Scaling, Scenario, Select, Sharing, Stage, Topology, Vm,

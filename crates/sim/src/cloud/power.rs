@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 
 /// Counts what a host draws, and what of that is for whom.
@@ -5,7 +7,7 @@ use super::clock::Moment;
 /// Between changes all is constant, so the sums are exact. A machine has the part of
 /// what the host draws that it has of the MIPS in use; while nothing is in use, it is
 /// nobody's.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Meter {
     watts: Box<[f64]>,
     mips: f64,
@@ -18,7 +20,7 @@ pub(super) struct Meter {
 }
 
 /// What a machine has of it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Share {
     used: f64,
     each: f64,

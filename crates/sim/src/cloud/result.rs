@@ -1,7 +1,9 @@
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// A cloudlet that has ended. Times are in seconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ran {
     /// The place of its broker in the scenario.
     pub broker: u32,
@@ -24,7 +26,7 @@ pub struct Ran {
 }
 
 /// What a scenario came to.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many cloudlets ended.
     pub cloudlets: u64,
@@ -56,7 +58,7 @@ pub struct Summary {
 }
 
 /// A change of how many VMs a broker has.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scaled {
     /// The place of the broker in the scenario.
     pub broker: u32,
@@ -67,7 +69,7 @@ pub struct Scaled {
 }
 
 /// How a host has failed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Failures {
     /// The place of its datacenter in the scenario.
     pub datacenter: u32,
@@ -81,7 +83,7 @@ pub struct Failures {
 
 /// How a dynamic datacenter has served its VMs, in CloudSim's measures. Shares are from 0
 /// to 1, and 0 where there is nothing to divide by.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Service {
     /// Its place in the scenario.
     pub datacenter: u32,
@@ -117,7 +119,7 @@ impl Summary {
 }
 
 /// A cloudlet that did not end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Left {
     /// The place of its broker in the scenario.
     pub broker: u32,
@@ -128,7 +130,7 @@ pub struct Left {
 }
 
 /// Why a cloudlet did not end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Why {
     /// There was no datacenter when its broker began.
     NoDatacenter,

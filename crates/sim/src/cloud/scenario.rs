@@ -1,4 +1,4 @@
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::law::Quantity;
 use super::utilization::Utilization;
@@ -6,7 +6,7 @@ use super::utilization::Utilization;
 /// What is simulated: datacenters, and brokers with machines and work for them.
 ///
 /// Read by [`Scenario::read`]; times are in seconds.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// How long a datacenter takes to answer, and looks away after it has looked.
@@ -29,7 +29,7 @@ pub struct Scenario {
 }
 
 /// A way for messages, there and back.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The names of brokers, of datacenters, or of places on the way.
@@ -39,7 +39,7 @@ pub struct Link {
 }
 
 /// Hosts, and who gets which.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Datacenter {
     /// Told in results.
@@ -63,7 +63,7 @@ pub struct Datacenter {
 }
 
 /// What a datacenter takes, in whatever one pays with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cost {
     /// For each second in which a cloudlet runs.
@@ -81,7 +81,7 @@ pub struct Cost {
 }
 
 /// How a datacenter follows what its VMs ask for: CloudSim's `PowerDatacenter`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dynamic {
     /// How long after a look it looks again.
@@ -95,7 +95,7 @@ pub struct Dynamic {
 }
 
 /// Switches and the links between them. Latencies are of passing a switch.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
     /// How switches are connected.
@@ -118,7 +118,7 @@ pub struct Network {
 }
 
 /// How switches are connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Topology {
     /// One root switch, aggregate switches, edge switches, hosts.
@@ -137,7 +137,7 @@ pub enum Topology {
 }
 
 /// What a cloudlet does, one after another: CloudSim's `TaskStage`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Stage {
     /// So many million instructions on each of its cores.
@@ -154,7 +154,7 @@ pub enum Stage {
 }
 
 /// When a host has too much to do.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overload {
     /// When more than this share of its MIPS is asked for.
@@ -169,7 +169,7 @@ pub enum Overload {
 }
 
 /// Which VM leaves a host that has too much to do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Select {
     /// The one with the least memory.
@@ -183,7 +183,7 @@ pub enum Select {
 
 /// Which host a VM gets, of those with the MIPS, memory and bandwidth for it; the
 /// first of several that are alike.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Allocation {
     /// The one with the most free MIPS: CloudSim's `VmAllocationPolicySimple`.
@@ -203,7 +203,7 @@ pub enum Allocation {
 }
 
 /// Hosts that are alike.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
     /// How many there are.
@@ -231,7 +231,7 @@ pub struct Host {
 }
 
 /// How a host fails and is repaired, time and again: 0.001 s at least each time.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
     /// How long it works until it fails.
@@ -241,7 +241,7 @@ pub struct Failure {
 }
 
 /// How cores are had by several.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sharing {
     /// All at once, each with its part of what there is.
@@ -252,7 +252,7 @@ pub enum Sharing {
 }
 
 /// A user, who asks for VMs and gives them cloudlets.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
     /// Told in results.
@@ -274,7 +274,7 @@ pub struct Broker {
 }
 
 /// How a broker fits the number of its VMs to what they have to do.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scaling {
     /// How many VMs it has at most; what comes is like its last group of VMs.
@@ -291,7 +291,7 @@ pub struct Scaling {
 }
 
 /// A time during which a broker stands still.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
     /// Its beginning.
@@ -301,7 +301,7 @@ pub struct Pause {
 }
 
 /// VMs that are alike.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
     /// How many there are.
@@ -342,7 +342,7 @@ impl Vm {
 }
 
 /// Cloudlets that are alike, or drawn from the same laws.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cloudlet {
     /// How many there are.

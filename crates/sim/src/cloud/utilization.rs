@@ -1,9 +1,10 @@
 use std::fmt;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 use super::law::Quantity;
@@ -21,7 +22,7 @@ pub enum Utilization {
 
 /// Shares that were measured at equal intervals; between two of them on the line, after
 /// the last the last.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Measured {
     /// From one to the next, in seconds.
@@ -34,7 +35,7 @@ pub struct Measured {
     pub trace: Option<String>,
     /// What was read there.
     #[serde(skip)]
-    pub read: Vec<Vec<f64>>,
+    pub read: Vec<Arc<[f64]>>,
 }
 
 /// Why a trace is none.
@@ -70,6 +71,24 @@ impl Default for Utilization {
     }
 }
 
+/// How it stands where nothing but the number of the variant says which it is.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Utilization")]
+enum Numbered {
+    Share(Quantity),
+    Measured(Measured),
+}
+
+impl Serialize for Utilization {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            _ if !serializer.is_human_readable() => Numbered::serialize(self, serializer),
+            Self::Share(share) => share.serialize(serializer),
+            Self::Measured(its) => its.serialize(serializer),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Utilization {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ShareOrTable;
@@ -97,7 +116,10 @@ impl<'de> Deserialize<'de> for Utilization {
                 .map_err(serde::de::Error::custom)
             }
         }
-        deserializer.deserialize_any(ShareOrTable)
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_any(ShareOrTable),
+            false => Numbered::deserialize(deserializer),
+        }
     }
 }
 
@@ -135,34 +157,56 @@ impl Scenario {
         &mut self,
         mut files: impl FnMut(&str) -> Result<Vec<(String, String)>, E>,
     ) -> Result<(), TraceError<E>> {
-        let groups = self.broker.iter_mut().flat_map(|its| &mut its.cloudlet);
-        for group in groups {
-            let of = [
-                &mut group.utilization,
-                &mut group.utilization_memory,
-                &mut group.utilization_bandwidth,
-            ];
-            for utilization in of {
-                let Utilization::Measured(its) = utilization else {
-                    continue;
-                };
-                let Some(path) = &its.trace else {
-                    continue;
-                };
-                let found = files(path).map_err(|source| TraceError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                if found.is_empty() {
-                    return Err(TraceError::Empty { file: path.clone() });
-                }
-                its.read.clear();
-                for (file, text) in found {
-                    its.read.push(percentages(file, &text)?);
-                }
+        for its in self.measured() {
+            let Some(path) = &its.trace else {
+                continue;
+            };
+            let found = files(path).map_err(|source| TraceError::Read {
+                path: path.clone(),
+                source,
+            })?;
+            if found.is_empty() {
+                return Err(TraceError::Empty { file: path.clone() });
+            }
+            its.read.clear();
+            for (file, text) in found {
+                its.read.push(percentages(file, &text)?.into());
             }
         }
         Ok(())
+    }
+
+    /// Gives the utilizations that were measured, in order.
+    pub(super) fn measured(&mut self) -> impl Iterator<Item = &mut Measured> {
+        let groups = self.broker.iter_mut().flat_map(|its| &mut its.cloudlet);
+        let all = groups.flat_map(|group| {
+            [
+                &mut group.utilization,
+                &mut group.utilization_memory,
+                &mut group.utilization_bandwidth,
+            ]
+        });
+        all.filter_map(|one| match one {
+            Utilization::Measured(its) => Some(its),
+            Utilization::Share(_) => None,
+        })
+    }
+}
+
+impl Measured {
+    /// Gives what the cloudlet with this number in its group has of it.
+    fn of(&self, number: usize) -> Arc<[f64]> {
+        match self.read.len() {
+            0 => self.values.as_slice().into(),
+            files => Arc::clone(&self.read[number % files]),
+        }
+    }
+
+    /// Lets its cloudlets have the same memory.
+    pub(super) fn share(&mut self) {
+        if self.read.is_empty() {
+            self.read.push(self.of(0));
+        }
     }
 }
 
@@ -181,8 +225,8 @@ fn percentages<E>(file: String, text: &str) -> Result<Vec<f64>, TraceError<E>> {
 }
 
 /// The utilization of one cloudlet, as time goes on.
-#[derive(Debug)]
-pub(super) enum Model<'s> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Model {
     Fixed(f64),
     Drawn {
         law: Quantity,
@@ -192,14 +236,16 @@ pub(super) enum Model<'s> {
     },
     Measured {
         every: f64,
-        values: &'s [f64],
+        /// Given again after a snapshot, which has them once.
+        #[serde(skip)]
+        values: Arc<[f64]>,
     },
 }
 
-impl<'s> Model<'s> {
+impl Model {
     /// Begins that of a cloudlet, by its number in its group.
     pub(super) fn new(
-        like: &'s Utilization,
+        like: &Utilization,
         number: usize,
         chance: impl FnOnce() -> ChaCha8Rng,
     ) -> Self {
@@ -212,11 +258,15 @@ impl<'s> Model<'s> {
             },
             Utilization::Measured(its) => Self::Measured {
                 every: its.every_s,
-                values: match its.read.len() {
-                    0 => &its.values,
-                    files => &its.read[number % files],
-                },
+                values: its.of(number),
             },
+        }
+    }
+
+    /// Gives it again what a snapshot does not have.
+    pub(super) fn again(&mut self, like: &Utilization, number: usize) {
+        if let (Self::Measured { values, .. }, Utilization::Measured(its)) = (self, like) {
+            *values = its.of(number);
         }
     }
 

@@ -1,6 +1,8 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 use super::scenario::Sharing;
 
@@ -14,7 +16,7 @@ const LEAST: f64 = 1e-6;
 /// Every cloudlet that runs gets the same MIPS on each of its cores, so one number says
 /// how far all of them are: the work that one has had which runs from the beginning. A
 /// cloudlet is over when that has grown by its length.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Work {
     sharing: Sharing,
     cores: u32,
@@ -35,7 +37,7 @@ pub(super) struct Work {
 }
 
 /// Cloudlets that work on the same number of cores at once.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Class {
     cores: u32,
     running: BinaryHeap<Reverse<Running>>,
@@ -43,7 +45,7 @@ struct Class {
 }
 
 /// A cloudlet, as a VM sees it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Piece {
     pub(super) cloudlet: u32,
     pub(super) cores: u32,
@@ -52,13 +54,13 @@ pub(super) struct Piece {
 }
 
 /// Where it stands among those that wait.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Waiting {
     entered: u32,
     piece: Piece,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Running {
     /// How much work of a core it is over after.
     end: f64,

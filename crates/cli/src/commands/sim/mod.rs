@@ -8,6 +8,7 @@ mod model;
 mod page;
 mod policies;
 mod scenario;
+mod snapshot;
 mod swf;
 mod trace;
 mod what_if;

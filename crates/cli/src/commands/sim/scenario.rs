@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use hyperion_model::Class;
+use hyperion_model::units::parse_duration;
 use hyperion_sim::cloud::{
-    Failures, Left, Ran, ReadError, Scaled, Scenario, Service, Summary, TraceError, line,
-    run as simulate,
+    Failures, Left, Ran, ReadError, Scaled, Scenario, Service, Simulation, Summary, TraceError,
+    line,
 };
 use hyperion_sys::entry::ExitCode;
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
+use super::snapshot;
 use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::errors::{advised, unusable};
@@ -28,8 +31,18 @@ const LISTED: usize = 100;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The scenario, in TOML
-    #[arg(value_name = "SCENARIO")]
-    scenario: PathBuf,
+    #[arg(value_name = "SCENARIO", required_unless_present = "resume")]
+    scenario: Option<PathBuf>,
+    /// Let nothing happen from this time of the simulation on, and tell how it stands:
+    /// seconds, or a span such as 2h30m
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    until: Option<Duration>,
+    /// Write a file at that time from which --resume goes on
+    #[arg(long, value_name = "FILE", requires = "until")]
+    snapshot: Option<PathBuf>,
+    /// Go on from such a file; it has the scenario in it
+    #[arg(long, value_name = "FILE", conflicts_with = "scenario")]
+    resume: Option<PathBuf>,
 }
 
 /// What is told of a cloudlet that has ended. Times are in seconds.
@@ -106,7 +119,43 @@ struct VmEnergy<'s> {
 
 /// Carries it out.
 pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
-    let file = &args.scenario;
+    let mut simulation = match (&args.resume, &args.scenario) {
+        (Some(file), _) => snapshot::read(file)?,
+        (None, Some(file)) => Simulation::new(read(file)?)?,
+        (None, None) => bail!("a scenario is missing"),
+    };
+    let until = args.until.map_or(f64::INFINITY, |span| span.as_secs_f64());
+    let begun = simulation.time();
+    if until < begun {
+        let what = format!("{begun} s are over in the snapshot");
+        return Err(advised(Class::User, what, "name a later time with --until"));
+    }
+    let left = simulation.run(until);
+    if let Some(file) = &args.snapshot {
+        snapshot::write(&simulation, file)?;
+        let file = file.display();
+        output::talk(
+            "note",
+            match left {
+                true => format!("`hyperion sim run --resume {file}` goes on from {until} s"),
+                false => format!("all has happened before {until} s; {file} has how it ended"),
+            },
+        );
+    }
+    let scenario = simulation.scenario();
+    let (mut ran, summary) = simulation.finish();
+    // As CloudSim lists them: by broker, as they came back.
+    ran.sort_by_key(|one: &Ran| one.broker);
+    match ctx.output {
+        OutputFormat::Json => output::json(&Found(&scenario, &ran, &summary))?,
+        OutputFormat::Quiet => {}
+        OutputFormat::Human => tell(&scenario, &ran, &summary)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a scenario and its traces, and says what is likely not meant.
+fn read(file: &Path) -> anyhow::Result<Scenario> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut scenario = Scenario::read(&text).map_err(|error| match error {
@@ -126,18 +175,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         let line = line(&text, &note.place);
         output::talk("note", format!("{}, line {line}: {note}", file.display()));
     }
-    drop(text);
-    let groups = scenario.broker.iter().flat_map(|its| &its.cloudlet);
-    let mut ran = Vec::with_capacity(groups.map(|group| group.count as usize).sum());
-    let summary = simulate(&scenario, |one| ran.push(one))?;
-    // As CloudSim lists them: by broker, as they came back.
-    ran.sort_by_key(|one: &Ran| one.broker);
-    match ctx.output {
-        OutputFormat::Json => output::json(&Found(&scenario, &ran, &summary))?,
-        OutputFormat::Quiet => {}
-        OutputFormat::Human => tell(&scenario, &ran, &summary)?,
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(scenario)
 }
 
 /// Reads a file, or those of a folder by name.

@@ -18,7 +18,7 @@ pub(super) struct Move {
 /// First VMs leave hosts that have too much to do, until they have not; then one host
 /// after another, the one with the least to do first, is emptied if all of its VMs find
 /// room elsewhere. Hosts are changed as if VMs had moved, and then put back.
-impl Dynamic<'_> {
+impl Dynamic {
     pub(super) fn consolidate(&mut self, overload: Overload) -> Vec<Move> {
         let full: BTreeSet<usize> = (0..self.hosts.len())
             .filter(|host| overload.holds(&self.hosts[*host], &self.guests, None, self.interval))
@@ -158,7 +158,7 @@ impl Dynamic<'_> {
     }
 
     /// Whether a host has a VM that stays, before the first that comes.
-    fn keeps(&self, host: &Host<'_>) -> bool {
+    fn keeps(&self, host: &Host) -> bool {
         let mut on = host.placed.iter().map(|its| its.guest);
         let first = on.find(|guest| !self.guests[*guest].moving || host.coming.contains(guest));
         first.is_some_and(|guest| !self.guests[guest].moving)
@@ -181,7 +181,7 @@ impl Dynamic<'_> {
 }
 
 /// Gives the VMs of a host that are there.
-fn stays(host: &Host<'_>) -> Vec<usize> {
+fn stays(host: &Host) -> Vec<usize> {
     let on = host.placed.iter().map(|its| its.guest);
     on.filter(|guest| !host.coming.contains(guest)).collect()
 }

@@ -1,5 +1,7 @@
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::scenario;
 use super::super::utilization::Model;
 use super::record::Record;
@@ -11,11 +13,11 @@ pub(super) const REMEMBERED: usize = 30;
 
 /// A VM that gives its cloudlets what they ask for: CloudSim's `PowerVm` with
 /// `CloudletSchedulerDynamicWorkload`.
-#[derive(Debug)]
-pub(super) struct Guest<'s> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Guest {
     /// Its place in the world's list.
     pub(super) vm: u32,
-    pub(super) like: &'s scenario::Vm,
+    pub(super) like: scenario::Vm,
     /// The part of its MIPS that its cloudlets have.
     left: f64,
     /// Whether it is being made: it then asks for all that it may.
@@ -24,7 +26,7 @@ pub(super) struct Guest<'s> {
     pub(super) moving: bool,
     /// Whether it has had a cloudlet.
     pub(super) had: bool,
-    running: Vec<Running<'s>>,
+    running: Vec<Running>,
     /// Until when its cloudlets have worked.
     at: f64,
     /// MIPS that its host gives to each of its cores.
@@ -44,26 +46,26 @@ pub(super) struct Guest<'s> {
 }
 
 /// A cloudlet in it.
-#[derive(Debug)]
-pub(in super::super) struct Task<'s> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(in super::super) struct Task {
     pub(in super::super) cloudlet: u32,
     pub(in super::super) cores: u32,
     /// Million instructions on each of its cores.
     pub(in super::super) length: f64,
-    pub(in super::super) cpu: Model<'s>,
-    pub(in super::super) memory: Model<'s>,
-    pub(in super::super) bandwidth: Model<'s>,
+    pub(in super::super) cpu: Model,
+    pub(in super::super) memory: Model,
+    pub(in super::super) bandwidth: Model,
 }
 
-#[derive(Debug)]
-struct Running<'s> {
-    task: Task<'s>,
+#[derive(Debug, Serialize, Deserialize)]
+struct Running {
+    task: Task,
     /// Millionths of a million instructions.
     length: i64,
     done: i64,
 }
 
-impl Running<'_> {
+impl Running {
     /// Whole million instructions.
     fn left(&self) -> i64 {
         (self.length - self.done).max(0) / MILLION
@@ -75,11 +77,11 @@ pub(super) fn sum(each: f64, cores: u32) -> f64 {
     (0..cores).fold(0.0, |sum, _| sum + each)
 }
 
-impl<'s> Guest<'s> {
-    pub(super) fn new(vm: u32, like: &'s scenario::Vm) -> Self {
+impl Guest {
+    pub(super) fn new(vm: u32, like: &scenario::Vm) -> Self {
         Self {
             vm,
-            like,
+            like: like.clone(),
             left: like.left(),
             new: true,
             host: None,
@@ -98,6 +100,11 @@ impl<'s> Guest<'s> {
             record: Record::default(),
             joules: 0.0,
         }
+    }
+
+    /// Gives its cloudlets.
+    pub(super) fn tasks(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.running.iter_mut().map(|its| &mut its.task)
     }
 
     /// MIPS that it asks for each of its cores.
@@ -139,7 +146,7 @@ impl<'s> Guest<'s> {
     }
 
     /// Takes a cloudlet. Gives when it is expected to end, as it looks.
-    pub(super) fn submit(&mut self, mut task: Task<'s>) -> f64 {
+    pub(super) fn submit(&mut self, mut task: Task) -> f64 {
         let cores = i64::from(task.cores);
         let length = (task.length as i64).saturating_mul(cores);
         let share = task.cpu.at(self.at);

@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use super::super::power::draws;
 use super::super::scenario;
 use super::guest::{Guest, sum};
@@ -10,9 +12,9 @@ const COMING: f64 = 0.1;
 
 /// A host that gives VMs the MIPS that they ask for, and all less when that is too much:
 /// CloudSim's `PowerHost` with `VmSchedulerTimeSharedOverSubscription`.
-#[derive(Debug)]
-pub(super) struct Host<'s> {
-    pub(super) like: &'s scenario::Host,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Host {
+    pub(super) like: scenario::Host,
     /// MIPS of all cores.
     pub(super) mips: f64,
     pub(super) placed: Vec<Placed>,
@@ -30,7 +32,7 @@ pub(super) struct Host<'s> {
 }
 
 /// A VM on it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Placed {
     pub(super) guest: usize,
     cores: u32,
@@ -59,11 +61,11 @@ impl Placed {
     }
 }
 
-impl<'s> Host<'s> {
-    pub(super) fn new(like: &'s scenario::Host) -> Self {
+impl Host {
+    pub(super) fn new(like: &scenario::Host) -> Self {
         let mips = like.mips * f64::from(like.cores);
         Self {
-            like,
+            like: like.clone(),
             mips,
             placed: Vec::new(),
             coming: Vec::new(),
@@ -137,21 +139,21 @@ impl<'s> Host<'s> {
     }
 
     /// Whether it is chosen for a VM: what it lacks of storage shows only when it takes it.
-    pub(super) fn suits(&self, guest: &Guest<'_>) -> bool {
+    pub(super) fn suits(&self, guest: &Guest) -> bool {
         guest.asks() <= self.like.mips && guest.asks_all() <= self.free && self.holds(guest)
     }
 
-    fn holds(&self, guest: &Guest<'_>) -> bool {
+    fn holds(&self, guest: &Guest) -> bool {
         guest.asks_memory() <= self.memory && guest.asks_bandwidth() <= self.bandwidth
     }
 
     /// Whether it can take a VM.
-    pub(super) fn can_take(&self, guest: &Guest<'_>) -> bool {
+    pub(super) fn can_take(&self, guest: &Guest) -> bool {
         guest.like.storage_mib <= self.storage && self.holds(guest)
     }
 
     /// Takes a VM, with as much as there is of what it asks for.
-    pub(super) fn put(&mut self, number: usize, guest: &Guest<'_>, coming: bool) {
+    pub(super) fn put(&mut self, number: usize, guest: &Guest, coming: bool) {
         let placed = Placed {
             guest: number,
             cores: guest.like.cores,
@@ -243,7 +245,7 @@ impl<'s> Host<'s> {
     /// something of them goes on.
     pub(super) fn update(
         &mut self,
-        guests: &mut [Guest<'_>],
+        guests: &mut [Guest],
         now: f64,
         interval: f64,
         ended: &mut Vec<u32>,

@@ -18,6 +18,7 @@ mod record;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use super::events::{Event, Events, To};
@@ -29,8 +30,8 @@ use host::Host;
 use overload::migration_s;
 
 /// A datacenter that looks at fixed intervals.
-#[derive(Debug)]
-pub(super) struct Dynamic<'s> {
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Dynamic {
     /// Its place in the scenario.
     number: u32,
     allocation: Allocation,
@@ -38,8 +39,8 @@ pub(super) struct Dynamic<'s> {
     overload: Option<Overload>,
     select: Select,
     chance: ChaCha8Rng,
-    hosts: Vec<Host<'s>>,
-    guests: Vec<Guest<'s>>,
+    hosts: Vec<Host>,
+    guests: Vec<Guest>,
     /// Places of VMs in `guests`, by their places in the world's list.
     by_vm: BTreeMap<u32, usize>,
     /// Where the next round of [`Allocation::RoundRobin`] begins.
@@ -53,14 +54,13 @@ pub(super) struct Dynamic<'s> {
     migrations: u64,
 }
 
-impl<'s> Dynamic<'s> {
+impl Dynamic {
     pub(super) fn new(
         number: u32,
-        like: &'s scenario::Datacenter,
-        how: &'s scenario::Dynamic,
+        like: &scenario::Datacenter,
+        how: &scenario::Dynamic,
         chance: ChaCha8Rng,
     ) -> Self {
-        let alike = |group: &'s scenario::Host| (0..group.count).map(move |_| Host::new(group));
         Self {
             number,
             allocation: like.allocation,
@@ -68,7 +68,9 @@ impl<'s> Dynamic<'s> {
             overload: how.overload,
             select: how.select,
             chance,
-            hosts: like.host.iter().flat_map(alike).collect(),
+            hosts: (like.host.iter())
+                .flat_map(|group| (0..group.count).map(|_| Host::new(group)))
+                .collect(),
             guests: Vec::new(),
             by_vm: BTreeMap::new(),
             turn: 0,
@@ -86,7 +88,7 @@ impl<'s> Dynamic<'s> {
     }
 
     /// Makes a VM. Gives the number of its host, if there is one for it.
-    pub(super) fn make(&mut self, vm: u32, like: &'s scenario::Vm, now: Moment) -> Option<u32> {
+    pub(super) fn make(&mut self, vm: u32, like: &scenario::Vm, now: Moment) -> Option<u32> {
         let number = self.guests.len();
         self.guests.push(Guest::new(vm, like));
         let host = self.place(number);
@@ -127,7 +129,7 @@ impl<'s> Dynamic<'s> {
     pub(super) fn submit(
         &mut self,
         vm: u32,
-        task: Task<'s>,
+        task: Task,
         events: &mut Events,
         ended: &mut Vec<u32>,
     ) -> bool {
@@ -280,6 +282,11 @@ impl<'s> Dynamic<'s> {
         if let Some(guest) = self.guest(vm) {
             self.take_away(guest);
         }
+    }
+
+    /// Gives the cloudlets that are in it.
+    pub(super) fn tasks(&mut self) -> impl Iterator<Item = &mut Task> {
+        self.guests.iter_mut().flat_map(Guest::tasks)
     }
 
     /// Gives the joules of its hosts, in order.

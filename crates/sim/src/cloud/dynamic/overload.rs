@@ -11,7 +11,7 @@ const LINE: usize = 10;
 
 /// Seconds that a VM with so much memory takes to another host: half of the host's
 /// bandwidth is for that.
-pub(super) fn migration_s(memory_mib: u64, host: &Host<'_>) -> f64 {
+pub(super) fn migration_s(memory_mib: u64, host: &Host) -> f64 {
     let kbit = host.like.bandwidth_mbps.unwrap_or(u64::MAX) as f64 * 1000.0;
     memory_mib as f64 / (kbit / (2.0 * 8000.0))
 }
@@ -20,8 +20,8 @@ impl Overload {
     /// Whether a host has too much to do, with one VM more if there is one.
     pub(super) fn holds(
         self,
-        host: &Host<'_>,
-        guests: &[Guest<'_>],
+        host: &Host,
+        guests: &[Guest],
         more: Option<usize>,
         interval: f64,
     ) -> bool {

@@ -1,6 +1,8 @@
+use serde::{Deserialize, Serialize};
+
 /// What a VM or a host asked for and got, from one look to the next: CloudSim's state
 /// history, counted as it grows. Of several notes at one moment the last counts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Record {
     before: Option<Note>,
     last: Option<Note>,
@@ -9,7 +11,7 @@ pub(super) struct Record {
     since: f64,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Note {
     pub(super) time: f64,
     /// MIPS.
@@ -20,7 +22,7 @@ pub(super) struct Note {
 }
 
 /// What notes come to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Sums {
     /// Million instructions.
     pub(super) got: f64,
@@ -38,7 +40,7 @@ pub(super) struct Sums {
 }
 
 /// How many times there were, and their sums.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Times {
     pub(super) count: u64,
     pub(super) sum: f64,

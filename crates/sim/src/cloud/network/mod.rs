@@ -3,6 +3,8 @@
 
 mod fair;
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Moment;
 use super::events::{Event, Events, To};
 use super::scenario::{Network, Topology};
@@ -12,7 +14,7 @@ use fair::fair;
 const MEGA: f64 = 1e6;
 
 /// What is on its way.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Flows {
     /// Capacities of the links of datacenters, in bits per second.
     links: Vec<f64>,
@@ -25,7 +27,7 @@ pub(super) struct Flows {
     sent: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Flow {
     cloudlet: u32,
     datacenter: u32,
@@ -46,7 +48,7 @@ pub(super) struct Place {
 }
 
 /// The links of a datacenter, and where they stand among all.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Cables {
     begin: u64,
     topology: Topology,

@@ -1,6 +1,5 @@
 use super::super::dynamic::{Dynamic, Task};
 use super::super::events::Events;
-use super::super::result::Ran;
 use super::super::utilization::Model;
 use super::World;
 use crate::chance::Seed;
@@ -9,10 +8,11 @@ use crate::chance::Seed;
 const UTILIZATIONS: u64 = 1 << 41;
 
 /// What happens in dynamic datacenters.
-impl<'s, S: FnMut(Ran)> World<'s, S> {
+impl World {
     pub(super) fn submit_dynamic(&mut self, datacenter: u32, cloudlet: u32) {
         let now = self.events.now().0;
         let group = self.group(cloudlet);
+        let like = group.like(&self.scenario);
         let seed = Seed(self.scenario.seed);
         let model = |of, nth: u64| {
             let stream = UTILIZATIONS + 3 * u64::from(cloudlet) + nth;
@@ -27,9 +27,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             cloudlet,
             cores: its.cores,
             length: its.length,
-            cpu: model(&group.like.utilization, 0),
-            memory: model(&group.like.utilization_memory, 1),
-            bandwidth: model(&group.like.utilization_bandwidth, 2),
+            cpu: model(&like.utilization, 0),
+            memory: model(&like.utilization_memory, 1),
+            bandwidth: model(&like.utilization_bandwidth, 2),
         };
         let taken = self.ask_dynamic(datacenter, |its, events, ended| {
             its.submit(vm, task, events, ended)
@@ -37,11 +37,31 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         self.count_inside(i64::from(taken.unwrap_or(false)));
     }
 
+    /// Gives the cloudlets in dynamic datacenters what was measured, which a snapshot has
+    /// once in its scenario. Gives nothing if one is none of its cloudlets.
+    pub(super) fn give_traces(&mut self) -> Option<()> {
+        let dynamic = self.datacenters.iter_mut();
+        let dynamic = dynamic.filter_map(|its| its.dynamic.as_mut());
+        for task in dynamic.flat_map(|its| its.tasks()) {
+            let after = self
+                .groups
+                .partition_point(|its| its.begin <= task.cloudlet);
+            let group = self.groups.get(after.checked_sub(1)?)?;
+            let broker = self.scenario.broker.get(group.broker as usize)?;
+            let like = broker.cloudlet.get(group.nth as usize)?;
+            let number = task.cloudlet.checked_sub(group.begin)? as usize;
+            task.cpu.again(&like.utilization, number);
+            task.memory.again(&like.utilization_memory, number);
+            task.bandwidth.again(&like.utilization_bandwidth, number);
+        }
+        Some(())
+    }
+
     /// Lets a dynamic datacenter do something, and sends back what has ended.
     pub(super) fn ask_dynamic<T>(
         &mut self,
         datacenter: u32,
-        what: impl FnOnce(&mut Dynamic<'s>, &mut Events, &mut Vec<u32>) -> T,
+        what: impl FnOnce(&mut Dynamic, &mut Events, &mut Vec<u32>) -> T,
     ) -> Option<T> {
         let dynamic = self.datacenters[datacenter as usize].dynamic.as_mut()?;
         let mut ended = Vec::new();

@@ -1,14 +1,17 @@
-use super::super::result::{Left, Ran, Summary, Why};
+use super::super::clock::Moment;
+use super::super::result::{Left, Summary, Why};
 use super::{Cloudlets, Vm, World};
 
-impl<S: FnMut(Ran)> World<'_, S> {
-    /// Says what is left, and what all came to.
-    pub(super) fn end(mut self) -> Summary {
+impl World {
+    /// Says what is left, and what all came to; at a moment if something was still to
+    /// happen then.
+    pub(super) fn end(mut self, at: Moment) -> Summary {
+        let cut = self.events.stop(at);
         let now = self.events.now();
         let mut summary = std::mem::take(&mut self.summary);
         summary.end = now.0;
         summary.events = self.events.taken();
-        self.leave(&mut summary);
+        self.leave(cut, &mut summary);
         for vm in &mut self.vms {
             if let Some(stay) = &mut vm.stay
                 && self.datacenters[stay.datacenter as usize].dynamic.is_none()
@@ -36,13 +39,13 @@ impl<S: FnMut(Ran)> World<'_, S> {
             }
         }
         summary.failures = self.failures();
-        let drawn = |vm: &Vm<'_>| Some((vm.broker, vm.id, vm.joules?));
+        let drawn = |vm: &Vm| Some((vm.broker, vm.id, vm.joules?));
         summary.vms = self.vms.iter().filter_map(drawn).collect();
         summary
     }
 
     /// Lists the cloudlets that are not done, and why.
-    fn leave(&self, summary: &mut Summary) {
+    fn leave(&self, cut: bool, summary: &mut Summary) {
         let ends = self.groups.iter().skip(1).map(|next| next.begin);
         let ends = ends.chain([self.cloudlets.len() as u32]);
         for (group, end) in self.groups.iter().zip(ends) {
@@ -52,18 +55,18 @@ impl<S: FnMut(Ran)> World<'_, S> {
                     summary.left.push(Left {
                         broker: group.broker,
                         cloudlet: cloudlet.id,
-                        why: self.why_not(group, number, cloudlet.vm, summary.end),
+                        why: match cut {
+                            true => Why::Stopped,
+                            false => self.why_not(group, number, cloudlet.vm),
+                        },
                     });
                 }
             }
         }
     }
 
-    fn why_not(&self, group: &Cloudlets<'_>, number: u32, vm: u32, end: f64) -> Why {
+    fn why_not(&self, group: &Cloudlets, number: u32, vm: u32) -> Why {
         let broker = &self.brokers[group.broker as usize];
-        if self.scenario.stop_s.is_some_and(|stop| stop <= end) {
-            return Why::Stopped;
-        }
         if !broker.hands_out() {
             return broker.why_not();
         }

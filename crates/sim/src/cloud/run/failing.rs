@@ -1,9 +1,10 @@
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::super::clock::Moment;
 use super::super::events::{Event, To};
 use super::super::law::Quantity;
-use super::super::result::{Failures, Ran};
+use super::super::result::Failures;
 use super::super::scenario::Failure;
 use super::{World, meter};
 use crate::chance::Seed;
@@ -14,12 +15,12 @@ const FAILURES: u64 = 1 << 42;
 const LEAST: f64 = 1e-3;
 
 /// Hosts that may fail, by their places in the world's list.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Failing {
     hosts: Vec<Host>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Host {
     place: u32,
     datacenter: u32,
@@ -31,7 +32,7 @@ struct Host {
 
 /// What happens where hosts fail. A VM goes down with its host, and is up again with it;
 /// its cloudlets then begin anew.
-impl<S: FnMut(Ran)> World<'_, S> {
+impl World {
     pub(super) fn begin_to_fail(&mut self) {
         let seed = Seed(self.scenario.seed);
         for (datacenter, like) in (0..).zip(&self.scenario.datacenter) {

@@ -4,14 +4,18 @@
 mod dynamic;
 mod ending;
 mod failing;
+mod kept;
 mod scaling;
 mod setup;
+mod simulation;
 mod stages;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::broker::Broker;
-use super::check::Finding;
 use super::clock::Moment;
 use super::datacenter::Datacenter;
 use super::events::{Event, Events, To};
@@ -24,14 +28,17 @@ use super::scenario::{self, Scenario};
 use super::work::{Piece, Work};
 use failing::Failing;
 use scaling::Scaler;
+pub use simulation::{Simulation, run};
 use stages::Stages;
 
 /// No VM.
 const NONE: u32 = u32::MAX;
 
-struct Vm<'s> {
-    like: &'s scenario::Vm,
+#[derive(Debug, Serialize, Deserialize)]
+struct Vm {
     broker: u32,
+    /// The place of its group among those of its broker.
+    group: u32,
     id: u32,
     stay: Option<Stay>,
     /// Cloudlets that it was given and that are not back.
@@ -40,7 +47,14 @@ struct Vm<'s> {
     joules: Option<f64>,
 }
 
+impl Vm {
+    fn like<'s>(&self, scenario: &'s Scenario) -> &'s scenario::Vm {
+        &scenario.broker[self.broker as usize].vm[self.group as usize]
+    }
+}
+
 /// What a VM is while it is there.
+#[derive(Debug, Serialize, Deserialize)]
 struct Stay {
     datacenter: u32,
     host: u32,
@@ -54,6 +68,7 @@ struct Stay {
     lost: Vec<u32>,
 }
 
+#[derive(Debug, Serialize, Deserialize)]
 struct Cloudlet {
     id: u32,
     /// The one that it is bound to, or has got.
@@ -68,27 +83,36 @@ struct Cloudlet {
 }
 
 /// A group of cloudlets.
-#[derive(Clone, Copy)]
-struct Cloudlets<'s> {
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Cloudlets {
     broker: u32,
+    /// Its place among those of its broker.
+    nth: u32,
     /// The place of the first in the world's list, and its number.
     begin: u32,
     first: u32,
-    like: &'s scenario::Cloudlet,
 }
 
-struct World<'s, S> {
-    scenario: &'s Scenario,
+impl Cloudlets {
+    fn like<'s>(&self, scenario: &'s Scenario) -> &'s scenario::Cloudlet {
+        &scenario.broker[self.broker as usize].cloudlet[self.nth as usize]
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct World {
+    #[serde(with = "kept")]
+    scenario: Arc<Scenario>,
     events: Events,
     latency: Latency,
-    datacenters: Vec<Datacenter<'s>>,
+    datacenters: Vec<Datacenter>,
     /// Those that are open, in the order in which they opened.
     open: Vec<u32>,
     hosts: Vec<Host>,
     brokers: Vec<Broker>,
-    vms: Vec<Vm<'s>>,
+    vms: Vec<Vm>,
     cloudlets: Vec<Cloudlet>,
-    groups: Vec<Cloudlets<'s>>,
+    groups: Vec<Cloudlets>,
     /// Cloudlets that are on their way to a datacenter together.
     parcels: BTreeMap<u32, Vec<u32>>,
     sent: u32,
@@ -98,37 +122,20 @@ struct World<'s, S> {
     stages: Stages,
     failing: Failing,
     /// By broker, of those that scale.
-    scaling: BTreeMap<u32, Scaler<'s>>,
+    scaling: BTreeMap<u32, Scaler>,
     made: u32,
     summary: Summary,
     /// Cloudlets that are in a datacenter, and since when there are so many.
     inside: (u64, f64),
-    see: S,
+    /// Cloudlets that are back, until they are taken.
+    ran: Vec<Ran>,
 }
 
-/// Lets a scenario happen, and shows each cloudlet when its broker gets it back.
-///
-/// The same scenario gives the same results, bit for bit.
-///
-/// # Errors
-/// What is wrong with the scenario, as [`Scenario::check`] says it, or a trace that was
-/// not read; nothing was run.
-pub fn run(scenario: &Scenario, see: impl FnMut(Ran)) -> Result<Summary, Finding> {
-    scenario.check()?;
-    scenario.check_traces()?;
-    let mut world = World::new(scenario, see);
-    while let Some((to, event)) = world.take() {
-        world.happen(to, event);
-    }
-    Ok(world.end())
-}
-
-impl<'s, S: FnMut(Ran)> World<'s, S> {
-    /// Gives what happens next.
-    fn take(&mut self) -> Option<(To, Event)> {
-        let stop = self.scenario.stop_s.map_or(Moment::NEVER, Moment);
+impl World {
+    /// Gives what happens next, before a moment.
+    fn take(&mut self, until: Moment) -> Option<(To, Event)> {
         let (centers, flows) = (&self.datacenters, &self.flows);
-        self.events.take(stop, |event| match event {
+        self.events.take(until, |event| match event {
             Event::Tick { datacenter, plan } => {
                 let center = &centers[*datacenter as usize];
                 center.dynamic.as_ref().is_some_and(|its| its.plans(*plan))
@@ -247,7 +254,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
     fn make(&mut self, datacenter: u32, vm: u32) {
         let now = self.events.now();
         let its = &mut self.vms[vm as usize];
-        let like = its.like;
+        let like = its.like(&self.scenario);
         let center = &mut self.datacenters[datacenter as usize];
         let first = center.hosts().start;
         let host = match &mut center.dynamic {
@@ -429,7 +436,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
     }
 
     /// Gives the group of a cloudlet.
-    fn group(&self, cloudlet: u32) -> Cloudlets<'s> {
+    fn group(&self, cloudlet: u32) -> Cloudlets {
         let after = self.groups.partition_point(|its| its.begin <= cloudlet);
         self.groups[after - 1]
     }
@@ -448,7 +455,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
     }
 
     fn back(&mut self, broker: u32, cloudlet: u32) {
-        let group = self.group(cloudlet).like;
+        let group = self.group(cloudlet).like(&self.scenario);
         let its = &mut self.cloudlets[cloudlet as usize];
         let vm = &self.vms[its.vm as usize];
         let Some(stay) = &vm.stay else {
@@ -472,7 +479,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         };
         self.vms[number as usize].out -= 1;
         self.summary.add(&ran);
-        (self.see)(ran);
+        self.ran.push(ran);
         if self.brokers[broker as usize].returned() {
             for vm in std::mem::take(&mut self.brokers[broker as usize].made) {
                 if let Some(stay) = &self.vms[vm as usize].stay {
@@ -499,7 +506,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             meter.change(&mut stay.share, 0.0, now);
             *its.joules.get_or_insert(0.0) += stay.share.joules;
         }
-        center.give_up(&mut self.hosts, stay.host, its.like);
+        center.give_up(&mut self.hosts, stay.host, its.like(&self.scenario));
         let host = &mut self.hosts[stay.host as usize];
         host.vms.retain(|other| *other != vm);
     }

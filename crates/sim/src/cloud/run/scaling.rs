@@ -1,13 +1,15 @@
+use serde::{Deserialize, Serialize};
+
 use super::super::clock::Moment;
 use super::super::events::{Event, To};
-use super::super::result::{Ran, Scaled};
+use super::super::result::Scaled;
 use super::super::scenario::Scaling;
 use super::World;
 
 /// How a broker scales.
-#[derive(Debug)]
-pub(super) struct Scaler<'s> {
-    how: &'s Scaling,
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Scaler {
+    how: Scaling,
     /// VMs that it does not have, the first last.
     spare: Vec<u32>,
     /// The VM that it asks for, and how many datacenters it has asked.
@@ -18,8 +20,8 @@ pub(super) struct Scaler<'s> {
     came: Vec<u32>,
 }
 
-impl<'s> Scaler<'s> {
-    pub(super) const fn new(how: &'s Scaling, spare: Vec<u32>) -> Self {
+impl Scaler {
+    pub(super) const fn new(how: Scaling, spare: Vec<u32>) -> Self {
         Self {
             how,
             spare,
@@ -31,7 +33,7 @@ impl<'s> Scaler<'s> {
 }
 
 /// What happens where brokers fit the number of their VMs to what these have to do.
-impl<S: FnMut(Ran)> World<'_, S> {
+impl World {
     /// Lets a broker that scales look, as long as it has VMs.
     pub(super) fn begin_to_scale(&mut self, broker: u32) {
         let made = &self.brokers[broker as usize].made;
@@ -75,7 +77,8 @@ impl<S: FnMut(Ran)> World<'_, S> {
             let vm = &self.vms[*vm as usize];
             if let Some(stay) = &vm.stay {
                 used += stay.work.used();
-                all += vm.like.mips * f64::from(vm.like.cores);
+                let like = vm.like(&self.scenario);
+                all += like.mips * f64::from(like.cores);
             }
         }
         if all > 0.0 { used / all } else { 0.0 }

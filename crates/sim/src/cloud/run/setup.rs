@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
 
@@ -12,7 +13,7 @@ use super::super::events::{Event, Events, To};
 use super::super::host::Host;
 use super::super::latency::Latency;
 use super::super::network::Flows;
-use super::super::result::{Ran, Summary};
+use super::super::result::Summary;
 use super::super::scenario::{self, Scenario, Stage};
 use super::failing::Failing;
 use super::scaling::Scaler;
@@ -24,12 +25,12 @@ use crate::chance::Seed;
 const CHOICES: u64 = 1 << 40;
 
 /// How all begins.
-impl<'s, S: FnMut(Ran)> World<'s, S> {
-    pub(super) fn new(scenario: &'s Scenario, see: S) -> Self {
+impl World {
+    pub(super) fn new(scenario: Arc<Scenario>) -> Self {
         let mut world = Self {
-            scenario,
+            scenario: Arc::clone(&scenario),
             events: Events::new(),
-            latency: Latency::new(scenario),
+            latency: Latency::new(&scenario),
             datacenters: Vec::new(),
             open: Vec::new(),
             hosts: Vec::new(),
@@ -47,7 +48,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             made: 0,
             summary: Summary::default(),
             inside: (0, 0.0),
-            see,
+            ran: Vec::new(),
         };
         for (number, like) in (0..).zip(&scenario.datacenter) {
             let begin = world.hosts.len() as u32;
@@ -69,7 +70,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         let mut streams = 0;
         for (number, like) in (0..).zip(&scenario.broker) {
             let vms = world.add_vms(number, like);
-            let groups = world.add_cloudlets(number, &vms, &mut streams);
+            let groups = world.add_cloudlets(number, like, &vms, &mut streams);
             world.brokers.push(Broker::new(like, vms, groups));
             let event = Event::Begin { broker: number };
             let begins = Moment(like.start_s);
@@ -80,39 +81,39 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         world
     }
 
-    fn add_vms(&mut self, broker: u32, like: &'s scenario::Broker) -> Range<u32> {
+    fn add_vms(&mut self, broker: u32, like: &scenario::Broker) -> Range<u32> {
         let begin = self.vms.len() as u32;
         let numbers = numbers(like.vm.iter().map(|group| (group.id, group.count)));
-        for (group, ids) in like.vm.iter().zip(numbers) {
-            self.vms.extend(ids.map(|id| Vm {
-                like: group,
-                broker,
-                id,
-                stay: None,
-                out: 0,
-                joules: None,
-            }));
+        let vm = |group, id| Vm {
+            broker,
+            group,
+            id,
+            stay: None,
+            out: 0,
+            joules: None,
+        };
+        for (group, ids) in (0..).zip(numbers) {
+            self.vms.extend(ids.map(|id| vm(group, id)));
         }
         let vms = begin..self.vms.len() as u32;
-        if let (Some(scaling), Some(last)) = (&like.scaling, like.vm.last()) {
+        if let (Some(scaling), Some(last)) = (like.scaling, like.vm.len().checked_sub(1)) {
             let first = self.vms.last().map_or(0, |vm| vm.id.saturating_add(1));
             let more = scaling.most - vms.len() as u32;
-            self.vms.extend((0..more).map(|nth| Vm {
-                like: last,
-                broker,
-                id: first.saturating_add(nth),
-                stay: None,
-                out: 0,
-                joules: None,
-            }));
+            let more = (0..more).map(|nth| vm(last as u32, first.saturating_add(nth)));
+            self.vms.extend(more);
             let spare = (vms.end..self.vms.len() as u32).rev().collect();
             self.scaling.insert(broker, Scaler::new(scaling, spare));
         }
         vms
     }
 
-    fn add_cloudlets(&mut self, broker: u32, vms: &Range<u32>, streams: &mut u64) -> Vec<Group> {
-        let like = &self.scenario.broker[broker as usize];
+    fn add_cloudlets(
+        &mut self,
+        broker: u32,
+        like: &scenario::Broker,
+        vms: &Range<u32>,
+        streams: &mut u64,
+    ) -> Vec<Group> {
         let seed = Seed(self.scenario.seed);
         let mut stream = || {
             *streams += 1;
@@ -131,7 +132,7 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
         };
         let numbers = numbers(like.cloudlet.iter().map(|group| (group.id, group.count)));
         let mut groups = Vec::new();
-        for (group, ids) in like.cloudlet.iter().zip(numbers) {
+        for ((nth, group), ids) in (0..).zip(&like.cloudlet).zip(numbers) {
             let begin = self.cloudlets.len() as u32;
             let first = ids.start;
             let vm = group.vm.map_or(NONE, place);
@@ -148,9 +149,9 @@ impl<'s, S: FnMut(Ran)> World<'s, S> {
             }));
             self.groups.push(Cloudlets {
                 broker,
+                nth,
                 begin,
                 first,
-                like: group,
             });
             let places = begin..self.cloudlets.len() as u32;
             groups.push(Group::new(group, places, stream()));

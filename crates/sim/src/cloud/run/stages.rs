@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::super::events::To;
 use super::super::network::{Flows, Place};
-use super::super::result::Ran;
 use super::super::scenario::Stage;
 use super::super::work::Piece;
-use super::{NONE, World, meter};
+use super::{Cloudlets, NONE, World, meter};
 
 /// Where cloudlets with stages are: CloudSim's `NetworkCloudlet`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Stages {
     /// Places of cloudlets in the world's list, by broker and number.
     named: BTreeMap<(u32, u32), u32>,
@@ -18,7 +20,7 @@ pub(super) struct Stages {
     waiting: BTreeMap<u32, Vec<u32>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct At {
     /// The stage that it is at.
     stage: usize,
@@ -46,20 +48,23 @@ impl Stages {
     }
 }
 
-impl<S: FnMut(Ran)> World<'_, S> {
+impl World {
     /// Lays the cables of datacenters, if something is to be sent.
     pub(super) fn connect(&mut self) {
-        if self.groups.iter().all(|group| group.like.stages.is_empty()) {
+        let scenario = Arc::clone(&self.scenario);
+        let stages = |group: &Cloudlets| &group.like(&scenario).stages;
+        if self.groups.iter().all(|group| stages(group).is_empty()) {
             return;
         }
         for group in &self.groups {
-            for nth in 0..group.like.count {
+            for nth in 0..group.like(&scenario).count {
                 let name = (group.broker, group.first + nth);
                 self.stages.named.insert(name, group.begin + nth);
             }
         }
-        self.flows = Flows::new(self.vms.iter().map(|vm| vm.like.bandwidth_mbps));
-        for (like, center) in self.scenario.datacenter.iter().zip(&self.datacenters) {
+        let speeds = self.vms.iter().map(|vm| vm.like(&scenario).bandwidth_mbps);
+        self.flows = Flows::new(speeds);
+        for (like, center) in scenario.datacenter.iter().zip(&self.datacenters) {
             let hosts = center.hosts().len() as u32;
             let lay = |network| self.flows.lay(network, hosts);
             self.cables.push(like.network.as_ref().map(lay));
@@ -68,7 +73,7 @@ impl<S: FnMut(Ran)> World<'_, S> {
 
     /// Takes a cloudlet with stages that begins to wait. Gives whether it is one.
     pub(super) fn begin_stages(&mut self, datacenter: u32, cloudlet: u32) -> bool {
-        let group = self.group(cloudlet).like;
+        let group = self.group(cloudlet).like(&self.scenario);
         let Some(first) = group.stages.first() else {
             return false;
         };
@@ -150,12 +155,13 @@ impl<S: FnMut(Ran)> World<'_, S> {
         data: &mut Vec<Data>,
     ) {
         let group = self.group(cloudlet);
+        let stages = &group.like(&self.scenario).stages;
         let Some(at) = self.stages.at.get_mut(&cloudlet) else {
             ended.push(cloudlet);
             return;
         };
         at.stage += 1;
-        while let Some(Stage::Send { to, bytes }) = group.like.stages.get(at.stage) {
+        while let Some(Stage::Send { to, bytes }) = stages.get(at.stage) {
             at.stage += 1;
             data.extend(self.stages.named.get(&(group.broker, *to)).map(|to| Data {
                 from: cloudlet,
@@ -163,7 +169,7 @@ impl<S: FnMut(Ran)> World<'_, S> {
                 bytes: *bytes,
             }));
         }
-        match group.like.stages.get(at.stage) {
+        match stages.get(at.stage) {
             Some(Stage::Run(length)) => {
                 let its = &self.cloudlets[cloudlet as usize];
                 let piece = Piece {

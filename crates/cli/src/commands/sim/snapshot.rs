@@ -1,0 +1,68 @@
+//! Files of `hyperion sim run --snapshot` and `--resume`.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use hyperion_model::Class;
+use hyperion_sim::SnapshotError;
+use hyperion_sim::cloud::Simulation;
+
+use crate::errors::advised;
+
+/// In so many bytes stands what a file is.
+const HEAD: u64 = 64;
+
+/// Goes on from a file. What is no snapshot is not read to its end, if it has one.
+pub(super) fn read(path: &Path) -> anyhow::Result<Simulation> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(cannot)?;
+    let mut bytes = Vec::new();
+    (&mut file)
+        .take(HEAD)
+        .read_to_end(&mut bytes)
+        .with_context(cannot)?;
+    let mut found = Simulation::resume(&bytes);
+    let other = matches!(
+        found,
+        Err(SnapshotError::Foreign | SnapshotError::Format(_))
+    );
+    if !other {
+        file.read_to_end(&mut bytes).with_context(cannot)?;
+        found = Simulation::resume(&bytes);
+    }
+    found.map_err(|error| {
+        let hint = match error {
+            SnapshotError::Foreign => "name a file that `hyperion sim run --snapshot` wrote; a scenario stands without --resume",
+            SnapshotError::Format(_) => "go on with the version that wrote it, or run the scenario again",
+            _ => "copy it again from where it was written, or run the scenario again",
+        };
+        let cause = std::error::Error::source(&error).map_or_else(String::new, |its| format!(": {its}"));
+        advised(Class::User, format!("{} {error}{cause}", path.display()), hint)
+    })
+}
+
+/// Writes a file under another name first: half of one is never taken for whole, and one
+/// that was there stays until then.
+pub(super) fn write(simulation: &Simulation, path: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        let what = format!("{} is no plain file", path.display());
+        return Err(advised(Class::User, what, "name another file"));
+    }
+    let bytes = simulation.snapshot()?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    let written = File::create(&part)
+        .and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written.with_context(cannot)
+}

@@ -1,0 +1,146 @@
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::check::Finding;
+use super::super::clock::Moment;
+use super::super::result::{Ran, Summary};
+use super::super::scenario::Scenario;
+use super::World;
+use crate::snapshot::{self, CodeError, SnapshotError};
+
+/// A scenario that happens as far as one lets it, and goes on from there: here, or
+/// elsewhere from a snapshot. Either way all is as if it had happened in one go, bit for
+/// bit.
+///
+/// ```
+/// use hyperion_sim::cloud::{Scenario, Simulation};
+///
+/// let scenario = Scenario::read(
+///     "datacenter = [{ name = 'east', host = [{ cores = 1, mips = 1000 }] }]
+///      [[broker]]
+///      name = 'one'
+///      vm = [{ mips = 250 }]
+///      cloudlet = [{ count = 2, length_mi = 10000 }]",
+/// )?;
+/// let mut simulation = Simulation::new(scenario).expect("a scenario that was read");
+/// assert!(simulation.run(60.0), "something is left to happen");
+/// let file = simulation.snapshot()?;
+///
+/// let mut again = Simulation::resume(&file)?;
+/// assert_eq!(again.time(), 60.0);
+/// again.run(f64::INFINITY);
+/// let (ran, _) = again.finish();
+/// assert_eq!(ran[1].finish, 80.01, "both share one core of 250 MIPS");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Simulation {
+    world: World,
+    /// All that is before it has happened.
+    reached: Moment,
+}
+
+impl Simulation {
+    /// Begins at 0 s.
+    ///
+    /// # Errors
+    /// What is wrong with the scenario, as [`Scenario::check`] says it, or a trace that
+    /// was not read.
+    pub fn new(mut scenario: Scenario) -> Result<Self, Finding> {
+        scenario.check()?;
+        scenario.check_traces()?;
+        for its in scenario.measured() {
+            its.share();
+        }
+        Ok(Self {
+            world: World::new(Arc::new(scenario)),
+            reached: Moment(0.0),
+        })
+    }
+
+    /// Gives what is simulated.
+    pub fn scenario(&self) -> Arc<Scenario> {
+        Arc::clone(&self.world.scenario)
+    }
+
+    /// Gives until when all has happened, in seconds.
+    pub fn time(&self) -> f64 {
+        self.reached.0
+    }
+
+    /// Lets all happen that is before a moment, in seconds, and before the scenario stops.
+    /// Gives whether something is left.
+    pub fn run(&mut self, until: f64) -> bool {
+        let until = self.reach(until);
+        while self.step(until) {}
+        self.world.events.any() && self.reached < self.stop()
+    }
+
+    /// Gives the cloudlets that have ended so far, as their brokers got them back.
+    pub fn ran(&self) -> &[Ran] {
+        &self.world.ran
+    }
+
+    /// Gives the cloudlets that have ended, and what all came to: as if the scenario
+    /// stopped where it is, if something is left.
+    pub fn finish(mut self) -> (Vec<Ran>, Summary) {
+        let ran = std::mem::take(&mut self.world.ran);
+        (ran, self.world.end(self.reached))
+    }
+
+    /// Gives a file from which [`Simulation::resume`] goes on: the clock, what is still to
+    /// happen, all entities, their streams of chance, the results so far, and the scenario
+    /// with its traces.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Content`]: something that cannot be kept; none that is known.
+    pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
+        snapshot::seal(self)
+    }
+
+    /// Goes on from a snapshot. Its digest tells damage, not a hand that makes a file to
+    /// do harm: that can make a simulation panic, or go on without end.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: why the file is no snapshot of this version.
+    pub fn resume(file: &[u8]) -> Result<Self, SnapshotError> {
+        let mut simulation: Self = snapshot::open(file)?;
+        let whole = simulation.world.give_traces();
+        whole.ok_or_else(|| CodeError::Value("a cloudlet of no broker".to_owned()))?;
+        Ok(simulation)
+    }
+
+    fn stop(&self) -> Moment {
+        self.world.scenario.stop_s.map_or(Moment::NEVER, Moment)
+    }
+
+    fn reach(&mut self, until: f64) -> Moment {
+        self.reached = Moment(until).min(self.stop()).max(self.reached);
+        self.reached
+    }
+
+    fn step(&mut self, until: Moment) -> bool {
+        let next = self.world.take(until);
+        if let Some((to, event)) = next {
+            self.world.happen(to, event);
+        }
+        next.is_some()
+    }
+}
+
+/// Lets a scenario happen, and shows each cloudlet when its broker gets it back.
+///
+/// The same scenario gives the same results, bit for bit.
+///
+/// # Errors
+/// What is wrong with the scenario, as [`Scenario::check`] says it, or a trace that was
+/// not read; nothing was run.
+pub fn run(scenario: &Scenario, mut see: impl FnMut(Ran)) -> Result<Summary, Finding> {
+    let mut simulation = Simulation::new(scenario.clone())?;
+    let until = simulation.reach(f64::INFINITY);
+    while simulation.step(until) {
+        simulation.world.ran.drain(..).for_each(&mut see);
+    }
+    Ok(simulation.finish().1)
+}

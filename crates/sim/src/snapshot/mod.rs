@@ -1,0 +1,173 @@
+//! Files that a simulation goes on from: a line that says what they are, a digest, and
+//! what the simulation was.
+
+mod read;
+mod write;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use read::Reader;
+use write::Writer;
+
+/// How the line begins; the number of the format follows.
+const NAME: &[u8] = b"hyperion simulation ";
+/// One more for each change of what is kept, or of how; a test tells when it is due.
+const FORMAT: u32 = 1;
+/// Bytes of a digest.
+const DIGEST: usize = 32;
+
+/// Why nothing goes on from a file.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    /// It is something else.
+    #[error("is no snapshot of a simulation")]
+    Foreign,
+    /// It was written by another version.
+    #[error("has format {0}, and this version of Hyperion reads and writes {FORMAT}")]
+    Format(u32),
+    /// Something of it is lost or changed.
+    #[error("is damaged: its digest is not that of what stands in it")]
+    Damaged,
+    /// It is whole, but no simulation stands in it.
+    #[error("holds no simulation")]
+    Content(#[from] CodeError),
+}
+
+/// Why bytes are no value, or a value has none.
+#[derive(Debug, Error)]
+pub enum CodeError {
+    /// There are fewer than the value has.
+    #[error("it ends too early")]
+    Short,
+    /// There are more.
+    #[error("{0} bytes are left")]
+    Long(usize),
+    /// A value of a type says what is right there.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl serde::ser::Error for CodeError {
+    fn custom<T: std::fmt::Display>(said: T) -> Self {
+        Self::Value(said.to_string())
+    }
+}
+
+impl serde::de::Error for CodeError {
+    fn custom<T: std::fmt::Display>(said: T) -> Self {
+        Self::Value(said.to_string())
+    }
+}
+
+/// Gives what is written to a file.
+pub(crate) fn seal(value: &impl Serialize) -> Result<Vec<u8>, SnapshotError> {
+    let mut file = NAME.to_vec();
+    file.extend(format!("{FORMAT}\n").bytes());
+    let begin = file.len();
+    file.extend([0; DIGEST]);
+    let mut writer = Writer(file);
+    value.serialize(&mut writer)?;
+    let mut file = writer.0;
+    let digest = Sha256::digest(&file[begin + DIGEST..]);
+    file[begin..begin + DIGEST].copy_from_slice(&digest);
+    Ok(file)
+}
+
+/// Gives what was written. What is read takes no more memory than a multiple of the file.
+pub(crate) fn open<T: DeserializeOwned>(file: &[u8]) -> Result<T, SnapshotError> {
+    let rest = file.strip_prefix(NAME).ok_or(SnapshotError::Foreign)?;
+    let end = rest.iter().take(11).position(|byte| *byte == b'\n');
+    let (number, rest) = rest.split_at(end.ok_or(SnapshotError::Foreign)?);
+    let number = std::str::from_utf8(number)
+        .ok()
+        .and_then(|it| it.parse().ok());
+    match number.ok_or(SnapshotError::Foreign)? {
+        FORMAT => {}
+        other => return Err(SnapshotError::Format(other)),
+    }
+    let (digest, body) = rest[1..]
+        .split_at_checked(DIGEST)
+        .ok_or(SnapshotError::Damaged)?;
+    if *digest != *Sha256::digest(body) {
+        return Err(SnapshotError::Damaged);
+    }
+    let mut reader = Reader(body);
+    let value = T::deserialize(&mut reader)?;
+    match reader.0.len() {
+        0 => Ok(value),
+        left => Err(CodeError::Long(left).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn values_come_back_to_the_bit() {
+        let numbers = [
+            0.1,
+            -0.0,
+            f64::INFINITY,
+            f64::MIN_POSITIVE / 3.0,
+            f64::from_bits(0x7ff8_0000_0000_0007),
+        ];
+        let file = seal(&numbers).expect("numbers");
+        let back: [f64; 5] = open(&file).expect("the same");
+        assert_eq!(numbers.map(f64::to_bits), back.map(f64::to_bits));
+
+        type All = (
+            bool,
+            Option<i8>,
+            Result<char, ()>,
+            BTreeMap<(u32, u32), String>,
+        );
+        let all: All = (
+            true,
+            Some(-3),
+            Ok('é'),
+            BTreeMap::from([((1, 2), "one".to_owned()), ((3, 4), String::new())]),
+        );
+        let back: All = open(&seal(&all).expect("values")).expect("the same");
+        assert_eq!(all, back);
+        let back: (u128, u64) = open(&seal(&(u128::MAX, u64::MAX)).expect("n")).expect("n");
+        assert_eq!(back, (u128::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn a_file_that_is_none_says_why() {
+        let file = seal(&[1u32, 2]).expect("numbers");
+        let why = |bytes: &[u8]| open::<[u32; 2]>(bytes).expect_err("none").to_string();
+        assert_eq!(why(b""), "is no snapshot of a simulation");
+        assert_eq!(why(b"[[datacenter]]\n"), "is no snapshot of a simulation");
+        assert!(why(b"hyperion simulation 99\nxyz").contains("format 99"));
+        for cut in NAME.len() + 2..file.len() {
+            assert!(why(&file[..cut]).contains("damaged"), "{cut}");
+        }
+        for place in NAME.len() + 2..file.len() {
+            let mut bad = file.clone();
+            bad[place] ^= 4;
+            assert!(why(&bad).contains("damaged"), "{place}");
+        }
+        let error = open::<u32>(&file).expect_err("another type");
+        assert!(matches!(error, SnapshotError::Content(CodeError::Long(4))));
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_takes_no_memory() {
+        let file = seal(&u64::MAX).expect("a number");
+        assert!(matches!(
+            open::<Vec<u64>>(&file),
+            Err(SnapshotError::Content(CodeError::Short))
+        ));
+        assert!(matches!(
+            open::<String>(&file),
+            Err(SnapshotError::Content(CodeError::Short))
+        ));
+    }
+}
