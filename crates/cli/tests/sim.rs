@@ -482,40 +482,39 @@ cloudlet = [{ count = 60, length_mi = { exponential = 9000 }, gap_s = { exponent
     let scenario = file(&home, "scenario.toml", text);
     let path = |name: &str| home.path().join(name).display().to_string();
     let (one, two) = (path("one.sim"), path("two.sim"));
-    let json = ["--output", "json"];
-    let words = |all: &[&[&str]]| [&["sim", "run"], all.concat().as_slice()].concat();
-    let whole = run(&home, &words(&[&[&scenario], &json])).ok();
-    let cut = words(&[&[&scenario, "--until", "1m", "--snapshot", &one], &json]);
-    let cut = run(&home, &cut).expect_code(0);
+    let sim = |words: String| {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(&home, &[&["sim", "run"], &words[..]].concat())
+    };
+    let whole = sim(format!("{scenario} --output json")).ok();
+    let cut = format!("{scenario} --until 1m --snapshot {one} --output json");
+    let cut = sim(cut).expect_code(0);
     assert!(cut.err.contains("goes on from 60 s"), "{}", cut.err);
-    assert!(
-        cut.out
-            .contains("it had not ended when the scenario stopped")
-    );
+    let why = "it had not ended when the scenario stopped";
+    assert!(cut.out.contains(why), "{}", cut.out);
     std::fs::remove_file(&scenario).expect("no more needed");
-    let further = words(&[&["--resume", &one, "--until", "100.5", "--snapshot", &two]]);
-    run(&home, &further).ok();
+    sim(format!("--resume {one} --until 100.5 --snapshot {two}")).ok();
     for from in [&one, &two] {
-        let end = run(&home, &words(&[&["--resume", from], &json])).ok();
+        let end = sim(format!("--resume {from} --output json")).ok();
         assert_eq!(end, whole, "from {from}");
     }
     assert!(!home.path().join("two.sim.part").exists());
 
-    let back = words(&[&["--resume", &two, "--until", "3"]]);
-    run(&home, &back).refused("100.5 s are over in the snapshot", "later time");
+    sim(format!("--resume {two} --until 3"))
+        .refused("100.5 s are over in the snapshot", "later time");
     let foreign = file(&home, "foreign.sim", text);
-    run(&home, &words(&[&["--resume", &foreign]]))
-        .refused("foreign.sim is no snapshot of a simulation", "--snapshot");
-    run(&home, &words(&[&["--resume", "/dev/zero"]]))
-        .refused("/dev/zero is no snapshot of a simulation", "--snapshot");
-    let mut bytes = std::fs::read(&one).expect("a snapshot");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&one, &bytes).expect("a file");
-    run(&home, &words(&[&["--resume", &one]])).refused("one.sim is damaged", "copy it again");
-    std::fs::write(&two, &bytes[..middle]).expect("a file");
-    run(&home, &words(&[&["--resume", &two]])).refused("two.sim is damaged", "copy it again");
+    for foreign in [&foreign, "/dev/zero"] {
+        let said = format!("{foreign} is no snapshot of a simulation");
+        sim(format!("--resume {foreign}")).refused(&said, "--snapshot");
+    }
+    let bytes = std::fs::read(&one).expect("a snapshot");
+    let mut changed = bytes.clone();
+    changed[bytes.len() / 2] ^= 1;
+    for bad in [&changed[..], &bytes[..bytes.len() / 2]] {
+        std::fs::write(&one, bad).expect("a file");
+        sim(format!("--resume {one}")).refused("one.sim is damaged", "copy it again");
+    }
     let scenario = file(&home, "scenario.toml", text);
-    let nowhere = words(&[&[&scenario, "--until", "9", "--snapshot", "/dev/null"]]);
-    run(&home, &nowhere).refused("/dev/null is no plain file", "name another file");
+    sim(format!("{scenario} --until 9 --snapshot /dev/null"))
+        .refused("/dev/null is no plain file", "name another file");
 }
