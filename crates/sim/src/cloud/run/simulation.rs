@@ -13,7 +13,7 @@ use crate::snapshot::{self, CodeError, SnapshotError};
 /// elsewhere from a snapshot. Either way all is as if it had happened in one go, bit for
 /// bit.
 ///
-/// ```
+/// ```no_run
 /// use hyperion_sim::cloud::{Scenario, Simulation};
 ///
 /// let scenario = Scenario::read(
