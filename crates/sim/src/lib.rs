@@ -12,4 +12,4 @@ pub mod site;
 mod snapshot;
 
 pub use chance::Seed;
-pub use snapshot::{CodeError, SnapshotError};
+pub use snapshot::SnapshotError;

@@ -101,6 +101,7 @@ const PURE_LIBRARIES: &[&str] = &[
     "rand_distr",
     "libm",
     "sha2",
+    "postcard",
 ];
 
 /// Whether a crate belongs to the pure ring.

@@ -7,7 +7,7 @@ use super::super::clock::Moment;
 use super::super::result::{Ran, Summary};
 use super::super::scenario::Scenario;
 use super::World;
-use crate::snapshot::{self, CodeError, SnapshotError};
+use crate::snapshot::{self, SnapshotError};
 
 /// A scenario that happens as far as one lets it, and goes on from there: here, or
 /// elsewhere from a snapshot. Either way all is as if it had happened in one go, bit for
@@ -107,7 +107,7 @@ impl Simulation {
     pub fn resume(file: &[u8]) -> Result<Self, SnapshotError> {
         let mut simulation: Self = snapshot::open(file)?;
         let whole = simulation.world.give_traces();
-        whole.ok_or_else(|| CodeError::Value("a cloudlet of no broker".to_owned()))?;
+        whole.ok_or(SnapshotError::Orphan)?;
         Ok(simulation)
     }
 

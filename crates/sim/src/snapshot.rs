@@ -1,16 +1,10 @@
 //! Files that a simulation goes on from: a line that says what they are, a digest, and
 //! what the simulation was.
 
-mod read;
-mod write;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
-
-use read::Reader;
-use write::Writer;
 
 /// How the line begins; the number of the format follows.
 const NAME: &[u8] = b"hyperion simulation ";
@@ -33,33 +27,10 @@ pub enum SnapshotError {
     Damaged,
     /// It is whole, but no simulation stands in it.
     #[error("holds no simulation")]
-    Content(#[from] CodeError),
-}
-
-/// Why bytes are no value, or a value has none.
-#[derive(Debug, Error)]
-pub enum CodeError {
-    /// There are fewer than the value has.
-    #[error("it ends too early")]
-    Short,
-    /// There are more.
-    #[error("{0} bytes are left")]
-    Long(usize),
-    /// A value of a type says what is right there.
-    #[error("{0}")]
-    Value(String),
-}
-
-impl serde::ser::Error for CodeError {
-    fn custom<T: std::fmt::Display>(said: T) -> Self {
-        Self::Value(said.to_string())
-    }
-}
-
-impl serde::de::Error for CodeError {
-    fn custom<T: std::fmt::Display>(said: T) -> Self {
-        Self::Value(said.to_string())
-    }
+    Content(#[from] postcard::Error),
+    /// It is whole, and a simulation stands in it that cannot be.
+    #[error("holds a cloudlet of no broker")]
+    Orphan,
 }
 
 /// Gives what is written to a file.
@@ -68,9 +39,7 @@ pub(crate) fn seal(value: &impl Serialize) -> Result<Vec<u8>, SnapshotError> {
     file.extend(format!("{FORMAT}\n").bytes());
     let begin = file.len();
     file.extend([0; DIGEST]);
-    let mut writer = Writer(file);
-    value.serialize(&mut writer)?;
-    let mut file = writer.0;
+    let mut file = postcard::to_extend(value, file)?;
     let digest = Sha256::digest(&file[begin + DIGEST..]);
     file[begin..begin + DIGEST].copy_from_slice(&digest);
     Ok(file)
@@ -94,11 +63,9 @@ pub(crate) fn open<T: DeserializeOwned>(file: &[u8]) -> Result<T, SnapshotError>
     if *digest != *Sha256::digest(body) {
         return Err(SnapshotError::Damaged);
     }
-    let mut reader = Reader(body);
-    let value = T::deserialize(&mut reader)?;
-    match reader.0.len() {
-        0 => Ok(value),
-        left => Err(CodeError::Long(left).into()),
+    match postcard::take_from_bytes(body)? {
+        (value, []) => Ok(value),
+        _ => Err(postcard::Error::DeserializeBadEncoding.into()),
     }
 }
 
@@ -155,19 +122,19 @@ mod tests {
             assert!(why(&bad).contains("damaged"), "{place}");
         }
         let error = open::<u32>(&file).expect_err("another type");
-        assert!(matches!(error, SnapshotError::Content(CodeError::Long(4))));
+        assert!(matches!(error, SnapshotError::Content(_)), "{error:?}");
     }
 
     #[test]
     fn a_length_that_cannot_be_takes_no_memory() {
         let file = seal(&u64::MAX).expect("a number");
-        assert!(matches!(
-            open::<Vec<u64>>(&file),
-            Err(SnapshotError::Content(CodeError::Short))
-        ));
-        assert!(matches!(
-            open::<String>(&file),
-            Err(SnapshotError::Content(CodeError::Short))
-        ));
+        let short = postcard::Error::DeserializeUnexpectedEnd;
+        let why = [
+            open::<Vec<u64>>(&file).map(drop),
+            open::<String>(&file).map(drop),
+        ];
+        for why in why {
+            assert!(matches!(why, Err(SnapshotError::Content(why)) if why == short));
+        }
     }
 }
