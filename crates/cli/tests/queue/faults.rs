@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use hyperion_testkit::requires;
+use hyperion_testkit::{requires, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Queue;
-use crate::site::{finish, is_gone, wait_gone};
+use crate::site::{LONG, finish, is_gone, wait_gone};
 
 /// The server of a queue, and its agent, where they run.
 pub(crate) fn processes(queue: &Queue) -> (Option<Pid>, Option<Pid>) {
@@ -40,10 +40,14 @@ fn holder(file: &Path) -> Option<Pid> {
     Pid::from_raw(pid?)
 }
 
+/// The server and its agent, which comes a moment after it.
 #[track_caller]
 fn both(queue: &Queue) -> (Pid, Pid) {
-    let (server, agent) = processes(queue);
-    (server.expect("a server"), agent.expect("an agent"))
+    let there = || {
+        let (server, agent) = processes(queue);
+        server.zip(agent)
+    };
+    wait_for(LONG, there).expect("a server and an agent")
 }
 
 #[track_caller]
@@ -85,7 +89,7 @@ fn a_job_that_ends_while_no_server_runs_is_not_lost() {
     let queue = Queue::new();
     let job = queue.wrap(&[], "echo begun; sleep 0.5; echo done > left; exit 3");
     queue.wait_for_text(&format!("slurm-{job}.out"), "begun");
-    kill(both(&queue).0);
+    kill(processes(&queue).0.expect("a server"));
     queue.wait_for_text("left", "done");
     queue.wait_for_state(&job, "failed");
     assert_eq!(queue.list("history", &job)[0]["end"]["exit"]["code"], 3);
@@ -105,7 +109,7 @@ fn nothing_that_was_acknowledged_is_lost_or_done_twice_when_the_server_is_killed
         }
         // At another moment each time.
         std::thread::sleep(std::time::Duration::from_millis(7 * round));
-        kill(both(&queue).0);
+        kill(processes(&queue).0.expect("a server"));
     }
     for (job, name) in &jobs {
         queue.wait_for_state(job, "completed");
