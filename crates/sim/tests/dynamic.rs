@@ -1,18 +1,12 @@
 //! Datacenters that follow what VMs ask for, beside CloudSim 7.0.1, and by hand.
 
+#[allow(dead_code, reason = "each test file needs a part")]
+mod common;
+
+use common::{all, read};
 use std::fmt::Write as _;
 
-use hyperion_sim::cloud::{Ran, Scenario, Service, Summary, Why, run};
-
-fn read(text: &str) -> Scenario {
-    Scenario::read(text).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn all(text: &str) -> (Vec<Ran>, Summary) {
-    let mut ran = Vec::new();
-    let summary = run(&read(text), |one| ran.push(one)).expect("a right scenario");
-    (ran, summary)
-}
+use hyperion_sim::cloud::{Scenario, Service, Why, run};
 
 fn near(found: f64, right: f64) -> bool {
     (found - right).abs() <= 1e-9 * right.abs()

@@ -1,13 +1,10 @@
 //! Hosts that fail and are repaired, beside what theory says.
 
-use hyperion_sim::cloud::{Ran, Scenario, Summary, run};
+#[allow(dead_code, reason = "each test file needs a part")]
+mod common;
 
-fn all(text: &str) -> (Vec<Ran>, Summary) {
-    let scenario = Scenario::read(text).unwrap_or_else(|error| panic!("{error}"));
-    let mut ran = Vec::new();
-    let summary = run(&scenario, |one| ran.push(one)).expect("a right scenario");
-    (ran, summary)
-}
+use common::all;
+use hyperion_sim::cloud::Scenario;
 
 /// As many hosts as VMs and cloudlets, of 100 s each.
 fn farm(count: u32, seed: u32, stop: u32, failure: &str) -> String {

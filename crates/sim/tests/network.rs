@@ -1,16 +1,10 @@
 //! Messages and data on their way, beside CloudSim 7.0.1, and by hand.
 
-use hyperion_sim::cloud::{Ran, Scenario, Summary, run};
+#[allow(dead_code, reason = "each test file needs a part")]
+mod common;
 
-fn read(text: &str) -> Scenario {
-    Scenario::read(text).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn all(text: &str) -> (Vec<Ran>, Summary) {
-    let mut ran = Vec::new();
-    let summary = run(&read(text), |one| ran.push(one)).expect("a right scenario");
-    (ran, summary)
-}
+use common::{all, read};
+use hyperion_sim::cloud::{Ran, Scenario};
 
 /// The links of `topology.brite`, which CloudSim's network examples read: its nodes are
 /// `0` to `4`, of which these have names.

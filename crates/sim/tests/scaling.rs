@@ -1,13 +1,10 @@
 //! Brokers that fit the number of their VMs to what these have to do.
 
-use hyperion_sim::cloud::{Ran, Scenario, Summary, run};
+#[allow(dead_code, reason = "each test file needs a part")]
+mod common;
 
-fn all(text: &str) -> (Vec<Ran>, Summary) {
-    let scenario = Scenario::read(text).unwrap_or_else(|error| panic!("{error}"));
-    let mut ran = Vec::new();
-    let summary = run(&scenario, |one| ran.push(one)).expect("a right scenario");
-    (ran, summary)
-}
+use common::all;
+use hyperion_sim::cloud::{Ran, Scenario, Summary};
 
 /// Cloudlets of 15 s that come every 10 s: one VM is too few, two are enough.
 fn stream(hosts: u32, scaling: &str) -> String {

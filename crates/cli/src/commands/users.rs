@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyperion_sys::process::ends_within;
+use rustix::process::Pid;
+
 /// A user of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct User {
@@ -77,20 +80,10 @@ fn ask(program: &str, words: &[&str]) -> Option<String> {
     command.args(words).env_clear().current_dir("/");
     let quiet = command.stdin(Stdio::null()).stderr(Stdio::null());
     let mut child = quiet.stdout(Stdio::piped()).spawn().ok()?;
-    let since = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if since.elapsed() < PATIENCE => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
-    };
+    if !ends_within(Pid::from_child(&child), PATIENCE).unwrap_or(false) {
+        let _ = child.kill();
+    }
+    let status = child.wait().ok()?;
     let mut said = String::new();
     let read = child.stdout.take()?.read_to_string(&mut said);
     read.ok().filter(|_| status.success()).map(|_| said)

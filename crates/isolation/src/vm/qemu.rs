@@ -175,9 +175,9 @@ const KERNEL_WORDS: [&str; 5] = [
 /// is filled right after is as slow as to fill it.
 const EMULATED_WORDS: &str = "mitigations=off init_on_alloc=0";
 
-/// What the kernel says where it has found no timer: only a machine without a second
-/// one can do that, when its processor was kept waiting for a tenth of a second just
-/// as the kernel measured the one of its processors. It then waits for a tick for ever.
+/// What the kernel says where it has found no timer: its machine was kept waiting for a
+/// tenth of a second just as it measured that of its processor, and a `microvm` has no
+/// second clock by which that is seen. It then waits for a tick for ever.
 pub(super) const NO_TIMER: &str = "disabling apic timer";
 
 /// Lets the kernel say so: it is a warning.

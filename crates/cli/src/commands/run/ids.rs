@@ -62,15 +62,18 @@ pub(super) fn where_mapped(
 
 /// Finds the ids that a user has in containers.
 pub(in crate::commands) fn own_ids() -> UsernsMode {
+    // Who has no helpers has no use for ids, and who asks for names may wait for a directory.
+    if !["newuidmap", "newgidmap"].iter().all(|h| in_path(h)) {
+        return UsernsMode::Single;
+    }
     let uid = rustix::process::getuid().as_raw();
     let user = users::numbered(uid).map_or_else(String::new, |user| user.name);
     let range = |file: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         hyperion_sys::userns::subordinate_range(&text, &user, uid)
     };
-    let helpers = ["newuidmap", "newgidmap"].iter().all(|h| in_path(h));
     match (range("/etc/subuid"), range("/etc/subgid")) {
-        (Some(uids), Some(gids)) if helpers => UsernsMode::Subordinate { uids, gids },
+        (Some(uids), Some(gids)) => UsernsMode::Subordinate { uids, gids },
         _ => UsernsMode::Single,
     }
 }
