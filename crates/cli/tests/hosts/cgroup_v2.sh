@@ -88,6 +88,7 @@ in_memory() {
   says 0 'before Linux 6.3' run container --rm -- true
   gives 0 run container --rm -- id -u
   ! run container --rm --read-only -- touch /made || fail 'a read-only root was written to'
+  until_true no_processes
   umount /memory
 }
 check 'where ids cannot be mapped root is told so and gets a container' in_memory
@@ -98,11 +99,13 @@ in_a_chroot() {
   for name in proc sys dev; do mount --bind /$name /jail/$name; done
   says 125 'hint: this is a chroot' chroot /jail hyperion run --rm --userns host /tiny true
   gives hello chroot /jail hyperion run --rm --isolation process busybox echo hello
+  until_true no_processes
   for name in proc sys dev; do umount /jail/$name; done
   # A mount can be left behind for good, so its folder is no trap.
   mount --bind /jail /jail
   for name in proc sys dev; do mount --bind /$name /jail/$name; done
   gives hello chroot /jail hyperion run --rm --userns host /tiny echo hello
+  until_true no_processes
   for name in proc sys dev .; do umount /jail/$name; done
 }
 check 'a container is not put up in a chroot, which it could leave' in_a_chroot

@@ -61,9 +61,9 @@ run() { # LEVEL [FLAG…] -- COMMAND…
 }
 
 groups_of_jobs() { find $cgroups -type d -name 'hyperion-*' ! -name hyperion-supervisors; }
+# A supervisor tells the end before it ends itself.
 no_processes() { ! ps -o args | grep '^[^ ]*hyperion'; }
 nothing_is_left() {
-  # A supervisor tells the end before it ends itself.
   until_true no_processes
   gives '' groups_of_jobs
   ! grep hyperion /proc/mounts || fail 'mounts are left'
