@@ -9,6 +9,7 @@ use hyperion_sys::entry::ExitCode;
 
 use crate::commands::{self, Command};
 use crate::errors;
+use crate::plain::Plain;
 
 /// Runs parallel programs as a process or in a container, says beforehand
 /// whether that will work, and measures what each level of isolation costs.
@@ -60,6 +61,9 @@ impl Cli {
     /// What is wrong with them, or the help that was asked for.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let words = || std::env::args_os();
+        if let Some(cli) = plain(words()) {
+            return Ok(cli);
+        }
         if words().any(|word| word == "run" || word == "submit")
             && let Ok(Quick { global, command }) = parse(words())
         {
@@ -76,13 +80,29 @@ impl Cli {
 /// # Errors
 /// What is wrong with them.
 pub(crate) fn read_run(words: Vec<String>) -> Result<commands::RunArgs, clap::Error> {
-    match parse(words.into_iter().map(OsString::from))? {
+    let words = words.into_iter().map(OsString::from);
+    if let Some(Command::Run(args)) = plain(words.clone()).map(|cli| cli.command) {
+        return Ok(*args);
+    }
+    match parse(words)? {
         Quick {
             command: QuickCommand::Run(args),
             ..
         } => Ok(*args),
         _ => Err(clap::Error::new(ErrorKind::InvalidSubcommand)),
     }
+}
+
+/// Reads the plainest words of the verbs whose start counts.
+fn plain(words: impl Iterator<Item = OsString>) -> Option<Cli> {
+    let (verb, mut words) = Plain::new(words)?;
+    let command = match verb.as_str() {
+        "run" => Command::Run(Box::new(commands::RunArgs::plain(&mut words)?)),
+        "submit" => Command::Submit(Box::new(commands::SubmitArgs::plain(&mut words)?)),
+        _ => return None,
+    };
+    let global = Global::default();
+    Some(Cli { global, command })
 }
 
 /// As [`Parser::try_parse_from`], but leaves what it was parsed with to the end
@@ -96,7 +116,7 @@ fn parse<T: CommandFactory + FromArgMatches>(
 }
 
 /// Flags that every verb takes.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// Folder of images and jobs [default: /var/lib/hyperion for root,
     /// ~/.local/share/hyperion for others; $HYPERION_ROOT]
@@ -190,6 +210,8 @@ fn in_our_shape(text: &str, likely: Option<&str>) -> String {
 mod tests {
     use super::*;
 
+    use hyperion_testkit::Dice;
+
     #[test]
     fn a_misspelt_flag_gets_a_hint_with_the_right_one() {
         let error = Cli::try_parse_from(["hyperion", "run", "--raks", "3", "image"])
@@ -206,6 +228,45 @@ mod tests {
     fn the_words_are_consistent() {
         Cli::command().debug_assert();
         Quick::command().debug_assert();
+    }
+
+    #[test]
+    fn plain_words_are_read_as_all_others_are() {
+        let flags = "--rm --rm=1 -d --detach -i -t -it --interactive --tty --read-only --isolation \
+                     --isolation=vm --isolation=jail -n --ranks --ranks=3 --ranks=-3 -n4 -m --memory \
+                     --memory=1g --name --name= --name=a/b -w --workdir=/w --entrypoint --entrypoint= \
+                     -v --volume=/a:/b -e --env -e=A --label --wait --no-autostart --image --image=i";
+        let others = "image true 4 -4 - -- 512m process container /a:/b A=1 a=b run -x --nope";
+        let flags: Vec<&str> = flags.split_whitespace().chain([""]).collect();
+        let others: Vec<&str> = others.split_whitespace().collect();
+        let mut dice = Dice(17);
+        let mut plain_ones = [0, 0];
+        for round in 0..30_000 {
+            let verb = round % 2;
+            let mut words = vec!["hyperion", ["run", "submit"][verb]];
+            for _ in 0..dice.below(4) {
+                words.push(flags[dice.below(flags.len())]);
+                if dice.below(2) == 0 {
+                    words.push(others[dice.below(others.len())]);
+                }
+            }
+            words.push(others[dice.below(others.len())]);
+            let words = || words.iter().map(OsString::from);
+            let Some(read) = plain(words()) else { continue };
+            plain_ones[verb] += 1;
+            let Quick { global, command } = match parse(words()) {
+                Ok(quick) => quick,
+                Err(error) => panic!("{:?} are wrong: {error}", words().collect::<Vec<_>>()),
+            };
+            assert_eq!(
+                format!("{:?}", (read.global, read.command)),
+                format!("{:?}", (global, Command::from(command)))
+            );
+        }
+        assert!(
+            plain_ones.iter().all(|count| *count > 1500),
+            "{plain_ones:?}"
+        );
     }
 
     #[test]

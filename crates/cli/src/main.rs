@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod errors;
 mod output;
+mod plain;
 #[cfg(test)]
 mod reference;
 mod registry;

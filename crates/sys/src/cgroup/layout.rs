@@ -41,11 +41,13 @@ pub struct Layout {
 impl Layout {
     /// Reads the layout of the running host.
     pub fn detect() -> Self {
-        let mounts = kernel_file::read("/proc/self/mountinfo").unwrap_or_default();
         let own = kernel_file::read("/proc/self/cgroup").unwrap_or_default();
-        Self::parse(&mounts, &own, |path| {
-            kernel_file::read(path).unwrap_or_default()
-        })
+        let read = |path: &Path| kernel_file::read(path).unwrap_or_default();
+        if let Some(mounts) = usual_mounts(&own) {
+            return Self::of(&mounts, &own, read);
+        }
+        let mounts = kernel_file::read("/proc/self/mountinfo").unwrap_or_default();
+        Self::parse(&mounts, &own, read)
     }
 
     /// Puts the layout together from `/proc/self/mountinfo` and
@@ -53,6 +55,10 @@ impl Layout {
     pub fn parse(mountinfo: &str, own: &str, read: impl Fn(&Path) -> String) -> Self {
         let mounts: Vec<CgroupMount<'_>> =
             mountinfo.lines().filter_map(CgroupMount::parse).collect();
+        Self::of(&mounts, own, read)
+    }
+
+    fn of(mounts: &[CgroupMount<'_>], own: &str, read: impl Fn(&Path) -> String) -> Self {
         let hierarchies = own.lines().filter_map(|line| {
             let mut fields = line.splitn(3, ':');
             let (_, names, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -215,6 +221,44 @@ fn open_to_write(file: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new().write(true).open(file)
 }
 
+/// Finds the mounts of the hierarchies in `/proc/self/cgroup` that limit or count where
+/// systemd and its like put them; `None` where one is not there.
+///
+/// That is much sooner than the list of all mounts, of which the kernel writes a line in
+/// 2 µs, and a cluster's node has a hundred. A mount that shows a subtree only has no
+/// folder for a group as it is called from the top.
+fn usual_mounts(own: &str) -> Option<Vec<CgroupMount<'_>>> {
+    const ALL: &str = "/sys/fs/cgroup";
+    let is = |target: &Path, magic: u32, group: &str| {
+        let found = rustix::fs::statfs(target);
+        found.is_ok_and(|found| found.f_type.cast_unsigned() == u64::from(magic))
+            && target.join(group.trim_start_matches('/')).exists()
+    };
+    let hierarchies = own.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let of_use = hierarchies
+        .filter(|(names, _)| names.is_empty() || names.split(',').any(|name| USED.contains(&name)));
+    let mounts = of_use.map(|(names, group)| {
+        let (places, magic) = match names {
+            "" => (vec![ALL.into(), Path::new(ALL).join("unified")], CGROUP2),
+            _ => (vec![Path::new(ALL).join(names)], CGROUP),
+        };
+        Some(CgroupMount {
+            root: "/",
+            target: places.into_iter().find(|place| is(place, magic, group))?,
+            v2: names.is_empty(),
+            options: names,
+        })
+    });
+    mounts.collect()
+}
+
+/// What statfs(2) calls the two versions: `CGROUP_SUPER_MAGIC` and its successor.
+const CGROUP: u32 = 0x0027_e0eb;
+const CGROUP2: u32 = 0x6367_7270;
+
 struct CgroupMount<'a> {
     root: &'a str,
     target: PathBuf,
@@ -318,6 +362,25 @@ mod tests {
             Layout::parse("garbage\n", "x\n1:2\n", |_| String::new()),
             Layout::default()
         );
+    }
+
+    #[test]
+    fn this_host_has_the_same_groups_at_the_usual_places_as_in_the_list() {
+        let own = fs::read_to_string("/proc/self/cgroup").expect("readable");
+        let list = fs::read_to_string("/proc/self/mountinfo").expect("readable");
+        let listed = Layout::parse(&list, &own, |_| String::new());
+        let usual = usual_mounts(&own).map(|mounts| Layout::of(&mounts, &own, |_| String::new()));
+        // Where they are elsewhere, the list is what counts.
+        for hierarchy in usual.iter().flat_map(|_| &listed.hierarchies) {
+            let usual = usual.as_ref().expect("found");
+            let of_use = hierarchy.version == Version::V2 || USED.iter().any(|c| hierarchy.has(c));
+            assert_eq!(
+                usual.hierarchies.contains(hierarchy),
+                of_use,
+                "{hierarchy:?}"
+            );
+        }
+        assert!(usual_mounts("3:memory:/no/such/group\n").is_none());
     }
 
     #[test]

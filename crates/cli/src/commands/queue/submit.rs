@@ -16,10 +16,11 @@ use super::{Server, less};
 use crate::args::OutputFormat;
 use crate::commands::run::Isolate;
 use crate::context::Context;
+use crate::plain::{self, Next, Plain};
 use crate::{errors, output};
 
 // Words of `hyperion submit`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(
     override_usage = "hyperion submit [OPTIONS] [WORDS OF THE BATCH SYSTEM] SCRIPT [ARG]...",
     after_help = "Behind the options above come those of the batch system in whose words the script \
@@ -56,6 +57,29 @@ pub(crate) struct Args {
         required = true
     )]
     words: Vec<String>,
+}
+
+impl Args {
+    /// Reads them where they are plain.
+    pub(crate) fn plain(words: &mut Plain) -> Option<Self> {
+        let mut args = Self::default();
+        loop {
+            let flag = match words.next()? {
+                Next::Flag(flag) => flag,
+                Next::Rest(rest) => {
+                    args.words = rest;
+                    return Some(args);
+                }
+            };
+            match flag.as_str() {
+                "--isolation" => words.once(&mut args.isolation)?,
+                "--image" => words.once(&mut args.image)?,
+                "--wait" => plain::on(&mut args.wait)?,
+                "--no-autostart" => plain::on(&mut args.no_autostart)?,
+                _ => return None,
+            }
+        }
+    }
 }
 
 fn parse_dialect(text: &str) -> Result<Dialect, String> {

@@ -1,6 +1,7 @@
 //! The words of `hyperion run`.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, ValueEnum};
@@ -8,6 +9,8 @@ use hyperion_model::units::parse_duration;
 use hyperion_model::{
     Binding, Bytes, Cores, CpuSet, Level, Member, MpiChoice, Name, Rlimit, TaskSet,
 };
+
+use crate::plain::{self, Next, Plain};
 
 /// The levels of isolation, as words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -19,6 +22,13 @@ pub(crate) enum Isolate {
     Container,
     /// A kernel of its own, in a virtual machine
     Vm,
+}
+
+impl FromStr for Isolate {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        <Self as ValueEnum>::from_str(word, false)
+    }
 }
 
 /// How folders of the host come into a virtual machine, as words.
@@ -43,7 +53,7 @@ pub(crate) enum Board {
 }
 
 // Words of `hyperion run`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(
     allow_negative_numbers = true,
     override_usage = "hyperion run [OPTIONS] IMAGE [COMMAND [ARG]...]\n       \
@@ -275,6 +285,45 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Reads them where they are plain.
+    pub(crate) fn plain(words: &mut Plain) -> Option<Self> {
+        let mut args = Self {
+            userns: "private".into(),
+            nodes: 1,
+            cpus_per_rank: 1,
+            repeat: 1,
+            pull: "missing".into(),
+            ..Self::default()
+        };
+        let mut isolation = None;
+        loop {
+            let flag = match words.next()? {
+                Next::Flag(flag) => flag,
+                Next::Rest(rest) => {
+                    args.words = rest;
+                    args.isolation = isolation.unwrap_or_default();
+                    return Some(args);
+                }
+            };
+            match flag.as_str() {
+                "--rm" => plain::on(&mut args.rm)?,
+                "-d" | "--detach" => plain::on(&mut args.detach)?,
+                "-i" | "--interactive" => plain::on(&mut args.interactive)?,
+                "-t" | "--tty" => plain::on(&mut args.tty)?,
+                "--read-only" => plain::on(&mut args.read_only)?,
+                "--isolation" => words.once(&mut isolation)?,
+                "-n" | "--ranks" => words.once(&mut args.ranks)?,
+                "-m" | "--memory" => words.once(&mut args.memory)?,
+                "--name" => words.once(&mut args.name)?,
+                "-w" | "--workdir" => words.once(&mut args.workdir)?,
+                "--entrypoint" => words.once(&mut args.entrypoint)?,
+                "-v" | "--volume" => args.volume.push(words.value()?),
+                "-e" | "--env" => args.env.push(words.value()?),
+                _ => return None,
+            }
+        }
+    }
+
     /// Gives the level of isolation.
     pub(super) fn level(&self) -> Level {
         if !self.members.is_empty() {

@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::queue::{self, Server};
-use crate::args::{Global, OutputFormat};
+use crate::args::Global;
 use crate::context::Context;
 
 /// The commands that this program answers to.
@@ -91,14 +91,9 @@ pub(crate) fn entry() -> Option<ExitCode> {
     // A name that was found in `PATH` says nothing of its folder; the kernel was told.
     let link = Path::new(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
     let through = link.parent().and_then(Path::file_name);
-    let global = Global {
-        root: None,
-        server: None,
-        output: OutputFormat::Human,
-    };
     let name = name.to_owned();
     let words: Result<Vec<String>, _> = words.map(std::ffi::OsString::into_string).collect();
-    let outcome = match (words, Context::new(&global)) {
+    let outcome = match (words, Context::new(&Global::default())) {
         (Err(_), _) => Err(Stop::new(
             1,
             format!("{name}: the words are not written in UTF-8"),
