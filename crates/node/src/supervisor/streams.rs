@@ -59,6 +59,9 @@ pub(super) struct Streams {
     pub(super) output_dir: Option<PathBuf>,
     /// The files of ranks that this job has made.
     written: BTreeSet<PathBuf>,
+    /// Where a piece is read to. It stays: to give so much back at the end of the heap
+    /// takes the kernel longer than to read it.
+    piece: Vec<u8>,
 }
 
 impl Streams {
@@ -72,6 +75,7 @@ impl Streams {
             tails: Default::default(),
             output_dir: None,
             written: BTreeSet::new(),
+            piece: Vec::new(),
         }
     }
 
@@ -215,7 +219,8 @@ impl Streams {
 
     fn read(&mut self, readable: &[bool], clients: &mut Clients) {
         // Only what is written to it takes memory.
-        let mut buffer = Vec::with_capacity(PIECE);
+        let mut buffer = std::mem::take(&mut self.piece);
+        buffer.reserve(PIECE);
         let mut ended = Vec::new();
         for i in (0..self.sources.len()).filter(|&i| readable[i]) {
             buffer.clear();
@@ -231,6 +236,8 @@ impl Streams {
         for i in ended.into_iter().rev() {
             self.sources.remove(i);
         }
+        buffer.clear();
+        self.piece = buffer;
     }
 
     fn pass_on(&mut self, i: usize, bytes: &[u8], clients: &mut Clients) {
