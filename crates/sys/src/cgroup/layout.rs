@@ -228,7 +228,7 @@ fn open_to_write(file: &Path) -> io::Result<fs::File> {
 /// 2 µs, and a cluster's node has a hundred. A mount that shows a subtree only has no
 /// folder for a group as it is called from the top.
 fn usual_mounts(own: &str) -> Option<Vec<CgroupMount<'_>>> {
-    const ALL: &str = "/sys/fs/cgroup";
+    let all = Path::new("/sys/fs/cgroup");
     let is = |target: &Path, magic: u32, group: &str| {
         let found = rustix::fs::statfs(target);
         found.is_ok_and(|found| found.f_type.cast_unsigned() == u64::from(magic))
@@ -238,21 +238,35 @@ fn usual_mounts(own: &str) -> Option<Vec<CgroupMount<'_>>> {
         let mut fields = line.splitn(3, ':').skip(1);
         Some((fields.next()?, fields.next()?))
     });
-    let of_use = hierarchies
-        .filter(|(names, _)| names.is_empty() || names.split(',').any(|name| USED.contains(&name)));
-    let mounts = of_use.map(|(names, group)| {
-        let (places, magic) = match names {
-            "" => (vec![ALL.into(), Path::new(ALL).join("unified")], CGROUP2),
-            _ => (vec![Path::new(ALL).join(names)], CGROUP),
-        };
+    let (v2, v1): (Vec<_>, Vec<_>) = hierarchies.partition(|(names, _)| names.is_empty());
+    let in_v1 = |name: &str| {
+        v1.iter()
+            .any(|(names, _)| names.split(',').any(|n| n == name))
+    };
+    let found = |names, places: &[&Path], magic, group| {
+        let target = places.iter().find(|place| is(place, magic, group))?;
         Some(CgroupMount {
             root: "/",
-            target: places.into_iter().find(|place| is(place, magic, group))?,
-            v2: names.is_empty(),
+            target: target.to_path_buf(),
+            v2: magic == CGROUP2,
             options: names,
         })
-    });
-    mounts.collect()
+    };
+    let mut mounts = Vec::new();
+    for (names, group) in &v1 {
+        if names.split(',').any(|name| USED.contains(&name)) {
+            mounts.push(found(names, &[&all.join(names)], CGROUP, group)?);
+        }
+    }
+    for (names, group) in &v2 {
+        match found(names, &[all, &all.join("unified")], CGROUP2, group) {
+            Some(mount) => mounts.push(mount),
+            // Mounted nowhere, or somewhere with nothing to offer.
+            None if ["cpu", "memory", "pids", "cpuset"].into_iter().all(in_v1) => {}
+            None => return None,
+        }
+    }
+    Some(mounts)
 }
 
 /// What statfs(2) calls the two versions: `CGROUP_SUPER_MAGIC` and its successor.
@@ -381,6 +395,7 @@ mod tests {
             );
         }
         assert!(usual_mounts("3:memory:/no/such/group\n").is_none());
+        assert!(usual_mounts("0::/no/such/group\n").is_none());
     }
 
     #[test]
