@@ -1,4 +1,4 @@
-//! The plainest words, read without clap (docs/decisions/0017).
+//! The plainest words, read without clap (docs/decisions/0018).
 //!
 //! To put the sixty flags of a verb together takes longer than all else that a
 //! command line does before its job starts. So the two verbs whose start counts

@@ -183,7 +183,7 @@ impl Jobs {
     /// Gives the folder of a job, there or not.
     pub fn place(&self, id: &JobId) -> PathBuf {
         let id = id.as_str();
-        self.root.join("jobs").join(&id[..1]).join(id)
+        self.root.join("jobs").join(&id[..2]).join(id)
     }
 
     fn names(&self) -> PathBuf {

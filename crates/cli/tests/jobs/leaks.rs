@@ -14,7 +14,7 @@ fn host_mounts() -> usize {
     text.lines().count()
 }
 
-/// Lists all files of a site, but for the sixteen folders that hold those of jobs.
+/// Lists all files of a site, but for the folders that hold those of jobs.
 fn left(site: &Site) -> Vec<PathBuf> {
     let mut files = files_below(&site.root());
     files.retain(|f| !(f.starts_with("jobs") && f.components().count() == 2));

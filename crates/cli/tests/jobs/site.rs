@@ -134,12 +134,19 @@ impl Site {
     /// What lies in the folders of jobs, as `ID/…`.
     pub(crate) fn records(&self) -> Vec<PathBuf> {
         let below = files_below(&self.root().join("jobs"));
-        // The folders in between, by the first digit, stay.
+        // The folders in between, by the first two digits, stay.
         let without = |path: PathBuf| path.components().skip(1).collect::<PathBuf>();
         let records = below.into_iter().map(without);
         records
             .filter(|path| path.components().count() > 0)
             .collect()
+    }
+
+    /// How long a file of [`Self::records`] is; 0 where it is not there any more.
+    pub(crate) fn length(&self, record: &Path) -> u64 {
+        let digits = record.to_str().and_then(|path| path.get(..2));
+        let jobs = self.root().join("jobs").join(digits.expect("an id"));
+        std::fs::metadata(jobs.join(record)).map_or(0, |meta| meta.len())
     }
 
     /// All jobs, ended ones too.

@@ -413,10 +413,7 @@ fn what_a_job_writes_is_in_memory_or_on_a_disk_that_leaves_nothing() {
         "{memory:?}"
     );
     assert_eq!(run(&["--disk", "512MiB"]).ok(), "200000000");
-    let disk = |path: &std::path::PathBuf| {
-        let size = fs::metadata(site.root().join("jobs").join(path)).map_or(0, |m| m.len());
-        size > 16 << 20
-    };
+    let disk = |path: &std::path::PathBuf| site.length(path) > 16 << 20;
     assert_eq!(site.records().into_iter().find(disk), None);
     let small = run(&["--machine", "microvm", "--disk", "100MiB"]);
     assert!(

@@ -482,7 +482,7 @@ mod tests {
     #[test]
     fn who_comes_after_the_end_was_told_hears_it_too() {
         let root = tempfile::tempdir().expect("a folder");
-        let folder = root.path().join("jobs/0/0123456789ab");
+        let folder = root.path().join("jobs/01/0123456789ab");
         std::fs::create_dir_all(&folder).expect("made");
         let job = Jobs::new(root.path()).find("0123").expect("it is there");
         let (first, theirs) = Wire::pair().expect("a pair");
