@@ -1,15 +1,16 @@
 //! JSON over a stream socket, one value a line.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How much is read at once, in bytes.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 16 << 10;
 /// The longest line, in bytes: a script of 4 MiB, escaped, and an environment.
 const LONGEST: usize = 32 << 20;
 
@@ -106,16 +107,14 @@ impl Lines {
             if self.seen > self.longest {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            let room = self.seen + PIECE;
-            self.came.resize(room, 0);
-            let got = self.stream.read(&mut self.came[self.seen..]);
-            self.came.truncate(self.seen + *got.as_ref().unwrap_or(&0));
-            match got {
+            // Only what comes is written to, and takes memory.
+            self.came.reserve(PIECE);
+            let room = rustix::buffer::spare_capacity(&mut self.came);
+            match rustix::io::read(&self.stream, room) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(e) => return Err(e),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(e) => return Err(e.into()),
             }
         }
     }
