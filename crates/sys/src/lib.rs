@@ -16,6 +16,7 @@ pub mod mount;
 pub mod net;
 pub mod process;
 pub mod pty;
+pub mod random;
 pub mod rlimit;
 pub mod seccomp;
 pub mod signals;

@@ -211,9 +211,15 @@ pub(super) fn virtio_port(name: &str) -> io::Result<PathBuf> {
 /// Puts the container up and carries the talk with its init, until that has ended.
 fn serve(mut port: Wire) -> io::Result<()> {
     let boot: Boot = port.receive()?;
+    keep_time(boot.now);
     let brings_out = boot.brings_out();
     let shares = boot.shares.clone();
-    let neighbour = match put_up(boot) {
+    // The same numbers in two machines are no secrets.
+    let stirred = match hyperion_sys::random::stir(&boot.seed) {
+        Err(e) if boot.warm => Err(e).doing("stirring the random numbers"),
+        _ => Ok(()),
+    };
+    let neighbour = match stirred.and_then(|()| put_up(boot)) {
         Ok(wire) => wire,
         Err(failure) => {
             let errno = failure.error.raw_os_error();

@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyperion_model::report::Exit;
 use hyperion_sys::caps::CapSet;
@@ -28,6 +28,7 @@ use super::folders::{Share, host as folders};
 use super::monitor::Monitor;
 use super::qemu::{self, Disk, Folders};
 use super::relay::{CLOCK_EVERY, Course, Relay, Side};
+use super::warm::{self, Beginning, Memory};
 use super::{Boot, MachineEnd};
 use crate::Taken;
 use crate::protocol::{Event, Reply};
@@ -39,6 +40,8 @@ const CLOSING: Duration = Duration::from_secs(2);
 const KEPT: usize = 16 << 10;
 /// How many pieces of it are heard at a turn, before others have theirs.
 const PIECES: usize = 16;
+/// How long a machine may take to be read from memory, on a host that is busy with others.
+const RESUMES: Duration = Duration::from_secs(20);
 /// How often a machine begins anew whose kernel has found no timer.
 const RESTARTS: u32 = 20;
 /// What a kernel begins to say at its end.
@@ -84,6 +87,8 @@ pub(super) struct Start {
     pub(super) port: Option<Rc<OwnedFd>>,
     /// Room for what the job writes.
     pub(super) disk: Option<Disk>,
+    /// A folder for what machines like it are once they are up.
+    pub(super) warm: Option<PathBuf>,
     /// The first message to the guest.
     pub(super) boot: Boot,
 }
@@ -112,19 +117,21 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let mut own = vec![neighbour.as_fd(), start.image.as_fd()];
     own.extend(start.port.iter().map(|port| port.as_fd()));
     process::close_all_but(&own)?;
-    let (port, its_port) = pair()?;
-    let (console, its_console) = pair()?;
-    let (monitor, its_monitor) = pair()?;
-    let mut relay = Relay::new(Side::Host, neighbour, Wire::new(port));
+    let (ways, its) = Ways::open()?;
+    let mut relay = Relay::new(Side::Host, neighbour, Wire::new(ways.port.try_clone()?));
     let read = OFlags::RDONLY | OFlags::CLOEXEC;
-    let mut files = vec![its_port, its_console, start.image.try_clone()?];
+    let mut read_only = vec![start.image.try_clone()?];
     for path in &start.files {
         match rustix::fs::open(path, read, Mode::empty()) {
-            Ok(file) => files.push(file),
+            Ok(file) => read_only.push(file),
             Err(e) => return relay.fail(format!("opening {}", path.display()), &e.into()),
         }
     }
-    files.push(its_monitor);
+    let beginning = match &start.warm {
+        Some(folder) => warm::beginning(folder, &start.words, &read_only),
+        None => Beginning::Cold,
+    };
+    let mut files = its.among(read_only);
     if let Some(port) = &start.port {
         files.push(port.try_clone()?);
     }
@@ -178,17 +185,32 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
             changes = Some(ours);
         }
     }
-    relay.other.queue(&boot)?;
-    let qemu = match launch(start, files) {
-        Ok(pid) => pid,
+    boot.warm = !matches!(beginning, Beginning::Cold);
+    boot.seed = warm::seed()?;
+    let mut draft = None;
+    let begun = match beginning {
+        Beginning::From(memory) => resume(start, &mut relay, ways, files, memory),
+        Beginning::Draft(made) => {
+            draft = Some(made);
+            Begun::launch(start, ways, files)
+        }
+        Beginning::Cold => Begun::launch(start, ways, files),
+    };
+    let Begun {
+        qemu,
+        end,
+        mut said,
+        mut monitor,
+    } = match begun {
+        Ok(begun) => begun,
         Err(e) => {
             let program = start.words.first().map_or("", String::as_str);
             return relay.fail(format!("starting {program}"), &e);
         }
     };
-    let end = pidfd_open(qemu, PidfdFlags::empty())?;
-    let mut said = Said::new(console)?;
-    let mut monitor = Monitor::new(monitor, start.seats.clone());
+    if draft.is_none() {
+        relay.begin(&mut boot)?;
+    }
     let mut since = Instant::now();
     let mut rests = false;
     let mut restarts = 0;
@@ -215,6 +237,16 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
             && let Some(why) = monitor.hear(qemu)
         {
             break Turn::Because(why);
+        }
+        // As it is now it could be anybody's; then it learns whose it is.
+        if (monitor.has_opened() || monitor.is_gone())
+            && let Some(made) = draft.take()
+        {
+            let file = made.file.try_clone()?.into();
+            if monitor.write_down(file) {
+                made.keep();
+            }
+            relay.begin(&mut boot)?;
         }
         // On its way up nobody is inside yet who could end by himself.
         if relay.is_left() || (relay.is_stopping() && !relay.has_heard()) {
@@ -278,6 +310,93 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         }
     };
     relay.finish(&Reply::Gone { why })
+}
+
+/// The ways to a QEMU: to its guest's init, to what its guest and it say, and to itself.
+struct Ways {
+    port: OwnedFd,
+    console: OwnedFd,
+    monitor: OwnedFd,
+}
+
+impl Ways {
+    /// Makes them; gives both ends.
+    fn open() -> io::Result<(Self, Self)> {
+        let ((port, its_port), (console, its_console)) = (pair()?, pair()?);
+        let (monitor, its_monitor) = pair()?;
+        let ours = Self {
+            port,
+            console,
+            monitor,
+        };
+        let its = Self {
+            port: its_port,
+            console: its_console,
+            monitor: its_monitor,
+        };
+        Ok((ours, its))
+    }
+
+    /// Puts QEMU's ends in their places among the files that it reads.
+    fn among(self, read: Vec<OwnedFd>) -> Vec<OwnedFd> {
+        let mut files = vec![self.port, self.console];
+        files.extend(read);
+        files.push(self.monitor);
+        files
+    }
+}
+
+/// A QEMU that runs.
+struct Begun {
+    qemu: Pid,
+    end: OwnedFd,
+    said: Said,
+    monitor: Monitor,
+}
+
+impl Begun {
+    /// Starts it on its files.
+    fn launch(start: &Start, ways: Ways, files: Vec<OwnedFd>) -> io::Result<Self> {
+        Self::with(start, &start.words, ways, files)
+    }
+
+    fn with(start: &Start, words: &[String], ways: Ways, files: Vec<OwnedFd>) -> io::Result<Self> {
+        let qemu = launch(words, files, start.id)?;
+        Ok(Self {
+            qemu,
+            end: pidfd_open(qemu, PidfdFlags::empty())?,
+            said: Said::new(ways.console)?,
+            monitor: Monitor::new(ways.monitor, start.seats.clone()),
+        })
+    }
+}
+
+/// Lets a machine go on from what was written down; one that cannot begins with its kernel.
+fn resume(
+    start: &Start,
+    relay: &mut Relay,
+    ways: Ways,
+    files: Vec<OwnedFd>,
+    memory: Memory,
+) -> io::Result<Begun> {
+    let again: Vec<OwnedFd> = files[2..5]
+        .iter()
+        .map(OwnedFd::try_clone)
+        .collect::<Result<_, _>>()?;
+    let mut words = start.words.clone();
+    words.extend(["-incoming".into(), format!("fd:{}", 3 + files.len())]);
+    let mut files = files;
+    files.push(memory.file.try_clone()?);
+    let mut begun = Begun::with(start, &words, ways, files)?;
+    if begun.monitor.sees_it_run(RESUMES) {
+        return Ok(begun);
+    }
+    let _ = signals::send(begun.qemu, signals::SIGKILL);
+    process::wait_for(begun.qemu)?;
+    memory.forget();
+    let (ways, its) = Ways::open()?;
+    relay.reach(Wire::new(ways.port.try_clone()?));
+    Begun::launch(start, ways, its.among(again))
 }
 
 /// Becomes root of a namespace without anybody else: QEMU then gives the guest its
@@ -352,11 +471,11 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Starts QEMU on what it is to have open. What it says of itself goes where its guest's console does.
-fn launch(start: &Start, files: Vec<OwnedFd>) -> io::Result<Pid> {
+fn launch(words: &[String], files: Vec<OwnedFd>, id: Option<u32>) -> io::Result<Pid> {
     let [_, console, ..] = &files[..] else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    execute(&start.words, console, &files, start.id)
+    execute(words, console, &files, id)
 }
 
 /// Starts a program of the host's beside the machine: these are its descriptors
@@ -459,6 +578,13 @@ impl Said {
 }
 
 impl Relay {
+    /// Tells a guest that is up whose it is, and what time it is.
+    fn begin(&mut self, boot: &mut Boot) -> io::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        boot.now = now.unwrap_or_default();
+        self.other.queue(boot)
+    }
+
     /// Tells the supervisor why there is no machine.
     fn fail(&mut self, step: String, error: &io::Error) -> io::Result<()> {
         let errno = error

@@ -25,9 +25,11 @@ pub(crate) mod relay;
 mod seats;
 pub mod stay;
 pub mod virtiofsd;
+mod warm;
 
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use hyperion_image::folder::FILE;
 use hyperion_image::layer::erofs::Form;
@@ -71,6 +73,12 @@ struct Boot {
     copies: Option<[u8; 32]>,
     /// There is a disk for what the job writes.
     disk: bool,
+    /// What time it is, since the beginning of 1970, UTC.
+    now: Duration,
+    /// Random numbers, for those of the guest to follow from.
+    seed: [u64; 8],
+    /// Others go on from the same memory, so that the seed must be used.
+    warm: bool,
 }
 
 impl Boot {
@@ -135,7 +143,9 @@ impl Isolation for VmIsolation {
         };
         let owner = (!ninep.is_empty()).then(|| (geteuid().as_raw(), getegid().as_raw()));
         let disk = self.machine.disk.as_ref().map_or(0, |disk| disk.size.0);
+        let plain = self.machine.is_plain(&seats, &beside);
         let start = host::Start {
+            warm: self.machine.warm.clone().filter(|_| plain),
             words: qemu::words(&self.machine, &seats.cells, beside),
             seats: seats.cpus,
             image: opened,
@@ -153,6 +163,9 @@ impl Isolation for VmIsolation {
                 shares: shares.iter().map(|share| share.lent).collect(),
                 copies: None,
                 disk: self.machine.disk.is_some(),
+                now: Duration::ZERO,
+                seed: [0; 8],
+                warm: false,
             },
             disk: self.machine.disk.clone(),
             shares,

@@ -5,19 +5,23 @@
 //! have taken it over; none of it leads further than to this machine's end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperion_model::CpuSet;
 use rustix::process::Pid;
 use serde_json::json;
 
 use super::end::plain;
-use super::qmp::{Event, Qmp, QmpError};
+use super::qemu::PORT_ID;
+use super::qmp::{Event, Qmp, QmpError, RunState};
 use super::seats::{self, TieError};
 use super::{DiskUse, MachineEnd};
 
 /// How long QEMU may take to answer once it has spoken.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long between two looks at a machine that is read from memory.
+const GLANCE: Duration = Duration::from_millis(2);
 
 /// The way to QEMU's monitor.
 pub(super) struct Monitor {
@@ -26,6 +30,8 @@ pub(super) struct Monitor {
     seats: Vec<u32>,
     /// QEMU was told by a signal to end.
     told: bool,
+    /// The guest's init has opened its way to the host.
+    opened: bool,
 }
 
 enum State {
@@ -41,7 +47,53 @@ impl Monitor {
             state: State::New(socket),
             seats,
             told: false,
+            opened: false,
         }
+    }
+
+    /// Tells whether the guest's init is up, as far as QEMU has said.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened
+    }
+
+    /// Tells whether QEMU will never say anything any more.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.state, State::Gone)
+    }
+
+    /// Writes down what the machine is, and lets it go on; tells whether that was done.
+    pub(super) fn write_down(&mut self, file: OwnedFd) -> bool {
+        let State::Talks(qmp) = &mut self.state else {
+            return false;
+        };
+        qmp.write_down(file, ANSWER).is_ok()
+    }
+
+    /// Waits until a machine runs that goes on from memory; tells whether it does.
+    pub(super) fn sees_it_run(&mut self, limit: Duration) -> bool {
+        let State::New(socket) = std::mem::replace(&mut self.state, State::Gone) else {
+            return false;
+        };
+        let until = Instant::now() + limit;
+        let Ok(mut qmp) = Qmp::connect(socket, limit) else {
+            return false;
+        };
+        loop {
+            match qmp.status() {
+                Ok(status) if status.running => break,
+                // As it was when it was written down.
+                Ok(status) if status.state == RunState::Paused => {
+                    if qmp.cont().is_err() {
+                        return false;
+                    }
+                }
+                Ok(_) if Instant::now() < until => std::thread::sleep(GLANCE),
+                // It is gone when what was written down cannot be read.
+                _ => return false,
+            }
+        }
+        self.state = State::Talks(Box::new(qmp));
+        true
     }
 
     /// Is readable when QEMU has something to say; `None` when it never will again.
@@ -124,6 +176,10 @@ impl Monitor {
                     // may then wait for itself.
                     return Err(QmpError::Closed);
                 }
+                "VSERPORT_CHANGE" => {
+                    let port = &event.data["id"] == PORT_ID;
+                    self.opened |= port && event.data["open"] == true;
+                }
                 "BLOCK_IO_ERROR" => return Ok(Some(failed_disk(&event))),
                 // Nobody stops it but QEMU itself, and nothing would let it go on.
                 "STOP" => {
@@ -159,7 +215,6 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::vm::qmp::RunState;
 
     /// Plays a QEMU that gives these answers, one to each command, and what it says unasked.
     fn monitor(seats: &[u32], said: &'static [&'static str]) -> Monitor {

@@ -96,12 +96,25 @@ pub struct Machine {
     pub huge_pages: Option<Bytes>,
     /// A reading of the host's own clock, where that runs evenly.
     pub counter: Option<Reading>,
+    /// A folder for what machines are once they are up, to begin from: none lets each
+    /// begin with its kernel.
+    pub warm: Option<PathBuf>,
     /// How long it may give no sign of life on its way up: neither a message of
     /// its init nor anything on its console; and how long it may take to answer.
     pub patience: Duration,
 }
 
 impl Machine {
+    /// Tells whether what it is on its way up can be written down and be begun from: it has
+    /// nothing that is only its own.
+    pub(super) fn is_plain(&self, seats: &Seats, beside: &Beside<'_>) -> bool {
+        self.board == Board::Q35
+            && self.disk.is_none()
+            && self.huge_pages.is_none()
+            && seats.cells.is_empty()
+            && *beside == Beside::default()
+    }
+
     /// Gives where on the host it is put, as one of several of its kind.
     #[must_use]
     pub fn seats(&self, number: u32) -> Seats {
@@ -213,6 +226,9 @@ pub fn kernel_words(counter: Option<&Reading>, accelerator: Accelerator) -> Stri
 
 /// The name of the port on which the two relays talk.
 pub(super) const PORT: &str = "hyperion";
+
+/// What QEMU calls it.
+pub(super) const PORT_ID: &str = "way";
 
 /// The names of disks, by which the guest tells them apart: the image, room for what
 /// the job writes, and copies of folders.
@@ -348,7 +364,7 @@ pub(super) fn words(machine: &Machine, cells: &[Cell], beside: Beside<'_>) -> Ve
     say("-device", device("virtio-serial"));
     say(
         "-device",
-        format!("virtserialport,chardev=port,name={PORT}"),
+        format!("virtserialport,id={PORT_ID},chardev=port,name={PORT}"),
     );
     say("-device", device("virtio-rng"));
     say("-add-fd", format!("fd={ROOT_FD},set=1"));
@@ -487,6 +503,7 @@ mod tests {
             bound,
             huge_pages: None,
             counter: None,
+            warm: None,
             patience: Duration::from_secs(1),
         }
     }

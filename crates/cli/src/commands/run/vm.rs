@@ -102,6 +102,7 @@ pub(super) fn machine(
         bound,
         huge_pages,
         counter,
+        warm: Some(ctx.root.join("warm")),
         patience: accelerator.patience(),
     };
     machine.board = board(args.machine, &machine)?;

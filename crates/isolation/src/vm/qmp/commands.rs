@@ -2,7 +2,7 @@
 //! [`Qmp::execute`].
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -487,6 +487,55 @@ impl Qmp {
             }
             if Instant::now() >= until {
                 return Err(super::late(job, limit));
+            }
+            std::thread::sleep(GLANCE);
+        }
+    }
+
+    /// Writes all that the machine is, but for its disks, to a file, and lets it go on.
+    /// Whatever comes of it the machine runs, if QEMU still does as it is told.
+    ///
+    /// # Errors
+    /// [`QmpError`]; [`QmpError::Job`] when it failed.
+    pub fn write_down(&mut self, file: OwnedFd, limit: Duration) -> Result<(), QmpError> {
+        self.stop()?;
+        let written = self.migrate_to(file, limit);
+        self.cont()?;
+        written
+    }
+
+    fn migrate_to(&mut self, file: OwnedFd, limit: Duration) -> Result<(), QmpError> {
+        #[derive(Deserialize)]
+        struct Migration {
+            status: Option<String>,
+        }
+        const JOB: &str = "migrate";
+        self.lent = Some(file);
+        let taken = self.order("getfd", json!({"fdname": "memory"}));
+        self.lent = None;
+        taken?;
+        // It goes to a file, not over a network that others need.
+        self.order(
+            "migrate-set-parameters",
+            json!({"max-bandwidth": 1_u64 << 40}),
+        )?;
+        self.order(JOB, json!({"uri": "fd:memory"}))?;
+        let until = Instant::now() + limit;
+        loop {
+            let found: Migration = self.execute("query-migrate", ())?;
+            match found.status.as_deref() {
+                Some("completed") => return Ok(()),
+                Some(status @ ("failed" | "cancelled")) => {
+                    return Err(QmpError::Job {
+                        job: JOB.to_owned(),
+                        why: status.to_owned(),
+                    });
+                }
+                _ => {}
+            }
+            if Instant::now() >= until {
+                self.order("migrate_cancel", ())?;
+                return Err(super::late(JOB, limit));
             }
             std::thread::sleep(GLANCE);
         }

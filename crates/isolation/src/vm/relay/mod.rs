@@ -109,16 +109,28 @@ pub(super) enum Course {
     Over,
 }
 
+impl Side {
+    /// Takes the way to the other relay, and no more over it than it may say.
+    fn hears(self, other: Wire) -> Wire {
+        match self {
+            Self::Host => other.limited(MAX_OF_GUEST),
+            Self::Guest => other,
+        }
+    }
+}
+
 impl Relay {
+    /// Takes another way to the other relay, which has said nothing yet.
+    pub(super) fn reach(&mut self, other: Wire) {
+        self.other = self.side.hears(other);
+    }
+
     /// Puts a relay between a neighbour and the other relay.
     pub(super) fn new(side: Side, neighbour: Wire, other: Wire) -> Self {
         Self {
             side,
             neighbour: Some(neighbour),
-            other: match side {
-                Side::Host => other.limited(MAX_OF_GUEST),
-                Side::Guest => other,
-            },
+            other: side.hears(other),
             channels: BTreeMap::new(),
             // Each side numbers its own: the host's are even. 0 is for data of the messages.
             next: match side {
