@@ -81,6 +81,7 @@ impl fmt::Display for Origin {
 struct Words {
     root: Option<PathBuf>,
     server: Option<String>,
+    warm_machines: Option<bool>,
     registries: Registries,
 }
 
@@ -92,6 +93,9 @@ pub(crate) struct Config {
     root_origin: Origin,
     queue: Queue,
     queue_origin: Origin,
+    /// Whether machines of jobs go on from what those before them were once they were up.
+    pub(crate) warm_machines: bool,
+    warm_origin: Origin,
     /// Mirrors, certificates and insecure registries.
     pub(crate) registries: Registries,
     registry_origins: BTreeMap<String, Origin>,
@@ -137,6 +141,8 @@ impl Config {
             root_origin: Origin::BuiltIn,
             queue: Queue::default(),
             queue_origin: Origin::BuiltIn,
+            warm_machines: true,
+            warm_origin: Origin::BuiltIn,
             registries: Registries::default(),
             registry_origins: BTreeMap::new(),
         };
@@ -154,6 +160,9 @@ impl Config {
             }
             if let Some(server) = words.server {
                 config.set_queue(&server, origin.clone())?;
+            }
+            if let Some(warm) = words.warm_machines {
+                (config.warm_machines, config.warm_origin) = (warm, origin.clone());
             }
             for (host, _) in words.registries.iter() {
                 let host = host.to_owned();
@@ -203,6 +212,13 @@ impl Config {
                     Queue::At(path) => text(path),
                 },
                 origin: self.queue_origin.clone(),
+            });
+        }
+        if self.warm_origin != Origin::BuiltIn {
+            all.push(Setting {
+                key: "warm_machines".into(),
+                value: self.warm_machines.into(),
+                origin: self.warm_origin.clone(),
             });
         }
         for (host, settings) in self.registries.iter() {
@@ -309,7 +325,10 @@ mod tests {
             "root = \"/srv/hyperion\"\n[registries.\"docker.io\"]\nmirrors = [\"m:5000\"]\n\
              [registries.\"r.io\"]\nca = \"/ca.pem\"\n",
         );
-        let user = write("user.toml", "[registries.\"r.io\"]\ninsecure = true\n");
+        let user = write(
+            "user.toml",
+            "warm_machines = false\n[registries.\"r.io\"]\ninsecure = true\n",
+        );
         let project = write(PROJECT_FILE, "root = \"store\"\n");
         let missing = home.path().join("missing.toml");
         let files = [etc.clone(), missing, user.clone(), project.clone()];
@@ -322,6 +341,7 @@ mod tests {
         let store = format!("{:?}", home.path().join("store"));
         let wanted = [
             ("root", &*store, project),
+            ("warm_machines", "false", user.clone()),
             ("registries.\"docker.io\".mirrors", "[\"m:5000\"]", etc),
             ("registries.\"r.io\".insecure", "true", user),
         ];

@@ -27,6 +27,11 @@ impl Context {
         })
     }
 
+    /// Folder of what machines of jobs are once they are up.
+    pub(crate) fn warm(&self) -> PathBuf {
+        self.root.join("warm")
+    }
+
     /// Folder of the image store.
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")

@@ -13,6 +13,7 @@ use hyperion_image::layer::pack::Compression;
 use hyperion_image::registry::Platform;
 use hyperion_image::store::{HistoryEntry, NewImage, Pruned, RuntimeConfig};
 use hyperion_image::{ImageRecord, ImageReference, Store, archive, import};
+use hyperion_isolation::vm;
 use hyperion_model::{Bytes, Class, UsernsMode};
 use hyperion_sys::entry::ExitCode;
 use indicatif::ProgressBar;
@@ -218,7 +219,14 @@ pub(crate) fn run(command: &ImageCommand, ctx: &Context) -> anyhow::Result<ExitC
                 Ok(())
             });
         }
-        C::Prune => return removing(ctx, || removed(&store.prune()?, ctx)),
+        C::Prune => {
+            return removing(ctx, || {
+                let mut pruned = store.prune()?;
+                // Those that run have read it; the next begin with their kernels again.
+                pruned.bytes += vm::forget_memories(&ctx.warm());
+                removed(&pruned, ctx)
+            });
+        }
         C::Save(args) => save(&store, args, ctx)?,
         C::Load(args) => load(&store, args, ctx)?,
         C::Import(args) => import_root(&store, args, ctx)?,

@@ -20,3 +20,4 @@ mod seats;
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;
 mod stays;
+mod warm;

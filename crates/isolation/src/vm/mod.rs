@@ -45,6 +45,7 @@ pub use folders::host::copy_image;
 pub(crate) use guest::run as run_guest;
 pub use qemu::{Accelerator, Board, Disk, Folders, Machine, kernel_words};
 pub use seats::{Cell, HostNode, Seats, TieError, tie};
+pub use warm::forget as forget_memories;
 
 use self::folders::{Lent, share_point};
 use self::qemu::Beside;

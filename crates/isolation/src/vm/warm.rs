@@ -200,6 +200,16 @@ fn make_room(newest: &Path) {
     }
 }
 
+/// Removes all that was written down in a folder; gives how many bytes that was.
+pub fn forget(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let removed = entries.filter_map(|entry| {
+        let length = entry.metadata().ok()?.len();
+        fs::remove_file(entry.path()).ok().map(|()| length)
+    });
+    removed.sum()
+}
+
 /// Makes a seed for the random numbers of a machine.
 pub(super) fn seed() -> io::Result<[u64; 8]> {
     let mut bytes = [0_u8; 64];
@@ -213,4 +223,113 @@ pub(super) fn seed() -> io::Result<[u64; 8]> {
         *number = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
     }
     Ok(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use hyperion_testkit::TestDir;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("listed").flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn draft(path: &Path) -> Draft {
+        match find(path).expect("found") {
+            Beginning::Draft(draft) => draft,
+            _ => panic!("there is no draft of {}", path.display()),
+        }
+    }
+
+    fn is_cold(path: &Path) -> bool {
+        matches!(find(path).expect("found"), Beginning::Cold)
+    }
+
+    #[test]
+    fn the_second_start_is_written_down_and_the_third_goes_on_from_it() {
+        let home = TestDir::new();
+        let path = home.path().join("warm/boot-key");
+        assert!(is_cold(&path));
+        let mut second = draft(&path);
+        // Somebody else at the same time does not wait, nor write to the same file.
+        assert!(find(&path).is_err());
+        second.file.write_all(b"memory").expect("written");
+        second.keep();
+        let Ok(Beginning::From(memory)) = find(&path) else {
+            panic!("it was kept");
+        };
+        assert_eq!(
+            io::read_to_string(File::from(memory.file.try_clone().expect("open"))).expect("read"),
+            "memory"
+        );
+        assert_eq!(names(&home.path().join("warm")), ["boot-key"]);
+        memory.forget();
+        assert!(is_cold(&path), "and all begins anew");
+    }
+
+    #[test]
+    fn what_is_not_kept_leaves_nothing() {
+        let home = TestDir::new();
+        let path = home.path().join("boot-key");
+        assert!(is_cold(&path));
+        drop(draft(&path));
+        assert_eq!(names(home.path()), ["boot-key.seen"]);
+        draft(&path).keep();
+        assert_eq!(names(home.path()), ["boot-key"]);
+        assert_eq!(forget(home.path()), 0);
+        assert_eq!(names(home.path()), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn those_that_were_used_last_stay_and_nothing_of_an_earlier_boot_does() {
+        let home = TestDir::new();
+        for name in ["old-key", "old-key.seen", "old-key.new"] {
+            fs::write(home.path().join(name), "").expect("written");
+        }
+        for number in 0..6 {
+            let path = home.path().join(format!("boot-{number}"));
+            assert!(is_cold(&path));
+            draft(&path).keep();
+            let used = SystemTime::now() - Duration::from_secs(3600 - number);
+            let file = File::options().write(true).open(&path).expect("there");
+            file.set_modified(used).expect("set");
+            // The first is in use all the time.
+            assert!(matches!(
+                find(&home.path().join("boot-0")),
+                Ok(Beginning::From(_))
+            ));
+        }
+        assert_eq!(names(home.path()), ["boot-0", "boot-3", "boot-4", "boot-5"]);
+    }
+
+    #[test]
+    fn another_file_or_word_is_another_machine_and_another_measurement_is_not() {
+        let home = TestDir::new();
+        let open = |name: &str, text: &str| {
+            let path = home.path().join(name);
+            fs::write(&path, text).expect("written");
+            OwnedFd::from(File::open(path).expect("open"))
+        };
+        let words = |more: &str| ["qemu".to_owned(), format!("quiet {more}")];
+        let (kernel, image) = (open("kernel", "k"), open("image", "i"));
+        let name = |words: &[String], files: &[&OwnedFd]| {
+            let files: Vec<OwnedFd> = files.iter().map(|f| f.try_clone().expect("open")).collect();
+            named(words, &files).expect("named")
+        };
+        let usual = name(&words("tsc_early_khz=1"), &[&kernel, &image]);
+        assert_eq!(name(&words("tsc_early_khz=2"), &[&kernel, &image]), usual);
+        assert_ne!(name(&words("nosmp"), &[&kernel, &image]), usual);
+        assert_ne!(name(&words(""), &[&kernel]), usual);
+        let other = open("other", "i");
+        assert_ne!(name(&words("tsc_early_khz=1"), &[&kernel, &other]), usual);
+    }
 }

@@ -102,7 +102,7 @@ pub(super) fn machine(
         bound,
         huge_pages,
         counter,
-        warm: Some(ctx.root.join("warm")),
+        warm: ctx.config.warm_machines.then(|| ctx.warm()),
         patience: accelerator.patience(),
     };
     machine.board = board(args.machine, &machine)?;
