@@ -92,6 +92,7 @@ impl Monitor {
                 _ => return false,
             }
         }
+        qmp.set_limit(ANSWER);
         self.state = State::Talks(Box::new(qmp));
         true
     }
