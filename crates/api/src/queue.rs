@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use hyperion_model::submission::Submission;
-use hyperion_model::{Bytes, Class, Cores};
+use hyperion_model::{Bytes, Class, Cores, Edit};
 use serde::{Deserialize, Serialize};
 
 pub use hyperion_model::view::{
-    JobView, Moment, NodeView, PartitionView, ReservationView, ShareView, Terms, Waits,
+    AccountView, JobView, Moment, NodeView, PartitionView, QosView, ReservationView, RulesView,
+    ShareView, Terms, Waits,
 };
 
 /// What a client asks. Each question has one answer, in the order of the questions.
@@ -24,6 +25,8 @@ pub enum Request {
     Partitions,
     /// Say who is promised what part, and has used how much.
     Shares,
+    /// Say which accounts and qualities of service there are.
+    Rules,
     /// Say whether jobs start on nodes, by their names.
     SetNodes(Vec<String>, NodeChange),
     /// Say which nodes are kept for a time.
@@ -36,6 +39,8 @@ pub enum Request {
     Hold(Vec<u64>),
     /// Let them start again.
     Release(Vec<u64>),
+    /// Change what was asked of jobs, or the limit of tasks that run.
+    Edit(Vec<Target>, Vec<Edit>),
     /// Jobs, or tasks of arrays, are not wanted any more.
     Cancel(Vec<Target>),
     /// Let tasks that run wait again.
@@ -135,10 +140,12 @@ pub enum Reply {
     Reservations(Vec<ReservationView>),
     /// Accounts and users: each account, then those in it.
     Shares(Vec<ShareView>),
+    /// Accounts and qualities of service.
+    Rules(RulesView),
     /// Why a job waits; nothing where it does not.
     Explained(Option<Box<Explained>>),
-    /// When it would start.
-    Starts(Starts),
+    /// What would become of it.
+    Foreseen(Foreseen),
     /// It was done to all of them.
     Done,
     /// The jobs have ended, the last of them with this code, as a shell has it.
@@ -216,6 +223,19 @@ pub enum Lack {
     Nodes(u64),
     /// Room for so many more pieces: there is enough, but not side by side.
     Pieces(u64),
+}
+
+/// What would become of a job if it were submitted now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// The number that it would get.
+    pub job: u64,
+    /// The partition in which it would be.
+    pub queue: String,
+    /// The processors that it would have.
+    pub cores: Cores,
+    /// When it would start.
+    pub starts: Starts,
 }
 
 /// When a job starts, if none ends before its limit and no other comes.

@@ -95,6 +95,11 @@ pub(crate) fn likely_of(error: &clap::Error) -> Option<String> {
     likely(name, Rlimit::NAMES.into_iter()).map(str::to_owned)
 }
 
+/// Finds the class of an error.
+pub(crate) fn class_of(error: &Error) -> Class {
+    classify(error).class
+}
+
 /// Finds the class and the hint of the first known error in the chain.
 fn classify(error: &Error) -> Told {
     for cause in error.chain() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
 use hyperion_model::JobId;
@@ -54,6 +55,13 @@ impl Label {
 /// Who hears signals first; gives the code with which the session is left.
 pub(crate) type OnSignal = Box<dyn FnMut(i32) -> Option<u8>>;
 
+/// Whoever else says what becomes of a job: on what that comes, and what it comes to.
+pub(crate) struct Orders {
+    pub(crate) fd: OwnedFd,
+    /// Gives the next that has come; fails when nothing more comes.
+    pub(crate) next: Box<dyn FnMut() -> io::Result<Option<Ask>>>,
+}
+
 /// How a command is attached to a job.
 #[derive(Default)]
 pub(crate) struct Session {
@@ -65,6 +73,8 @@ pub(crate) struct Session {
     pub(crate) hush: Option<&'static str>,
     /// Who is asked what a signal means; it is passed on where nobody is.
     pub(crate) on_signal: Option<OnSignal>,
+    /// Who is listened to beside.
+    pub(crate) orders: Option<Orders>,
     /// Keys go to the job one by one, as they are typed.
     pub(crate) raw: bool,
     /// Input is passed on.
@@ -187,6 +197,10 @@ impl Session {
                 PollFd::new(&client, PollFlags::IN),
                 PollFd::new(&arrived, PollFlags::IN),
             ];
+            if let Some(orders) = &self.orders {
+                fds.push(PollFd::new(&orders.fd, PollFlags::IN));
+            }
+            let others = fds.len();
             if input.as_ref().is_some_and(|i| i.unread < INPUT_WINDOW) {
                 fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
             }
@@ -194,8 +208,15 @@ impl Session {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
-            let typed = fds.get(2).is_some_and(|f| !f.revents().is_empty());
+            let typed = fds.get(others).is_some_and(|f| !f.revents().is_empty());
             drop(fds);
+            while let Some(orders) = &mut self.orders {
+                match (orders.next)() {
+                    Ok(Some(ask)) => sent(client.ask(&ask))?,
+                    Ok(None) => break,
+                    Err(_) => self.orders = None,
+                }
+            }
             while let Some(signal) = arrived.next() {
                 if signal == SIGWINCH {
                     if let Some(size) = terminal_size() {

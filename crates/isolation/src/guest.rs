@@ -269,6 +269,10 @@ impl Sandbox for Guest {
         self.ask(&Request::Signal { id, signal }, &[])
     }
 
+    fn step(&mut self, number: u32, signal: Option<i32>) -> Result<(), SandboxError> {
+        self.ask(&Request::Step { number, signal }, &[])
+    }
+
     fn resize(&mut self, id: u32, rows: u16, columns: u16) -> Result<(), SandboxError> {
         self.ask(&Request::Resize { id, rows, columns }, &[])
     }

@@ -139,6 +139,13 @@ pub trait Sandbox {
     /// [`SandboxError::Lost`].
     fn signal(&mut self, id: Option<u32>, signal: i32) -> Result<(), SandboxError>;
 
+    /// Has a step of a script end, where there is no signal, or sends it one; a step that
+    /// does not run is left alone.
+    ///
+    /// # Errors
+    /// [`SandboxError::Lost`].
+    fn step(&mut self, number: u32, signal: Option<i32>) -> Result<(), SandboxError>;
+
     /// Tells the terminal of a process its size in character cells; one without
     /// a terminal, or that has ended, is left alone.
     ///

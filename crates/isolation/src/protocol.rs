@@ -44,6 +44,13 @@ pub enum Request {
         /// Which.
         signal: i32,
     },
+    /// Have a step end, or send it a signal.
+    Step {
+        /// Its number.
+        number: u32,
+        /// The signal; it is to end where there is none.
+        signal: Option<i32>,
+    },
     /// Tell the terminal of a process its size.
     Resize {
         /// The supervisor's number for the process.

@@ -1,3 +1,4 @@
+use hyperion_model::Edit;
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
 use hyperion_sched::Time;
@@ -36,6 +37,8 @@ pub enum Event {
     Hold(Who, u64),
     /// Somebody lets it start again.
     Release(Who, u64),
+    /// Somebody changes a job, or the limit of one task that runs.
+    Edit(Who, u64, Option<u32>, Vec<Edit>),
     /// Somebody does not want a job any more, or one task of it.
     Cancel(Who, u64, Option<u32>),
     /// Somebody wants a task that runs to wait again.
@@ -99,6 +102,18 @@ pub enum Refusal {
     /// It waits for what is not there.
     #[error("the job depends on job {0}, which is not known")]
     DependsOnUnknown(u64),
+    /// It would wait for itself.
+    #[error("job {0} would wait for itself")]
+    DependsOnItself(u64),
+    /// It has no tasks.
+    #[error("job {0} is no array")]
+    NoArray(u64),
+    /// The order of the queue knows none.
+    #[error("the order of the queue knows no priorities")]
+    NoPriorities,
+    /// Of one task only the time limit can be changed, when it runs.
+    #[error("job {0} can only be changed as a whole: what was asked is the same for all its tasks")]
+    OnlyWhole(u64),
     /// The site's rules do not allow it.
     #[error(transparent)]
     Rules(#[from] RulesError),

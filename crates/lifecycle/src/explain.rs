@@ -7,6 +7,7 @@ use hyperion_sched::{Explanation, Forecast, Priority, Queued, Time, explain, wha
 
 use crate::event::{Refusal, Who};
 use crate::ledger::Ledger;
+use crate::record::Submitted;
 use crate::state::{Reason, TaskId};
 
 /// How far ahead is looked for one who asks, in steps: some tenths of a second.
@@ -42,7 +43,8 @@ impl Ledger {
     }
 
     /// Says when the first task of a submission would start if nothing else than the
-    /// nodes kept it from that: what it depends on counts as done. Nothing changes.
+    /// nodes kept it from that: what it depends on counts as done. Gives what would be
+    /// asked, too. Nothing changes.
     ///
     /// # Errors
     /// [`Refusal`], as if it were submitted.
@@ -52,7 +54,7 @@ impl Ledger {
         who: Who,
         submission: Submission,
         begin: Option<Time>,
-    ) -> Result<Forecast, Refusal> {
+    ) -> Result<(Submitted, Forecast), Refusal> {
         let asked = self.taken(who, submission, (begin, None))?;
         let task = TaskId {
             job: asked.job,
@@ -73,13 +75,14 @@ impl Ledger {
         self.set_due(now);
         let (cluster, queue) = (&self.cluster, &self.queue);
         let forecast = what_if(self.policy, cluster, queue, now, queued, EFFORT);
-        Ok(match forecast {
+        let forecast = match forecast {
             Forecast::At { at, allocation } => Forecast::At {
                 at: at.max(from),
                 allocation,
             },
             Forecast::NotBefore(at) => Forecast::NotBefore(at.max(from)),
             Forecast::Never => Forecast::Never,
-        })
+        };
+        Ok((asked, forecast))
     }
 }

@@ -249,11 +249,21 @@ impl Ledger {
         }
     }
 
-    /// Tells whether as many tasks may wait and run.
-    pub(crate) fn has_room_for(&self, asked: &Submitted) -> Result<(), RulesError> {
+    /// Tells whether as many tasks may wait and run; those of a job that is changed are
+    /// counted already where it was before.
+    pub(crate) fn has_room_for(
+        &self,
+        asked: &Submitted,
+        before: Option<&Submitted>,
+    ) -> Result<(), RulesError> {
         let array = asked.submission.array.as_ref();
         let tasks = array.map_or(1, |array| array.indices.count());
+        let counted = before.map(|before| self.scopes(before));
+        let is_counted = |scope: &Scope| counted.iter().flatten().any(|(its, _)| its == scope);
         for (scope, limits) in self.scopes(asked) {
+            if is_counted(&scope) {
+                continue;
+            }
             let open = self.open.get(&scope).copied().unwrap_or(0);
             if let Some(most) = limits.submitted.filter(|most| open + tasks > *most) {
                 return Err(RulesError::TooMany { scope, most });

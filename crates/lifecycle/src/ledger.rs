@@ -254,12 +254,9 @@ impl Ledger {
                 self.offer(*job, at);
             }
             Change::Held { job, by } => {
+                self.withdraw(*job);
                 if let Some(its) = self.jobs.get_mut(job) {
                     its.held = Some(*by);
-                    for index in std::mem::take(&mut its.queued) {
-                        its.waiting.insert(index);
-                        self.queue.remove(TaskId { job: *job, index }.number());
-                    }
                 }
             }
             Change::Released { job } => {
@@ -277,6 +274,8 @@ impl Ledger {
                 self.started(*task, allocation, *until, at);
                 self.pin(*task, pins);
             }
+            Change::Edited(asked) => self.ask_anew(asked, at),
+            Change::Limited { task, until } => self.set_limit(*task, *until, at),
             Change::Up { task } => {
                 if let Some(its) = self.task_mut(*task) {
                     its.state = State::Running;
@@ -349,6 +348,23 @@ impl Ledger {
     fn submitted(&mut self, asked: &Submitted, at: Time) {
         let job = asked.job;
         self.next = self.next.max(job + 1);
+        self.waits_for_others(asked);
+        let mut request = Shared::from(self.among(asked));
+        let mut asked = asked.clone();
+        self.common.share(&mut asked, &mut request);
+        let asked = Arc::new(asked);
+        let its = Job::new(Arc::clone(&asked), request, at);
+        self.count(&asked, u64::from(its.size()), u64::saturating_add);
+        let begin = asked.begin.filter(|_| !its.due);
+        self.jobs.insert(job, Box::new(its));
+        self.look_at(job, begin);
+        self.offer(job, at);
+    }
+
+    /// Has a job looked at when something happens to those that it waits for, and given up
+    /// when it is too late.
+    pub(crate) fn waits_for_others(&mut self, asked: &Submitted) {
+        let job = asked.job;
         if let Some(condition) = &asked.submission.after {
             let (numbers, by_name) = named(condition);
             for on in numbers {
@@ -358,23 +374,24 @@ impl Ledger {
                 self.watchers.insert(job);
             }
         }
-        let mut request = Shared::from(self.among(asked));
-        let mut asked = asked.clone();
-        self.common.share(&mut asked, &mut request);
-        let asked = Arc::new(asked);
-        let its = Job::new(Arc::clone(&asked), request, at);
-        self.count(&asked, u64::from(its.size()), u64::saturating_add);
-        let begin = asked.begin.filter(|_| !its.due);
         if let Some(last) = asked.last_start() {
             self.alarms.insert((last, Alarm::TooLate(job)));
         }
-        self.jobs.insert(job, Box::new(its));
-        self.look_at(job, begin);
-        self.offer(job, at);
+    }
+
+    /// Hides the tasks of a job that wait from the scheduler.
+    pub(crate) fn withdraw(&mut self, job: u64) {
+        let Some(its) = self.jobs.get_mut(&job) else {
+            return;
+        };
+        for index in std::mem::take(&mut its.queued) {
+            its.waiting.insert(index);
+            self.queue.remove(TaskId { job, index }.number());
+        }
     }
 
     /// Counts tasks that wait or run where there is a limit to them.
-    fn count(&mut self, asked: &Submitted, tasks: u64, change: fn(u64, u64) -> u64) {
+    pub(crate) fn count(&mut self, asked: &Submitted, tasks: u64, change: fn(u64, u64) -> u64) {
         let scopes = self.scopes(asked).into_iter();
         let scopes: Vec<Scope> = scopes
             .filter(|(_, limits)| limits.submitted.is_some())
@@ -444,7 +461,7 @@ impl Ledger {
     }
 
     /// Has a job looked at anew at a moment, or not at all.
-    fn look_at(&mut self, job: u64, at: Option<Time>) {
+    pub(crate) fn look_at(&mut self, job: u64, at: Option<Time>) {
         let Some(its) = self.jobs.get_mut(&job) else {
             return;
         };
@@ -519,7 +536,7 @@ impl Ledger {
     }
 
     /// Nobody has to tell a job any more what happens to others.
-    fn waits_no_more(&mut self, job: u64, condition: &Condition) {
+    pub(crate) fn waits_no_more(&mut self, job: u64, condition: &Condition) {
         for on in named(condition).0 {
             if let Some(waiters) = self.waiters.get_mut(&on) {
                 waiters.remove(&job);
@@ -536,7 +553,7 @@ impl Ledger {
     }
 
     /// Looks at those that wait for a job, to which something has happened.
-    fn look_again(&mut self, job: u64, at: Time) {
+    pub(crate) fn look_again(&mut self, job: u64, at: Time) {
         let waiters = self.waiters.get(&job).into_iter().flatten();
         let all: BTreeSet<u64> = waiters.chain(&self.watchers).copied().collect();
         for waiter in all {

@@ -19,6 +19,7 @@ mod ask;
 mod closed;
 mod common;
 mod condition;
+mod edit;
 mod event;
 mod explain;
 mod fair;

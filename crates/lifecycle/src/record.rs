@@ -43,6 +43,15 @@ pub enum Change {
         /// The job.
         job: u64,
     },
+    /// Something else is asked of it from now on.
+    Edited(Box<Submitted>),
+    /// A task that has nodes is told to end at another time.
+    Limited {
+        /// The task.
+        task: TaskId,
+        /// When.
+        until: Time,
+    },
     /// Nodes are taken for a task: **start it.**
     Started {
         /// The task.
@@ -181,7 +190,7 @@ impl Change {
     /// Gives the job that it is about: where that is forgotten, it is not needed any more.
     pub const fn job(&self) -> Option<u64> {
         match self {
-            Self::Submitted(asked) => Some(asked.job),
+            Self::Submitted(asked) | Self::Edited(asked) => Some(asked.job),
             Self::Recalled(past) => Some(past.asked.job),
             Self::Due { job }
             | Self::Held { job, .. }
@@ -194,6 +203,7 @@ impl Change {
             | Self::Resuming { task }
             | Self::Resumed { task, .. }
             | Self::Leaving { task, .. }
+            | Self::Limited { task, .. }
             | Self::Warned { task }
             | Self::Stopping { task, .. }
             | Self::Ended { task, .. } => Some(task.job),

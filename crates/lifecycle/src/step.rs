@@ -67,6 +67,10 @@ impl Ledger {
                     None => {}
                 }
             }
+            Event::Edit(who, job, index, edits) => {
+                let changes = pen.ledger.edited(who, (job, index), &edits, now)?;
+                changes.into_iter().for_each(|change| pen.write(change));
+            }
             Event::Cancel(who, job, index) => pen.cancel(who, job, index)?,
             Event::Requeue(who, task) => {
                 let can = |state: State| state.is_active() && state != State::Completing;
@@ -200,7 +204,7 @@ impl Ledger {
     }
 
     /// Gives when a task that starts is told to end: by its deadline, too.
-    fn ends_by(&self, task: TaskId, until: Time) -> Time {
+    pub(crate) fn ends_by(&self, task: TaskId, until: Time) -> Time {
         let job = self.jobs.get(&task.job);
         let deadline = job.and_then(|job| job.asked.deadline);
         deadline.map_or(until, |deadline| deadline.min(until))
@@ -226,6 +230,19 @@ impl Ledger {
                 return Err(Refusal::DependsOnUnknown(unknown));
             }
         }
+        let asked = self.settled(who, self.next, submission, (begin, deadline))?;
+        self.has_room_for(&asked, None)?;
+        self.fits(asked)
+    }
+
+    /// Settles where a submission goes, and what it takes there.
+    pub(crate) fn settled(
+        &self,
+        who: Who,
+        job: u64,
+        submission: Submission,
+        (begin, deadline): (Option<Time>, Option<Time>),
+    ) -> Result<Submitted, Refusal> {
         let Grounds { partition, limit } = self.grounds(who, &submission)?;
         let its = partition
             .as_ref()
@@ -242,8 +259,8 @@ impl Ledger {
                 .iter_mut()
                 .for_each(|other| other.exclusive = true);
         }
-        let asked = Submitted {
-            job: self.next,
+        Ok(Submitted {
+            job,
             user: who.user,
             submission,
             request: request.into(),
@@ -251,8 +268,11 @@ impl Ledger {
             begin,
             deadline,
             partition,
-        };
-        self.has_room_for(&asked)?;
+        })
+    }
+
+    /// Looks whether the nodes have so much when nothing runs.
+    pub(crate) fn fits(&mut self, asked: Submitted) -> Result<Submitted, Refusal> {
         let task = TaskId {
             job: asked.job,
             index: 0,
@@ -260,7 +280,7 @@ impl Ledger {
         let alone = Queued {
             job: task.number(),
             submitted: Time(0),
-            limit,
+            limit: asked.limit,
             least: None,
             request: Arc::new(self.among(&asked)),
             standing: Standing::default(),
@@ -272,7 +292,7 @@ impl Ledger {
     }
 
     /// Gives a job that somebody may touch.
-    fn owned(&self, who: Who, job: u64) -> Result<&Job, Refusal> {
+    pub(crate) fn owned(&self, who: Who, job: u64) -> Result<&Job, Refusal> {
         let its = self.jobs.get(&job).ok_or(Refusal::Unknown(job))?;
         match who.operator || its.asked.user == who.user {
             true => Ok(its),
@@ -301,7 +321,7 @@ fn only_operator(who: Who) -> Result<(), Refusal> {
 }
 
 impl Job {
-    fn refused(&self) -> Refusal {
+    pub(crate) fn refused(&self) -> Refusal {
         let last = self.tasks.last_key_value();
         Refusal::Not {
             job: self.asked.job,

@@ -167,6 +167,9 @@ pub struct StepEnd {
     /// It reached a time limit of its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,
+    /// Somebody did not want it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
     /// From its start to its end.
     pub wall: Duration,
     /// Processor time in user mode.
@@ -183,6 +186,7 @@ impl StepEnd {
         Self {
             exit: Exit::Signal(9),
             timed_out: false,
+            cancelled: false,
             wall,
             cpu_user: Duration::ZERO,
             cpu_system: Duration::ZERO,

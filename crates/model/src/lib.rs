@@ -8,6 +8,7 @@
 
 pub mod accounting;
 pub mod class;
+pub mod edit;
 pub mod errand;
 pub mod ids;
 pub mod indices;
@@ -29,6 +30,7 @@ pub mod usage;
 pub mod view;
 
 pub use class::Class;
+pub use edit::Edit;
 pub use ids::{JobId, Name, Rank};
 pub use indices::{Array, Indices};
 pub use job::{JobSpec, Level, MpiChoice, Parallel, Preflight};

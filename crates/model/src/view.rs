@@ -310,6 +310,49 @@ pub struct ReservationView {
     pub accounts: Vec<String>,
 }
 
+/// What a site says of accounts and qualities of service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulesView {
+    /// The accounts that it knows of, by name; any will do where it knows of none.
+    pub accounts: Vec<AccountView>,
+    /// The qualities of service, by name; any will do where there are none.
+    pub qos: Vec<QosView>,
+}
+
+/// An account that a site knows of; every user may have jobs in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountView {
+    /// What it is called.
+    pub name: String,
+    /// The account in which it lies.
+    pub parent: Option<String>,
+    /// Its part, beside those of its siblings.
+    pub shares: u64,
+    /// The parts of users, by name, where they have not one.
+    pub users: BTreeMap<String, u64>,
+}
+
+/// A quality of service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QosView {
+    /// What it is called.
+    pub name: String,
+    /// What its jobs have beside the others'.
+    pub priority: u16,
+    /// What becomes of its jobs when others need their room: `requeue`, `cancel`, `suspend`.
+    pub preempted: Option<String>,
+    /// How long they have to end then.
+    pub grace: Duration,
+    /// How long a job may run; as long as it likes when absent.
+    pub limit: Option<Duration>,
+    /// How many tasks of it run, and how many wait or run.
+    pub tasks: (Option<u64>, Option<u64>),
+    /// The same of each user's.
+    pub each_user: (Option<u64>, Option<u64>),
+    /// How many cores its jobs have, and how many each user's.
+    pub cores: (Option<u64>, Option<u64>),
+}
+
 /// What an account or a user is promised of what there is, and has used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShareView {

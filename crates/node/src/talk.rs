@@ -51,6 +51,13 @@ pub enum Ask {
     Resize(Size),
     /// Send a signal to the ranks.
     Signal(i32),
+    /// Have a step of the job end, as one that nobody wants any more, or send it a signal.
+    Step {
+        /// Its number.
+        number: u32,
+        /// The signal; it is to end where there is none.
+        signal: Option<i32>,
+    },
     /// Warn the job of its end.
     Warn {
         /// By which signal.

@@ -2,11 +2,11 @@
 
 use hyperion_api::queue::{NodeChange, Refused, Reply, Request, ServerView, Target};
 use hyperion_lifecycle::{Booking, Change, Event, NodeState, Record, Refusal, TaskId, Time, Who};
-use hyperion_model::Class;
 use hyperion_model::submission::{Elsewhere, Submission};
+use hyperion_model::{Class, Edit};
 
 use crate::bounds::{AWAITED, excess};
-use crate::explain::starts;
+use crate::explain::foreseen;
 use crate::history::HistoryError;
 use crate::metrics::text;
 use crate::requests::{Moments, moments, refused, tasks};
@@ -72,6 +72,7 @@ impl Server {
             Request::Partitions => Reply::Partitions(self.viewer(who, now).partitions()),
             Request::Reservations => Reply::Reservations(self.viewer(who, now).reservations()),
             Request::Shares => Reply::Shares(self.viewer(who, now).shares()),
+            Request::Rules => Reply::Rules(self.viewer(who, now).rules()),
             Request::Explain(target) => match self.sight(who, target.job) {
                 Sight::All => {
                     let explained = self.viewer(who, now).explain(target);
@@ -85,7 +86,9 @@ impl Server {
                 Ok((begin, _)) => {
                     take_texts(&mut submission);
                     match self.ledger.what_if(now, who, *submission, begin) {
-                        Ok(forecast) => Reply::Starts(starts(&self.ledger, &forecast)),
+                        Ok((asked, forecast)) => {
+                            Reply::Foreseen(foreseen(&self.ledger, &asked, &forecast))
+                        }
                         Err(refusal) => Reply::Refused(refused(&refusal)),
                     }
                 }
@@ -125,6 +128,17 @@ impl Server {
             Request::Release(jobs) => {
                 let events = jobs.into_iter().map(|job| Event::Release(who, job));
                 self.steps(who, now, events.collect(), records)
+            }
+            Request::Edit(targets, edits) => {
+                for target in &targets {
+                    match self.recall_for(who, *target, &edits, now) {
+                        Ok(recalled) => turn.records.extend(recalled),
+                        Err(reply) => return Answer::Now(Box::new(reply)),
+                    }
+                }
+                let edit = |Target { job, index }| Event::Edit(who, job, index, edits.clone());
+                let events = targets.into_iter().map(edit).collect();
+                self.steps(who, now, events, &mut turn.records)
             }
             Request::Cancel(targets) => {
                 let cancel = |Target { job, index }| Event::Cancel(who, job, index);
@@ -184,16 +198,7 @@ impl Server {
         now: Time,
     ) -> Result<Moments, Refused> {
         submission.elsewhere = Elsewhere::default().into();
-        let missing = self.ledger.missing(submission);
-        let many = missing.numbers.len() + missing.names.len() > AWAITED;
-        let many = many.then_some("a job waits for a thousand at most that ended long ago");
-        if let Some(what) = excess(submission).or(many) {
-            return Err(Refused {
-                class: Class::User,
-                causes: vec![what.into()],
-                hint: "submit it in pieces, or let it read a file".into(),
-            });
-        }
+        self.is_bounded(submission)?;
         if self.own != 0 && who.user != self.own {
             return Err(Refused {
                 class: Class::Denied,
@@ -214,6 +219,41 @@ impl Server {
             submission.origin.home = account.home;
         }
         moments(submission, now)
+    }
+
+    /// Looks whether a submission is more than others need bear.
+    fn is_bounded(&self, submission: &mut Submission) -> Result<(), Refused> {
+        let missing = self.ledger.missing(submission);
+        let many = missing.numbers.len() + missing.names.len() > AWAITED;
+        let many = many.then_some("a job waits for a thousand at most that ended long ago");
+        match excess(submission).or(many) {
+            None => Ok(()),
+            Some(what) => Err(Refused {
+                class: Class::User,
+                causes: vec![what.into()],
+                hint: "submit it in pieces, or let it read a file".into(),
+            }),
+        }
+    }
+
+    /// Has those in mind for which a job is to wait when it is changed.
+    fn recall_for(
+        &mut self,
+        who: Who,
+        target: Target,
+        edits: &[Edit],
+        now: Time,
+    ) -> Result<Vec<Record>, Reply> {
+        let its = self.ledger.jobs().get(&target.job);
+        let its = its.filter(|its| who.operator || its.asked.user == who.user);
+        let Some(its) = its else {
+            return Ok(Vec::new());
+        };
+        let mut wanted = its.asked.submission.clone();
+        edits.iter().for_each(|edit| edit.apply(&mut wanted));
+        self.is_bounded(&mut wanted).map_err(Reply::Refused)?;
+        let recalled = self.recall(who, &wanted, now);
+        recalled.map_err(|error| no_history(&error))
     }
 
     /// Tells what somebody may know of a job.

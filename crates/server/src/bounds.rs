@@ -33,7 +33,8 @@ pub(crate) fn weight(request: &Request) -> Option<usize> {
         Request::Cancel(tasks)
         | Request::Requeue(tasks)
         | Request::Suspend(tasks)
-        | Request::Resume(tasks) => (1, tasks.len()),
+        | Request::Resume(tasks)
+        | Request::Edit(tasks, _) => (1, tasks.len()),
         Request::SetNodes(names, _) => (1, names.len()),
         _ => (1, 0),
     };

@@ -56,6 +56,8 @@ impl Server {
             | Change::Due { .. }
             | Change::Held { .. }
             | Change::Released { .. }
+            | Change::Edited(_)
+            | Change::Limited { .. }
             | Change::Up { .. }
             | Change::Resuming { .. }
             | Change::Ended { .. }

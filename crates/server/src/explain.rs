@@ -1,11 +1,12 @@
 //! Why jobs wait, as clients are told.
 
-use hyperion_api::queue::{Explained, Lack, Priority, Starts, Target, Until};
-use hyperion_lifecycle::{Ledger, State, TaskId};
+use hyperion_api::queue::{Explained, Foreseen, Lack, Priority, Starts, Target, Until};
+use hyperion_lifecycle::{Ledger, State, Submitted, TaskId};
 use hyperion_model::{Bytes, Cores};
 use hyperion_sched::{Blocker, CORES, Forecast, Lack as Lacks, MEMORY};
 
-use crate::views::{Viewer, waits};
+use crate::dispatch::queue_of;
+use crate::views::{Viewer, sum, waits};
 
 impl Viewer<'_> {
     /// Says why a task waits, or the first of a job's; `None` where none does.
@@ -87,8 +88,22 @@ impl Viewer<'_> {
     }
 }
 
+/// Says what would become of a job.
+pub(crate) fn foreseen(ledger: &Ledger, asked: &Submitted, forecast: &Forecast) -> Foreseen {
+    let cores = match forecast {
+        Forecast::At { allocation, .. } => allocation.iter().map(|part| part.taken.of(CORES)).sum(),
+        Forecast::NotBefore(_) | Forecast::Never => sum(asked, CORES),
+    };
+    Foreseen {
+        job: asked.job,
+        queue: queue_of(asked),
+        cores: Cores(cores),
+        starts: starts(ledger, forecast),
+    }
+}
+
 /// Says when a task starts.
-pub(crate) fn starts(ledger: &Ledger, forecast: &Forecast) -> Starts {
+fn starts(ledger: &Ledger, forecast: &Forecast) -> Starts {
     match forecast {
         Forecast::At { at, allocation } => {
             let nodes = ledger.cluster().nodes();

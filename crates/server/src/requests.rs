@@ -18,6 +18,15 @@ pub(crate) fn refused(refusal: &Refusal) -> Refused {
             "`hyperion queue --all` tells how far each job is",
         ),
         Refusal::NotOperator => (Class::Denied, "ask an operator"),
+        Refusal::OnlyWhole(_) | Refusal::NoArray(_) => (
+            Class::Unsupported,
+            "name the job, without an index; `hyperion queue` lists it",
+        ),
+        Refusal::DependsOnItself(_) => (Class::User, "let it wait for others alone"),
+        Refusal::NoPriorities => (
+            Class::Unsupported,
+            "`order = \"multifactor\"` in site.toml has priorities",
+        ),
         Refusal::TooLate => (
             Class::User,
             "give it less time, --time-min, or a later deadline",

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hyperion_api::queue::{
-    Filter, JobView, NodeView, PartitionView, ReservationView, ShareView, Terms, Waits,
+    AccountView, Filter, JobView, NodeView, PartitionView, QosView, ReservationView, RulesView,
+    ShareView, Terms, Waits,
 };
 use hyperion_lifecycle::{
-    Booking, Holder, Job, Ledger, NodeState, Partition, Reason, ShareOf, State, Submitted, Task,
-    TaskId, Time, Who,
+    Booking, Holder, Job, Ledger, NodeState, Partition, Preempted, Reason, ShareOf, State,
+    Submitted, Task, TaskId, Time, Who,
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
@@ -30,6 +31,14 @@ pub(crate) enum Sight {
     Line,
     /// Not even that.
     Nothing,
+}
+
+/// Stands for users of whom who looks may not hear.
+const OTHERS: &str = "(others)";
+
+/// Gives minutes as a span.
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes.saturating_mul(60))
 }
 
 impl Audience {
@@ -151,15 +160,10 @@ impl Viewer<'_> {
         let mut view = self.plain(id, job, index, task.state);
         view.starts = task.starts;
         view.started = task.started.map(|at| at.0);
-        // It may have been given less than it asked for.
-        let asked = &job.asked;
-        if asked.deadline.is_some() || asked.submission.least_time.is_some() {
-            let given = |at| task.until.since(at).saturating_sub(task.still);
-            let given = task
-                .started
-                .filter(|_| task.until != Time::NEVER)
-                .map(given);
-            view.limit = given.or(view.limit);
+        // It may have been given less than it asked for, or more or less since.
+        if let Some(at) = task.started.filter(|_| !task.leaving) {
+            let given = task.until.since(at).saturating_sub(task.still);
+            view.limit = (task.until != Time::NEVER).then_some(given);
         }
         view.ended = task.ended.map(|at| at.0);
         view.end = task.end;
@@ -192,13 +196,7 @@ impl Viewer<'_> {
         let asked = &job.asked;
         let submission = &asked.submission;
         let part = submission.parts.first();
-        let chunks = &asked.request.chunks;
-        let sum = |kind| {
-            let all = chunks
-                .iter()
-                .map(|c| c.each.of(kind).saturating_mul(c.count));
-            all.fold(0u64, u64::saturating_add)
-        };
+        let sum = |kind| sum(asked, kind);
         JobView {
             job: id.job,
             index,
@@ -261,9 +259,9 @@ impl Viewer<'_> {
         let shares = self.ledger.shares(self.now);
         let outermost = |its: &&ShareOf| its.accounts.len() + usize::from(its.user.is_some()) == 1;
         let all: f64 = shares.iter().filter(outermost).map(|its| its.used).sum();
-        let (who, private) = (self.who, self.audience.private && !self.who.operator);
-        let seen = |its: &ShareOf| !private || its.user.is_none_or(|user| user == who.user);
-        let shares = shares.into_iter().filter(seen);
+        let mut shares = shares;
+        shares.retain(|its| its.user.is_none_or(|user| self.may_name(user)));
+        let shares = shares.into_iter();
         let of = |its: ShareOf| ShareView {
             user: its.user.map(|user| self.user(user)),
             shares: its.part,
@@ -274,6 +272,51 @@ impl Viewer<'_> {
             accounts: its.accounts,
         };
         shares.map(of).collect()
+    }
+
+    /// Gives what the site says of accounts and qualities of service.
+    pub(crate) fn rules(&mut self) -> RulesView {
+        let rules = self.ledger.rules();
+        let accounts = rules.accounts.iter().map(|(name, its)| AccountView {
+            name: name.clone(),
+            parent: its.parent.clone(),
+            shares: its.shares,
+            users: {
+                let users = its.users.iter().filter(|(user, _)| self.may_name(**user));
+                let users: Vec<(u32, u64)> = users.map(|(user, part)| (*user, *part)).collect();
+                let named = users
+                    .into_iter()
+                    .map(|(user, part)| (self.user(user), part));
+                named.collect()
+            },
+        });
+        let accounts = accounts.collect();
+        let qos = rules.qos.iter().map(|(name, its)| QosView {
+            name: name.clone(),
+            priority: its.priority,
+            preempted: its.preempted.map(|how| {
+                let word = match how {
+                    Preempted::Requeue => "requeue",
+                    Preempted::Cancel => "cancel",
+                    Preempted::Suspend => "suspend",
+                };
+                word.to_owned()
+            }),
+            grace: Duration::from_secs(its.grace_seconds),
+            limit: its.max_minutes.map(minutes),
+            tasks: (its.limits.running, its.limits.submitted),
+            each_user: (its.each_user.running, its.each_user.submitted),
+            cores: (its.limits.cores, its.each_user.cores),
+        });
+        RulesView {
+            accounts,
+            qos: qos.collect(),
+        }
+    }
+
+    /// Tells whether who looks may hear of a user.
+    fn may_name(&self, user: u32) -> bool {
+        !self.audience.private || self.who.operator || user == self.who.user
     }
 
     /// Gives what is kept and not over, by name.
@@ -290,7 +333,17 @@ impl Viewer<'_> {
                 until: its.until.0,
                 cores: Cores(kept.iter().map(|node| node.capacity.of(CORES)).sum()),
                 nodes: kept.iter().map(|node| node.name.clone()).collect(),
-                users: its.users.iter().map(|user| self.user(*user)).collect(),
+                users: {
+                    let users = its.users.iter().copied();
+                    let seen: Vec<u32> = users.filter(|user| self.may_name(*user)).collect();
+                    let named = seen.into_iter().map(|user| self.user(user));
+                    // Whom it is for others need not know, but that it is for somebody.
+                    let named: Vec<String> = named.collect();
+                    match named.is_empty() && !its.users.is_empty() {
+                        true => vec![OTHERS.into()],
+                        false => named,
+                    }
+                },
                 accounts: its.accounts.iter().cloned().collect(),
             }
         };
@@ -304,7 +357,6 @@ impl Viewer<'_> {
         if partitions.is_empty() {
             return vec![PartitionView::named(PartitionView::ONLY, &nodes)];
         }
-        let minutes = |minutes: u64| Duration::from_secs(minutes.saturating_mul(60));
         let of = |(name, its): (&String, &Partition)| {
             let state = self.ledger.partition_state(name);
             let in_it = |node: &&NodeView| its.nodes.is_empty() || its.nodes.contains(&node.name);
@@ -378,6 +430,13 @@ impl Viewer<'_> {
         };
         there.map(of).collect()
     }
+}
+
+/// Gives what a task of a job asks for of something that is counted.
+pub(crate) fn sum(asked: &Submitted, kind: usize) -> u64 {
+    let chunks = asked.request.chunks.iter();
+    let all = chunks.map(|chunk| chunk.each.of(kind).saturating_mul(chunk.count));
+    all.fold(0u64, u64::saturating_add)
 }
 
 fn wanted(filter: &Filter, over: bool) -> bool {

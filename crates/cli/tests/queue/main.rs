@@ -14,6 +14,7 @@ mod shims;
 #[allow(dead_code, reason = "made for the tests of jobs, and shared")]
 mod site;
 mod steps;
+mod updates;
 mod users;
 mod verbs;
 

@@ -87,21 +87,43 @@ fn a_step_that_fails_or_is_cancelled_is_told_as_that() {
         "#!/bin/sh\n#SBATCH -n 2 -o out -e err\n\
          srun -n 2 -K sh -c 'test $SLURM_PROCID = 1 || exec sleep 300; exit 3'; echo $?\n\
          srun -n 2 -W 1 sh -c 'test $SLURM_PROCID = 1 || exec sleep 300'\n\
+         srun -n 1 sh -c 'trap \"\" TERM; exec sleep 300'; echo third $?\n\
+         srun -n 1 sh -c 'trap \"exit 7\" USR1; sleep 300 & wait'; echo fourth $?\n\
          srun -n 1 sleep 300\n",
     );
     shims.sh("sbatch job.sh").ok();
     let steps = || shims.sh("squeue -s -h -o %i").ok();
     let came = wait_until(LONG, || steps().contains("1.2"));
     assert!(came, "{}", steps());
-    let refused = shims.sh("scancel 1.2");
-    assert!(
-        refused.err.contains("a step ends with its srun"),
-        "{refused:?}"
-    );
+    for unknown in ["1.7", "1.0", "9.0"] {
+        let refused = shims.sh(&format!("scancel {unknown}")).expect_code(1);
+        let want = "Kill job error on job step id {}: Invalid job id specified\n";
+        let want = format!("scancel: error: {}", want.replace("{}", unknown));
+        assert_eq!(refused.err, want);
+    }
+    // The step ends and its job does not, or hears a signal.
+    shims.sh("scancel 1.2").ok();
+    shims.queue.wait_for_text("out", "third 137\n");
+    let err = shims.queue.read("err");
+    assert!(err.contains("*** STEP 1.2 ON "), "{err}");
+    assert!(err.contains("task 0: Killed\n"), "{err}");
+    let signalled = wait_until(LONG, || {
+        shims.sh("scancel -s USR1 1.3");
+        shims.queue.read("out").contains("fourth 7\n")
+    });
+    assert!(signalled, "{}", shims.queue.read("out"));
+    assert!(wait_until(LONG, || steps().contains("1.4")), "{}", steps());
+    assert_eq!(shims.sh("squeue -h -o %T").ok(), "RUNNING");
     shims.sh("scancel 1").ok();
     shims.queue.wait_over("1");
     let out = shims.sh("sacct -n -P -j 1 -o JobID,State,ExitCode").ok();
-    for line in ["1.0|FAILED|3:0", "1.1|TIMEOUT|", "1.2|CANCELLED|0:"] {
+    for line in [
+        "1.0|FAILED|3:0",
+        "1.1|TIMEOUT|",
+        "1.2|CANCELLED|0:9",
+        "1.3|FAILED|7:0",
+        "1.4|CANCELLED|0:",
+    ] {
         assert!(out.contains(line), "{out}");
     }
     assert_eq!(shims.queue.read("out").lines().next(), Some("3"));

@@ -6,6 +6,7 @@
 //! a note, one that would change the result is a mistake, and both know where
 //! they stand. The script itself is kept byte for byte.
 
+mod alter;
 mod amounts;
 mod dependency;
 mod detect;
@@ -36,9 +37,11 @@ use thiserror::Error;
 
 use crate::xml::Place;
 
+pub use alter::{Altered, altered};
 pub use detect::{Detection, detect};
 pub use environment::{Allocation, NodeShare, host_file, rank_variables, variables};
 pub use pattern::{Facts, Paths, expand, paths};
+pub use slurm::{Update, update};
 pub use table::table;
 pub use tell::{Kind, tell};
 

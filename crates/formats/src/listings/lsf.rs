@@ -45,6 +45,29 @@ pub const BKILL: &[Opt] = &[
     Opt(&["-h"], Nothing),
 ];
 
+/// The options of bmod; which of them can be changed is seen when they are read. With an
+/// `n` behind them they take something away.
+pub const BMOD: &[Opt] = &[
+    Opt(&["-b"], Value),
+    Opt(&["-bn"], Nothing),
+    Opt(&["-G"], Value),
+    Opt(&["-J"], Value),
+    Opt(&["-Jd"], Value),
+    Opt(&["-M"], Value),
+    Opt(&["-m"], Value),
+    Opt(&["-n"], Value),
+    Opt(&["-P"], Value),
+    Opt(&["-q"], Value),
+    Opt(&["-R"], Value),
+    Opt(&["-sp"], Value),
+    Opt(&["-w"], Value),
+    Opt(&["-wn"], Nothing),
+    Opt(&["-W"], Value),
+    Opt(&["-Wn"], Nothing),
+    Opt(&["-V"], Nothing),
+    Opt(&["-h"], Nothing),
+];
+
 /// The options of bqueues and bhosts.
 pub const BQUEUES: &[Opt] = &[
     Opt(&["-w"], Nothing),

@@ -38,6 +38,30 @@ pub const QDEL: &[Opt] = &[Opt(&["-x"], Nothing), Opt(&["-W"], Value)];
 /// The options of qhold and qrls.
 pub const QHOLD: &[Opt] = &[Opt(&["-h"], Value)];
 
+/// The options of qalter, each with a value; which of them can be changed is seen when they
+/// are read.
+pub const QALTER: &[Opt] = &[
+    Opt(&["-a"], Value),
+    Opt(&["-A"], Value),
+    Opt(&["-c"], Value),
+    Opt(&["-e"], Value),
+    Opt(&["-h"], Value),
+    Opt(&["-j"], Value),
+    Opt(&["-k"], Value),
+    Opt(&["-l"], Value),
+    Opt(&["-m"], Value),
+    Opt(&["-M"], Value),
+    Opt(&["-N"], Value),
+    Opt(&["-o"], Value),
+    Opt(&["-p"], Value),
+    Opt(&["-P"], Value),
+    Opt(&["-q"], Value),
+    Opt(&["-r"], Value),
+    Opt(&["-S"], Value),
+    Opt(&["-u"], Value),
+    Opt(&["-W"], Value),
+];
+
 /// The options of pbsnodes.
 pub const PBSNODES: &[Opt] = &[
     Opt(&["-a"], Nothing),

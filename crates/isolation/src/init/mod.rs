@@ -272,6 +272,10 @@ impl Init {
                 self.expected.insert(id, (rank, self.wire.take_fds()));
             }
             Request::Signal { id, signal } => self.signal(id, signal),
+            Request::Step { number, signal } => {
+                let mut callers = self.callers.iter_mut();
+                callers.any(|caller| caller.is_told(number, signal));
+            }
             Request::Resize { id, rows, columns } => {
                 if let Some(terminal) = self.terminals.get(&id) {
                     let _ = hyperion_sys::pty::resize(terminal.as_fd(), rows, columns);

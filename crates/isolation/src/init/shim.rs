@@ -54,6 +54,8 @@ pub(super) enum Word {
     Step(StepAsk),
     /// Init to launcher: that is its number, and it may begin.
     Numbered { number: u32 },
+    /// Init to launcher: send your step this signal, or end it where there is none.
+    Order { signal: Option<i32> },
     /// Launcher to init.
     StepEnded(StepEnd),
 }
@@ -127,10 +129,35 @@ impl Joined {
         Ok(Self { wire, number })
     }
 
+    /// Takes the next order that has come: a signal for the step, or, where there is none,
+    /// that it is to end.
+    ///
+    /// # Errors
+    /// As [`Wire::try_receive_frame`]: nothing more comes.
+    pub fn order(&mut self) -> io::Result<Option<Option<i32>>> {
+        loop {
+            match self.wire.try_receive_frame()? {
+                None => return Ok(None),
+                Some(Frame::Message(json)) => {
+                    if let Ok(Word::Order { signal }) = serde_json::from_slice(&json) {
+                        return Ok(Some(signal));
+                    }
+                }
+                Some(Frame::Data(..)) => {}
+            }
+        }
+    }
+
     /// Says how it ended.
-    pub fn end(mut self, end: StepEnd) {
+    pub fn end(&mut self, end: StepEnd) {
         // An init that is gone counts nothing any more.
         let _ = self.wire.send(&Word::StepEnded(end), &[]);
+    }
+}
+
+impl AsFd for Joined {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
     }
 }
 

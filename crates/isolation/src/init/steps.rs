@@ -37,6 +37,7 @@ struct Running {
     step: Step,
     takes: u32,
     since: Instant,
+    cancelled: bool,
 }
 
 impl Caller {
@@ -46,6 +47,19 @@ impl Caller {
             waits: None,
             runs: None,
         }
+    }
+
+    /// Tells a launcher to end its step, where it has that number, or to send it a signal;
+    /// tells whether it has.
+    pub(super) fn is_told(&mut self, number: u32, signal: Option<i32>) -> bool {
+        let runs = self.runs.as_mut();
+        let Some(runs) = runs.filter(|runs| runs.step.number == number) else {
+            return false;
+        };
+        runs.cancelled |= signal.is_none();
+        // One that has gone away meanwhile has taken its step along.
+        let _ = self.wire.send(&Word::Order { signal }, &[]);
+        true
     }
 
     /// Hears that a step is wanted; a launcher has one at a time.
@@ -89,17 +103,19 @@ impl Steps {
             step: step.clone(),
             takes,
             since: Instant::now(),
+            cancelled: false,
         });
         Some(Event::Step(step))
     }
 
     /// Hears how one has ended.
     pub(super) fn ended(&mut self, caller: &mut Caller, end: StepEnd) -> Option<Event> {
-        let Running { step, takes, .. } = caller.runs.take()?;
-        self.taken = self.taken.saturating_sub(takes);
+        let runs = caller.runs.take()?;
+        self.taken = self.taken.saturating_sub(runs.takes);
+        let cancelled = end.cancelled || runs.cancelled;
         Some(Event::Step(Step {
-            over: Some(end),
-            ..step
+            over: Some(StepEnd { cancelled, ..end }),
+            ..runs.step
         }))
     }
 

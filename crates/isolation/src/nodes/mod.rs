@@ -269,6 +269,10 @@ impl Sandbox for Nodes {
         }
     }
 
+    fn step(&mut self, number: u32, signal: Option<i32>) -> Result<(), SandboxError> {
+        self.on(FIRST, |node| node.step(number, signal))
+    }
+
     fn resize(&mut self, id: u32, rows: u16, columns: u16) -> Result<(), SandboxError> {
         match self.places.get(&id).copied() {
             Some(node) => self.on(node, |sandbox| sandbox.resize(id, rows, columns)),

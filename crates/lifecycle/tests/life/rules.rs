@@ -8,6 +8,7 @@ use hyperion_lifecycle::{
     Booking, Change, End, Event, Ledger, Limits, NodeState, Partition, PartitionState, Preempted,
     Qos, Reason, Record, Rules, Site, TaskId, Who,
 };
+use hyperion_model::Edit;
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{
     Condition, Event as Happened, JobRef, JobWord, NodeCount, Per, Resource, TimeLimit,
@@ -28,6 +29,7 @@ enum Act {
     },
     Hold(u64),
     Release(u64),
+    Edit(u64, Option<u32>, u8, u64),
     Cancel(u64, Option<u32>),
     Requeue(usize),
     Suspend(usize),
@@ -53,6 +55,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => any::<u64>().prop_map(Act::Hold),
         1 => any::<u64>().prop_map(Act::Release),
         1 => (any::<u64>(), prop::option::of(0u32..6)).prop_map(|(j, i)| Act::Cancel(j, i)),
+        3 => (any::<u64>(), prop::option::weighted(0.2, 0u32..6), any::<u8>(), any::<u64>())
+            .prop_map(|(j, i, kind, value)| Act::Edit(j, i, kind, value)),
         1 => any::<usize>().prop_map(Act::Requeue),
         1 => any::<usize>().prop_map(Act::Suspend),
         1 => any::<usize>().prop_map(Act::Resume),
@@ -135,6 +139,22 @@ fn perform(case: &mut Case, act: &Act) {
         }
         Act::Hold(number) => job(number).map(|job| Event::Hold(operator, job)),
         Act::Release(number) => job(number).map(|job| Event::Release(operator, job)),
+        Act::Edit(number, index, kind, value) => {
+            let edit = match kind % 6 {
+                0 | 1 => Edit::Limit(TimeLimit::Span(Duration::from_secs(value % 100))),
+                2 => Edit::After(job(value).map(|on| {
+                    let job = JobWord::Number(on);
+                    Condition::Job(JobRef { job, tasks: None }, Happened::Ended)
+                })),
+                3 => Edit::Qos(Some(
+                    ["usual", "still", "short", "first"][value as usize % 4].into(),
+                )),
+                4 => Edit::Requeue(value % 2 == 0),
+                _ => Edit::Queues(vec!["all".into()]),
+            };
+            let who = if kind % 2 == 0 { USER } else { operator };
+            job(number).map(|job| Event::Edit(who, job, index, vec![edit]))
+        }
         Act::Cancel(number, index) => job(number).map(|job| Event::Cancel(USER, job, index)),
         Act::Requeue(number) => task(number).map(|task| Event::Requeue(USER, task)),
         Act::Suspend(number) => task(number).map(|task| Event::Suspend(USER, task)),

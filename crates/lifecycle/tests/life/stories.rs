@@ -444,14 +444,14 @@ fn a_job_is_told_when_it_would_start_before_it_is_submitted() {
         let when = ledger.what_if(case.now, USER, submission, None);
         let right = Time::seconds(seconds);
         assert!(
-            matches!(when, Ok(Forecast::At { at, .. }) if at == right),
+            matches!(when, Ok((_, Forecast::At { at, .. })) if at == right),
             "{when:?}"
         );
     }
     let mut submission = Submission::new(Dialect::Slurm, Command::Program(vec!["a".into()]));
     submission.parts[0].tasks.insert(Per::Job, 5);
     let when = ledger.what_if(case.now, USER, submission, None);
-    assert_eq!(when, Err(Refusal::NeverFits));
+    assert_eq!(when.err(), Some(Refusal::NeverFits));
 }
 
 #[test]

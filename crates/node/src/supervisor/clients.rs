@@ -361,6 +361,11 @@ impl Supervisor {
                     _ => {}
                 }
             }
+            Ask::Step { number, signal } => {
+                if let Some(sandbox) = &mut self.sandbox {
+                    sandbox.step(number, signal)?;
+                }
+            }
             Ask::Warn { signal, to } => self.warn(signal, to)?,
             Ask::Suspend => self.stand_still(true)?,
             Ask::Resume { cpus } => {

@@ -76,6 +76,10 @@ impl Sandbox for Inside {
         Ok(())
     }
 
+    fn step(&mut self, _: u32, _: Option<i32>) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
     fn resize(&mut self, _: u32, _: u16, _: u16) -> Result<(), SandboxError> {
         Ok(())
     }

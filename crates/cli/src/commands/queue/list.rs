@@ -307,8 +307,9 @@ fn step_row(view: &JobView, step: &Step) -> Vec<String> {
     ];
     if let Some(over) = step.over {
         let state = match over.exit.is_success() {
+            _ if over.timed_out => State::TimedOut,
+            _ if over.cancelled => State::Cancelled,
             true => State::Completed,
-            false if over.timed_out => State::TimedOut,
             false => State::Failed,
         };
         let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);

@@ -9,7 +9,7 @@ mod hold;
 mod host;
 mod less;
 pub(super) mod list;
-mod moment;
+pub(super) mod moment;
 mod past;
 pub(super) mod reserve;
 pub(super) mod serve;

@@ -10,7 +10,7 @@ use jiff::{ToSpan as _, Zoned};
 use crate::errors;
 
 /// Says how long it is until a moment; nothing when it is over.
-pub(super) fn span(moment: Moment, now: &Zoned) -> anyhow::Result<Moment> {
+pub(in crate::commands) fn span(moment: Moment, now: &Zoned) -> anyhow::Result<Moment> {
     let Moment::At {
         day,
         hour,

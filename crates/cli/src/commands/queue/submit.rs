@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use anyhow::Context as _;
-use hyperion_api::queue::{Reply, Request};
+use hyperion_api::queue::{Foreseen, Reply, Request};
 use hyperion_formats::jobs::{self, Kind, Parsed, Source, Wanted};
 use hyperion_model::submission::{Command, Dialect, Fence, Origin, Submission};
 use hyperion_model::{Class, Level};
@@ -124,20 +124,34 @@ fn tell_if(mut submission: Submission, ctx: &Context, autostart: bool) -> anyhow
     }
     settle(&mut submission)?;
     let mut server = Server::reach(ctx, autostart)?;
-    let mut ask = |submission: &Submission| server.ask(&Request::WhatIf(submission.clone().into()));
-    if let Reply::Starts(starts) = ask(&submission)? {
-        output::line(super::explain::begins(&starts))?;
-        let now = jiff::Timestamp::now().as_microsecond().cast_unsigned();
-        for (with, other) in less::than(&submission) {
-            // What cannot be had is no help.
-            if let Ok(Reply::Starts(sooner)) = ask(&other)
-                && let Some(when) = less::sooner(&sooner, &starts, now)
-            {
-                output::line(format_args!("  with {with}: {when}"))?;
-            }
+    let starts = ask_if(&mut server, &submission)?.starts;
+    output::line(super::explain::begins(&starts))?;
+    let now = jiff::Timestamp::now().as_microsecond().cast_unsigned();
+    for (with, other) in less::than(&submission) {
+        // What cannot be had is no help.
+        if let Ok(sooner) = ask_if(&mut server, &other)
+            && let Some(when) = less::sooner(&sooner.starts, &starts, now)
+        {
+            output::line(format_args!("  with {with}: {when}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks what would become of a submission.
+pub(in crate::commands) fn foresee(
+    mut submission: Submission,
+    ctx: &Context,
+) -> anyhow::Result<Foreseen> {
+    settle(&mut submission)?;
+    ask_if(&mut Server::reach(ctx, true)?, &submission)
+}
+
+fn ask_if(server: &mut Server, submission: &Submission) -> anyhow::Result<Foreseen> {
+    match server.ask(&Request::WhatIf(Box::new(submission.clone())))? {
+        Reply::Foreseen(foreseen) => Ok(foreseen),
+        reply => anyhow::bail!("the server answers something else: {reply:?}"),
+    }
 }
 
 /// Reads a script with its words, and tells the notes.

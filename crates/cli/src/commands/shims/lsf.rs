@@ -1,11 +1,14 @@
 //! `bsub`, `bjobs`, `bkill`, `bqueues` and `bhosts`
 
 use hyperion_api::queue::{JobView, Request, Target};
-use hyperion_formats::listings::lsf::{self, BJOBS, BKILL, BQUEUES, Columns};
+use hyperion_formats::jobs;
+use hyperion_formats::listings::lsf::{self, BJOBS, BKILL, BMOD, BQUEUES, Columns};
 use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one};
-use hyperion_model::submission::{Command, Dialect, Submission};
+use hyperion_model::submission::{Command, Dialect, Submission, TimeLimit};
 use hyperion_model::task::State;
+use hyperion_model::{Class, Edit};
+use hyperion_node::talk::Ask;
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 use jiff::Timestamp;
@@ -13,7 +16,9 @@ use jiff::Timestamp;
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by};
 use super::salloc::stop;
 use super::submit::{Refusal, hand_in, read as read_words};
-use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, with_site};
+use super::update::{alter, settled};
+use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, told, with_site};
+use crate::errors;
 
 /// How LSF's commands end when something is wrong.
 const WRONG: u8 = 255;
@@ -23,6 +28,7 @@ const REMEMBERED: u64 = 3600 * 1_000_000;
 pub(super) fn answer(call: &Call) -> Outcome {
     match call.name.as_str() {
         "bsub" => bsub(call),
+        "bmod" => bmod(call),
         "bjobs" => bjobs(call),
         "bkill" => bkill(call),
         "bqueues" => {
@@ -334,7 +340,7 @@ fn bkill(call: &Call) -> Outcome {
                     .filter(|job| job.state == State::Running)
                     .filter_map(|job| job.id.as_ref())
                 {
-                    call.signal(id, signal)?;
+                    call.tell(id, &Ask::Signal(signal))?;
                 }
                 print(&format!("Job <{word}> is being signaled"))?;
                 continue;
@@ -345,6 +351,58 @@ fn bkill(call: &Call) -> Outcome {
             None => format!("Job <{word}> is being terminated"),
             Some(_) => format!("Job <{word}> is being signaled"),
         })?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Changes jobs that were submitted.
+fn bmod(call: &Call) -> Outcome {
+    let words = read(call, BMOD)?;
+    let given = words.options.iter().filter(|(_, value)| value.is_some());
+    let given = given.flat_map(|(name, value)| [Some((*name).to_owned()), value.clone()]);
+    let given: Vec<String> = given.flatten().collect();
+    let wrong = |text| Stop::new(WRONG, format!("{text}. Job not modified."));
+    let altered = jobs::altered(Dialect::Lsf, &given).map_err(wrong)?;
+    let mut edits = settled(altered)?;
+    let away = [
+        ("-bn", Edit::Begin(std::time::Duration::ZERO)),
+        ("-wn", Edit::After(None)),
+        ("-Wn", Edit::Limit(TimeLimit::Unlimited)),
+    ];
+    edits.extend(
+        away.into_iter()
+            .filter(|its| words.has(its.0))
+            .map(|its| its.1),
+    );
+    if words.rest.is_empty() || edits.is_empty() {
+        let known = "-b -G -J -P -q -sp -w -W, or -bn -wn -Wn, and a job";
+        return Err(Stop::new(WRONG, format!("bmod changes {known}")));
+    }
+    let mut code = 0;
+    for word in &words.rest {
+        let meant = targets(std::slice::from_ref(word))
+            .map_err(|_| Stop::new(WRONG, format!("{word}: Illegal job ID.")))?;
+        let mut views = call.jobs(numbers(&meant), true)?;
+        views.retain(|job| is_meant(job, &meant));
+        let done = match views.is_empty() {
+            true => Err("No matching job found".to_owned()),
+            false => alter(call, meant, edits.clone()).map_err(|error| {
+                let over = views.iter().all(|job| job.state.is_end());
+                match errors::class_of(&error) {
+                    Class::Denied => format!("User permission denied ({})", told(&error)),
+                    Class::Conflict if over => "Job has already finished".into(),
+                    Class::Conflict => format!("Job has already started ({})", told(&error)),
+                    _ => told(&error),
+                }
+            }),
+        };
+        match done {
+            Ok(()) => print(&format!("Parameters of job <{word}> are being changed")).map(drop)?,
+            Err(text) => {
+                eprintln!("Job <{word}>: {text}");
+                code = WRONG;
+            }
+        }
     }
     Ok(ExitCode::from(code))
 }

@@ -1,6 +1,7 @@
 //! Called as a command of a batch system (`sbatch`, `qstat`, `bjobs`), this
 //! program answers as that command does.
 
+mod accounts;
 mod allocation;
 pub(super) mod install;
 mod launch;
@@ -12,6 +13,7 @@ mod sge;
 mod slurm;
 mod srun;
 mod submit;
+mod update;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -35,8 +37,10 @@ use crate::context::Context;
 /// The commands that this program answers to.
 pub(super) const NAMES: &[&str] = &[
     "sbatch", "squeue", "scancel", "sinfo", "sacct", "scontrol", "srun", "salloc", //
-    "qsub", "qstat", "qdel", "qhold", "qrls", "pbsnodes", "pbsdsh", "qacct", //
-    "bsub", "bjobs", "bkill", "bqueues", "bhosts", "blaunch",
+    "sacctmgr", "sshare", //
+    "qsub", "qstat", "qdel", "qhold", "qrls", "qalter", "qmove", "pbsnodes", "pbsdsh",
+    "qacct", //
+    "bsub", "bjobs", "bkill", "bmod", "bqueues", "bhosts", "blaunch",
 ];
 
 /// One call of a command.
@@ -120,13 +124,14 @@ pub(crate) fn entry() -> Option<ExitCode> {
 fn answer(call: &Call) -> Outcome {
     match call.name.as_str() {
         "sbatch" | "squeue" | "scancel" | "sinfo" | "sacct" | "scontrol" => slurm::answer(call),
-        "bsub" | "bjobs" | "bkill" | "bqueues" | "bhosts" => lsf::answer(call),
+        "sacctmgr" | "sshare" => accounts::answer(call),
+        "bsub" | "bjobs" | "bkill" | "bmod" | "bqueues" | "bhosts" => lsf::answer(call),
         "srun" => srun::answer(call),
         "pbsdsh" => launch::pbsdsh(call),
         "blaunch" => launch::blaunch(call),
         "salloc" => salloc::answer(call),
         "qacct" => sge::answer(call),
-        "pbsnodes" => pbs::answer(call),
+        "pbsnodes" | "qalter" | "qmove" => pbs::answer(call),
         _ if sge::is_meant(call) => sge::answer(call),
         _ => pbs::answer(call),
     }
@@ -143,10 +148,10 @@ impl Call {
         Ok(Server::reach(&self.ctx, true)?.ask(request)?)
     }
 
-    /// Sends a signal to what runs in a record.
-    fn signal(&self, id: &str, signal: i32) -> anyhow::Result<()> {
+    /// Asks something of what runs in a record.
+    fn tell(&self, id: &str, ask: &Ask) -> anyhow::Result<()> {
         let job = Jobs::new(&self.ctx.root).find(id)?;
-        Ok(Client::connect(&job)?.ask(&Ask::Signal(signal))?)
+        Ok(Client::connect(&job)?.ask(ask)?)
     }
 
     /// Gives all jobs, or these.

@@ -1,17 +1,22 @@
 //! `qsub`, `qstat`, `qdel`, `qhold`, `qrls` and `pbsnodes` of PBS
 
 use hyperion_api::queue::{JobView, Request, Target};
-use hyperion_formats::listings::pbs::{self, PBSNODES, QDEL, QHOLD, QSTAT};
+use hyperion_formats::jobs;
+use hyperion_formats::listings::pbs::{self, PBSNODES, QALTER, QDEL, QHOLD, QSTAT};
 use hyperion_formats::listings::waits;
 use hyperion_formats::listings::words::{Opt, Style, Words, Wrong, known};
 use hyperion_model::submission::{Command, Dialect, Submission};
+use hyperion_model::{Class, Edit};
 use hyperion_sys::entry::ExitCode;
 use serde_json::{Map, Value};
 
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by, shell};
 use super::salloc::stop;
 use super::submit::{Refusal, hand_in, read as read_words};
-use super::{Call, Outcome, Stop, host, is_meant, numbers, print, targets, with_site};
+use super::update::{alter, settled};
+use super::{Call, Outcome, Stop, host, is_meant, numbers, print, targets, told, with_site};
+use crate::commands::queue::Server;
+use crate::errors;
 
 /// PBS's code for a job that nobody knows, as its commands end with it.
 const UNKNOWN: u8 = 153;
@@ -26,6 +31,8 @@ pub(super) fn answer(call: &Call) -> Outcome {
         "qsub" => qsub(call),
         "qstat" => qstat(call),
         "pbsnodes" => pbsnodes(call),
+        "qalter" => qalter(call),
+        "qmove" => qmove(call),
         _ => change(call),
     }
 }
@@ -274,6 +281,70 @@ fn change(call: &Call) -> Outcome {
         if let Err(stop) = call.ask(&request) {
             eprintln!("{}: {} {}.{}", call.name, stop.text, target.job, host());
             code = 168;
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Changes jobs that were submitted.
+fn qalter(call: &Call) -> Outcome {
+    let words = read(call, QALTER)?;
+    let hold = words.value("-h").map(|kinds| kinds != "n");
+    let given = words.options.iter().filter(|(name, _)| *name != "-h");
+    let given = given.flat_map(|(name, value)| [Some((*name).to_owned()), value.clone()]);
+    let given: Vec<String> = given.flatten().collect();
+    let wrong = |text| Stop::new(2, format!("qalter: {text}"));
+    let altered = jobs::altered(Dialect::Pbs, &given).map_err(wrong)?;
+    let edits = settled(altered)?;
+    if words.rest.is_empty() || (edits.is_empty() && hold.is_none()) {
+        let known = "-a -A -h -l walltime= -N -p -P -q -r -W depend=";
+        return Err(Stop::new(
+            2,
+            format!("usage: qalter {known} job_identifier..."),
+        ));
+    }
+    changed(call, &words.rest, &edits, hold)
+}
+
+/// Moves jobs that wait to another queue.
+fn qmove(call: &Call) -> Outcome {
+    let words = read(call, &[])?;
+    let [queue, named @ ..] = &words.rest[..] else {
+        return Err(Stop::new(2, "usage: qmove destination job_identifier..."));
+    };
+    let queue = queue.split('@').next().unwrap_or(queue).to_owned();
+    changed(call, named, &[Edit::Queues(vec![queue])], None)
+}
+
+fn changed(call: &Call, named: &[String], edits: &[Edit], hold: Option<bool>) -> Outcome {
+    let (found, mut code) = find(call, named, false)?;
+    let mut targets: Vec<Target> = found.into_iter().map(|(_, target)| target).collect();
+    targets.dedup();
+    for target in targets {
+        let edits = edits.to_vec();
+        let altered = match edits.is_empty() {
+            true => Ok(()),
+            false => alter(call, vec![target], edits),
+        };
+        let number = vec![target.job];
+        let held = hold.map(|hold| match hold {
+            true => Request::Hold(number),
+            false => Request::Release(number),
+        });
+        let done = altered.and_then(|()| match held {
+            Some(request) => Server::reach(&call.ctx, true)?.ask(&request).map(drop),
+            None => Ok(()),
+        });
+        if let Err(error) = done {
+            // As PBSE_PERM, PBSE_BADSTATE, and "Illegal attribute or resource value".
+            let (number, words) = match errors::class_of(&error) {
+                Class::Denied => (159, "Unauthorized Request"),
+                Class::Conflict => (170, "Request invalid for state of job"),
+                _ => (166, "Illegal attribute or resource value"),
+            };
+            let (job, why) = (target.job, told(&error));
+            eprintln!("{}: {words} {job}.{} ({why})", call.name, host());
+            code = number;
         }
     }
     Ok(ExitCode::from(code))

@@ -7,6 +7,7 @@ use hyperion_formats::listings::words::{Opt, Takes};
 use hyperion_sys::entry::ExitCode;
 
 use super::slurm::{VERSION, read};
+use super::update::update;
 use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, with_site};
 
 /// The options of scontrol.
@@ -39,16 +40,14 @@ pub(super) fn answer(call: &Call) -> Outcome {
             "hold" | "uhold" | "release" | "requeue" | "suspend" | "resume",
             ref named @ ..,
         ] if !named.is_empty() => change(call, rest[0], named),
-        ["update" | "requeuehold", ..] => Err(Stop::new(
+        ["update", ref words @ ..] => update(call, words),
+        ["requeuehold", ..] => Err(Stop::new(
             1,
-            format!(
-                "scontrol: {} is not known here; known: hold, release, requeue, suspend, resume, show, ping, version",
-                rest[0]
-            ),
+            "scontrol: requeuehold is not known here: requeue, and hold when the job waits",
         )),
         [] => Err(Stop::new(
             1,
-            "scontrol: there is no prompt here; known: hold, release, requeue, suspend, resume, show, ping, version",
+            "scontrol: there is no prompt here; known: update, hold, release, requeue, suspend, resume, show, ping, version",
         )),
         [word, ..] => Err(Stop::new(1, format!("invalid keyword: {word}"))),
     }

@@ -8,7 +8,7 @@ use hyperion_formats::listings::{matches, waits};
 use hyperion_model::submission::Dialect;
 use hyperion_sys::entry::ExitCode;
 
-use super::submit::{Refusal, submit};
+use super::submit::{Handed, Refusal, submit};
 use super::{Call, Outcome, Stop, numbers, print, targets, with_site};
 
 /// The options of qhold and qrls.
@@ -112,8 +112,9 @@ fn qsub(call: &Call) -> Outcome {
         }
         Refusal::Other(text) => unable(text),
     };
-    let Some(job) = submit(call, Dialect::Sge).map_err(refused)? else {
-        return print("verification: found suitable queue(s)");
+    let job = match submit(call, Dialect::Sge).map_err(refused)? {
+        Handed::In(job) => job,
+        Handed::Tested(_) => return print("verification: found suitable queue(s)"),
     };
     let number = job.number;
     let name = job.submission.name.clone().unwrap_or_default();

@@ -1,12 +1,13 @@
 //! `sbatch`, `squeue`, `scancel`, `sinfo`, `sacct` and `scontrol`
 
-use hyperion_api::queue::{JobView, Request, Target};
+use hyperion_api::queue::{Foreseen, JobView, Request, Starts, Target};
 use hyperion_formats::jobs::hosts;
 use hyperion_formats::listings::slurm::{self, SACCT, SINFO, SQUEUE, Sacct, Sinfo, Squeue, Steps};
 use hyperion_formats::listings::words::{Opt, Style, Takes, Words, Wrong, known};
 use hyperion_formats::listings::{matches, one_by_one, waits};
 use hyperion_model::submission::Dialect;
 use hyperion_model::task::{End, State};
+use hyperion_node::talk::Ask;
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::signals;
 use jiff::civil::DateTime;
@@ -14,7 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Zoned};
 
 use super::scontrol;
-use super::submit::{Refusal, submit};
+use super::submit::{Handed, Refusal, submit};
 use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, with_site};
 
 /// The version whose commands these are like.
@@ -109,7 +110,11 @@ fn sbatch(call: &Call) -> Outcome {
     if matches!(first, Some("-V" | "--version")) {
         return print(VERSION);
     }
+    let tests = call.words.iter().any(|word| word == "--test-only");
     let refused = |refusal| match refusal {
+        Refusal::Other(text) if tests && !text.starts_with("cannot read the script") => {
+            Stop::new(1, format!("allocation failure: {text}"))
+        }
         Refusal::Option(word) if word.starts_with("--") => {
             let name = word.split('=').next().unwrap_or(&word);
             let text = format!("sbatch: unrecognized option '{name}'");
@@ -134,12 +139,9 @@ fn sbatch(call: &Call) -> Outcome {
         }
         Refusal::Other(text) => error(call, 1, format_args!("Batch job submission failed: {text}")),
     };
-    let Some(job) = submit(call, Dialect::Slurm).map_err(refused)? else {
-        return Err(error(
-            call,
-            1,
-            "--test-only: `hyperion submit --dry-run` says what is asked for",
-        ));
+    let job = match submit(call, Dialect::Slurm).map_err(refused)? {
+        Handed::In(job) => job,
+        Handed::Tested(foreseen) => return tested(call, &foreseen),
     };
     let number = job.number;
     let cluster = call
@@ -156,6 +158,24 @@ fn sbatch(call: &Call) -> Outcome {
         true => Ok(ExitCode::from(job.wait()?)),
         false => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Says what would become of a job: `--test-only`.
+pub(super) fn tested(call: &Call, foreseen: &Foreseen) -> Outcome {
+    let (at, nodes) = match &foreseen.starts {
+        Starts::At(at, nodes) => (*at, hosts::compress(nodes)),
+        Starts::NotBefore(at) => (*at, "(null)".into()),
+        Starts::Never => return Err(Stop::new(1, "allocation failure: Requested nodes are busy")),
+    };
+    eprintln!(
+        "{}: Job {} to start at {} using {} processors on nodes {nodes} in partition {}",
+        call.name,
+        foreseen.job,
+        with_site(|site| (site.local)(at).iso()),
+        foreseen.cores.0.div_ceil(1000),
+        foreseen.queue,
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The jobs that options of squeue, sacct and scancel have in common.
@@ -357,23 +377,13 @@ fn scancel(call: &Call) -> Outcome {
     if words.rest.is_empty() && !filtered.iter().any(|name| words.has(name)) {
         return Err(error(call, 1, "No job identification provided"));
     }
-    let is_step = |word: &&String| {
-        let suffix = word.split_once('.').map(|(_, suffix)| suffix);
-        suffix.is_some_and(|suffix| suffix.parse::<u32>().is_ok())
-    };
-    if let Some(step) = words.rest.iter().find(is_step) {
-        // To end the whole job for it would be another thing.
-        return Err(error(
-            call,
-            1,
-            format_args!(
-                "Kill job error on job step id {step}: a step ends with its srun here, or with its job"
-            ),
-        ));
-    }
-    if !words.rest.is_empty() {
-        wanted.jobs = Some(named(call, &words.rest)?);
-    }
+    let number = |word: &str| word.split_once('.')?.1.parse::<u32>().ok();
+    let (steps, rest): (Vec<String>, Vec<String>) = words
+        .rest
+        .iter()
+        .flat_map(|word| word.split(','))
+        .map(str::to_owned)
+        .partition(|word| number(word).is_some());
     let signal = match words.value("--signal") {
         None => None,
         Some(text) => {
@@ -381,6 +391,20 @@ fn scancel(call: &Call) -> Outcome {
             Some(number.ok_or_else(|| error(call, 1, format_args!("Unknown job signal: {text}")))?)
         }
     };
+    let mut code = ExitCode::SUCCESS;
+    for step in &steps {
+        if let Err(why) = cancel_step(call, step, number(step).unwrap_or_default(), signal) {
+            let text = format_args!("Kill job error on job step id {step}: {}", why.text);
+            eprintln!("{}", error(call, 1, text).text);
+            code = ExitCode::from(why.code);
+        }
+    }
+    if rest.is_empty() && !steps.is_empty() {
+        return Ok(code);
+    }
+    if !rest.is_empty() {
+        wanted.jobs = Some(named(call, &rest)?);
+    }
     let ask = wanted.jobs.as_deref().map(numbers).unwrap_or_default();
     let jobs = call.jobs(ask.clone(), true)?;
     for unknown in ask
@@ -398,7 +422,7 @@ fn scancel(call: &Call) -> Outcome {
         Some(signal) => {
             for job in meant.iter().filter(|job| job.state == State::Running) {
                 if let Some(id) = &job.id {
-                    call.signal(id, signal)?;
+                    call.tell(id, &Ask::Signal(signal))?;
                 }
             }
         }
@@ -414,7 +438,29 @@ fn scancel(call: &Call) -> Outcome {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
+}
+
+/// Has one step end, or sends it a signal: its job goes on.
+fn cancel_step(call: &Call, name: &str, number: u32, signal: Option<i32>) -> Result<(), Stop> {
+    let unknown = |_| Stop::new(1, "Invalid job id specified");
+    let job = name.split('.').next().unwrap_or(name).to_owned();
+    let wanted = targets(&[job]).map_err(unknown)?;
+    let mut jobs = call.jobs(numbers(&wanted), true)?;
+    jobs.retain(|job| is_meant(job, &wanted));
+    let runs = |job: &&JobView| {
+        let mut steps = job.steps().iter();
+        steps.any(|step| step.number == number && step.over.is_none())
+    };
+    // As Slurm says of one that has ended, too.
+    let job = jobs
+        .iter()
+        .find(runs)
+        .ok_or_else(|| unknown(String::new()))?;
+    let id = job.id.as_deref();
+    let id = id.ok_or_else(|| Stop::new(1, "Access/permission denied"))?;
+    let signal = signal.filter(|signal| *signal != signals::SIGKILL);
+    Ok(call.tell(id, &Ask::Step { number, signal })?)
 }
 
 /// The tasks of a view that are meant by these names, or all of it.

@@ -1,12 +1,12 @@
 //! What `sbatch`, `qsub` and `bsub` have in common.
 
-use hyperion_api::queue::{Reply, Request};
+use hyperion_api::queue::{Foreseen, Reply, Request};
 use hyperion_formats::jobs::{self, Kind, Origin, Source};
 use hyperion_model::submission::{Dialect, Submission};
 
 use super::{Call, Stop, told};
 use crate::commands::queue::Server;
-use crate::commands::queue::submit::{fence, load, send, usual_name, variables};
+use crate::commands::queue::submit::{fence, foresee, load, send, usual_name, variables};
 use crate::commands::run::Isolate;
 
 /// A job that was handed in.
@@ -72,17 +72,24 @@ pub(super) fn read(
     }
 }
 
-/// Hands in a job. At which level it runs, and in which image, is in variables:
-/// the words are those of a system that knows nothing of it.
-pub(super) fn submit(call: &Call, dialect: Dialect) -> Result<Option<Submitted>, Refusal> {
-    let (submission, reply) = read(&call.words, dialect)?;
-    if reply.test_only {
-        return Ok(None);
-    }
-    hand_in(call, submission, reply).map(Some)
+/// What became of words that submit.
+pub(super) enum Handed {
+    In(Box<Submitted>),
+    /// It was only asked what would become of it.
+    Tested(Foreseen),
 }
 
-/// Hands in a job that was read.
+/// Hands in a job, or asks what would become of it.
+pub(super) fn submit(call: &Call, dialect: Dialect) -> Result<Handed, Refusal> {
+    let (submission, reply) = read(&call.words, dialect)?;
+    match reply.test_only {
+        true => Ok(Handed::Tested(foresee(submission, &call.ctx)?)),
+        false => Ok(Handed::In(Box::new(hand_in(call, submission, reply)?))),
+    }
+}
+
+/// Hands in a job that was read. At which level it runs, and in which image, is in
+/// variables: the words are those of a system that knows nothing of it.
 pub(super) fn hand_in(
     call: &Call,
     mut submission: Submission,

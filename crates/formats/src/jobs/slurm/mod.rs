@@ -1,6 +1,7 @@
 //! Slurm: the options of sbatch. The source is its manual, from 15.08 to 26.11,
 //! and what sbatch 22.05 was seen to make of each form.
 
+mod update;
 mod variables;
 mod whole;
 
@@ -20,6 +21,7 @@ use crate::jobs::values::*;
 use crate::jobs::words::Word;
 use crate::jobs::{dependency, hosts, time};
 
+pub use update::{Update, update};
 pub(in crate::jobs) use variables::variables;
 pub(in crate::jobs) use whole::finish;
 

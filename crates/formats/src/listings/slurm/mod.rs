@@ -1,11 +1,14 @@
 //! Slurm: what its commands of 22.05 were seen to print.
 
+mod accounts;
 mod sacct;
 mod scontrol;
 mod sinfo;
 mod squeue;
 mod steps;
+mod table;
 
+pub use accounts::{SACCTMGR, SSHARE, Sacctmgr, Sshare};
 pub use sacct::{SACCT, Sacct};
 pub use scontrol::{job, node, partition, reservation};
 pub use sinfo::{SINFO, Sinfo};

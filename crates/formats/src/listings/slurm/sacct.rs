@@ -417,6 +417,7 @@ fn step_state(job: &JobView, step: &Step) -> &'static str {
     match &step.over {
         None => "RUNNING",
         Some(over) if over.timed_out => "TIMEOUT",
+        Some(over) if over.cancelled => "CANCELLED",
         Some(over) if over.exit.is_success() => "COMPLETED",
         Some(StepEnd {
             exit: Exit::Signal(_),

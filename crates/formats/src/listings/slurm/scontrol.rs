@@ -95,11 +95,11 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
            Features={} DelayBoot=00:00:00\n   \
            OverSubscribe=OK Contiguous=0 Licenses={} Network={none}\n   \
            Command={none}\n   \
-           WorkDir={folder}\n   \
+           WorkDir={folder}\n\
+         {comment}   \
            StdErr={error}\n   \
            StdIn=/dev/null\n   \
-           StdOut={output}\n\
-         {comment}   \
+           StdOut={output}\n   \
            Power=\n   \n",
         terms.priority.unwrap_or(0),
         terms.nice,

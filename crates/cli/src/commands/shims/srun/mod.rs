@@ -60,6 +60,7 @@ const SRUN: &[Opt] = &[
     Opt(&["--immediate", "-I"], Attached),
     Opt(&["--disable-status", "-X"], Nothing),
     Opt(&["--slurmd-debug"], Value),
+    Opt(&["--test-only"], Nothing),
     Opt(&["--quiet", "-Q"], Nothing),
     Opt(&["--verbose", "-v"], Nothing),
     Opt(&["--version", "-V"], Nothing),
@@ -83,6 +84,9 @@ pub(super) fn answer(call: &Call) -> Outcome {
     }
     if words.rest.is_empty() {
         return Err(error("No command given to execute."));
+    }
+    if words.has("--test-only") {
+        return outside::test(call, &words);
     }
     // In the sandbox of a job its init listens there.
     let inside = std::env::var_os("HYPERION_STEPS").is_some();

@@ -9,8 +9,10 @@ use super::super::allocation::{
     Allocation, Beside, Failed, Stage, Wanted, at_the_second, beside, ended_by,
 };
 use super::super::salloc::{OF_JOBS, patience, refused, stop, submission};
-use super::super::{Call, Outcome, Stop, targets};
+use super::super::slurm::tested;
+use super::super::{Call, Outcome, Stop, targets, told as told_of};
 use super::{SRUN, error};
+use crate::commands::queue::submit::foresee;
 
 /// Gets an allocation, runs a step in it, and gives it back.
 pub(super) fn alone(call: &Call, words: &Words) -> Outcome {
@@ -58,6 +60,15 @@ pub(super) fn alone(call: &Call, words: &Words) -> Outcome {
         false => taken.release(code)?,
     }
     Ok(ExitCode::from(code))
+}
+
+/// Says when an allocation would be had: `--test-only`.
+pub(super) fn test(call: &Call, words: &Words) -> Outcome {
+    let submission = submission(words).map_err(|refusal| refused("srun", refusal))?;
+    let foreseen = foresee(submission, &call.ctx);
+    let foreseen =
+        foreseen.map_err(|e| Stop::new(1, format!("allocation failure: {}", told_of(&e))))?;
+    tested(call, &foreseen)
 }
 
 /// Runs a step in a job that runs: that of an allocation, or the one that is named.

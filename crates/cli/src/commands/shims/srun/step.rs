@@ -3,9 +3,12 @@
 //! They are a job of their own at process level, in the sandbox that is there already. The
 //! init of that sandbox gives the step its number and hears how it ended.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use hyperion_formats::jobs::{self, Facts, time};
 use hyperion_formats::listings::words::Words;
@@ -21,12 +24,12 @@ use hyperion_node::talk::Ask;
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::{process, signals};
 
-use super::super::{Call, Outcome, Stop, host};
+use super::super::{Call, Outcome, Stop, host, with_site};
 use super::{count, error};
 use crate::args::{Global, read_run};
 use crate::commands::run;
 use crate::context::Context;
-use crate::session::{self, Label, Session};
+use crate::session::{self, Label, Orders, Session};
 
 /// The shape of a step.
 struct Shape {
@@ -60,6 +63,8 @@ pub(in crate::commands::shims) fn run(call: &Call, words: &Words) -> Outcome {
     let socket = variable("HYPERION_STEPS");
     let joined = socket.and_then(|socket| Joined::begin(Path::new(&socket), asked).ok());
     let number = joined.as_ref().map_or(0, |joined| joined.number);
+    let joined = joined.map(|joined| Rc::new(RefCell::new(joined)));
+    let orders = joined.as_ref().map(orders).transpose()?;
 
     let ask = flags(words, &shape);
     let id = JobId::from_random(run::random()?);
@@ -99,6 +104,7 @@ pub(in crate::commands::shims) fn run(call: &Call, words: &Words) -> Outcome {
         raw: pty,
         input: words.value("--input") != Some("none"),
         job: true,
+        orders,
         // Steps share the processors of their job, as far as they go.
         hush: Some("! processors"),
         ..Session::default()
@@ -107,7 +113,7 @@ pub(in crate::commands::shims) fn run(call: &Call, words: &Words) -> Outcome {
     let name_of_command = call.name.clone();
     let code = session.run(client, &id, |end| {
         if let Some(joined) = joined {
-            joined.end(told(end));
+            joined.borrow_mut().end(told(end));
         }
         if !quiet {
             tell(end, &name_of_command);
@@ -116,6 +122,32 @@ pub(in crate::commands::shims) fn run(call: &Call, words: &Words) -> Outcome {
         process::exit_now(end.code)
     })?;
     Ok(ExitCode::from(code))
+}
+
+/// Listens to what the job's init says of a step.
+fn orders(joined: &Rc<RefCell<Joined>>) -> Result<Orders, Stop> {
+    let fd = joined.borrow().as_fd().try_clone_to_owned();
+    let job = std::env::var("SLURM_JOB_ID").unwrap_or_default();
+    let number = joined.borrow().number;
+    let cancelled = format!("slurmstepd: error: *** STEP {job}.{number} ON {}", host());
+    let joined = Rc::clone(joined);
+    let now = || with_site(|site| (site.local)(site.now).iso());
+    Ok(Orders {
+        fd: fd.map_err(error)?,
+        next: Box::new(move || {
+            let order = joined.borrow_mut().order()?;
+            Ok(order.map(|signal| match signal {
+                Some(signal) => Ask::Signal(signal),
+                None => {
+                    eprintln!("{cancelled} CANCELLED AT {} ***", now());
+                    eprintln!(
+                        "srun: Job step aborted: Waiting up to 32 seconds for job step to finish."
+                    );
+                    Ask::Signal(signals::SIGKILL)
+                }
+            }))
+        }),
+    })
 }
 
 /// Settles how many tasks there are.
@@ -373,6 +405,7 @@ fn told(end: &End) -> StepEnd {
     let usage = |report: &RunReport| StepEnd {
         exit,
         timed_out: end.code == 124,
+        cancelled: false,
         wall: report.wall,
         cpu_user: report.usage.cpu_user.unwrap_or_default(),
         cpu_system: report.usage.cpu_system.unwrap_or_default(),
