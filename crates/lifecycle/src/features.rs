@@ -102,7 +102,12 @@ fn is(node: &BTreeSet<String>, name: &str, compare: Compare, value: &str) -> boo
         let mut own = values.iter().filter_map(|value| number(value));
         wanted.is_some_and(|wanted| own.any(|own| of(&own, &wanted)))
     };
-    let equal = || values.iter().any(|own| own.eq_ignore_ascii_case(value));
+    let wanted = value.to_ascii_lowercase();
+    let equal = || {
+        values
+            .iter()
+            .any(|own| like(&wanted, &own.to_ascii_lowercase()))
+    };
     match compare {
         Compare::Equal => equal(),
         Compare::NotEqual => !equal(),
@@ -111,6 +116,33 @@ fn is(node: &BTreeSet<String>, name: &str, compare: Compare, value: &str) -> boo
         Compare::AtLeast => numbers(f64::ge),
         Compare::More => numbers(f64::gt),
     }
+}
+
+/// Matches a name against a pattern, in which `*` stands for anything and `?` for one
+/// character.
+pub(crate) fn like(pattern: &str, name: &str) -> bool {
+    let pattern: Vec<char> = pattern.chars().collect();
+    let name: Vec<char> = name.chars().collect();
+    let (mut at, mut read) = (0, 0);
+    // Where the last `*` stands, and up to where it has eaten.
+    let mut star = None;
+    while read < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(c) if *c == '?' || *c == name[read] => (at, read) = (at + 1, read + 1),
+            _ => {
+                let Some((stands, eaten)) = star else {
+                    return false;
+                };
+                star = Some((stands, eaten + 1));
+                (at, read) = (stands + 1, eaten + 1);
+            }
+        }
+    }
+    pattern[at..].iter().all(|c| *c == '*')
 }
 
 struct Reader<'a> {
@@ -195,7 +227,7 @@ impl Reader<'_> {
             return Some(Wish::Has(name));
         };
         self.eat(&[word]);
-        let value = self.word(&['&', '|', '(', ')', '[', ']', '*', '<', '>', ','])?;
+        let value = self.word(&['&', '|', '(', ')', '[', ']', '<', '>', ','])?;
         Some(Wish::Is(name, *compare, value))
     }
 }
@@ -232,6 +264,11 @@ mod tests {
             ("model=ivy&bigmem=False", true),
             ("bigmem=true", false),
             ("arch=lx-amd64", true),
+            ("arch=lx*", true),
+            ("arch=LX-AMD??", true),
+            ("arch=lx?", false),
+            ("(arch=sol*|arch=*-amd*)&!arch=*-x86", true),
+            ("!arch=*64", false),
             ("avx512 && maxmem>64000", true),
             ("maxmem > 256000", false),
             ("!bigmem && model!=sky", true),

@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use thiserror::Error;
 
-use crate::condition::matches;
 use crate::event::Who;
-use crate::features::Wish;
+use crate::features::{Wish, like};
 use crate::ledger::Ledger;
 use crate::record::Submitted;
 use crate::rules::{Booking, Limits, Partition, PartitionState, Preempted, Qos, minutes};
@@ -403,14 +402,15 @@ impl crate::Site {
         Some(NodeNumber(at as u32))
     }
 
-    /// Gives the nodes of these names, in which `*` stands for anything.
+    /// Gives the nodes of these names, in which `*` stands for anything, and `?` for a letter.
     pub(crate) fn set<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> NodeSet {
-        let (patterns, names): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| name.contains('*'));
+        let (patterns, names): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .partition(|name| name.contains(['*', '?']));
         let named = names.into_iter().filter_map(|name| self.node(name));
         let nodes = (0..).map(NodeNumber).zip(&self.nodes);
-        let like = |name: &str| patterns.iter().any(|pattern| matches(pattern, name));
-        let alike = nodes.filter(|(_, node)| !patterns.is_empty() && like(&node.name));
+        let is_meant = |name: &str| patterns.iter().any(|pattern| like(pattern, name));
+        let alike = nodes.filter(|(_, node)| !patterns.is_empty() && is_meant(&node.name));
         named.chain(alike.map(|(number, _)| number)).collect()
     }
 

@@ -88,6 +88,9 @@ pub struct Submission {
     pub rlimits: Vec<Rlimit>,
     /// What is run.
     pub command: Command,
+    /// The file that its script was read from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
     /// How it is fenced.
     #[serde(default)]
     pub fence: Shared<Fence>,
@@ -148,6 +151,7 @@ impl Submission {
             survives_nodes: false,
             rlimits: Vec::new(),
             command,
+            script: None,
             fence: Shared::default(),
             origin: Shared::default(),
             elsewhere: Shared::default(),

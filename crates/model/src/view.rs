@@ -91,6 +91,9 @@ pub struct JobView {
     /// Its steps, where it has not ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
+    /// The file of its script, with what that is given; nothing where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Where it was submitted.
     pub folder: String,
     /// The quality of service that it asks for.

@@ -14,7 +14,7 @@ use hyperion_lifecycle::{
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
-use hyperion_model::submission::{Command, Part};
+use hyperion_model::submission::{Command, Part, Submission};
 use hyperion_model::{Bytes, Cores, CpuSet, JobId};
 use hyperion_sched::{Amounts, CORES, MEMORY, Node, NodeNumber};
 
@@ -148,6 +148,7 @@ impl Viewer<'_> {
             for view in views.iter_mut().skip(before) {
                 view.folder.clear();
                 (view.comment, view.why, view.id) = (None, None, None);
+                view.command = None;
                 view.terms = Terms {
                     priority: view.terms.priority,
                     ..Terms::default()
@@ -233,6 +234,7 @@ impl Viewer<'_> {
             cost: None,
             script: !matches!(submission.command, Command::Room { .. }),
             steps: Vec::new(),
+            command: command_of(submission),
             folder: submission.origin.folder.clone(),
             qos: submission.qos.clone(),
             files: (
@@ -430,6 +432,21 @@ impl Viewer<'_> {
         };
         there.map(of).collect()
     }
+}
+
+/// Gives the file of a script, with what that is given.
+fn command_of(submission: &Submission) -> Option<String> {
+    let script = submission.script.as_ref()?;
+    let arguments = match &submission.command {
+        Command::Script { arguments, .. } => &arguments[..],
+        Command::Program(_) | Command::Room { .. } => &[],
+    };
+    let words: Vec<&str> = [script]
+        .into_iter()
+        .chain(arguments)
+        .map(String::as_str)
+        .collect();
+    Some(words.join(" "))
 }
 
 /// Gives what a task of a job asks for of something that is counted.

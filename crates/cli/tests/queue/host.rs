@@ -378,6 +378,20 @@ fn where_the_site_is_private_users_see_their_own_and_its_operators_see_all() {
         .refused("there is no job", "");
     host.run(bob, &["cancel", &hers]).ok();
     host.wait_for_state(ada, &hers, "cancelled");
+    // For whom nodes are kept they and the operators hear.
+    for (name, user) in [("hers", ada.uid), ("his", bob.uid)] {
+        let user = user.to_string();
+        let words = [
+            "reserve", name, "--in", "1d", "--for", "1h", "--user", &user,
+        ];
+        host.run(bob, &words).ok();
+    }
+    let kept = |user| -> Vec<String> {
+        let all = host.list(user, &["reservations"]);
+        all.iter().map(|its| its["users"].to_string()).collect()
+    };
+    assert_eq!(kept(ada), ["[\"ada\"]", "[\"(others)\"]"]);
+    assert_eq!(kept(bob), ["[\"ada\"]", "[\"bob\"]"]);
     let stranger = User {
         name: "ada",
         uid: ada.uid + 3,

@@ -153,6 +153,23 @@ fn scontrol_changes_jobs_that_wait_and_the_limit_of_those_that_run() {
 }
 
 #[test]
+fn the_script_of_a_job_is_told_as_it_was_submitted() {
+    let shims = Shims::new();
+    shims.queue.script("job.sh", "#!/bin/sh\ntrue\n");
+    shims
+        .sh("sbatch -H job.sh a b; sbatch -H --wrap true; sbatch -H < job.sh")
+        .ok();
+    let script = shims.queue.folder().join("job.sh").display().to_string();
+    let told = shims
+        .sh("squeue -h -S i -o %o; scontrol show job 1 | grep Command=")
+        .ok();
+    assert_eq!(
+        told,
+        format!("{script} a b\n(null)\n(null)\n   Command={script} a b")
+    );
+}
+
+#[test]
 fn qalter_qmove_and_bmod_change_jobs_in_their_words() {
     let shims = Shims::new();
     shims

@@ -390,11 +390,12 @@ fn hosts_of_grid_engine_are_expressions() {
         ("-q q1@a,q2@b", "a b", ""),
         ("-q q1@!a,q2@*", "", "a"),
         ("-l h=n*&!n1*", "n*", "n1*"),
+        ("-l h=n?", "n?", ""),
     ] {
         assert_eq!(read(text), (any.to_owned(), none.to_owned()), "{text}");
     }
     for text in [
-        "-l h=n?",
+        "-l h=n[1-2]",
         "-l h=",
         "-l h=!(|a)",
         "-l h=a&",
@@ -410,6 +411,45 @@ fn hosts_of_grid_engine_are_expressions() {
             "{text}"
         );
     }
+}
+
+/// complex(5): of what is a string a pattern, or an expression of such, says what is wanted.
+#[test]
+fn strings_of_grid_engine_are_asked_for_by_patterns() {
+    for (text, features) in [
+        ("-l arch=lx*", "arch=lx*"),
+        ("-l arch=lx-amd64|lx26-*", "(arch=lx-amd64|arch=lx26-*)"),
+        (
+            "-l a=!sol*,arch='(lx*|li*)&!*-x86'",
+            "(!a=sol*)&((arch=lx*|arch=li*)&!arch=*-x86)",
+        ),
+    ] {
+        let part = job(Dialect::Sge, &format!("#$ {text}\n")).parts[0].clone();
+        assert_eq!(part.features.as_deref(), Some(features), "{text}");
+    }
+}
+
+/// Of the ways to place chunks there is one of each kind, and none without chunks: OpenPBS's
+/// pbs_error.h, `PBSE_PLACENOSELECT`.
+#[test]
+fn place_of_pbs_stands_beside_select() {
+    let read = |place: &str| format!("#PBS -l place={place}\n#PBS -l select=2:ncpus=2\n");
+    for place in [
+        "pack",
+        "scatter:excl",
+        "excl",
+        "shared:vscatter",
+        "free:group=rack",
+    ] {
+        job(Dialect::Pbs, &read(place));
+    }
+    for place in ["pack:scatter", "excl:shared", "spread", ""] {
+        let said = mistakes(Dialect::Pbs, &read(place));
+        assert_eq!(said.len(), 1, "{place} {said:?}");
+    }
+    let alone = mistakes(Dialect::Pbs, "#PBS -l place=excl -l walltime=1:00\n");
+    assert_eq!(alone.len(), 1, "{alone:?}");
+    assert!(alone[0].contains("without select"), "{alone:?}");
 }
 
 /// complex(5), and the complexes that Grid Engine comes with: `num_proc` (`p`) is what a

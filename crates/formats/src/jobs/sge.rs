@@ -348,7 +348,7 @@ struct Hosts {
 }
 
 impl Hosts {
-    /// Reads `a|b`, `(a|b)&!c` and `!(a|b)`, with `*` for anything in names.
+    /// Reads `a|b`, `(a|b)&!c` and `!(a|b)`, with `*` for anything in names, `?` for a letter.
     fn read(text: &str) -> Result<Self, Wrong> {
         let mut read = Self::default();
         for factor in split(text, '&') {
@@ -364,7 +364,7 @@ impl Hosts {
                 None => return Err(Wrong::new("`|` beside `&` wants brackets: (a|b)&!c")),
             };
             let names: Vec<_> = names.split('|').map(str::to_owned).collect();
-            let is_name = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
             let bad = |name: &&String| name.is_empty() || !name.chars().all(is_name);
             if let Some(name) = names.iter().find(bad) {
                 let wrong = Wrong::new(format!("{} is not the name of a host", shown(name)));
@@ -530,12 +530,29 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
                 set_resource(draft.part(), device(name, None, size.0, Per::Task));
             }
             (_, Err(_)) => {
-                let both = format!("{name}={}", unquoted(value));
-                feature(draft.part(), &both)?;
+                let wish = named(name, unquoted(value));
+                feature(draft.part(), &wish)?;
             }
         },
     }
     Ok(())
+}
+
+/// Says of each pattern in `(lx*|sol*)&!*-x86` what has it: `(arch=lx*|arch=sol*)&!arch=*-x86`.
+fn named(name: &str, value: &str) -> String {
+    let is_sign = |c: char| "&|!()".contains(c);
+    let mut wish = String::new();
+    for pattern in value.split_inclusive(is_sign) {
+        let sign = pattern.find(is_sign).unwrap_or(pattern.len());
+        if sign > 0 {
+            wish += &format!("{name}={}", &pattern[..sign]);
+        }
+        wish += &pattern[sign..];
+    }
+    match value.contains(is_sign) {
+        true => format!("({wish})"),
+        false => wish,
+    }
 }
 
 /// What hosts and queues tell of themselves by complex(5), by name and short:

@@ -64,11 +64,28 @@ fn job(number: u64) -> JobView {
         qos: None,
         files: (None, None),
         steps: Vec::new(),
+        command: None,
         folder: "/tmp/w".into(),
         comment: None,
         id: None,
         terms: Default::default(),
     }
+}
+
+#[test]
+fn the_script_of_a_job_is_told_with_what_it_is_given() {
+    let script = JobView {
+        command: Some("/tmp/w/j.sh a b".into()),
+        comment: Some("hey".into()),
+        ..job(7)
+    };
+    let words = Words::default();
+    let list = slurm::Squeue::read(&words, Some("%i %o")).expect("a list");
+    let told = list.write(vec![script.clone(), job(8)], &SITE);
+    assert_eq!(told, "JOBID COMMAND\n7 /tmp/w/j.sh a b\n8 (null)\n");
+    let shown = slurm::job(&script, &SITE);
+    let lines = "   Command=/tmp/w/j.sh a b\n   WorkDir=/tmp/w\n   Comment=hey \n   StdErr=";
+    assert!(shown.contains(lines), "{shown}");
 }
 
 fn running(number: u64) -> JobView {

@@ -190,8 +190,7 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
                 jobs::tell(&parsed.notes, Kind::Note, &name, text, words)
             );
             let file = script.as_ref().map(|_| name.as_str());
-            let usual = usual_name(&parsed.submission, file);
-            parsed.submission.name.get_or_insert(usual);
+            call(&mut parsed.submission, file);
             Ok((parsed, dialect))
         }
         Err(refused) => {
@@ -215,9 +214,18 @@ pub(super) fn read(asked: Option<Dialect>, words: &[String]) -> anyhow::Result<(
     }
 }
 
-/// Gives what each system calls a job that has no name; `script` is the file that it was
-/// read from, `-` for standard input.
-pub(in crate::commands) fn usual_name(submission: &Submission, script: Option<&str>) -> String {
+/// Says what a job is called that has no name, and from which file its script was read: `-`
+/// for standard input.
+pub(in crate::commands) fn call(submission: &mut Submission, script: Option<&str>) {
+    let usual = usual_name(submission, script);
+    submission.name.get_or_insert(usual);
+    let file = script.filter(|script| *script != "-");
+    let whole = file.and_then(|file| std::path::absolute(file).ok());
+    submission.script = whole.map(|file| file.to_string_lossy().into_owned());
+}
+
+/// Gives what each system calls a job that has no name.
+fn usual_name(submission: &Submission, script: Option<&str>) -> String {
     let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     match (submission.dialect, script, &submission.command) {
         (Dialect::Slurm, None, _) => "wrap".into(),

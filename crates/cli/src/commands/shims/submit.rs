@@ -6,7 +6,7 @@ use hyperion_model::submission::{Dialect, Submission};
 
 use super::{Call, Stop, told};
 use crate::commands::queue::Server;
-use crate::commands::queue::submit::{fence, foresee, load, send, usual_name, variables};
+use crate::commands::queue::submit::{call, fence, foresee, load, send, variables};
 use crate::commands::run::Isolate;
 
 /// A job that was handed in.
@@ -52,8 +52,7 @@ pub(super) fn read(
         Ok(mut parsed) => {
             notes(&parsed.notes);
             let file = script.as_ref().map(|_| name.as_str());
-            let usual = usual_name(&parsed.submission, file);
-            parsed.submission.name.get_or_insert(usual);
+            call(&mut parsed.submission, file);
             Ok((parsed.submission, parsed.reply))
         }
         Err(refused) => {

@@ -299,4 +299,10 @@ pub(in crate::jobs) fn finish(draft: &mut Draft) {
         let hint = Some(hint).filter(|_| name != "nodes");
         draft.told.mistake(span, what, hint);
     }
+    let alone = draft.said.get("place");
+    if let Some((.., span)) = alone.filter(|_| !draft.said.contains_key("select")) {
+        let what = "-l: place stands without select, which PBS does not take".to_owned();
+        let hint = "write -l select=N:ncpus=C too".to_owned();
+        draft.told.mistake(span.clone(), what, Some(hint));
+    }
 }

@@ -356,6 +356,7 @@ fn chunk(part: &mut Part, arg: &Arg<'_>, field: &str) -> Read {
 }
 
 fn place(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
+    let (mut arranged, mut shared) = (false, false);
     for word in value.split(':') {
         let (mut arrangement, mut sharing) = (None, None);
         match word {
@@ -377,6 +378,13 @@ fn place(draft: &mut Draft, arg: &Arg<'_>, value: &str) -> Read {
                     .hint("write free, pack, scatter, excl or shared"));
             }
         }
+        // Of each there is one.
+        if (arranged && arrangement.is_some()) || (shared && sharing.is_some()) {
+            let what = format!("{} stands beside another of its kind", shown(word));
+            return Err(Wrong::new(what).at(arg.text, word));
+        }
+        arranged |= arrangement.is_some();
+        shared |= sharing.is_some();
         draft.each_part(|part| {
             part.arrangement = arrangement.unwrap_or(part.arrangement);
             part.sharing = sharing.unwrap_or(part.sharing);

@@ -55,6 +55,7 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
     let (user, uid, name, number) = (&job.user, job.uid, &job.name, job.job);
     let (account, folder) = (job.account.as_deref().unwrap_or(none), &job.folder);
     let qos = job.qos.as_deref().unwrap_or(none);
+    let command = job.command.as_deref().unwrap_or(none);
     let (output, error) = files(job, site);
     let memory = job.memory.0 >> 20;
     let tres = tres(job);
@@ -94,7 +95,7 @@ pub fn job(job: &JobView, site: &Site<'_>) -> String {
            MinCPUsNode=1 MinMemoryNode={memory}M MinTmpDiskNode=0\n   \
            Features={} DelayBoot=00:00:00\n   \
            OverSubscribe=OK Contiguous=0 Licenses={} Network={none}\n   \
-           Command={none}\n   \
+           Command={command}\n   \
            WorkDir={folder}\n\
          {comment}   \
            StdErr={error}\n   \

@@ -178,6 +178,7 @@ fn value(letter: char, job: &JobView, site: &Site<'_>) -> String {
         'V' => at(Some(job.submitted)),
         'z' => "*:*:*".into(),
         'Z' => job.folder.clone(),
+        'o' => job.command.clone().unwrap_or_else(none),
         '\u{1}' => job.tasks.to_string(),
         '\u{2}' => job.starts.saturating_sub(1).to_string(),
         '\u{4}' => u8::from(terms.requeue != Some(false)).to_string(),
@@ -187,7 +188,7 @@ fn value(letter: char, job: &JobView, site: &Site<'_>) -> String {
         'f' => terms.features.clone().unwrap_or_else(none),
         'v' => terms.reservation.clone().unwrap_or_else(none),
         'W' => licences(terms).unwrap_or_else(none),
-        // o w Y
+        // w Y
         _ => none(),
     }
 }
