@@ -392,6 +392,9 @@ fn where_the_site_is_private_users_see_their_own_and_its_operators_see_all() {
     };
     assert_eq!(kept(ada), ["[\"ada\"]", "[\"(others)\"]"]);
     assert_eq!(kept(bob), ["[\"ada\"]", "[\"bob\"]"]);
+    for name in ["hers", "his"] {
+        host.run(bob, &["unreserve", name]).ok();
+    }
     let stranger = User {
         name: "ada",
         uid: ada.uid + 3,

@@ -413,6 +413,18 @@ fn hosts_of_grid_engine_are_expressions() {
     }
 }
 
+/// sbatch of 22.05: `"1,5,9" is not a valid node count`. Later ones take such lists.
+#[test]
+fn a_list_of_sizes_is_no_count_of_nodes() {
+    for count in ["1,5,9", "1-9:2", "2,4"] {
+        let said = mistakes(
+            Dialect::Slurm,
+            &format!("#!/bin/sh\n#SBATCH --nodes={count}\n"),
+        );
+        assert_eq!(said.len(), 1, "{count} {said:?}");
+    }
+}
+
 /// complex(5): of what is a string a pattern, or an expression of such, says what is wanted.
 #[test]
 fn strings_of_grid_engine_are_asked_for_by_patterns() {

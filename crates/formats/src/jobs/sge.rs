@@ -121,7 +121,7 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
     ),
     (
         "-l hostname=, h=",
-        "hosts: `n1`, `n*`, `a|b`, `(a|b)&!c`; error: patterns such as `n?` and `n[12]`",
+        "hosts: `n1`, `n*`, `n?`, `a|b`, `(a|b)&!c`; error: patterns such as `n[12]`",
     ),
     ("-l num_proc=, p=", "processors of each node"),
     ("-l slots=, s=", "error: ask for slots with -pe"),
@@ -132,7 +132,10 @@ pub(super) const RESOURCES: &[(&str, &str)] = &[
     ("-l qname=, q=", "queues"),
     ("-l gpu=, gpus=, ngpus=, cuda=", "GPUs of each task"),
     ("-l excl=, exclusive=", "nodes alone"),
-    ("-l arch=, os=", "features of nodes"),
+    (
+        "-l arch=, os=",
+        "features of nodes, by patterns and expressions as for hosts",
+    ),
     (
         "-l tmpfs=, tmp_free=, scratch=",
         "room for temporary files on each node",
@@ -541,14 +544,13 @@ fn resource(draft: &mut Draft, arg: &Arg<'_>, name: &str, value: &str) -> Read {
 /// Says of each pattern in `(lx*|sol*)&!*-x86` what has it: `(arch=lx*|arch=sol*)&!arch=*-x86`.
 fn named(name: &str, value: &str) -> String {
     let is_sign = |c: char| "&|!()".contains(c);
-    let mut wish = String::new();
-    for pattern in value.split_inclusive(is_sign) {
-        let sign = pattern.find(is_sign).unwrap_or(pattern.len());
-        if sign > 0 {
-            wish += &format!("{name}={}", &pattern[..sign]);
-        }
-        wish += &pattern[sign..];
-    }
+    let pieces = value.split_inclusive(is_sign);
+    let wish: String = pieces
+        .map(|piece| match piece.starts_with(is_sign) {
+            true => piece.to_owned(),
+            false => format!("{name}={piece}"),
+        })
+        .collect();
     match value.contains(is_sign) {
         true => format!("({wish})"),
         false => wish,

@@ -23,7 +23,7 @@ pub(in crate::jobs) const RESOURCES: &[(&str, &str)] = &[
     ),
     (
         "-l place=free|pack|scatter|vscatter[:excl|exclhost|shared]",
-        "how chunks are arranged, and who else is there; note: group=",
+        "how chunks are arranged, and who else is there; note: group=; error: two of a kind, or no select beside it",
     ),
     (
         "-l nodes=N[:ppn=P][:gpus=G][:property…]+…",

@@ -117,7 +117,7 @@ pub(in crate::jobs) const GRAMMAR: Grammar = Grammar {
         opt(&["--no-requeue"], Nothing, Becomes("not started again", |d, _| { d.job.requeue = Some(false); Ok(()) })),
         opt(&["--nodefile", "-F"], Value, Refuse("write the hosts with --nodelist")),
         opt(&["--nodelist", "-w"], Value, Becomes("hosts, and as many nodes", nodelist)),
-        opt(&["--nodes", "-N"], Value, Becomes("nodes, fewest and most", nodes)),
+        opt(&["--nodes", "-N"], Value, Becomes("nodes, fewest and most; error: a list such as 1,5,9, as in 22.05", nodes)),
         opt(&["--ntasks", "--tasks", "-n"], Value, Becomes("tasks", |d, a| tasks(d, a, Per::Job))),
         opt(&["--ntasks-per-core"], Value, Becomes("tasks of each core", |d, a| tasks(d, a, Per::Core))),
         opt(&["--ntasks-per-gpu"], Value, Becomes("tasks of each GPU", |d, a| tasks(d, a, Per::Gpu))),
