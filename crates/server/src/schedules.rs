@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyperion_api::Lines;
 use hyperion_api::queue::{Reply, Request, Target};
@@ -19,9 +20,11 @@ use hyperion_engine::Local;
 use hyperion_lifecycle::{Job, Rules, Site};
 use hyperion_model::errand::{Errand, News, Outcome, Start};
 use hyperion_model::report::Exit;
-use hyperion_model::submission::{Command, Condition, Dialect, Event, JobRef, JobWord, Submission};
+use hyperion_model::submission::{
+    Command, Condition, Dialect, Event, JobRef, JobWord, Submission, TimeLimit,
+};
 use hyperion_model::task::End;
-use hyperion_model::{Array, JobId};
+use hyperion_model::{Array, Edit, JobId};
 use hyperion_sched::{Amounts, Node, Order, Policy};
 use hyperion_testkit::Dice;
 use rustix::net::{Shutdown, shutdown};
@@ -273,6 +276,12 @@ impl World {
                 self.requeued.insert(job);
                 let targets = vec![Target { job, index: None }];
                 self.say("", &Request::Requeue(targets));
+            }
+            (4, Some(job)) => {
+                let targets = vec![Target { job, index: None }];
+                let hour = TimeLimit::Span(Duration::from_secs(3600));
+                let edits = vec![Edit::Comment(Some("other".into())), Edit::Limit(hour)];
+                self.say("", &Request::Edit(targets, edits));
             }
             (kind, some) => {
                 let name = format!("job{count}");
