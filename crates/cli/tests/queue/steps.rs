@@ -155,6 +155,25 @@ fn steps_run_in_the_container_of_the_job() {
     assert_eq!(done.code, 4, "{done:?} {}", shims.queue.read("err"));
     assert_eq!(shims.queue.read("out"), WROTE);
     is_counted(&shims, "1");
+    cancels_a_step(&shims, "HYPERION_IMAGE=small", "2");
+}
+
+/// Ends a step of another job, which goes on.
+#[track_caller]
+fn cancels_a_step(shims: &Shims, variables: &str, job: &str) {
+    let text = "#!/bin/sh\n#SBATCH -t 5 -o again -e err\nsrun sleep 300\necho ended $?\n";
+    shims.queue.script("again.sh", text);
+    shims.sh(&format!("{variables} sbatch again.sh")).ok();
+    let step = format!("{job}.0");
+    let runs = || shims.sh("squeue -s -h -o %i").ok().contains(&step);
+    assert!(wait_until(LONG, runs), "{}", shims.queue.read("err"));
+    shims.sh(&format!("scancel {step}")).ok();
+    shims.queue.wait_for_state(job, "completed");
+    assert_eq!(shims.queue.read("again"), "ended 137\n");
+    let told = shims
+        .sh(&format!("sacct -n -P -j {job} -o JobID,State"))
+        .ok();
+    assert!(told.contains(&format!("{step}|CANCELLED")), "{told}");
 }
 
 #[test]
@@ -171,6 +190,7 @@ fn steps_run_in_the_machine_of_the_job() {
     assert_eq!(done.code, 4, "{done:?} {}", shims.queue.read("err"));
     assert_eq!(shims.queue.read("out"), WROTE);
     is_counted(&shims, "1");
+    cancels_a_step(&shims, "HYPERION_ISOLATION=vm HYPERION_IMAGE=small", "2");
 }
 
 #[test]
