@@ -1,7 +1,7 @@
 //! The job scripts of other batch systems.
 
 use hyperion_formats::jobs::{
-    Facts, Kind, Origin, Source, detect, hosts, paths, read, tell, wanted,
+    Facts, Kind, Origin, Source, altered, detect, hosts, paths, read, tell, update, wanted,
 };
 use hyperion_model::submission::{Dialect, Submission};
 
@@ -18,9 +18,12 @@ pub(super) const JOB_SCRIPT: Target = Target {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let variables = [("SBATCH_EXPORT".to_owned(), line.clone().into_owned())];
         let _ = detect(script);
+        let fields: Vec<&str> = words.iter().map(String::as_str).collect();
+        let _ = update(&fields);
         let ends = script.iter().filter(|&&b| b == b'\n').count() + 1;
         for dialect in [Dialect::Slurm, Dialect::Pbs, Dialect::Lsf, Dialect::Sge] {
             let _ = wanted(dialect, &words);
+            let _ = altered(dialect, &words);
             let source = Source {
                 script: Some(script),
                 words: &words,

@@ -452,9 +452,9 @@ fn share(its: &ShareView, depth: usize, effective: f64, field: &str) -> String {
     }
 }
 
-/// The account that it is, or that it lies in.
+/// The account that it is, or that it lies in; none of a user's whose jobs name none.
 fn account(its: &ShareView) -> &str {
-    its.accounts.last().map_or("root", String::as_str)
+    its.accounts.last().map_or("", String::as_str)
 }
 
 /// How deep it lies.
@@ -591,12 +591,12 @@ mod tests {
         assert_eq!(
             says("-P"),
             "Account|User|RawShares|NormShares|RawUsage|EffectvUsage|FairShare\n\
-             root|||0.000000|40|1.000000|\n root|ada|2|0.250000|10|0.250000|0.500000\n \
+             root|||0.000000|40|1.000000|\n |ada|2|0.250000|10|0.250000|0.500000\n \
              physics||2|0.750000|30|0.750000|\n  physics|ada|2|0.500000|20|0.666667|0.500000\n"
         );
         assert_eq!(
             says("-U -h -o Account%-9,User%5"),
-            " root       ada \n  physics   ada \n"
+            "            ada \n  physics   ada \n"
         );
         assert_eq!(
             says("-n -P -a -A physics -o user,levelfs"),
