@@ -6,6 +6,7 @@ use hyperion_sched::{
     Amounts, Backfill, Cluster, JobNumber, Node, Order, Placement, Policy, Queue, Queued, Request,
     Standing, Time, plan,
 };
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Job;
@@ -14,7 +15,7 @@ use super::Job;
 const PROCESSOR: u64 = 1000;
 
 /// Nodes that are alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// How many.
     pub nodes: u32,
@@ -36,7 +37,7 @@ impl Machine {
         self.processors.saturating_mul(self.nodes as u64)
     }
 
-    fn cluster(self) -> Cluster {
+    pub(super) fn cluster(self) -> Cluster {
         let node = |number| Node {
             name: format!("n{number}"),
             capacity: Amounts::cores(self.processors.saturating_mul(PROCESSOR)),
@@ -53,8 +54,29 @@ impl Machine {
     }
 }
 
+/// What jobs ask of a machine: those of the same size share it.
+#[derive(Debug)]
+pub(super) struct Requests {
+    machine: Machine,
+    known: BTreeMap<u64, Arc<Request>>,
+}
+
+impl Requests {
+    pub(super) const fn of(machine: Machine) -> Self {
+        Self {
+            machine,
+            known: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn get(&mut self, processors: u64) -> Arc<Request> {
+        let new = || self.machine.request(processors).into();
+        Arc::clone(self.known.entry(processors).or_insert_with(new))
+    }
+}
+
 /// A job that has started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
     /// Its place in the trace, from 0.
     pub number: u64,
@@ -96,16 +118,13 @@ pub fn run<E>(
     jobs: impl IntoIterator<Item = Result<Job, E>>,
     see: impl FnMut(Ran),
 ) -> Result<(), Stuck<E>> {
-    let mut requests: BTreeMap<u64, Arc<Request>> = BTreeMap::new();
+    let mut requests = Requests::of(machine);
     let asked = jobs.into_iter().zip(0..).map(|(job, number)| {
         let job = job?;
         if job.processors > machine.all() {
             return Err(Stuck::TooLarge(number));
         }
-        let request = requests
-            .entry(job.processors)
-            .or_insert_with(|| machine.request(job.processors).into());
-        Ok((job, Arc::clone(request)))
+        Ok((job, requests.get(job.processors)))
     });
     run_on(machine.cluster(), order, backfill, asked, see)
 }
@@ -135,45 +154,109 @@ pub fn run_on<E>(
             Halt::Trace
         })
     };
-    match live(cluster, order, backfill, &mut next, &mut see) {
+    let state = State::new(cluster, order);
+    match live(state, backfill, None, &mut next, &mut see) {
         Err(Halt::Unsorted(number)) => Err(Stuck::Unsorted(number)),
         _ => failed.map_or(Ok(()), Err),
     }
 }
 
+/// What waits and what runs, at a moment.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) cluster: Cluster,
+    pub(super) order: Order,
+    pub(super) queue: Queue,
+    /// What waits, by number.
+    pub(super) waiting: BTreeMap<u64, Job>,
+    /// What runs, by its end.
+    pub(super) ends: BinaryHeap<Reverse<(Time, u64)>>,
+    /// That of the next that comes.
+    pub(super) number: u64,
+    /// Whether one waits that holds up those after it.
+    pub(super) is_blocked: bool,
+}
+
+impl State {
+    pub(super) fn new(cluster: Cluster, order: Order) -> Self {
+        Self {
+            cluster,
+            order,
+            queue: Queue::new(order),
+            waiting: BTreeMap::new(),
+            ends: BinaryHeap::new(),
+            number: 0,
+            is_blocked: false,
+        }
+    }
+
+    /// Lets a job wait.
+    pub(super) fn wait(&mut self, number: u64, job: Job, request: Arc<Request>) {
+        enqueue(&mut self.queue, number, job, request);
+        self.waiting.insert(number, job);
+    }
+}
+
+fn enqueue(queue: &mut Queue, number: u64, job: Job, request: Arc<Request>) {
+    queue.insert(Queued {
+        job: JobNumber(number),
+        submitted: job.submit,
+        limit: job.estimate,
+        least: None,
+        request,
+        standing: Standing::default(),
+    });
+}
+
 /// Why it does not go on.
-enum Halt {
+pub(super) enum Halt {
     Unsorted(u64),
     /// The next job could not be had.
     Trace,
 }
 
 /// Gives the next job.
-type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Arc<Request>)>, Halt>;
+pub(super) type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Arc<Request>)>, Halt>;
 
-/// Does it, in one piece of code for all: it is compiled for speed here.
-fn live(
-    mut cluster: Cluster,
-    order: Order,
+/// Lets all happen that is before a moment, if one is named: in one piece of code for all,
+/// which is compiled for speed here. Gives how it stands then; the next job may have been
+/// asked for.
+pub(super) fn live(
+    state: State,
     backfill: Backfill,
+    until: Option<Time>,
     next_job: Next<'_>,
     see: &mut dyn FnMut(Ran),
-) -> Result<(), Halt> {
+) -> Result<State, Halt> {
+    let State {
+        mut cluster,
+        order,
+        mut queue,
+        mut waiting,
+        mut ends,
+        mut number,
+        mut is_blocked,
+    } = state;
     let policy = Policy {
         backfill,
         placement: Placement::First,
     };
-    let mut queue = Queue::new(order);
-    let mut waiting: BTreeMap<u64, Job> = BTreeMap::new();
-    let mut ends: BinaryHeap<Reverse<(Time, u64)>> = BinaryHeap::new();
     let mut arrival = next_job()?;
-    let mut number = 0;
-    let (mut is_blocked, comes_last) = (false, order == Order::Fifo && backfill == Backfill::None);
+    let comes_last = order == Order::Fifo && backfill == Backfill::None;
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
-        let Some(now) = next_end.into_iter().chain(next_arrival).min() else {
-            return Ok(());
+        let next = next_end.into_iter().chain(next_arrival).min();
+        let Some(now) = next.filter(|now| until.is_none_or(|until| *now < until)) else {
+            return Ok(State {
+                cluster,
+                order,
+                queue,
+                waiting,
+                ends,
+                number,
+                is_blocked,
+            });
         };
         while let Some(Reverse((at, job))) = ends.peek().copied()
             && at == now
@@ -182,14 +265,7 @@ fn live(
             cluster.end(JobNumber(job));
         }
         while let Some((job, request)) = arrival.take_if(|(job, _)| job.submit == now) {
-            queue.insert(Queued {
-                job: JobNumber(number),
-                submitted: job.submit,
-                limit: job.estimate,
-                least: None,
-                request,
-                standing: Standing::default(),
-            });
+            enqueue(&mut queue, number, job, request);
             waiting.insert(number, job);
             number += 1;
             arrival = next_job()?;

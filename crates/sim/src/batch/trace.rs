@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use hyperion_sched::Time;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// A rigid job: it has all of its processors from its start to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// When it is submitted.
     pub submit: Time,

@@ -7,7 +7,7 @@ use super::super::clock::Moment;
 use super::super::result::{Ran, Summary};
 use super::super::scenario::Scenario;
 use super::World;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, Kind, SnapshotError};
 
 /// A scenario that happens as far as one lets it, and goes on from there: here, or
 /// elsewhere from a snapshot. Either way all is as if it had happened in one go, bit for
@@ -96,7 +96,7 @@ impl Simulation {
     /// # Errors
     /// [`SnapshotError::Content`]: something that cannot be kept; none that is known.
     pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
-        snapshot::seal(self)
+        snapshot::seal(Kind::Scenario, self)
     }
 
     /// Goes on from a snapshot. Its digest tells damage, not a hand that makes a file to
@@ -105,7 +105,7 @@ impl Simulation {
     /// # Errors
     /// [`SnapshotError`]: why the file is no snapshot of this version.
     pub fn resume(file: &[u8]) -> Result<Self, SnapshotError> {
-        let mut simulation: Self = snapshot::open(file)?;
+        let mut simulation: Self = snapshot::open(Kind::Scenario, file)?;
         let whole = simulation.world.give_traces();
         whole.ok_or(SnapshotError::Orphan)?;
         Ok(simulation)
