@@ -20,8 +20,13 @@ use super::scenario;
 pub(super) struct Broker {
     /// Places of its VMs in the world's list.
     pub(super) vms: Range<u32>,
-    /// VMs that it has, in the order in which it heard of them.
+    /// Those of its containers.
+    pub(super) containers: Range<u32>,
+    /// VMs that it has, or containers where there are some, in the order in which it heard
+    /// of them.
     pub(super) made: Vec<u32>,
+    /// VMs on which these containers are.
+    pub(super) hosts: Vec<u32>,
     /// Datacenters that it has asked.
     asked: Vec<u32>,
     /// VMs for which it waits for an answer.
@@ -75,11 +80,17 @@ impl Group {
 }
 
 impl Broker {
-    pub(super) fn new(like: &scenario::Broker, vms: Range<u32>, groups: Vec<Group>) -> Self {
+    pub(super) fn new(
+        like: &scenario::Broker,
+        (vms, containers): (Range<u32>, Range<u32>),
+        groups: Vec<Group>,
+    ) -> Self {
         let pause = |its: &scenario::Pause| Moment(its.from_s)..Moment(its.to_s);
         Self {
             vms,
+            containers,
             made: Vec::new(),
+            hosts: Vec::new(),
             asked: Vec::new(),
             unanswered: 0,
             ready: false,
@@ -141,6 +152,17 @@ impl Broker {
         self.made.len() == self.vms.len()
     }
 
+    /// Takes its VMs for hosts of containers, and gives them.
+    pub(super) fn begin_to_nest(&mut self) -> Vec<u32> {
+        self.hosts = std::mem::take(&mut self.made);
+        self.hosts.clone()
+    }
+
+    /// Waits for so many answers.
+    pub(super) const fn wait_for(&mut self, answers: u32) {
+        self.unanswered = answers;
+    }
+
     /// Begins to hand out.
     pub(super) fn begin_to_hand_out(&mut self) {
         self.ready = true;
@@ -174,10 +196,11 @@ impl Broker {
     }
 
     /// Why it has handed nothing out.
-    pub(super) const fn why_not(&self) -> Why {
-        match self.asked.is_empty() {
-            true => Why::NoDatacenter,
-            false => Why::NoVm,
+    pub(super) fn why_not(&self) -> Why {
+        match (self.asked.is_empty(), self.hosts.is_empty()) {
+            (true, _) => Why::NoDatacenter,
+            (_, true) => Why::NoVm,
+            _ => Why::NoContainer,
         }
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::law::Quantity;
 use super::scenario::{
     Allocation, Broker, Cloudlet, Datacenter, Network, Overload, Scaling, Scenario, Sharing, Stage,
-    Topology,
+    Topology, Vm,
 };
 use super::utilization::Utilization;
 
@@ -106,7 +106,9 @@ impl Scenario {
         countable(hosts.map(|group| group.count), "hosts")?;
         let most = self.broker.iter().flat_map(|its| &its.scaling);
         let most = most.map(|scaling| scaling.most);
-        countable(vms.map(|group| group.count).chain(most), "VMs")?;
+        let containers = self.broker.iter().flat_map(|its| &its.container);
+        let vms = vms.chain(containers).map(|group| group.count);
+        countable(vms.chain(most), "VMs and containers")?;
         countable(cloudlets.map(|group| group.count), "cloudlets")?;
         for (number, link) in self.link.iter().enumerate() {
             let place = Place::of("link", number);
@@ -130,6 +132,9 @@ impl Scenario {
                 scaling.check(&place, its)?;
                 rule(!dynamic, place, "none where there is a dynamic datacenter")?;
             }
+            let place = Place::of("broker", number).key("container");
+            let right = "none where there is a dynamic datacenter: VMs are given what cloudlets ask for, and have no rooms for others";
+            rule(!dynamic || its.container.is_empty(), place, right)?;
         }
         let dynamic = fails || dynamic;
         for (number, its) in self.broker.iter().enumerate().filter(|_| dynamic) {
@@ -215,17 +220,23 @@ impl Scenario {
                     notes.push(place.key(key).says("more than any host has"));
                 }
             }
-            let small = |vm: &super::scenario::Vm, cores| {
-                vm.scheduler == Sharing::SpaceShared && vm.cores < cores
-            };
+            for (group, container) in its.container.iter().enumerate() {
+                let lacks = |vm: &Vm| vm.as_host().lacks(container);
+                let lacks: Vec<_> = its.vm.iter().map_while(lacks).collect();
+                if let (Some(key), true) = (lacks.last(), lacks.len() == its.vm.len()) {
+                    let place = Place::of("broker", number).key("container").index(group);
+                    notes.push(place.key(key).says("more than any VM of the broker has"));
+                }
+            }
+            let workers = its.workers();
+            let small = |vm: &Vm, cores| vm.scheduler == Sharing::SpaceShared && vm.cores < cores;
             for (group, cloudlet) in its.cloudlet.iter().enumerate() {
-                if !its.vm.is_empty() && its.vm.iter().all(|vm| small(vm, cloudlet.cores)) {
+                if !workers.is_empty() && workers.iter().all(|vm| small(vm, cloudlet.cores)) {
                     let place = Place::of("broker", number).key("cloudlet").index(group);
-                    notes.push(
-                        place
-                            .key("cores")
-                            .says("more than any VM of the broker has"),
-                    );
+                    notes.push(place.key("cores").says(match its.container.is_empty() {
+                        true => "more than any VM of the broker has",
+                        false => "more than any container of the broker has",
+                    }));
                 }
             }
         }
@@ -377,7 +388,7 @@ impl Network {
 
 impl super::scenario::Host {
     /// Gives the key of what it has too little of for a VM, be it ever so empty.
-    fn lacks(&self, vm: &super::scenario::Vm) -> Option<&'static str> {
+    fn lacks(&self, vm: &Vm) -> Option<&'static str> {
         let all = self.mips * f64::from(self.cores);
         let small = |has: Option<u64>, needs: u64| has.is_some_and(|has| has < needs);
         let whole = self.scheduler == Sharing::SpaceShared;
@@ -397,7 +408,31 @@ impl super::scenario::Host {
     }
 }
 
+/// Checks VMs, or containers. Gives their numbers.
+fn check_vms(vms: &[Vm], place: &Place) -> Result<Vec<Range<u32>>, Finding> {
+    let ids = numbers(vms.iter().map(|group| (group.id, group.count)));
+    for (number, vm) in vms.iter().enumerate() {
+        let place = place.index(number);
+        group(vm.count, &ids, number, &place)?;
+        rule(vm.cores > 0, place.key("cores"), "1 at least")?;
+        speed(vm.mips, place.key("mips"))?;
+        let shares = vm.overhead.iter().all(|taken| (0.0..=0.99).contains(taken));
+        let levels = vm.overhead.len() <= 4;
+        let right = "shares from 0 to 0.99, of four levels at most";
+        rule(shares && levels, place.key("overhead"), right)?;
+    }
+    Ok(ids)
+}
+
 impl Broker {
+    /// Gives what its cloudlets run in.
+    fn workers(&self) -> &[Vm] {
+        match self.container.is_empty() {
+            true => &self.vm,
+            false => &self.container,
+        }
+    }
+
     fn check(&self, place: &Place) -> Result<(), Finding> {
         time(self.start_s, place.key("start_s"))?;
         for (number, pause) in self.pause.iter().enumerate() {
@@ -407,33 +442,51 @@ impl Broker {
             let later = pause.to_s > pause.from_s;
             rule(later, place.key("to_s"), "later than from_s")?;
         }
-        let has_vms = !self.vm.is_empty() || self.cloudlet.is_empty();
-        rule(has_vms, place.key("cloudlet"), "no cloudlets without a VM")?;
-        let ids = numbers(self.vm.iter().map(|group| (group.id, group.count)));
-        for (number, vm) in self.vm.iter().enumerate() {
-            let place = place.key("vm").index(number);
-            group(vm.count, &ids, number, &place)?;
-            rule(vm.cores > 0, place.key("cores"), "1 at least")?;
-            speed(vm.mips, place.key("mips"))?;
-            let shares = vm.overhead.iter().all(|taken| (0.0..=0.99).contains(taken));
-            let levels = vm.overhead.len() <= 4;
-            let right = "shares from 0 to 0.99, of four levels at most";
-            rule(shares && levels, place.key("overhead"), right)?;
-        }
-        let named = |id: &u32| ids.iter().any(|range| range.contains(id));
+        let has_vms = |needs: bool| !needs || !self.vm.is_empty();
+        let cloudlets = has_vms(!self.cloudlet.is_empty());
+        rule(
+            cloudlets,
+            place.key("cloudlet"),
+            "no cloudlets without a VM",
+        )?;
+        let containers = has_vms(!self.container.is_empty());
+        rule(
+            containers,
+            place.key("container"),
+            "no containers without a VM",
+        )?;
+        let vms = check_vms(&self.vm, &place.key("vm"))?;
+        let containers = check_vms(&self.container, &place.key("container"))?;
+        rule(
+            self.container.is_empty() || self.scaling.is_none(),
+            place.key("scaling"),
+            "none: its cloudlets run in containers, which stay as many",
+        )?;
+        rule(
+            self.container_allocation != Allocation::PowerAware,
+            place.key("container_allocation"),
+            "another one: VMs draw what their containers do",
+        )?;
+        let nested = !self.container.is_empty();
         let ids = numbers(self.cloudlet.iter().map(|group| (group.id, group.count)));
         for (number, cloudlet) in self.cloudlet.iter().enumerate() {
             let place = place.key("cloudlet").index(number);
             group(cloudlet.count, &ids, number, &place)?;
             rule(cloudlet.cores > 0, place.key("cores"), "1 at least")?;
             time(cloudlet.submit_s, place.key("submit_s"))?;
-            if let Some(vm) = &cloudlet.vm {
-                rule(
-                    named(vm),
-                    place.key("vm"),
-                    "the number of a VM of the broker",
-                )?;
-            }
+            let right = match nested {
+                true => "none: cloudlets of the broker run in its containers",
+                false => "the number of a VM of the broker",
+            };
+            let named = |ids: &[Range<u32>], id: u32| ids.iter().any(|range| range.contains(&id));
+            let good = |vm| !nested && named(&vms, vm);
+            rule(cloudlet.vm.is_none_or(good), place.key("vm"), right)?;
+            let good = |container| named(&containers, container);
+            rule(
+                cloudlet.container.is_none_or(good),
+                place.key("container"),
+                "the number of a container of the broker",
+            )?;
             for (key, quantity) in [
                 ("length_mi", cloudlet.length_mi),
                 ("gap_s", Some(cloudlet.gap_s)),
@@ -445,11 +498,11 @@ impl Broker {
             cloudlet.check_utilizations(&place)?;
             let numbered = |id: u32| ids.iter().any(|range| range.contains(&id));
             cloudlet.check_stages(&place, numbered)?;
+            let mut workers = self.workers().iter();
             rule(
-                cloudlet.stages.is_empty()
-                    || self.vm.iter().all(|vm| vm.scheduler == Sharing::TimeShared),
+                cloudlet.stages.is_empty() || workers.all(|vm| vm.scheduler == Sharing::TimeShared),
                 place.key("stages"),
-                "none: VMs of the broker are space-shared, and who waits would keep cores",
+                "none: VMs of the broker, or its containers, are space-shared, and who waits would keep cores",
             )?;
         }
         Ok(())

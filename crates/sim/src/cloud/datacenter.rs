@@ -1,14 +1,13 @@
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::allocator::Allocator;
 use super::clock::Moment;
 use super::dynamic::Dynamic;
 use super::events::Event;
 use super::forecast::Forecast;
-use super::host::Host;
-use super::scenario::{self, Allocation};
+use super::scenario;
 
 /// Until then a datacenter looks as often as it is asked.
 const EAGER: Moment = Moment(0.111);
@@ -23,13 +22,8 @@ const LATER: f64 = 0.01;
 /// and then after all of them.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Datacenter {
-    policy: Allocation,
-    /// Places of its hosts in the world's list.
-    hosts: Range<u32>,
-    /// Its hosts in the order in which they are tried.
-    ranked: BTreeSet<(u64, u32)>,
-    /// Where the next round of [`Allocation::RoundRobin`] begins.
-    turn: u32,
+    /// Of its hosts, by their places in the world's list.
+    pub(super) allocator: Allocator,
     looked: Moment,
     /// How often it has looked.
     looks: u32,
@@ -53,10 +47,7 @@ impl Datacenter {
         dynamic: Option<Dynamic>,
     ) -> Self {
         Self {
-            policy: like.allocation,
-            turn: hosts.start,
-            hosts,
-            ranked: BTreeSet::new(),
+            allocator: Allocator::new(like.allocation, hosts),
             looked: Moment(0.0),
             looks: 0,
             planned: Moment(0.0),
@@ -68,15 +59,9 @@ impl Datacenter {
         }
     }
 
-    /// Begins to be found by brokers.
-    pub(super) fn open(&mut self, hosts: &[Host]) {
-        let rank = |host: u32| (rank(self.policy, &hosts[host as usize]), host);
-        self.ranked = self.hosts.clone().map(rank).collect();
-    }
-
     /// Gives its hosts.
     pub(super) fn hosts(&self) -> Range<u32> {
-        self.hosts.clone()
+        self.allocator.hosts()
     }
 
     /// When it last looked, before now.
@@ -121,36 +106,6 @@ impl Datacenter {
         Moment(self.looked.0 + looks.max(1.0) * (least + LATER))
     }
 
-    /// Finds a host for a VM, and puts the VM there. The first host that suits is the
-    /// only one that is tried.
-    pub(super) fn place(&mut self, hosts: &mut [Host], vm: &scenario::Vm) -> Option<u32> {
-        let from = match self.policy {
-            Allocation::RoundRobin => (0, self.turn),
-            _ => (0, 0),
-        };
-        let tried = self.ranked.range(from..).chain(self.ranked.range(..from));
-        let suits = |host: &u32| hosts[*host as usize].suits(vm);
-        let host = tried.map(|(_, host)| *host).find(suits)?;
-        let taken = self.change(hosts, host, |its| its.take(vm));
-        if taken {
-            self.turn = host + 1;
-        }
-        taken.then_some(host)
-    }
-
-    /// Lets a VM go.
-    pub(super) fn give_up(&mut self, hosts: &mut [Host], host: u32, vm: &scenario::Vm) {
-        self.change(hosts, host, |its| its.give_up(vm));
-    }
-
-    fn change<T>(&mut self, hosts: &mut [Host], host: u32, how: impl FnOnce(&mut Host) -> T) -> T {
-        let its = &mut hosts[host as usize];
-        self.ranked.remove(&(rank(self.policy, its), host));
-        let done = how(its);
-        self.ranked.insert((rank(self.policy, its), host));
-        done
-    }
-
     /// Lets the next look look at a VM in any case.
     pub(super) fn look_again(&mut self, vm: u32) {
         self.again.push(vm);
@@ -193,17 +148,5 @@ impl Datacenter {
         let known = next == self.planned && next >= EAGER;
         self.planned = next;
         (!known && next != Moment::NEVER).then_some((next, Event::Look { datacenter }))
-    }
-}
-
-/// The place of a host among others: the lowest is tried first.
-fn rank(policy: Allocation, host: &Host) -> u64 {
-    // Numbers that are not negative have the order of their bits.
-    let mips = host.free_mips().max(0.0).to_bits();
-    match policy {
-        Allocation::Simple => !mips,
-        Allocation::FirstFit | Allocation::RoundRobin | Allocation::PowerAware => 0,
-        Allocation::BestFit => mips,
-        Allocation::WorstFit => !host.free_cores(),
     }
 }

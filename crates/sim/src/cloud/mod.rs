@@ -4,7 +4,9 @@
 //! ```text
 //! broker ── asks for VMs ──▶ datacenter ── allocation ──▶ host: VMs share its cores
 //!    │                            │
-//!    └── hands out cloudlets ─────┴─────────────────────▶ VM: cloudlets share its cores
+//!    ├── asks for containers ─────┴── on its VMs ───────▶ VM: containers share its cores
+//!    │
+//!    └── hands out cloudlets ───────────────────────────▶ VM, or container: they share its cores
 //! ```
 //!
 //! What of CloudSim's behaviour is kept, and what is not, stands in
@@ -35,6 +37,7 @@
 //! # Ok::<(), hyperion_sim::cloud::ReadError>(())
 //! ```
 
+mod allocator;
 mod broker;
 mod check;
 mod clock;

@@ -15,6 +15,8 @@ pub struct Ran {
     pub host: u32,
     /// The number of its VM, among those of its broker.
     pub vm: u32,
+    /// The number of its container, among those of its broker, where there are some.
+    pub container: Option<u32>,
     /// When it reached its datacenter.
     pub submitted: f64,
     /// When it began to run.
@@ -47,6 +49,9 @@ pub struct Summary {
     /// What of that was for VMs: the place of the broker in the scenario, the number of
     /// the VM among those of its broker, and joules.
     pub vms: Vec<(u32, u32, f64)>,
+    /// What of that was for containers: the place of the broker in the scenario, the number
+    /// of the container among those of its broker, and joules.
+    pub containers: Vec<(u32, u32, f64)>,
     /// What datacenters take for cloudlets that ended and for VMs that were made.
     pub cost: f64,
     /// How dynamic datacenters have served their VMs.
@@ -136,8 +141,12 @@ pub enum Why {
     NoDatacenter,
     /// No datacenter made any VM of its broker.
     NoVm,
+    /// No VM of its broker had room for any container.
+    NoContainer,
     /// No datacenter made the VM that it is bound to.
     VmNotMade,
+    /// No VM of its broker had room for the container that it is bound to.
+    ContainerNotMade,
     /// Its VM is space-shared, and has fewer cores than it needs.
     TooFewCores,
     /// Its VM asked for nothing at a look of a dynamic datacenter.
@@ -155,7 +164,9 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::NoDatacenter => "no datacenter was open when its broker began",
             Self::NoVm => "no datacenter had room for any VM of its broker",
+            Self::NoContainer => "no VM of its broker had room for any container",
             Self::VmNotMade => "no datacenter had room for its VM",
+            Self::ContainerNotMade => "no VM of its broker had room for its container",
             Self::TooFewCores => "its VM has fewer cores than it needs",
             Self::VmGivenUp => "its VM asked for nothing, and was given up",
             Self::Stopped => "it had not ended when the scenario stopped",

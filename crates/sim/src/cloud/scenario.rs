@@ -268,6 +268,13 @@ pub struct Broker {
     /// What it asks for, in order.
     #[serde(default)]
     pub vm: Vec<Vm>,
+    /// Which of its VMs a container gets.
+    #[serde(default)]
+    pub container_allocation: Allocation,
+    /// Containers, which are to VMs what VMs are to hosts. Where there are some, cloudlets
+    /// run in them.
+    #[serde(default)]
+    pub container: Vec<Vm>,
     /// What it hands out, in order.
     #[serde(default)]
     pub cloudlet: Vec<Cloudlet>,
@@ -300,7 +307,7 @@ pub struct Pause {
     pub to_s: f64,
 }
 
-/// VMs that are alike.
+/// VMs that are alike; or containers, which have of a VM what VMs have of a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
@@ -327,7 +334,7 @@ pub struct Vm {
     #[serde(default)]
     pub scheduler: Sharing,
     /// The shares of its MIPS that isolation takes, at each level between its host and its
-    /// cloudlets.
+    /// cloudlets; of a container, between its VM and its cloudlets.
     #[serde(default)]
     pub overhead: Vec<f64>,
 }
@@ -338,6 +345,21 @@ impl Vm {
         self.overhead
             .iter()
             .fold(1.0, |left, taken| left * (1.0 - taken))
+    }
+
+    /// What it is to containers.
+    pub(super) fn as_host(&self) -> Host {
+        Host {
+            count: 1,
+            cores: self.cores,
+            mips: self.mips,
+            memory_mib: Some(self.memory_mib),
+            storage_mib: Some(self.storage_mib),
+            bandwidth_mbps: Some(self.bandwidth_mbps),
+            scheduler: self.scheduler,
+            failure: None,
+            power_watts: Vec::new(),
+        }
     }
 }
 
@@ -360,6 +382,8 @@ pub struct Cloudlet {
     pub cores: u32,
     /// The number of its VM; else the VMs take turns.
     pub vm: Option<u32>,
+    /// The number of its container, where there are some; else these take turns.
+    pub container: Option<u32>,
     /// When the first is there, after its broker has begun.
     #[serde(default)]
     pub submit_s: f64,

@@ -54,6 +54,8 @@ struct Row<'s> {
     datacenter: &'s str,
     host: u32,
     vm: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<u32>,
     time: f64,
     start: f64,
     finish: f64,
@@ -114,6 +116,14 @@ struct HostEnergy<'s> {
 struct VmEnergy<'s> {
     broker: &'s str,
     vm: u32,
+    joules: f64,
+}
+
+/// What of that was for a container.
+#[derive(Debug, Serialize)]
+struct ContainerEnergy<'s> {
+    broker: &'s str,
+    container: u32,
     joules: f64,
 }
 
@@ -210,6 +220,11 @@ impl Serialize for Found<'_> {
             found.serialize_entry("host_energy", &Rows(hosts))?;
             let vms = || summary.vms.iter().map(|one| vm_energy(scenario, one));
             found.serialize_entry("vm_energy", &Rows(vms))?;
+            if !summary.containers.is_empty() {
+                let all = || summary.containers.iter();
+                let rows = || all().map(|one| container_energy(scenario, one));
+                found.serialize_entry("container_energy", &Rows(rows))?;
+            }
         }
         if !summary.services.is_empty() {
             let services = || summary.services.iter().map(|one| service(scenario, one));
@@ -254,6 +269,14 @@ fn vm_energy<'s>(scenario: &'s Scenario, drawn: &(u32, u32, f64)) -> VmEnergy<'s
     }
 }
 
+fn container_energy<'s>(scenario: &'s Scenario, drawn: &(u32, u32, f64)) -> ContainerEnergy<'s> {
+    ContainerEnergy {
+        broker: &scenario.broker[drawn.0 as usize].name,
+        container: drawn.1,
+        joules: drawn.2,
+    }
+}
+
 fn row<'s>(scenario: &'s Scenario, ran: &Ran) -> Row<'s> {
     Row {
         broker: &scenario.broker[ran.broker as usize].name,
@@ -262,6 +285,7 @@ fn row<'s>(scenario: &'s Scenario, ran: &Ran) -> Row<'s> {
         datacenter: &scenario.datacenter[ran.datacenter as usize].name,
         host: ran.host,
         vm: ran.vm,
+        container: ran.container,
         time: ran.finish - ran.start,
         start: ran.start,
         finish: ran.finish,
@@ -312,28 +336,28 @@ fn not_run<'s>(scenario: &'s Scenario, left: &Left) -> NotRun<'s> {
 
 /// Lists what ended, and says how many did not, and why.
 fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<()> {
-    let head = [
-        "BROKER",
-        "CLOUDLET",
-        "DATACENTER",
-        "HOST",
-        "VM",
-        "TIME",
-        "START",
-        "FINISH",
-    ];
+    // A column of nothing is left out.
+    let nested = ran.iter().any(|one| one.container.is_some());
+    let mut head = vec!["BROKER", "CLOUDLET", "DATACENTER", "HOST", "VM"];
+    head.extend(nested.then_some("CONTAINER"));
+    head.extend(["TIME", "START", "FINISH"]);
     let rows = ran.iter().take(LISTED).map(|one| {
         let row = row(scenario, one);
-        vec![
+        let mut cells = vec![
             row.broker.to_owned(),
             row.cloudlet.to_string(),
             row.datacenter.to_owned(),
             row.host.to_string(),
             row.vm.to_string(),
-            short(row.time),
-            short(row.start),
-            short(row.finish),
-        ]
+        ];
+        if nested {
+            cells.push(
+                row.container
+                    .map_or_else(String::new, |its| its.to_string()),
+            );
+        }
+        cells.extend([row.time, row.start, row.finish].map(short));
+        cells
     });
     output::table(&head, rows)?;
     if ran.len() > LISTED {

@@ -38,10 +38,12 @@ struct Flow {
     end: f64,
 }
 
-/// A VM that sends or receives, and where it is.
+/// A VM, or a container, that sends or receives, and where it is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) vm: u32,
+    /// The VM that it is on, where it is a container.
+    pub(super) on: u32,
     pub(super) datacenter: u32,
     /// The number of its host in its datacenter.
     pub(super) host: u32,
@@ -119,7 +121,10 @@ impl Flows {
         (to, receiver): (Place, Option<&Cables>),
         events: &mut Events,
     ) {
-        let mut ways = vec![self.links.len() as u64 + u64::from(from.vm)];
+        let known = |vm: &u32| (*vm as usize) < self.vms.len();
+        let own = [from.vm, from.on].into_iter().filter(known);
+        let own = own.map(|vm| self.links.len() as u64 + u64::from(vm));
+        let mut ways: Vec<u64> = own.collect();
         let turn = self.sent;
         self.sent += 1;
         let mut latency = 0.0;

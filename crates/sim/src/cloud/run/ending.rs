@@ -40,7 +40,17 @@ impl World {
         }
         summary.failures = self.failures();
         let drawn = |vm: &Vm| Some((vm.broker, vm.id, vm.joules?));
-        summary.vms = self.vms.iter().filter_map(drawn).collect();
+        let containers = self.vms.iter().filter(|vm| vm.nested);
+        summary.containers = containers.filter_map(drawn).collect();
+        // What containers draw is drawn by their VM, which has nothing else in it.
+        for number in 0..self.vms.len() {
+            let Vm { on, joules, .. } = self.vms[number];
+            if let (Some(joules), Some(vm)) = (joules, self.vms.get_mut(on as usize)) {
+                *vm.joules.get_or_insert(0.0) += joules;
+            }
+        }
+        let vms = self.vms.iter().filter(|vm| !vm.nested);
+        summary.vms = vms.filter_map(drawn).collect();
         summary
     }
 

@@ -5,6 +5,7 @@ mod dynamic;
 mod ending;
 mod failing;
 mod kept;
+mod nesting;
 mod scaling;
 mod setup;
 mod simulation;
@@ -34,12 +35,17 @@ use stages::Stages;
 /// No VM.
 const NONE: u32 = u32::MAX;
 
+/// A VM, or a container on one.
 #[derive(Debug, Serialize, Deserialize)]
 struct Vm {
     broker: u32,
     /// The place of its group among those of its broker.
     group: u32,
     id: u32,
+    /// Whether it is a container.
+    nested: bool,
+    /// The VM that it is on, where it is a container that has one.
+    on: u32,
     stay: Option<Stay>,
     /// Cloudlets that it was given and that are not back.
     out: u32,
@@ -49,7 +55,12 @@ struct Vm {
 
 impl Vm {
     fn like<'s>(&self, scenario: &'s Scenario) -> &'s scenario::Vm {
-        &scenario.broker[self.broker as usize].vm[self.group as usize]
+        let broker = &scenario.broker[self.broker as usize];
+        let groups = match self.nested {
+            true => &broker.container,
+            false => &broker.vm,
+        };
+        &groups[self.group as usize]
     }
 }
 
@@ -156,7 +167,8 @@ impl World {
         }
         match event {
             Event::Open { datacenter } => {
-                self.datacenters[datacenter as usize].open(&self.hosts);
+                let center = &mut self.datacenters[datacenter as usize];
+                center.allocator.open(&self.hosts);
                 self.open.push(datacenter);
             }
             Event::Begin { broker } => self.begin(broker),
@@ -253,21 +265,15 @@ impl World {
 
     fn make(&mut self, datacenter: u32, vm: u32) {
         let now = self.events.now();
+        let nested = self.vms[vm as usize].nested;
+        let host = match nested {
+            true => self.make_container(vm),
+            false => self.make_vm(datacenter, vm),
+        };
+        let left = self.left(vm);
         let its = &mut self.vms[vm as usize];
         let like = its.like(&self.scenario);
-        let center = &mut self.datacenters[datacenter as usize];
-        let first = center.hosts().start;
-        let host = match &mut center.dynamic {
-            Some(dynamic) => dynamic.make(vm, like, now).map(|host| first + host),
-            None => {
-                let host = center.place(&mut self.hosts, like);
-                if let Some(host) = host {
-                    self.hosts[host as usize].vms.push(vm);
-                }
-                host
-            }
-        };
-        if host.is_some() {
+        if host.is_some() && !nested {
             let cost = self.scenario.datacenter[datacenter as usize].cost;
             self.summary.cost += cost.per_memory_mib * like.memory_mib as f64
                 + cost.per_storage_mib * like.storage_mib as f64;
@@ -276,7 +282,7 @@ impl World {
             datacenter,
             host,
             nth: self.made,
-            work: Work::new(like.scheduler, like.cores, like.mips, like.left(), now),
+            work: Work::new(like.scheduler, like.cores, like.mips, left, now),
             ripe: Moment::NEVER,
             share: Share::default(),
             lost: Vec::new(),
@@ -291,6 +297,28 @@ impl World {
         self.events.post(then, To::Broker(its.broker), event);
     }
 
+    /// Makes a VM on a host that has room for it, if there is one. Gives the host.
+    fn make_vm(&mut self, datacenter: u32, vm: u32) -> Option<u32> {
+        let like = self.vms[vm as usize].like(&self.scenario);
+        let center = &mut self.datacenters[datacenter as usize];
+        let first = center.hosts().start;
+        if let Some(dynamic) = &mut center.dynamic {
+            let host = dynamic.make(vm, like, self.events.now());
+            return host.map(|host| first + host);
+        }
+        let host = center.allocator.place(&mut self.hosts, like)?;
+        self.hosts[host as usize].vms.push(vm);
+        Some(host)
+    }
+
+    /// The share of its MIPS that cloudlets in a VM, or in a container on one, have.
+    fn left(&self, vm: u32) -> f64 {
+        let its = &self.vms[vm as usize];
+        let below = self.vms.get(its.on as usize);
+        let below = below.map_or(1.0, |on| on.like(&self.scenario).left());
+        below * its.like(&self.scenario).left()
+    }
+
     fn answer(&mut self, vm: u32, made: bool) {
         let broker = self.vms[vm as usize].broker;
         if self.answer_scaling(broker, vm, made) {
@@ -298,13 +326,16 @@ impl World {
         }
         let its = &mut self.brokers[broker as usize];
         let last = its.answered(vm, made);
-        if its.has_all() || last && !self.ask(broker) {
-            let its = &mut self.brokers[broker as usize];
-            if !its.made.is_empty() {
-                its.begin_to_hand_out();
-                self.begin_to_scale(broker);
-                self.hand_out(broker);
-            }
+        let nested = self.vms[vm as usize].nested;
+        let settled = match nested {
+            true => last,
+            false => its.has_all() || last && !self.ask(broker),
+        };
+        let none = self.brokers[broker as usize].made.is_empty();
+        if settled && !none && (nested || !self.nest(broker)) {
+            self.brokers[broker as usize].begin_to_hand_out();
+            self.begin_to_scale(broker);
+            self.hand_out(broker);
         }
     }
 
@@ -331,7 +362,10 @@ impl World {
                     self.summary.left.push(Left {
                         broker,
                         cloudlet: piece.id,
-                        why: Why::VmNotMade,
+                        why: match self.vms[piece.vm as usize].nested {
+                            true => Why::ContainerNotMade,
+                            false => Why::VmNotMade,
+                        },
                     });
                 }
             }
@@ -464,12 +498,17 @@ impl World {
         its.done = true;
         let number = its.vm;
         let cost = self.scenario.datacenter[stay.datacenter as usize].cost;
+        let on = match vm.nested {
+            true => &self.vms[vm.on as usize],
+            false => vm,
+        };
         let ran = Ran {
             broker,
             cloudlet: its.id,
             datacenter: stay.datacenter,
             host: stay.host - self.datacenters[stay.datacenter as usize].hosts().start,
-            vm: vm.id,
+            vm: on.id,
+            container: vm.nested.then_some(vm.id),
             submitted: its.submitted,
             start: its.start,
             finish: its.finish,
@@ -481,12 +520,7 @@ impl World {
         self.summary.add(&ran);
         self.ran.push(ran);
         if self.brokers[broker as usize].returned() {
-            for vm in std::mem::take(&mut self.brokers[broker as usize].made) {
-                if let Some(stay) = &self.vms[vm as usize].stay {
-                    let datacenter = stay.datacenter;
-                    self.send(broker, datacenter, Event::Destroy { datacenter, vm });
-                }
-            }
+            self.give_all_up(broker);
         }
     }
 
@@ -506,7 +540,10 @@ impl World {
             meter.change(&mut stay.share, 0.0, now);
             *its.joules.get_or_insert(0.0) += stay.share.joules;
         }
-        center.give_up(&mut self.hosts, stay.host, its.like(&self.scenario));
+        if !its.nested {
+            let like = its.like(&self.scenario);
+            center.allocator.give_up(&mut self.hosts, stay.host, like);
+        }
         let host = &mut self.hosts[stay.host as usize];
         host.vms.retain(|other| *other != vm);
     }

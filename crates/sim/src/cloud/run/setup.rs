@@ -81,37 +81,44 @@ impl World {
         world
     }
 
-    fn add_vms(&mut self, broker: u32, like: &scenario::Broker) -> Range<u32> {
-        let begin = self.vms.len() as u32;
-        let numbers = numbers(like.vm.iter().map(|group| (group.id, group.count)));
-        let vm = |group, id| Vm {
+    /// Adds the VMs of a broker, and its containers. Gives their places.
+    fn add_vms(&mut self, broker: u32, like: &scenario::Broker) -> (Range<u32>, Range<u32>) {
+        let vm = |nested, group, id| Vm {
             broker,
             group,
             id,
+            nested,
+            on: NONE,
             stay: None,
             out: 0,
             joules: None,
         };
-        for (group, ids) in (0..).zip(numbers) {
-            self.vms.extend(ids.map(|id| vm(group, id)));
-        }
-        let vms = begin..self.vms.len() as u32;
+        let mut add = |groups: &[scenario::Vm], nested| {
+            let begin = self.vms.len() as u32;
+            let numbers = numbers(groups.iter().map(|group| (group.id, group.count)));
+            for (group, ids) in (0..).zip(numbers) {
+                self.vms.extend(ids.map(|id| vm(nested, group, id)));
+            }
+            begin..self.vms.len() as u32
+        };
+        let (vms, containers) = (add(&like.vm, false), add(&like.container, true));
         if let (Some(scaling), Some(last)) = (like.scaling, like.vm.len().checked_sub(1)) {
             let first = self.vms.last().map_or(0, |vm| vm.id.saturating_add(1));
             let more = scaling.most - vms.len() as u32;
-            let more = (0..more).map(|nth| vm(last as u32, first.saturating_add(nth)));
+            let more = (0..more).map(|nth| vm(false, last as u32, first.saturating_add(nth)));
+            let begin = self.vms.len() as u32;
             self.vms.extend(more);
-            let spare = (vms.end..self.vms.len() as u32).rev().collect();
+            let spare = (begin..self.vms.len() as u32).rev().collect();
             self.scaling.insert(broker, Scaler::new(scaling, spare));
         }
-        vms
+        (vms, containers)
     }
 
     fn add_cloudlets(
         &mut self,
         broker: u32,
         like: &scenario::Broker,
-        vms: &Range<u32>,
+        (vms, containers): &(Range<u32>, Range<u32>),
         streams: &mut u64,
     ) -> Vec<Group> {
         let seed = Seed(self.scenario.seed);
@@ -119,9 +126,13 @@ impl World {
             *streams += 1;
             seed.stream(*streams)
         };
-        let ids_of_vms = numbers(like.vm.iter().map(|group| (group.id, group.count)));
+        let (named, begin) = match containers.is_empty() {
+            true => (&like.vm, vms.start),
+            false => (&like.container, containers.start),
+        };
+        let ids_of_vms = numbers(named.iter().map(|group| (group.id, group.count)));
         let place = |id: u32| {
-            let mut before = vms.start;
+            let mut before = begin;
             for ids in &ids_of_vms {
                 if ids.contains(&id) {
                     return before + (id - ids.start);
@@ -135,7 +146,7 @@ impl World {
         for ((nth, group), ids) in (0..).zip(&like.cloudlet).zip(numbers) {
             let begin = self.cloudlets.len() as u32;
             let first = ids.start;
-            let vm = group.vm.map_or(NONE, place);
+            let vm = group.vm.or(group.container).map_or(NONE, place);
             let mut lengths = stream();
             self.cloudlets.extend(ids.map(|id| Cloudlet {
                 id,

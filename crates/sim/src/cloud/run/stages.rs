@@ -202,6 +202,7 @@ impl World {
                 let first = self.datacenters[stay.datacenter as usize].hosts().start;
                 Some(Place {
                     vm,
+                    on: self.vms[vm as usize].on,
                     datacenter: stay.datacenter,
                     host: stay.host - first,
                 })
