@@ -6,7 +6,7 @@ mod common;
 use common::{all, read};
 use std::fmt::Write as _;
 
-use hyperion_sim::cloud::{Scenario, Service, Why, run};
+use hyperion_sim::cloud::{Scenario, Service, Simulation, Why, run};
 
 fn near(found: f64, right: f64) -> bool {
     (found - right).abs() <= 1e-9 * right.abs()
@@ -457,4 +457,68 @@ utilization = 0.5
             "{told}"
         );
     }
+}
+
+#[test]
+fn of_machines_on_a_full_host_the_one_leaves_that_the_others_predict_best() {
+    // The second and the third go up and down together, the first as it likes. The third
+    // has the most memory: it moves last where that decides.
+    let text = |select: &str, rounds: u32| {
+        let wave = |at: f64| 0.35 + 0.1 * (at * 1.7).sin();
+        let values = |number: u32| -> Vec<f64> {
+            let at = |round: u32| match (round + 1 < rounds, number) {
+                (false, _) => 0.9,
+                (_, 0) => wave(f64::from(round * round)),
+                (_, _) => wave(f64::from(round)),
+            };
+            (0..rounds + 3).map(at).collect()
+        };
+        let mut text = format!(
+            "stop_s = {}
+             [[datacenter]]
+             name = 'east'
+             dynamic = {{ interval_s = 10, overload = {{ static = 0.8 }}, select = '{select}' }}
+             allocation = 'first-fit'
+             host = [{{ count = 2, cores = 3, mips = 1000, memory_mib = 9000, bandwidth_mbps = 10000, power_watts = [50, 100] }}]
+             [[broker]]
+             name = 'user'
+             vm = [{{ mips = 1000, memory_mib = 300 }}, {{ mips = 1000, memory_mib = 400 }}, {{ mips = 1000, memory_mib = 500 }}]
+             ",
+            10 * rounds + 20
+        );
+        for number in 0..3 {
+            let _ = writeln!(
+                text,
+                "[[broker.cloudlet]]
+                 vm = {number}
+                 length_mi = 1e9
+                 utilization_memory = 0
+                 utilization = {{ every_s = 10, values = {:?} }}",
+                values(number)
+            );
+        }
+        text
+    };
+    let moved = |select: &str, rounds: u32| -> Vec<u32> {
+        let scenario = read(&text(select, rounds));
+        let mut simulation = Simulation::new(scenario).expect("a right scenario");
+        simulation.run(f64::INFINITY);
+        let (_, summary) = simulation.finish();
+        assert!(summary.services[0].migrations > 0, "{summary:?}");
+        let drawn = |vm: u32| {
+            summary
+                .vms
+                .iter()
+                .find(|its| its.1 == vm)
+                .map_or(0.0, |its| its.2)
+        };
+        let mut vms = [0, 1, 2];
+        // Who is alone on a host draws most.
+        vms.sort_by(|one, two| drawn(*two).total_cmp(&drawn(*one)));
+        vms[..1].to_vec()
+    };
+    assert_eq!(moved("minimum-migration-time", 20), [0]);
+    assert_eq!(moved("maximum-correlation", 20), [1]);
+    // Three looks say nothing of three machines.
+    assert_eq!(moved("maximum-correlation", 3), [0]);
 }

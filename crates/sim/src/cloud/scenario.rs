@@ -177,6 +177,8 @@ pub enum Select {
     MinimumMigrationTime,
     /// The one that uses the smallest share of its MIPS.
     MinimumUtilization,
+    /// The one whose load the loads of the others predict best.
+    MaximumCorrelation,
     /// Any.
     Random,
 }

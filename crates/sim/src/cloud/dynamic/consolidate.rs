@@ -1,9 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use rand_distr::{Distribution as _, StandardUniform};
 
 use super::super::scenario::{Overload, Select};
 use super::Dynamic;
+use super::correlation::multiple;
 use super::host::Host;
 
 /// Where a VM goes.
@@ -47,7 +48,12 @@ impl Dynamic {
         let mut on = on.filter(|guest| !guests[*guest].moving);
         // The first of several that are alike.
         match self.select {
-            Select::MinimumMigrationTime => on.min_by_key(|guest| guests[*guest].like.memory_mib),
+            Select::MinimumMigrationTime => self.soonest(on),
+            Select::MaximumCorrelation => {
+                let on: Vec<usize> = on.collect();
+                self.best_predicted(&on)
+                    .or_else(|| self.soonest(on.into_iter()))
+            }
             Select::MinimumUtilization => {
                 on.min_by(|one, two| guests[*one].load.total_cmp(&guests[*two].load))
             }
@@ -59,6 +65,30 @@ impl Dynamic {
                 }
             },
         }
+    }
+
+    /// Gives the VM that moves soonest.
+    fn soonest(&self, on: impl Iterator<Item = usize>) -> Option<usize> {
+        on.min_by_key(|guest| self.guests[*guest].like.memory_mib)
+    }
+
+    /// Gives the VM whose load is best predicted by those of the others; none where there
+    /// are not more looks at all of them than VMs, which would say nothing.
+    fn best_predicted(&self, on: &[usize]) -> Option<usize> {
+        let histories = || on.iter().map(|guest| &self.guests[*guest].history);
+        let looks = histories().map(|its| its.len()).min()?;
+        if looks <= on.len() {
+            return None;
+        }
+        let latest = |its: &VecDeque<f64>| its.range(its.len() - looks..).copied().collect();
+        let series: Vec<Vec<f64>> = histories().map(latest).collect();
+        let mut best = (0.0, None);
+        for (guest, found) in on.iter().zip(multiple(&series)) {
+            if found > best.0 {
+                best = (found, Some(*guest));
+            }
+        }
+        best.1
     }
 
     /// Finds a host for each VM, those with the most to do first. With `all`, none goes

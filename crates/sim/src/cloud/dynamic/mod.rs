@@ -10,6 +10,7 @@
 //! Here all is looked at each time, as it changes each time.
 
 mod consolidate;
+mod correlation;
 mod guest;
 mod host;
 mod overload;
