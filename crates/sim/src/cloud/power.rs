@@ -12,19 +12,28 @@ pub(super) struct Meter {
     watts: Box<[f64]>,
     mips: f64,
     used: f64,
+    /// Cores of all cloudlets that run.
+    cores: u64,
     at: Moment,
     joules: f64,
+    /// What of that was drawn while nothing was in use.
+    idle: f64,
     /// Joules for each of the MIPS in use.
     each: f64,
     off: bool,
 }
 
-/// What a machine has of it.
+/// What a machine has of it, and what of that each core has on which it works: its cloudlets
+/// have as much of it as they have cores.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct Share {
     used: f64,
+    /// Cores of its cloudlets that run.
+    cores: u64,
     each: f64,
     pub(super) joules: f64,
+    /// Joules for one core that works since the beginning.
+    pub(super) core: f64,
 }
 
 impl Meter {
@@ -34,8 +43,10 @@ impl Meter {
             watts: watts.into(),
             mips,
             used: 0.0,
+            cores: 0,
             at: now,
             joules: 0.0,
+            idle: 0.0,
             each: 0.0,
             off: false,
         })
@@ -47,13 +58,23 @@ impl Meter {
         self.off = off;
     }
 
-    /// Counts until now, and notes what a machine uses from now on.
-    pub(super) fn change(&mut self, share: &mut Share, used: f64, now: Moment) {
+    /// Counts until now, and notes what a machine uses from now on, for so many cores of
+    /// cloudlets.
+    pub(super) fn change(&mut self, share: &mut Share, used: f64, cores: u64, now: Moment) {
         self.until(now);
-        share.joules += share.used * (self.each - share.each);
+        let joules = share.used * (self.each - share.each);
+        share.joules += joules;
+        if share.cores > 0 {
+            share.core += joules / share.cores as f64;
+        }
         share.each = self.each;
         self.used = (self.used + used - share.used).max(0.0);
-        share.used = used;
+        self.cores = self.cores + cores - share.cores;
+        if self.cores == 0 {
+            // What rounding leaves is nobody's.
+            self.used = 0.0;
+        }
+        (share.used, share.cores) = (used, cores);
     }
 
     /// Counts until now, and gives what was drawn.
@@ -61,10 +82,16 @@ impl Meter {
         let joules = self.draws() * (now.0 - self.at.0).max(0.0);
         self.at = self.at.max(now);
         self.joules += joules;
-        if self.used > 0.0 {
-            self.each += joules / self.used;
+        match self.used > 0.0 {
+            true => self.each += joules / self.used,
+            false => self.idle += joules,
         }
         self.joules
+    }
+
+    /// What was drawn while nothing was in use.
+    pub(super) const fn idle(&self) -> f64 {
+        self.idle
     }
 
     /// What it draws now.
@@ -95,13 +122,15 @@ mod tests {
     fn energy_follows_the_curve_and_is_shared_by_use() {
         let mut meter = Meter::new(&[100.0, 120.0, 200.0], 1000.0, Moment(0.0)).expect("watts");
         let (mut one, mut two) = (Share::default(), Share::default());
-        meter.change(&mut one, 250.0, Moment(10.0)); // 10 s idle
-        meter.change(&mut two, 500.0, Moment(20.0)); // 10 s at a quarter
-        meter.change(&mut one, 0.0, Moment(30.0)); // 10 s at three quarters
-        meter.change(&mut two, 0.0, Moment(40.0)); // 10 s at a half
+        meter.change(&mut one, 250.0, 1, Moment(10.0)); // 10 s idle
+        meter.change(&mut two, 500.0, 4, Moment(20.0)); // 10 s at a quarter
+        meter.change(&mut one, 0.0, 0, Moment(30.0)); // 10 s at three quarters
+        meter.change(&mut two, 0.0, 0, Moment(40.0)); // 10 s at a half
         let all = meter.until(Moment(50.0)); // 10 s idle
         assert_eq!(all, 1000.0 + 1100.0 + 1600.0 + 1200.0 + 1000.0);
         assert!((one.joules - (1100.0 + 1600.0 / 3.0)).abs() < 1e-9);
         assert!((two.joules - (1600.0 * 2.0 / 3.0 + 1200.0)).abs() < 1e-9);
+        assert!((one.core - one.joules).abs() < 1e-9 && (two.core * 4.0 - two.joules).abs() < 1e-9);
+        assert_eq!(meter.idle(), 2000.0);
     }
 }

@@ -25,6 +25,9 @@ pub struct Ran {
     pub finish: f64,
     /// What its datacenter takes for it.
     pub cost: f64,
+    /// What hosts drew for it, in joules, where that is known: while it ran, as large a part
+    /// of what its host drew as it had of the MIPS in use.
+    pub joules: Option<f64>,
 }
 
 /// What a scenario came to.
@@ -46,7 +49,10 @@ pub struct Summary {
     /// What hosts drew, of which it is known: the place of the datacenter in the scenario,
     /// the number of the host in it, and joules.
     pub hosts: Vec<(u32, u32, f64)>,
-    /// What of that was for VMs: the place of the broker in the scenario, the number of
+    /// What of that hosts drew while nothing was in use, in the order of `hosts`. The rest was
+    /// for cloudlets.
+    pub idle: Vec<f64>,
+    /// What of it was for VMs: the place of the broker in the scenario, the number of
     /// the VM among those of its broker, and joules.
     pub vms: Vec<(u32, u32, f64)>,
     /// What of that was for containers: the place of the broker in the scenario, the number
@@ -124,7 +130,7 @@ impl Summary {
 }
 
 /// A cloudlet that did not end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Left {
     /// The place of its broker in the scenario.
     pub broker: u32,
@@ -132,6 +138,8 @@ pub struct Left {
     pub cloudlet: u32,
     /// Why.
     pub why: Why,
+    /// What hosts drew for it all the same, where that is known.
+    pub joules: f64,
 }
 
 /// Why a cloudlet did not end.

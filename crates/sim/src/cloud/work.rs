@@ -131,6 +131,11 @@ impl Work {
         }
     }
 
+    /// Cores of the cloudlets that run.
+    pub(super) const fn busy(&self) -> u64 {
+        self.busy
+    }
+
     /// MIPS of the VM that are in use.
     pub(super) fn used(&self) -> f64 {
         self.rate * self.busy as f64 / self.left
@@ -228,23 +233,26 @@ impl Work {
         self.rate != self.seen || self.classes.iter().any(starts)
     }
 
-    /// Loses what it has: gives its cloudlets, in the order in which they came.
-    pub(super) fn lose(&mut self) -> Vec<u32> {
+    /// Loses what it has: gives its cloudlets, in the order in which they came, and of those
+    /// that ran how many million instructions are left on each of their cores.
+    pub(super) fn lose(&mut self, now: Moment) -> Vec<(u32, Option<f64>)> {
+        self.settle(now);
         let mut lost = Vec::new();
         for class in self.classes.drain(..) {
-            let running = class
-                .running
-                .into_iter()
-                .map(|Reverse(its)| (its.entered, its.cloudlet));
+            let running = class.running.into_iter().map(|Reverse(its)| {
+                let left = (its.end - self.done).max(0.0);
+                (its.entered, its.cloudlet, Some(left))
+            });
             lost.extend(running);
             let waiting = class.waiting.into_iter();
-            lost.extend(waiting.map(|its| (its.entered, its.piece.cloudlet)));
+            lost.extend(waiting.map(|its| (its.entered, its.piece.cloudlet, None)));
         }
-        lost.sort_unstable();
+        lost.sort_unstable_by_key(|(entered, ..)| *entered);
         self.busy = 0;
         self.rate = self.shared();
         self.seen = self.rate;
-        lost.into_iter().map(|(_, cloudlet)| cloudlet).collect()
+        let lost = lost.into_iter();
+        lost.map(|(_, cloudlet, left)| (cloudlet, left)).collect()
     }
 
     fn done_until(&self, now: Moment) -> f64 {

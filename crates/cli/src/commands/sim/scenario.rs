@@ -1,6 +1,9 @@
 //! `hyperion sim run`
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,6 +36,9 @@ pub(crate) struct Args {
     /// The scenario, in TOML
     #[arg(value_name = "SCENARIO", required_unless_present = "resume")]
     scenario: Option<PathBuf>,
+    /// Write the cloudlets that ended, with their times, cost and energy, as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
     /// Let nothing happen from this time of the simulation on, and tell how it stands:
     /// seconds, or a span such as 2h30m
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -60,6 +66,8 @@ struct Row<'s> {
     start: f64,
     finish: f64,
     cost: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joules: Option<f64>,
 }
 
 /// How a dynamic datacenter has served its VMs, with CloudSim's measures as shares.
@@ -101,6 +109,8 @@ struct NotRun<'s> {
     broker: &'s str,
     cloudlet: u32,
     why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joules: Option<f64>,
 }
 
 /// What a host has drawn.
@@ -109,6 +119,7 @@ struct HostEnergy<'s> {
     datacenter: &'s str,
     host: u32,
     joules: f64,
+    idle_joules: f64,
 }
 
 /// What of that was for a VM.
@@ -156,12 +167,47 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (mut ran, summary) = simulation.finish();
     // As CloudSim lists them: by broker, as they came back.
     ran.sort_by_key(|one: &Ran| one.broker);
+    if let Some(file) = &args.csv {
+        write_csv(file, &scenario, &ran)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     match ctx.output {
         OutputFormat::Json => output::json(&Found(&scenario, &ran, &summary))?,
         OutputFormat::Quiet => {}
         OutputFormat::Human => tell(&scenario, &ran, &summary)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_csv(file: &Path, scenario: &Scenario, ran: &[Ran]) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    writeln!(
+        out,
+        "broker,cloudlet,datacenter,host,vm,container,submitted,start,finish,cost,joules"
+    )?;
+    for one in ran {
+        let row = row(scenario, one);
+        let (broker, datacenter) = (quoted(row.broker), quoted(row.datacenter));
+        let container = row
+            .container
+            .map_or_else(String::new, |its| its.to_string());
+        let joules = row.joules.map_or_else(String::new, |its| its.to_string());
+        let (cloudlet, host, vm) = (row.cloudlet, row.host, row.vm);
+        let (submitted, start, finish, cost) = (one.submitted, row.start, row.finish, row.cost);
+        writeln!(
+            out,
+            "{broker},{cloudlet},{datacenter},{host},{vm},{container},{submitted},{start},{finish},{cost},{joules}"
+        )?;
+    }
+    out.flush()
+}
+
+/// Writes a name as RFC 4180 says, in quotes where it needs them.
+fn quoted(name: &str) -> Cow<'_, str> {
+    match name.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", name.replace('"', "\"\"")).into(),
+        false => name.into(),
+    }
 }
 
 /// Reads a scenario and its traces, and says what is likely not meant.
@@ -216,7 +262,8 @@ impl Serialize for Found<'_> {
         let left = || summary.left.iter().map(|one| not_run(scenario, one));
         found.serialize_entry("not_run", &Rows(left))?;
         if !summary.hosts.is_empty() {
-            let hosts = || summary.hosts.iter().map(|one| host_energy(scenario, one));
+            let all = || summary.hosts.iter().zip(&summary.idle);
+            let hosts = || all().map(|(one, idle)| host_energy(scenario, one, *idle));
             found.serialize_entry("host_energy", &Rows(hosts))?;
             let vms = || summary.vms.iter().map(|one| vm_energy(scenario, one));
             found.serialize_entry("vm_energy", &Rows(vms))?;
@@ -253,11 +300,16 @@ impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Rows<F> {
     }
 }
 
-fn host_energy<'s>(scenario: &'s Scenario, drawn: &(u32, u32, f64)) -> HostEnergy<'s> {
+fn host_energy<'s>(
+    scenario: &'s Scenario,
+    drawn: &(u32, u32, f64),
+    idle_joules: f64,
+) -> HostEnergy<'s> {
     HostEnergy {
         datacenter: &scenario.datacenter[drawn.0 as usize].name,
         host: drawn.1,
         joules: drawn.2,
+        idle_joules,
     }
 }
 
@@ -290,6 +342,7 @@ fn row<'s>(scenario: &'s Scenario, ran: &Ran) -> Row<'s> {
         start: ran.start,
         finish: ran.finish,
         cost: ran.cost,
+        joules: ran.joules,
     }
 }
 
@@ -331,6 +384,7 @@ fn not_run<'s>(scenario: &'s Scenario, left: &Left) -> NotRun<'s> {
         broker: &scenario.broker[left.broker as usize].name,
         cloudlet: left.cloudlet,
         why: left.why.to_string(),
+        joules: (left.joules > 0.0).then_some(left.joules),
     }
 }
 
@@ -341,6 +395,8 @@ fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<(
     let mut head = vec!["BROKER", "CLOUDLET", "DATACENTER", "HOST", "VM"];
     head.extend(nested.then_some("CONTAINER"));
     head.extend(["TIME", "START", "FINISH"]);
+    let metered = ran.iter().any(|one| one.joules.is_some());
+    head.extend(metered.then_some("JOULES"));
     let rows = ran.iter().take(LISTED).map(|one| {
         let row = row(scenario, one);
         let mut cells = vec![
@@ -357,6 +413,9 @@ fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<(
             );
         }
         cells.extend([row.time, row.start, row.finish].map(short));
+        if metered {
+            cells.push(row.joules.map_or_else(String::new, short));
+        }
         cells
     });
     output::table(&head, rows)?;

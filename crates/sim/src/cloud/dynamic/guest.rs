@@ -27,6 +27,9 @@ pub(super) struct Guest {
     /// Whether it has had a cloudlet.
     pub(super) had: bool,
     running: Vec<Running>,
+    /// What cloudlets have done since energy was counted last, in millionths of a million
+    /// instructions.
+    worked: Vec<(u32, f64)>,
     /// Until when its cloudlets have worked.
     at: f64,
     /// MIPS that its host gives to each of its cores.
@@ -88,6 +91,7 @@ impl Guest {
             moving: false,
             had: false,
             running: Vec::new(),
+            worked: Vec::new(),
             at: 0.0,
             share: 0.0,
             asks: 0.0,
@@ -167,10 +171,12 @@ impl Guest {
         let span = now - self.at;
         let mut goes_on = false;
         let mut running = std::mem::take(&mut self.running);
+        let mut worked = std::mem::take(&mut self.worked);
         running.retain_mut(|its| {
             let rate = self.gives(its.task.cpu.at(self.at), its.task.cores);
             let more = (span * rate * self.left * MILLION as f64) as i64;
             its.done = its.done.saturating_add(more).min(its.length);
+            worked.push((its.task.cloudlet, more as f64));
             if its.left() == 0 {
                 ended.push(its.task.cloudlet);
                 return false;
@@ -178,7 +184,7 @@ impl Guest {
             goes_on |= self.gives(its.task.cpu.at(now), its.task.cores) > 0.0;
             true
         });
-        self.running = running;
+        (self.running, self.worked) = (running, worked);
         self.at = now;
         self.ask();
         goes_on
@@ -196,6 +202,30 @@ impl Guest {
             self.asked_at = at;
             self.asks = self.load * self.all_mips() / f64::from(self.like.cores);
         }
+    }
+
+    /// Has a part of what its host drew, and divides it among its cloudlets by what they have
+    /// done since the last time; where none has, among those that are there. Gives what is
+    /// nobody's.
+    pub(super) fn draw(&mut self, joules: f64, drawn: &mut Vec<(u32, f64)>) -> f64 {
+        self.joules += joules;
+        let all: f64 = self.worked.iter().map(|(_, done)| done).sum();
+        let alike = 1.0 / self.running.len() as f64;
+        let parts = self.worked.iter().filter(|_| all > 0.0);
+        let parts = parts.map(|(cloudlet, done)| (*cloudlet, done / all));
+        let others = self.running.iter().filter(|_| all == 0.0);
+        let parts = parts.chain(others.map(|its| (its.task.cloudlet, alike)));
+        let before = drawn.len();
+        drawn.extend(parts.map(|(cloudlet, part)| (cloudlet, joules * part)));
+        match drawn.len() > before {
+            true => 0.0,
+            false => joules,
+        }
+    }
+
+    /// Forgets what its cloudlets have done.
+    pub(super) fn forget_work(&mut self) {
+        self.worked.clear();
     }
 
     /// Remembers its load, at most once in each interval.

@@ -29,6 +29,8 @@ pub(super) struct Host {
     used_before: f64,
     pub(super) record: Record,
     pub(super) joules: f64,
+    /// What of that was for no cloudlet.
+    pub(super) idle: f64,
 }
 
 /// A VM on it.
@@ -77,6 +79,7 @@ impl Host {
             used_before: 0.0,
             record: Record::default(),
             joules: 0.0,
+            idle: 0.0,
         }
     }
 

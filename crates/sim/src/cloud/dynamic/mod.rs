@@ -53,6 +53,8 @@ pub(super) struct Dynamic {
     /// When VMs arrive that are on their way.
     arrivals: Vec<f64>,
     migrations: u64,
+    /// Joules for cloudlets, until they are taken.
+    pub(super) drawn: Vec<(u32, f64)>,
 }
 
 impl Dynamic {
@@ -80,6 +82,7 @@ impl Dynamic {
             plan: 0,
             arrivals: Vec::new(),
             migrations: 0,
+            drawn: Vec::new(),
         }
     }
 
@@ -200,10 +203,14 @@ impl Dynamic {
             for host in &mut self.hosts {
                 let joules = host.frame(seconds);
                 host.joules += joules;
+                let mut rest = joules;
                 for (guest, part) in host.parts() {
-                    self.guests[guest].joules += joules * part;
+                    let its = joules * part;
+                    rest -= its - self.guests[guest].draw(its, &mut self.drawn);
                 }
+                host.idle += rest;
             }
+            self.guests.iter_mut().for_each(Guest::forget_work);
         }
         for host in &mut self.hosts {
             let on = host.placed.iter().map(|its| its.guest);
@@ -290,13 +297,13 @@ impl Dynamic {
         self.guests.iter_mut().flat_map(Guest::tasks)
     }
 
-    /// Gives the joules of its hosts, in order.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = f64> {
+    /// Gives the joules of its hosts, in order, and what of them was for no cloudlet.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (f64, f64)> {
         let counted = self
             .hosts
             .iter()
             .filter(|host| !host.like.power_watts.is_empty());
-        counted.map(|host| host.joules)
+        counted.map(|host| (host.joules, host.idle))
     }
 
     /// Gives the joules of its VMs.

@@ -66,6 +66,9 @@ impl World {
         let dynamic = self.datacenters[datacenter as usize].dynamic.as_mut()?;
         let mut ended = Vec::new();
         let came = what(dynamic, &mut self.events, &mut ended);
+        for (cloudlet, joules) in dynamic.drawn.drain(..) {
+            self.cloudlets[cloudlet as usize].joules += joules;
+        }
         self.count_inside(-(ended.len() as i64));
         self.give_back(datacenter, ended);
         Some(came)

@@ -11,27 +11,33 @@ impl World {
         let mut summary = std::mem::take(&mut self.summary);
         summary.end = now.0;
         summary.events = self.events.taken();
-        self.leave(cut, &mut summary);
         for vm in &mut self.vms {
             if let Some(stay) = &mut vm.stay
                 && self.datacenters[stay.datacenter as usize].dynamic.is_none()
                 && let Some(meter) = &mut self.hosts[stay.host as usize].meter
             {
-                meter.change(&mut stay.share, 0.0, now);
+                meter.change(&mut stay.share, 0.0, 0, now);
+                for (cloudlet, left) in stay.work.lose(now) {
+                    if left.is_some() {
+                        self.cloudlets[cloudlet as usize].draw_no_more(&stay.share);
+                    }
+                }
                 *vm.joules.get_or_insert(0.0) += stay.share.joules;
             }
         }
+        self.leave(cut, &mut summary);
         for (number, its) in (0..).zip(&mut self.datacenters) {
             for (nth, host) in (0..).zip(its.hosts()) {
                 if let Some(meter) = &mut self.hosts[host as usize].meter {
                     summary.hosts.push((number, nth, meter.until(now)));
+                    summary.idle.push(meter.idle());
                 }
             }
             if let Some(dynamic) = &mut its.dynamic {
-                let hosts = (0..).zip(dynamic.hosts());
-                summary
-                    .hosts
-                    .extend(hosts.map(|(nth, joules)| (number, nth, joules)));
+                for (nth, (joules, idle)) in (0..).zip(dynamic.hosts()) {
+                    summary.hosts.push((number, nth, joules));
+                    summary.idle.push(idle);
+                }
                 for (vm, joules) in dynamic.vms() {
                     self.vms[vm as usize].joules = Some(joules);
                 }
@@ -69,6 +75,7 @@ impl World {
                             true => Why::Stopped,
                             false => self.why_not(group, number, cloudlet.vm),
                         },
+                        joules: cloudlet.joules,
                     });
                 }
             }

@@ -79,10 +79,16 @@ impl World {
         let repaired = Moment(now.0 + draw(its.how.repair_s, &mut its.chance));
         for vm in self.hosts[place as usize].vms.clone() {
             if let Some(stay) = &mut self.vms[vm as usize].stay {
-                stay.lost = stay.work.lose();
+                let lost = stay.work.lose(now);
                 let center = &mut self.datacenters[datacenter as usize];
                 center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
                 meter(&mut self.hosts, stay, now);
+                for (cloudlet, left) in lost {
+                    if left.is_some() {
+                        self.cloudlets[cloudlet as usize].draw_no_more(&stay.share);
+                    }
+                    stay.lost.push(cloudlet);
+                }
             }
         }
         let failed = &mut self.hosts[place as usize];

@@ -89,8 +89,21 @@ struct Cloudlet {
     submitted: f64,
     start: f64,
     finish: f64,
+    /// What it has drawn; while it runs, less what a core of its VM had drawn before.
+    joules: f64,
     /// Whether it is back, or known to come to nothing.
     done: bool,
+}
+
+impl Cloudlet {
+    /// Begins to draw what cores of its VM draw, of which it has some.
+    fn begin_to_draw(&mut self, share: &Share) {
+        self.joules -= f64::from(self.cores) * share.core;
+    }
+
+    fn draw_no_more(&mut self, share: &Share) {
+        self.joules += f64::from(self.cores) * share.core;
+    }
 }
 
 /// A group of cloudlets.
@@ -366,6 +379,7 @@ impl World {
                             true => Why::ContainerNotMade,
                             false => Why::VmNotMade,
                         },
+                        joules: 0.0,
                     });
                 }
             }
@@ -411,15 +425,17 @@ impl World {
             stay.lost.push(cloudlet);
             return;
         }
-        if let Some(takes) = stay.work.submit(piece, looked) {
+        let takes = stay.work.submit(piece, looked);
+        meter(&mut self.hosts, stay, now);
+        if let Some(takes) = takes {
             its.start = now.0;
+            its.begin_to_draw(&stay.share);
             let event = Event::Look { datacenter };
             let end = Moment(now.0 + takes);
             self.events.post(end, To::Datacenter(datacenter), event);
         }
         center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
         center.look_again(vm);
-        meter(&mut self.hosts, stay, now);
     }
 
     fn look(&mut self, datacenter: u32) {
@@ -448,8 +464,13 @@ impl World {
                 center.look_again(vm);
             }
             meter(&mut self.hosts, stay, now);
+            for cloudlet in &look.ended {
+                self.cloudlets[*cloudlet as usize].draw_no_more(&stay.share);
+            }
             if let Some(cloudlet) = look.started {
-                self.cloudlets[cloudlet as usize].start = now.0;
+                let its = &mut self.cloudlets[cloudlet as usize];
+                its.start = now.0;
+                its.begin_to_draw(&stay.share);
             }
             over.extend(look.ended);
         }
@@ -496,6 +517,7 @@ impl World {
             return;
         };
         its.done = true;
+        let its = &self.cloudlets[cloudlet as usize];
         let number = its.vm;
         let cost = self.scenario.datacenter[stay.datacenter as usize].cost;
         let on = match vm.nested {
@@ -515,6 +537,7 @@ impl World {
             cost: cost.per_second * (its.finish - its.start)
                 + cost.per_byte * group.input_bytes as f64
                 + cost.per_byte * group.output_bytes as f64,
+            joules: self.is_metered(stay.datacenter).then_some(its.joules),
         };
         self.vms[number as usize].out -= 1;
         self.summary.add(&ran);
@@ -522,6 +545,12 @@ impl World {
         if self.brokers[broker as usize].returned() {
             self.give_all_up(broker);
         }
+    }
+
+    /// Whether it is known what hosts of a datacenter draw.
+    fn is_metered(&self, datacenter: u32) -> bool {
+        let hosts = &self.scenario.datacenter[datacenter as usize].host;
+        hosts.iter().any(|group| !group.power_watts.is_empty())
     }
 
     fn destroy(&mut self, datacenter: u32, vm: u32) {
@@ -537,7 +566,7 @@ impl World {
         }
         center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
         if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
-            meter.change(&mut stay.share, 0.0, now);
+            meter.change(&mut stay.share, 0.0, 0, now);
             *its.joules.get_or_insert(0.0) += stay.share.joules;
         }
         if !its.nested {
@@ -560,6 +589,7 @@ impl World {
 /// Notes what a VM uses of its host from now on.
 fn meter(hosts: &mut [Host], stay: &mut Stay, now: Moment) {
     if let Some(meter) = &mut hosts[stay.host as usize].meter {
-        meter.change(&mut stay.share, stay.work.used(), now);
+        let (used, cores) = (stay.work.used(), stay.work.busy());
+        meter.change(&mut stay.share, used, cores, now);
     }
 }

@@ -156,6 +156,7 @@ impl World {
                 submitted: 0.0,
                 start: 0.0,
                 finish: 0.0,
+                joules: 0.0,
                 done: false,
             }));
             self.groups.push(Cloudlets {

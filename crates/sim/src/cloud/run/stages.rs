@@ -184,6 +184,7 @@ impl World {
                     center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
                     center.look_again(vm);
                     meter(&mut self.hosts, stay, self.events.now());
+                    self.cloudlets[cloudlet as usize].begin_to_draw(&stay.share);
                 }
             }
             Some(_) => self.wait(datacenter, cloudlet),
