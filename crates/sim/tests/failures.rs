@@ -131,6 +131,90 @@ fn failures_of_one_host_change_nothing_for_another() {
     assert!(one.count > 500);
 }
 
+/// A host that fails whenever it has worked for 40 s, one that does not, and `more`; and two
+/// users with a VM and a cloudlet of 100 s each.
+fn pair(failure: &str, more: &str) -> String {
+    let user = |name: &str, container: &str| {
+        format!(
+            "[[broker]]
+             name = '{name}'
+             vm = [{{ mips = 1000 }}]
+             {container}
+             cloudlet = [{{ length_mi = 100000 }}]\n"
+        )
+    };
+    format!(
+        "stop_s = 1000
+         [[datacenter]]
+         name = 'one'
+         allocation = 'first-fit'
+         host = [
+             {{ cores = 1, mips = 1000, power_watts = [50, 100], failure = {{ after_s = 40, repair_s = 300, {failure} }} }},
+             {{ cores = 1, mips = 1000, power_watts = [50, 100] }},
+             {more}
+         ]
+         {}{}",
+        user("first", "container = [{ mips = 1000 }]"),
+        user("second", "")
+    )
+}
+
+#[test]
+fn vms_of_a_host_that_fails_are_placed_anew_and_cloudlets_lose_or_keep_what_they_did() {
+    let free = "{ cores = 1, mips = 1000, power_watts = [50, 100] }";
+    // Start and end of the cloudlet that was on the host that fails, and its last host.
+    for (failure, more, right, moved) in [
+        // It begins anew each time.
+        ("", free, None, 0),
+        // It works for 40 s, 40 s and 20 s, and is down for 300 s between.
+        ("progress = 'keep'", free, Some((0.02, 700.0, 0)), 0),
+        ("vms = 'move'", free, Some((40.0, 140.0, 2)), 1),
+        (
+            "vms = 'move', progress = 'keep'",
+            free,
+            Some((0.02, 100.02, 2)),
+            1,
+        ),
+        // Room comes when the other VM is given up.
+        ("vms = 'move'", "", Some((100.02, 200.02, 1)), 1),
+        (
+            "vms = 'move', progress = 'keep'",
+            "",
+            Some((0.02, 160.0, 1)),
+            1,
+        ),
+    ] {
+        let (ran, summary) = all(&pair(failure, more));
+        let of = |broker: u32| ran.iter().find(|one| one.broker == broker);
+        let second = of(1).expect("nothing happens to it");
+        assert!((second.finish - 100.01).abs() < 0.03, "{second:?}");
+        let first = of(0).map(|one| (one.start, one.finish, one.host));
+        let near = match (first, right) {
+            (Some(found), Some(right)) => {
+                (found.0 - right.0).abs() < 0.05
+                    && (found.1 - right.1).abs() < 0.05
+                    && found.2 == right.2
+            }
+            (found, right) => found.is_none() && right.is_none(),
+        };
+        assert!(near, "{failure} {more}: {first:?}, not {right:?}");
+        assert_eq!(summary.failures[0].moved, moved, "{failure} {more}");
+    }
+}
+
+#[test]
+fn work_that_keeps_what_it_did_takes_its_time_and_that_of_repairs() {
+    // Of 100 s of work, with failures after m in the mean and repairs of r, T r / m is waited.
+    let failure = "{ after_s = { exponential = 50 }, repair_s = 20, progress = 'keep' }";
+    let (ran, summary) = all(&farm(2000, 1, 5000, failure));
+    assert_eq!(summary.left, []);
+    let times: Vec<f64> = ran.iter().map(|one| one.finish - one.submitted).collect();
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
+    // Failures are a Poisson process while it works: their number has the variance 2.
+    let error = 20.0 * (2.0 / times.len() as f64).sqrt();
+    assert!((mean - 140.0).abs() < 3.0 * error, "{mean} ± {error}");
+}
+
 #[test]
 fn what_is_wrong_with_a_failure_is_told_by_line() {
     let right = "stop_s = 9
@@ -154,6 +238,11 @@ failure = { after_s = { weibull = [1, 2] }, repair_s = 3 }
             "line 7: datacenter[0].host[0].failure.after_s: must be a shape above 0",
         ),
         ("repair_s = 3", "repair = 3", "unknown field `repair`"),
+        (
+            "repair_s = 3",
+            "repair_s = 3, vms = 'moves'",
+            "unknown variant `moves`, expected `wait` or `move`",
+        ),
         (
             "name = 'one'\n",
             "name = 'one'\ndynamic = { interval_s = 5 }\n",

@@ -90,6 +90,8 @@ pub struct Failures {
     pub count: u64,
     /// For how long it was down, in seconds.
     pub down_s: f64,
+    /// How many VMs were placed on other hosts meanwhile.
+    pub moved: u64,
 }
 
 /// How a dynamic datacenter has served its VMs, in CloudSim's measures. Shares are from 0

@@ -240,6 +240,35 @@ pub struct Failure {
     pub after_s: Quantity,
     /// How long the repair takes.
     pub repair_s: Quantity,
+    /// What becomes of its VMs.
+    #[serde(default)]
+    pub vms: Fate,
+    /// What becomes of what their cloudlets had done.
+    #[serde(default)]
+    pub progress: Progress,
+}
+
+/// What becomes of the VMs of a host that fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// They wait until it works again.
+    #[default]
+    Wait,
+    /// They are placed anew, as soon as another host of the datacenter has room; until then
+    /// they wait.
+    Move,
+}
+
+/// What becomes of what cloudlets had done when their host fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// It is lost: they begin anew.
+    #[default]
+    Lose,
+    /// It is kept: they go on where they were.
+    Keep,
 }
 
 /// How cores are had by several.

@@ -93,6 +93,7 @@ struct FailuresRow<'s> {
     host: u32,
     failures: u64,
     down_s: f64,
+    moved_vms: u64,
 }
 
 /// A change of how many VMs a broker has.
@@ -352,6 +353,7 @@ fn failures<'s>(scenario: &'s Scenario, its: &Failures) -> FailuresRow<'s> {
         host: its.host,
         failures: its.count,
         down_s: its.down_s,
+        moved_vms: its.moved,
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::clock::Moment;
 use super::super::events::{Event, To};
 use super::super::law::Quantity;
 use super::super::result::Failures;
-use super::super::scenario::Failure;
+use super::super::scenario::{Failure, Fate, Progress};
 use super::{World, meter};
 use crate::chance::Seed;
 
@@ -18,6 +18,8 @@ const LEAST: f64 = 1e-3;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Failing {
     hosts: Vec<Host>,
+    /// How many are down whose VMs are placed anew.
+    left: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,10 +30,11 @@ struct Host {
     chance: ChaCha8Rng,
     failures: u64,
     down_s: f64,
+    moved: u64,
 }
 
-/// What happens where hosts fail. A VM goes down with its host, and is up again with it;
-/// its cloudlets then begin anew.
+/// What happens where hosts fail. A VM goes down with its host, and is up again with it, or
+/// on another; its cloudlets then begin anew, or go on.
 impl World {
     pub(super) fn begin_to_fail(&mut self) {
         let seed = Seed(self.scenario.seed);
@@ -46,6 +49,7 @@ impl World {
                         chance: seed.stream(FAILURES + u64::from(place)),
                         failures: 0,
                         down_s: 0.0,
+                        moved: 0,
                     };
                     self.failing.hosts.extend(group.failure.map(of));
                     place += 1;
@@ -75,7 +79,8 @@ impl World {
         let now = self.events.now();
         let its = &mut self.failing.hosts[host as usize];
         its.failures += 1;
-        let place = its.place;
+        let (place, how) = (its.place, its.how);
+        self.failing.left += u32::from(how.vms == Fate::Move);
         let repaired = Moment(now.0 + draw(its.how.repair_s, &mut its.chance));
         for vm in self.hosts[place as usize].vms.clone() {
             if let Some(stay) = &mut self.vms[vm as usize].stay {
@@ -84,8 +89,13 @@ impl World {
                 center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
                 meter(&mut self.hosts, stay, now);
                 for (cloudlet, left) in lost {
-                    if left.is_some() {
-                        self.cloudlets[cloudlet as usize].draw_no_more(&stay.share);
+                    let its = &mut self.cloudlets[cloudlet as usize];
+                    if let Some(left) = left {
+                        its.draw_no_more(&stay.share);
+                        match how.progress {
+                            Progress::Lose => its.begun = false,
+                            Progress::Keep => its.length = left,
+                        }
                     }
                     stay.lost.push(cloudlet);
                 }
@@ -99,12 +109,15 @@ impl World {
         let event = Event::Repair { datacenter, host };
         self.events
             .post(repaired, To::Datacenter(datacenter), event);
+        self.place_anew(datacenter);
     }
 
     pub(super) fn repair(&mut self, datacenter: u32, host: u32) {
         self.look(datacenter);
         let now = self.events.now();
-        let place = self.failing.hosts[host as usize].place;
+        let its = &self.failing.hosts[host as usize];
+        self.failing.left -= u32::from(its.how.vms == Fate::Move);
+        let place = its.place;
         let repaired = &mut self.hosts[place as usize];
         if let Some(since) = repaired.down.take() {
             self.failing.hosts[host as usize].down_s += now.0 - since.0;
@@ -112,8 +125,16 @@ impl World {
         if let Some(meter) = &mut repaired.meter {
             meter.switch(false, now);
         }
+        let vms = repaired.vms.clone();
+        self.take_up(datacenter, &vms);
+        self.plan_failure(host, now.0);
+        self.place_anew(datacenter);
+    }
+
+    /// Lets VMs work again, on hosts that do.
+    fn take_up(&mut self, datacenter: u32, vms: &[u32]) {
         let mut lost = Vec::new();
-        for vm in &repaired.vms {
+        for vm in vms {
             if let Some(stay) = &mut self.vms[*vm as usize].stay {
                 lost.append(&mut stay.lost);
             }
@@ -121,7 +142,51 @@ impl World {
         for cloudlet in lost {
             self.take_in(datacenter, cloudlet);
         }
-        self.plan_failure(host, now.0);
+    }
+
+    /// Places VMs anew that are on hosts that are down, where there is room for them: asked
+    /// whenever a host fails or works again, or a VM is given up.
+    pub(super) fn place_anew(&mut self, datacenter: u32) {
+        if self.failing.left == 0 {
+            return;
+        }
+        for number in 0..self.failing.hosts.len() {
+            let Host { place, how, .. } = self.failing.hosts[number];
+            let here = self.failing.hosts[number].datacenter == datacenter;
+            if here && how.vms == Fate::Move && self.hosts[place as usize].down.is_some() {
+                let vms = self.hosts[place as usize].vms.clone();
+                for vm in vms
+                    .into_iter()
+                    .filter(|vm| !self.vms[*vm as usize].nested)
+                    .collect::<Vec<_>>()
+                {
+                    let moved = self.move_away(datacenter, vm, place);
+                    self.failing.hosts[number].moved += u64::from(moved);
+                }
+            }
+        }
+    }
+
+    /// Places a VM anew, with its containers. Gives whether there was room.
+    fn move_away(&mut self, datacenter: u32, vm: u32, from: u32) -> bool {
+        let like = self.vms[vm as usize].like(&self.scenario);
+        let allocator = &mut self.datacenters[datacenter as usize].allocator;
+        let Some(to) = allocator.place(&mut self.hosts, like) else {
+            return false;
+        };
+        allocator.give_up(&mut self.hosts, from, like);
+        let all = std::mem::take(&mut self.hosts[from as usize].vms);
+        let moves = |its: &u32| *its == vm || self.vms[*its as usize].on == vm;
+        let (moved, stay): (Vec<u32>, Vec<u32>) = all.into_iter().partition(moves);
+        self.hosts[from as usize].vms = stay;
+        self.hosts[to as usize].vms.extend(&moved);
+        for its in &moved {
+            if let Some(stay) = &mut self.vms[*its as usize].stay {
+                stay.host = to;
+            }
+        }
+        self.take_up(datacenter, &moved);
+        true
     }
 
     /// Says how hosts have failed.
@@ -133,6 +198,7 @@ impl World {
                 datacenter: its.datacenter,
                 host: its.place - self.datacenters[its.datacenter as usize].hosts().start,
                 count: its.failures,
+                moved: its.moved,
                 down_s: its.down_s + down.map_or(0.0, |since| now - since.0),
             }
         };

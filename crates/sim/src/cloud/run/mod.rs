@@ -91,11 +91,20 @@ struct Cloudlet {
     finish: f64,
     /// What it has drawn; while it runs, less what a core of its VM had drawn before.
     joules: f64,
+    /// Whether it has begun, and lost nothing since.
+    begun: bool,
     /// Whether it is back, or known to come to nothing.
     done: bool,
 }
 
 impl Cloudlet {
+    /// Begins, or goes on.
+    fn begin(&mut self, now: Moment) {
+        if !self.begun {
+            (self.begun, self.start) = (true, now.0);
+        }
+    }
+
     /// Begins to draw what cores of its VM draw, of which it has some.
     fn begin_to_draw(&mut self, share: &Share) {
         self.joules -= f64::from(self.cores) * share.core;
@@ -428,7 +437,7 @@ impl World {
         let takes = stay.work.submit(piece, looked);
         meter(&mut self.hosts, stay, now);
         if let Some(takes) = takes {
-            its.start = now.0;
+            its.begin(now);
             its.begin_to_draw(&stay.share);
             let event = Event::Look { datacenter };
             let end = Moment(now.0 + takes);
@@ -469,7 +478,7 @@ impl World {
             }
             if let Some(cloudlet) = look.started {
                 let its = &mut self.cloudlets[cloudlet as usize];
-                its.start = now.0;
+                its.begin(now);
                 its.begin_to_draw(&stay.share);
             }
             over.extend(look.ended);
@@ -575,6 +584,7 @@ impl World {
         }
         let host = &mut self.hosts[stay.host as usize];
         host.vms.retain(|other| *other != vm);
+        self.place_anew(datacenter);
     }
 
     /// Counts who comes and goes, and for how long how many were there.

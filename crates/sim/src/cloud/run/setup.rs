@@ -157,6 +157,7 @@ impl World {
                 start: 0.0,
                 finish: 0.0,
                 joules: 0.0,
+                begun: false,
                 done: false,
             }));
             self.groups.push(Cloudlets {
