@@ -307,6 +307,11 @@ fn the_schema_of_scenarios_has_the_keys_that_the_reader_has() {
             "failure",
             format!("{center}[[datacenter.host]]\n[datacenter.host.failure]\n"),
         ),
+        ("storage", format!("{center}[[datacenter.storage]]\n")),
+        (
+            "file",
+            format!("{center}[[datacenter.storage]]\n[[datacenter.storage.file]]\n"),
+        ),
         ("network", format!("{center}[datacenter.network]\n")),
         ("broker", broker.to_owned()),
         ("scaling", format!("{broker}[broker.scaling]\n")),

@@ -104,6 +104,11 @@ impl Draw {
             ),
             _ => String::new(),
         };
+        writeln!(
+            text,
+            "storage = [{{ bandwidth_mbps = 100, file = [{{ name = 'file', bytes = 40000000 }}] }}]"
+        )
+        .expect("a string");
         let sharing = self.sharing(kind == "dynamic");
         writeln!(
             text,
@@ -173,10 +178,11 @@ impl Draw {
             "{ pareto = [1.5, 3000] }",
         ]);
         let gap = self.of(&["0", "4", "{ exponential = 3 }", "{ normal = [2, 1] }"]);
+        let files = self.of(&["", "files = ['file'],"]);
         let count = 1 + self.below(30);
         writeln!(
             text,
-            "cloudlet = [{{ count = {count}, length_mi = {length}, gap_s = {gap}, {utilization} }}]"
+            "cloudlet = [{{ count = {count}, length_mi = {length}, gap_s = {gap}, {files} {utilization} }}]"
         )
         .expect("a string");
     }
@@ -325,7 +331,7 @@ fn a_change_of_what_is_kept_needs_a_new_number_of_the_format() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(
-        digest, "f4df18872a53f7dbde5c11e9ea02183b193d25d3fc00f437e0e14bb43f655405",
+        digest, "4ee52861185add4cfed8538f2298236457e7240db9cf0f784901a5889fb791a4",
         "raise the format in src/snapshot.rs, and put the new digest here"
     );
 }

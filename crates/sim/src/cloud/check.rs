@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::law::Quantity;
 use super::scenario::{
     Allocation, Broker, Cloudlet, Datacenter, Network, Overload, Scaling, Scenario, Sharing, Stage,
-    Topology, Vm,
+    Storage, Topology, Vm,
 };
 use super::utilization::Utilization;
 
@@ -144,6 +144,7 @@ impl Scenario {
                 rule(cloudlet.stages.is_empty(), place.key("stages"), right)?;
             }
         }
+        self.check_files()?;
         let mut names = BTreeSet::new();
         for (number, its) in self.datacenter.iter().enumerate() {
             let place = Place::of("datacenter", number);
@@ -163,6 +164,25 @@ impl Scenario {
                 "a name of its own",
             )?;
             its.check(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for files that are nowhere.
+    fn check_files(&self) -> Result<(), Finding> {
+        for (number, its) in self.broker.iter().enumerate() {
+            for (group, cloudlet) in its.cloudlet.iter().enumerate() {
+                let place = Place::of("broker", number).key("cloudlet").index(group);
+                for (nth, file) in cloudlet.files.iter().enumerate() {
+                    let there = self.datacenter.iter().any(|its| its.loads(file).is_some());
+                    let place = place.key("files").index(nth);
+                    rule(
+                        there,
+                        place,
+                        "the name of a file in the storage of a datacenter",
+                    )?;
+                }
+            }
         }
         Ok(())
     }
@@ -276,6 +296,9 @@ impl Datacenter {
                 "two numbers at least, each 0 at least",
             )?;
         }
+        for (number, storage) in self.storage.iter().enumerate() {
+            storage.check(&place.key("storage").index(number))?;
+        }
         let cost = &self.cost;
         for (key, price) in [
             ("per_second", cost.per_second),
@@ -341,6 +364,34 @@ impl Datacenter {
                 place.key("bandwidth_mbps"),
                 "there, and 1 at least: VMs move over it",
             )?;
+        }
+        Ok(())
+    }
+}
+
+impl Storage {
+    fn check(&self, place: &Place) -> Result<(), Finding> {
+        let good = (1e-6..=1e12).contains(&self.bandwidth_mbps);
+        let right = "a number of Mbit/s from 1e-6 to 1e12";
+        rule(good, place.key("bandwidth_mbps"), right)?;
+        time(self.latency_s, place.key("latency_s"))?;
+        let mut names = BTreeSet::new();
+        let mut free = self
+            .capacity_mib
+            .map_or(u128::MAX, |mib| u128::from(mib) << 20);
+        for (number, file) in self.file.iter().enumerate() {
+            let place = place.key("file").index(number);
+            rule(
+                names.insert(&file.name),
+                place.key("name"),
+                "a name of its own",
+            )?;
+            let left = free.checked_sub(file.bytes.into());
+            free = left.ok_or_else(|| {
+                place
+                    .key("bytes")
+                    .says(format!("must be {free} at most: so much is free there"))
+            })?;
         }
         Ok(())
     }

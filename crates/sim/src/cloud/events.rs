@@ -23,6 +23,8 @@ pub(super) enum Event {
     Answer { vm: u32, made: bool },
     /// Cloudlets reach a datacenter.
     Submit { datacenter: u32, parcel: u32 },
+    /// A cloudlet has the files that it needs.
+    Loaded { datacenter: u32, cloudlet: u32 },
     /// A datacenter looks after its cloudlets.
     Look { datacenter: u32 },
     /// It does as it has cloudlets that wait for data, unless it has looked since.

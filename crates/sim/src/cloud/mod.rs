@@ -63,7 +63,8 @@ pub use read::{ReadError, line};
 pub use result::{Failures, Left, Ran, Scaled, Service, Summary, Why};
 pub use run::{Simulation, run};
 pub use scenario::{
-    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Failure, Fate, Host, Link, Network,
-    Overload, Pause, Progress, Scaling, Scenario, Select, Sharing, Stage, Topology, Vm,
+    Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Failure, Fate, File, Host, Link,
+    Network, Overload, Pause, Progress, Scaling, Scenario, Select, Sharing, Stage, Storage,
+    Topology, Vm,
 };
 pub use utilization::{Measured, TraceError, Utilization};

@@ -161,6 +161,8 @@ pub enum Why {
     TooFewCores,
     /// Its VM asked for nothing at a look of a dynamic datacenter.
     VmGivenUp,
+    /// The datacenter of its VM lacks a file that it needs.
+    NoFile,
     /// It was still to end when the scenario stopped.
     Stopped,
     /// It waits for data that nobody sent.
@@ -179,6 +181,7 @@ impl fmt::Display for Why {
             Self::ContainerNotMade => "no VM of its broker had room for its container",
             Self::TooFewCores => "its VM has fewer cores than it needs",
             Self::VmGivenUp => "its VM asked for nothing, and was given up",
+            Self::NoFile => "the datacenter of its VM lacks a file that it needs",
             Self::Stopped => "it had not ended when the scenario stopped",
             Self::NoData => "it waits for data that did not come",
             Self::Starved => "its VM was given nothing",

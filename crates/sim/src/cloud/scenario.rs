@@ -60,6 +60,46 @@ pub struct Datacenter {
     pub network: Option<Network>,
     /// Its hosts, in order.
     pub host: Vec<Host>,
+    /// Where files are that cloudlets need.
+    #[serde(default)]
+    pub storage: Vec<Storage>,
+}
+
+/// Storage of a datacenter: CloudSim's `HarddriveStorage`, or `SanStorage`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// How much there is room for; as much as is there when it is not said.
+    pub capacity_mib: Option<u64>,
+    /// How fast files come from it.
+    pub bandwidth_mbps: f64,
+    /// How long it takes until the first byte of a file comes.
+    #[serde(default)]
+    pub latency_s: f64,
+    /// What is on it.
+    #[serde(default)]
+    pub file: Vec<File>,
+}
+
+/// A file on a storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// By which cloudlets ask for it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Datacenter {
+    /// Gives how long a file takes from the first of its storages that has it, in seconds.
+    pub(super) fn loads(&self, file: &str) -> Option<f64> {
+        self.storage.iter().find_map(|storage| {
+            let file = storage.file.iter().find(|its| its.name == file)?;
+            let bits = 8.0 * file.bytes as f64;
+            Some(storage.latency_s + bits / (storage.bandwidth_mbps * 1e6))
+        })
+    }
 }
 
 /// What a datacenter takes, in whatever one pays with.
@@ -427,6 +467,9 @@ pub struct Cloudlet {
     /// What comes out of it.
     #[serde(default)]
     pub output_bytes: u64,
+    /// Files of the datacenter that it needs before it starts.
+    #[serde(default)]
+    pub files: Vec<String>,
     /// What share of its VM's MIPS it asks for, in a dynamic datacenter.
     #[serde(default)]
     pub utilization: Utilization,

@@ -21,7 +21,7 @@ impl World {
             })
         };
         let its = &mut self.cloudlets[cloudlet as usize];
-        (its.submitted, its.start) = (now, now);
+        its.start = now;
         let vm = its.vm;
         let task = Task {
             cloudlet,
@@ -34,7 +34,7 @@ impl World {
         let taken = self.ask_dynamic(datacenter, |its, events, ended| {
             its.submit(vm, task, events, ended)
         });
-        self.count_inside(i64::from(taken.unwrap_or(false)));
+        self.count_inside(i64::from(taken.unwrap_or(false)) - 1);
     }
 
     /// Gives the cloudlets in dynamic datacenters what was measured, which a snapshot has

@@ -5,6 +5,7 @@ mod dynamic;
 mod ending;
 mod failing;
 mod kept;
+mod loading;
 mod nesting;
 mod scaling;
 mod setup;
@@ -208,6 +209,10 @@ impl World {
                     self.submit(datacenter, cloudlet);
                 }
             }
+            Event::Loaded {
+                datacenter,
+                cloudlet,
+            } => self.enter(datacenter, cloudlet),
             Event::Look { datacenter } | Event::Poll { datacenter, .. } => self.look(datacenter),
             Event::Tick { datacenter, .. } => {
                 self.ask_dynamic(datacenter, |its, events, ended| its.look(events, ended));
@@ -402,14 +407,21 @@ impl World {
     }
 
     fn submit(&mut self, datacenter: u32, cloudlet: u32) {
-        if self.datacenters[datacenter as usize].dynamic.is_some() {
-            self.submit_dynamic(datacenter, cloudlet);
-            return;
-        }
-        self.look(datacenter);
         self.count_inside(1);
         self.cloudlets[cloudlet as usize].submitted = self.events.now().0;
-        self.take_in(datacenter, cloudlet);
+        if !self.load(datacenter, cloudlet) {
+            self.enter(datacenter, cloudlet);
+        }
+    }
+
+    /// Gives a cloudlet that has all that it needs to its VM.
+    fn enter(&mut self, datacenter: u32, cloudlet: u32) {
+        if self.datacenters[datacenter as usize].dynamic.is_some() {
+            self.submit_dynamic(datacenter, cloudlet);
+        } else {
+            self.look(datacenter);
+            self.take_in(datacenter, cloudlet);
+        }
     }
 
     /// Takes a cloudlet that has come, or that has lost what it had done.
@@ -511,14 +523,34 @@ impl World {
         for cloudlet in ended {
             let its = &mut self.cloudlets[cloudlet as usize];
             its.finish = now.0;
-            let broker = self.vms[its.vm as usize].broker;
-            let back = Moment(now.0 + self.latency.between(broker, datacenter));
-            let event = Event::Return { broker, cloudlet };
-            self.events.post(back, To::Broker(broker), event);
+            self.return_to(datacenter, cloudlet);
         }
     }
 
+    /// Lets a cloudlet go back to its broker.
+    fn return_to(&mut self, datacenter: u32, cloudlet: u32) {
+        let vm = self.cloudlets[cloudlet as usize].vm;
+        let broker = self.vms[vm as usize].broker;
+        let back = self.events.now().0 + self.latency.between(broker, datacenter);
+        let event = Event::Return { broker, cloudlet };
+        self.events.post(Moment(back), To::Broker(broker), event);
+    }
+
     fn back(&mut self, broker: u32, cloudlet: u32) {
+        let its = &self.cloudlets[cloudlet as usize];
+        let number = its.vm;
+        // One that came to nothing is known already.
+        if !its.done {
+            self.tell(broker, cloudlet);
+        }
+        self.vms[number as usize].out -= 1;
+        if self.brokers[broker as usize].returned() {
+            self.give_all_up(broker);
+        }
+    }
+
+    /// Tells of a cloudlet that has ended.
+    fn tell(&mut self, broker: u32, cloudlet: u32) {
         let group = self.group(cloudlet).like(&self.scenario);
         let its = &mut self.cloudlets[cloudlet as usize];
         let vm = &self.vms[its.vm as usize];
@@ -527,7 +559,6 @@ impl World {
         };
         its.done = true;
         let its = &self.cloudlets[cloudlet as usize];
-        let number = its.vm;
         let cost = self.scenario.datacenter[stay.datacenter as usize].cost;
         let on = match vm.nested {
             true => &self.vms[vm.on as usize],
@@ -548,12 +579,8 @@ impl World {
                 + cost.per_byte * group.output_bytes as f64,
             joules: self.is_metered(stay.datacenter).then_some(its.joules),
         };
-        self.vms[number as usize].out -= 1;
         self.summary.add(&ran);
         self.ran.push(ran);
-        if self.brokers[broker as usize].returned() {
-            self.give_all_up(broker);
-        }
     }
 
     /// Whether it is known what hosts of a datacenter draw.
