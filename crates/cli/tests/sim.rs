@@ -518,3 +518,88 @@ cloudlet = [{ count = 60, length_mi = { exponential = 9000 }, gap_s = { exponent
     sim(format!("{scenario} --until 9 --snapshot /dev/null"))
         .refused("/dev/null is no plain file", "name another file");
 }
+
+#[test]
+fn jobs_of_a_log_go_on_from_a_file_to_the_same_starts() {
+    let home = TestDir::new();
+    let words = ["sim", "generate", "lublin", "--jobs", "500", "--seed", "3"];
+    let trace = file(&home, "made.swf", &run(&home, &words).ok());
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let (one, two) = (path("one.sim"), path("two.sim"));
+    let swf = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(&home, &[&["sim", "swf"], &words[..]].concat())
+    };
+    for policy in ["fifo", "easy", "conservative", "wfp3-easy"] {
+        let (load, warm_up) = ("--load 3", "--warm-up 50 --output json");
+        let whole = swf(&format!("{trace} --policy {policy} {load} {warm_up}")).ok();
+        let cut = swf(&format!(
+            "{trace} --policy {policy} {load} --until 12h --snapshot {one}"
+        ));
+        assert!(cut.err.contains("goes on from 43200 s"), "{}", cut.err);
+        assert!(cut.err.contains("jobs wait and"), "{}", cut.err);
+        assert!(cut.out.contains(policy), "{}", cut.out);
+        swf(&format!("--resume {one} --until 20h --snapshot {two}")).ok();
+        for from in [&one, &two] {
+            let end = swf(&format!("--resume {from} {warm_up}")).ok();
+            assert_eq!(end, whole, "{policy} from {from}");
+        }
+    }
+    swf(&format!("--resume {two} --until 3"))
+        .refused("72000 s are over in the snapshot", "later time");
+    swf(&format!("{trace} --policy fifo,easy --until 3"))
+        .refused("--until is for one policy", "name one");
+    swf(&format!("--resume {trace}")).refused(
+        "made.swf is no snapshot of a simulation",
+        "sim swf --snapshot",
+    );
+    run(&home, &["sim", "run", "--resume", &two]).refused(
+        "two.sim is no snapshot of a simulation",
+        "sim run --snapshot",
+    );
+}
+
+#[test]
+fn cloudlets_in_containers_and_what_they_draw_are_in_the_table_the_json_and_the_csv() {
+    let home = TestDir::new();
+    let text = "[[datacenter]]
+name = 'east, or \"here\"'
+host = [{ cores = 2, mips = 1000, power_watts = [100, 200] }]
+[[broker]]
+name = 'user'
+vm = [{ cores = 2, mips = 1000 }]
+container = [{ count = 2, mips = 1000 }]
+cloudlet = [{ count = 2, length_mi = 10000 }]
+";
+    let scenario = file(&home, "scenario.toml", text);
+    let csv = home.path().join("ran.csv").display().to_string();
+    let words = ["sim", "run", &scenario, "--csv", &csv];
+    let table = run(&home, &words).ok();
+    assert!(
+        table.contains("CONTAINER") && table.contains("JOULES"),
+        "{table}"
+    );
+    let found = json(&run(&home, &["sim", "run", &scenario, "--output", "json"]).ok());
+    let row = &found["cloudlets"][1];
+    assert_eq!((&row["vm"], &row["container"]), (&0.into(), &1.into()));
+    // 10 s at 200 W, for both of them alike; and 0.02 s idle.
+    let near = |value: &Value, right: f64| {
+        let found = value.as_f64().expect("a number");
+        assert!((found - right).abs() < 0.2, "{found}, not {right}");
+    };
+    near(&row["joules"], 1000.0);
+    near(&found["container_energy"][1]["joules"], 1000.0);
+    near(&found["vm_energy"][0]["joules"], 2000.0);
+    near(&found["host_energy"][0]["joules"], 2002.0);
+    near(&found["host_energy"][0]["idle_joules"], 2.0);
+    let rows = std::fs::read_to_string(csv).expect("written");
+    let lines: Vec<&str> = rows.lines().collect();
+    assert_eq!(
+        lines[0],
+        "broker,cloudlet,datacenter,host,vm,container,submitted,start,finish,cost,joules"
+    );
+    assert!(
+        lines[2].starts_with("user,1,\"east, or \"\"here\"\"\",0,0,1,0.02,0.02,10.02,0,"),
+        "{rows}"
+    );
+}

@@ -136,6 +136,11 @@ impl Simulation {
         !(self.jobs.is_empty() && self.state.ends.is_empty())
     }
 
+    /// Gives how many jobs wait, and how many are still to come.
+    pub fn left(&self) -> (usize, usize) {
+        (self.state.waiting.len(), self.jobs.len())
+    }
+
     /// Gives the jobs that have started so far, in that order.
     pub fn ran(&self) -> &[Ran] {
         &self.ran

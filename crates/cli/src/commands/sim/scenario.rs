@@ -27,6 +27,11 @@ use crate::output;
 /// Where it stands what a scenario is.
 const PAGE: &str = "docs/reference/scenarios.md says what a scenario has";
 
+const FILES: snapshot::Of = snapshot::Of {
+    command: "run",
+    source: "scenario",
+};
+
 /// So many cloudlets are listed for people.
 const LISTED: usize = 100;
 
@@ -142,7 +147,7 @@ struct ContainerEnergy<'s> {
 /// Carries it out.
 pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut simulation = match (&args.resume, &args.scenario) {
-        (Some(file), _) => snapshot::read(file)?,
+        (Some(file), _) => snapshot::read(file, FILES, Simulation::resume)?,
         (None, Some(file)) => Simulation::new(read(file)?)?,
         (None, None) => bail!("a scenario is missing"),
     };
@@ -154,7 +159,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
     let left = simulation.run(until);
     if let Some(file) = &args.snapshot {
-        snapshot::write(&simulation, file)?;
+        snapshot::write(simulation.snapshot(), file)?;
         let file = file.display();
         output::talk(
             "note",

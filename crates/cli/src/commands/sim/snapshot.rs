@@ -1,4 +1,4 @@
-//! Files of `hyperion sim run --snapshot` and `--resume`.
+//! Files of `--snapshot` and `--resume`, of `hyperion sim run` and of `hyperion sim swf`.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -7,15 +7,25 @@ use std::path::Path;
 use anyhow::Context as _;
 use hyperion_model::Class;
 use hyperion_sim::SnapshotError;
-use hyperion_sim::cloud::Simulation;
 
 use crate::errors::advised;
 
 /// In so many bytes stands what a file is.
 const HEAD: u64 = 64;
 
+/// Who writes a file, and what it is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Of {
+    pub(super) command: &'static str,
+    pub(super) source: &'static str,
+}
+
 /// Goes on from a file. What is no snapshot is not read to its end, if it has one.
-pub(super) fn read(path: &Path) -> anyhow::Result<Simulation> {
+pub(super) fn read<T>(
+    path: &Path,
+    of: Of,
+    resume: impl Fn(&[u8]) -> Result<T, SnapshotError>,
+) -> anyhow::Result<T> {
     let cannot = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(cannot)?;
     let mut bytes = Vec::new();
@@ -23,20 +33,21 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Simulation> {
         .take(HEAD)
         .read_to_end(&mut bytes)
         .with_context(cannot)?;
-    let mut found = Simulation::resume(&bytes);
+    let mut found = resume(&bytes);
     let other = matches!(
         found,
-        Err(SnapshotError::Foreign | SnapshotError::Format(_))
+        Err(SnapshotError::Foreign | SnapshotError::Format { .. })
     );
     if !other {
         file.read_to_end(&mut bytes).with_context(cannot)?;
-        found = Simulation::resume(&bytes);
+        found = resume(&bytes);
     }
     found.map_err(|error| {
+        let Of { command, source } = of;
         let hint = match error {
-            SnapshotError::Foreign => "name a file that `hyperion sim run --snapshot` wrote; a scenario stands without --resume",
-            SnapshotError::Format(_) => "go on with the version that wrote it, or run the scenario again",
-            _ => "copy it again from where it was written, or run the scenario again",
+            SnapshotError::Foreign => format!("name a file that `hyperion sim {command} --snapshot` wrote; a {source} stands without --resume"),
+            SnapshotError::Format { .. } => format!("go on with the version that wrote it, or run the {source} again"),
+            _ => format!("copy it again from where it was written, or run the {source} again"),
         };
         let cause = std::error::Error::source(&error).map_or_else(String::new, |its| format!(": {its}"));
         advised(Class::User, format!("{} {error}{cause}", path.display()), hint)
@@ -45,13 +56,13 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Simulation> {
 
 /// Writes a file under another name first: half of one is never taken for whole, and one
 /// that was there stays until then.
-pub(super) fn write(simulation: &Simulation, path: &Path) -> anyhow::Result<()> {
+pub(super) fn write(simulation: Result<Vec<u8>, SnapshotError>, path: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         let what = format!("{} is no plain file", path.display());
         return Err(advised(Class::User, what, "name another file"));
     }
-    let bytes = simulation.snapshot()?;
+    let bytes = simulation?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);

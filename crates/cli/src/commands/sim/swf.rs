@@ -7,16 +7,18 @@ use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use hyperion_model::Class;
+use hyperion_model::units::parse_duration;
 use hyperion_sched::Time;
-use hyperion_sim::batch::{Job, Named, Tally, run as simulate};
+use hyperion_sim::batch::{Job, Machine, Named, Simulation, Tally, run as simulate};
 use hyperion_sys::entry::ExitCode;
 
 use super::cores::{Counter, Progress, on_all_cores};
 use super::gantt;
 use super::page::{Schedule, page};
 use super::policies;
+use super::snapshot;
 use super::trace::{self, Trace};
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
@@ -28,8 +30,8 @@ use crate::output;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The log, plain or gzipped; - is standard input
-    #[arg(value_name = "TRACE")]
-    trace: PathBuf,
+    #[arg(value_name = "TRACE", required_unless_present = "resume")]
+    trace: Option<PathBuf>,
     /// Policies: fifo, sjf, easy, easy-sjbf, sjf-easy, conservative, wfp3, unicep,
     /// f1 to f4, or one of the last six with -easy
     #[arg(
@@ -66,13 +68,35 @@ pub(crate) struct Args {
     /// Leave out lines that are none of a log
     #[arg(long)]
     skip_malformed: bool,
+    /// Let nothing happen from this time of the log on, and tell how it stands, under one
+    /// policy: seconds, or a span such as 2h30m
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    until: Option<Duration>,
+    /// Write a file at that time from which --resume goes on
+    #[arg(long, value_name = "FILE", requires = "until")]
+    snapshot: Option<PathBuf>,
+    /// Go on from such a file; it has the policy and the jobs in it
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["trace", "policy", "from_job", "jobs", "processors", "load", "skip_malformed"]
+    )]
+    resume: Option<PathBuf>,
 }
+
+const FILES: snapshot::Of = snapshot::Of {
+    command: "swf",
+    source: "log",
+};
 
 /// Carries it out.
 pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let Some(path) = &args.trace else {
+        return go_on(args, ctx);
+    };
     let policies = args.policy.iter().map(|name| policies::policy(name));
     let policies: Vec<Named> = policies.collect::<Result<_, _>>()?;
-    let trace = trace::read(&args.trace, args.processors, args.skip_malformed)?;
+    let trace = trace::read(path, args.processors, args.skip_malformed)?;
     let wanted = trace.jobs.iter().skip(args.from_job);
     let jobs: Vec<Job> = wanted
         .take(args.jobs.unwrap_or(usize::MAX))
@@ -81,9 +105,19 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     if jobs.len() <= args.warm_up {
         return Err(advised(
             Class::User,
-            format!("no job of {} is left to simulate", args.trace.display()),
+            format!("no job of {} is left to simulate", path.display()),
             format!("{} of its jobs can run", trace.jobs.len()),
         ));
+    }
+    if let Some(until) = args.until {
+        let ([policy], [load]) = (&policies[..], &args.load[..]) else {
+            let what = "--until is for one policy, at one load";
+            return Err(advised(Class::User, what, "name one with --policy"));
+        };
+        let first = jobs.first().map_or(Time(0), |job| job.submit);
+        let jobs = jobs.iter().map(|job| job.at_load(first, *load)).collect();
+        let simulation = Simulation::new(trace.machine, policy.clone(), jobs)?;
+        return cut(simulation, until, path, args, ctx);
     }
     let cases: Vec<Case<'_>> = args
         .load
@@ -106,35 +140,102 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         case.schedule(&trace, &jobs, args.warm_up, keep, progress.counter())
     })?;
     drop(progress);
+    tell(&schedules, trace.machine, path, args, ctx)
+}
+
+/// Goes on from a file.
+fn go_on(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
+    let Some(file) = &args.resume else {
+        bail!("a log is missing");
+    };
+    let simulation = snapshot::read(file, FILES, Simulation::resume)?;
+    let until = args.until.unwrap_or(Duration::MAX);
+    cut(simulation, until, file, args, ctx)
+}
+
+/// Lets a simulation go on until a time, and tells how it stands then.
+fn cut(
+    mut simulation: Simulation,
+    until: Duration,
+    name: &Path,
+    args: &Args,
+    ctx: &Context,
+) -> anyhow::Result<ExitCode> {
+    let until = Time(0) + until;
+    if until < simulation.time() {
+        let begun = simulation.time().0 as f64 / 1e6;
+        let what = format!("{begun} s are over in the snapshot");
+        return Err(advised(Class::User, what, "name a later time with --until"));
+    }
+    let left = simulation.run(until);
+    let seconds = until.0 as f64 / 1e6;
+    if left {
+        let (waiting, coming) = simulation.left();
+        let told = format!(
+            "at {seconds} s {waiting} jobs wait and {coming} are to come; those that had started are counted"
+        );
+        output::talk("note", told);
+    }
+    if let Some(file) = &args.snapshot {
+        snapshot::write(simulation.snapshot(), file)?;
+        let file = file.display();
+        output::talk(
+            "note",
+            match left {
+                true => format!("`hyperion sim swf --resume {file}` goes on from {seconds} s"),
+                false => format!("all has happened before {seconds} s; {file} has how it ended"),
+            },
+        );
+    }
+    let machine = simulation.machine();
+    let warm_up = args.warm_up as u64;
+    let mut tally = Tally::new(machine.all()).with_digest(warm_up);
+    let counted = simulation.ran().iter().filter(|ran| ran.number >= warm_up);
+    counted.for_each(|ran| tally.add(ran));
+    let schedule = Schedule {
+        policy: simulation.policy().name.clone(),
+        summary: tally.summary(),
+        ran: simulation.ran().to_vec(),
+    };
+    tell(&[schedule], machine, name, args, ctx)
+}
+
+/// Writes what is to be written, and tells the rest.
+fn tell(
+    schedules: &[Schedule],
+    machine: Machine,
+    name: &Path,
+    args: &Args,
+    ctx: &Context,
+) -> anyhow::Result<ExitCode> {
+    let all = machine.all();
     if let Some(file) = &args.csv {
-        write_csv(file, &schedules).with_context(|| format!("cannot write {}", file.display()))?;
+        write_csv(file, schedules).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(file) = &args.report {
-        let name = args.trace.display().to_string();
-        let page = page(&name, trace.machine.all(), &schedules);
+        let page = page(&name.display().to_string(), all, schedules);
         std::fs::write(file, page).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    match (ctx.output, &schedules[..]) {
+    match (ctx.output, schedules) {
         (OutputFormat::Json, [only]) => output::json(&only.summary)?,
-        (OutputFormat::Json, all) => {
-            let all = all.iter().map(|its| (&its.policy, &its.summary));
+        (OutputFormat::Json, several) => {
+            let all = several.iter().map(|its| (&its.policy, &its.summary));
             output::json(&all.collect::<BTreeMap<_, _>>())?;
         }
-        (OutputFormat::Quiet, all) => {
-            for its in all {
+        (OutputFormat::Quiet, _) => {
+            for its in schedules {
                 output::line(its.summary.start_sha256.as_deref().unwrap_or_default())?;
             }
         }
         (OutputFormat::Human, _) => {
-            let all = trace.machine.all();
-            let counted = jobs.len() - args.warm_up;
+            let counted = schedules.first().map_or(0, |its| its.summary.jobs);
             output::line(format!("{counted} jobs, {all} processors"))?;
             let head = [
                 "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];
             output::table(&head, schedules.iter().map(row))?;
             if args.gantt {
-                output::line(gantt::charts(&schedules, all).trim_end())?;
+                output::line(gantt::charts(schedules, all).trim_end())?;
             }
         }
     }
