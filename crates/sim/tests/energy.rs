@@ -87,6 +87,14 @@ fn scenario(chance: &mut ChaCha8Rng, kind: u64) -> String {
         }
         _ => {
             sharing = "time-shared";
+            failure = [
+                "",
+                ", failure = { after_s = 40, repair_s = { exponential = 9 }, vms = 'move' }",
+            ][below(2) as usize];
+            scaling = [
+                "",
+                "scaling = { most = 9, every_s = 5, above = 0.5, below = 0.3 }",
+            ][below(2) as usize];
             dynamic = "dynamic = { interval_s = 7, overload = { static = 0.6 }, select = 'maximum-correlation' }".to_owned();
         }
     }

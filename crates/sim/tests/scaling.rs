@@ -87,6 +87,33 @@ fn where_there_is_no_room_for_more_all_goes_on_with_what_there_is() {
 }
 
 #[test]
+fn brokers_scale_in_a_dynamic_datacenter_and_no_vm_is_given_up_for_them() {
+    let scaling = "scaling = { most = 3, every_s = 7, above = 0.9, below = 0.3, cool_down_s = 20 }";
+    let text = stream(4, scaling)
+        .replace("name = 'one'", "name = 'one'\ndynamic = { interval_s = 5 }")
+        .replace(", scheduler = 'space-shared'", "")
+        // Some, then nothing for long, then some.
+        .replace(
+            "cloudlet = [{ count = 60, length_mi = 15000, gap_s = 10 }]",
+            "cloudlet = [{ count = 30, length_mi = 15000, gap_s = 10 }, { count = 5, length_mi = 9000, gap_s = 5, submit_s = 2000 }]",
+        );
+    let (ran, summary) = all(&text);
+    assert_eq!((ran.len(), summary.left.len()), (35, 0), "{summary:?}");
+    let rows = rows(&summary);
+    // It has more while there is much to do, and gives that up when there is nothing.
+    assert!(rows[0].0 < 60.0 && rows[0].1 == 2, "{rows:?}");
+    assert!(
+        rows.iter().any(|row| row.1 == 1 && row.0 < 2000.0),
+        "{rows:?}"
+    );
+    assert!(longest(&ran) < 120.0, "{}", longest(&ran));
+    // A VM that came twice has drawn what it drew both times.
+    let vms: f64 = summary.vms.iter().map(|its| its.2).sum();
+    let ended: f64 = ran.iter().filter_map(|one| one.joules).sum();
+    assert!((vms - ended).abs() < 1e-6 * vms, "{vms} {ended}");
+}
+
+#[test]
 fn what_is_wrong_with_scaling_is_told_by_line() {
     let right = stream(
         1,

@@ -130,7 +130,6 @@ impl Scenario {
             if let Some(scaling) = &its.scaling {
                 let place = Place::of("broker", number).key("scaling");
                 scaling.check(&place, its)?;
-                rule(!dynamic, place, "none where there is a dynamic datacenter")?;
             }
             let place = Place::of("broker", number).key("container");
             let right = "none where there is a dynamic datacenter: VMs are given what cloudlets ask for, and have no rooms for others";
@@ -286,8 +285,6 @@ impl Datacenter {
                         return Err(place.key(key).says(format!("must be {right}")));
                     }
                 }
-                let plain = self.dynamic.is_none();
-                rule(plain, place, "none in a dynamic datacenter")?;
             }
             let watts = &host.power_watts;
             rule(

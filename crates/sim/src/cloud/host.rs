@@ -21,8 +21,7 @@ pub(super) struct Host {
     pub(super) meter: Option<Meter>,
     /// Places of its VMs in the world's list.
     pub(super) vms: Vec<u32>,
-    /// When it failed, while it is down.
-    pub(super) down: Option<Moment>,
+    pub(super) down: bool,
 }
 
 impl Host {
@@ -39,7 +38,7 @@ impl Host {
             bandwidth: like.bandwidth_mbps.unwrap_or(u64::MAX),
             meter: Meter::new(&like.power_watts, mips, now),
             vms: Vec::new(),
-            down: None,
+            down: false,
         }
     }
 
@@ -55,7 +54,7 @@ impl Host {
     /// Whether it is chosen for a VM: what it lacks of storage, and of whole cores, shows
     /// only when the VM is made.
     pub(super) fn suits(&self, vm: &scenario::Vm) -> bool {
-        self.down.is_none()
+        !self.down
             && vm.mips <= self.mips
             && vm.mips * f64::from(vm.cores) <= self.free_mips
             && vm.memory_mib <= self.memory

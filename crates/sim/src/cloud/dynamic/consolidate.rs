@@ -22,6 +22,7 @@ pub(super) struct Move {
 impl Dynamic {
     pub(super) fn consolidate(&mut self, overload: Overload) -> Vec<Move> {
         let full: BTreeSet<usize> = (0..self.hosts.len())
+            .filter(|host| !self.hosts[*host].down)
             .filter(|host| overload.holds(&self.hosts[*host], &self.guests, None, self.interval))
             .collect();
         let placed: Vec<Vec<usize>> = self.hosts.iter().map(stays).collect();

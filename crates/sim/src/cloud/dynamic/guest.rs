@@ -2,9 +2,9 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::scenario;
+use super::super::scenario::{self, Progress};
 use super::super::utilization::Model;
-use super::record::Record;
+use super::record::{Note, Record};
 
 /// CloudSim counts millionths of a million instructions.
 const MILLION: i64 = 1_000_000;
@@ -24,6 +24,8 @@ pub(super) struct Guest {
     pub(super) new: bool,
     pub(super) host: Option<usize>,
     pub(super) moving: bool,
+    /// Whether it stays when it asks for nothing: its broker gives it up itself.
+    pub(super) kept: bool,
     /// Whether it has had a cloudlet.
     pub(super) had: bool,
     running: Vec<Running>,
@@ -81,7 +83,7 @@ pub(super) fn sum(each: f64, cores: u32) -> f64 {
 }
 
 impl Guest {
-    pub(super) fn new(vm: u32, like: &scenario::Vm) -> Self {
+    pub(super) fn new(vm: u32, like: &scenario::Vm, kept: bool) -> Self {
         Self {
             vm,
             like: like.clone(),
@@ -89,6 +91,7 @@ impl Guest {
             new: true,
             host: None,
             moving: false,
+            kept,
             had: false,
             running: Vec::new(),
             worked: Vec::new(),
@@ -181,7 +184,7 @@ impl Guest {
                 ended.push(its.task.cloudlet);
                 return false;
             }
-            goes_on |= self.gives(its.task.cpu.at(now), its.task.cores) > 0.0;
+            goes_on |= self.kept || self.gives(its.task.cpu.at(now), its.task.cores) > 0.0;
             true
         });
         (self.running, self.worked) = (running, worked);
@@ -201,6 +204,29 @@ impl Guest {
         if self.asked_at != at {
             self.asked_at = at;
             self.asks = self.load * self.all_mips() / f64::from(self.like.cores);
+        }
+    }
+
+    /// Has nothing from now on: its host has failed.
+    pub(super) fn go_down(&mut self, now: f64) {
+        let note = Note {
+            time: now,
+            got: 0.0,
+            asked: self.asks_all(),
+            state: false,
+        };
+        self.record.note(note, false);
+    }
+
+    /// Goes on after that, on a host that works. Adds cloudlets that begin anew, where they
+    /// have lost what they had done.
+    pub(super) fn go_on(&mut self, now: f64, progress: Progress, restarted: &mut Vec<u32>) {
+        (self.at, self.share) = (now, 0.0);
+        if progress == Progress::Lose {
+            for its in &mut self.running {
+                its.done = 0;
+                restarted.push(its.task.cloudlet);
+            }
         }
     }
 

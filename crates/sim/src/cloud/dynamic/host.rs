@@ -31,6 +31,7 @@ pub(super) struct Host {
     pub(super) joules: f64,
     /// What of that was for no cloudlet.
     pub(super) idle: f64,
+    pub(super) down: bool,
 }
 
 /// A VM on it.
@@ -80,6 +81,7 @@ impl Host {
             record: Record::default(),
             joules: 0.0,
             idle: 0.0,
+            down: false,
         }
     }
 
@@ -143,7 +145,10 @@ impl Host {
 
     /// Whether it is chosen for a VM: what it lacks of storage shows only when it takes it.
     pub(super) fn suits(&self, guest: &Guest) -> bool {
-        guest.asks() <= self.like.mips && guest.asks_all() <= self.free && self.holds(guest)
+        !self.down
+            && guest.asks() <= self.like.mips
+            && guest.asks_all() <= self.free
+            && self.holds(guest)
     }
 
     fn holds(&self, guest: &Guest) -> bool {
@@ -244,6 +249,19 @@ impl Host {
         self.free = 0.0;
     }
 
+    /// Has nothing in use from now on.
+    pub(super) fn go_down(&mut self, now: f64) {
+        self.down = true;
+        (self.used, self.used_before) = (0.0, 0.0);
+        let note = Note {
+            time: now,
+            got: 0.0,
+            asked: 0.0,
+            state: false,
+        };
+        self.record.note(note, true);
+    }
+
     /// Lets its VMs work until now, and then gives them what they ask for. Gives whether
     /// something of them goes on.
     pub(super) fn update(
@@ -253,6 +271,9 @@ impl Host {
         interval: f64,
         ended: &mut Vec<u32>,
     ) -> bool {
+        if self.down {
+            return false;
+        }
         let mut goes_on = false;
         for its in &self.placed {
             let guest = &mut guests[its.guest];

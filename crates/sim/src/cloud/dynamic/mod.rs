@@ -11,6 +11,7 @@
 
 mod consolidate;
 mod correlation;
+mod failing;
 mod guest;
 mod host;
 mod overload;
@@ -50,11 +51,24 @@ pub(super) struct Dynamic {
     looked: f64,
     /// The looks that are planned are the ones with this number.
     plan: u32,
-    /// When VMs arrive that are on their way.
-    arrivals: Vec<f64>,
+    /// VMs that are on their way, some to two hosts at once.
+    arrivals: Vec<Arrival>,
     migrations: u64,
     /// Joules for cloudlets, until they are taken.
     pub(super) drawn: Vec<(u32, f64)>,
+    /// VMs that were placed anew, with their old hosts and their new ones, until they are taken.
+    pub(super) replaced: Vec<(u32, u32, u32)>,
+    /// Cloudlets that begin anew, until they are taken.
+    pub(super) restarted: Vec<u32>,
+}
+
+/// A VM that arrives at a host.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Arrival {
+    /// None if it comes to nothing.
+    guest: Option<usize>,
+    to: u32,
+    time: f64,
 }
 
 impl Dynamic {
@@ -83,6 +97,8 @@ impl Dynamic {
             arrivals: Vec::new(),
             migrations: 0,
             drawn: Vec::new(),
+            replaced: Vec::new(),
+            restarted: Vec::new(),
         }
     }
 
@@ -91,10 +107,17 @@ impl Dynamic {
         self.plan == plan
     }
 
-    /// Makes a VM. Gives the number of its host, if there is one for it.
-    pub(super) fn make(&mut self, vm: u32, like: &scenario::Vm, now: Moment) -> Option<u32> {
+    /// Makes a VM. Gives the number of its host, if there is one for it. With `kept` it stays
+    /// when it asks for nothing.
+    pub(super) fn make(
+        &mut self,
+        vm: u32,
+        like: &scenario::Vm,
+        kept: bool,
+        now: Moment,
+    ) -> Option<u32> {
         let number = self.guests.len();
-        self.guests.push(Guest::new(vm, like));
+        self.guests.push(Guest::new(vm, like, kept));
         let host = self.place(number);
         let Some(host) = host.filter(|host| self.hosts[*host].can_take(&self.guests[number]))
         else {
@@ -142,10 +165,21 @@ impl Dynamic {
             return false;
         };
         let now = events.now();
-        let end = Moment(now.0 + self.guests[number].submit(task));
+        let its = &mut self.guests[number];
+        let end = Moment(now.0 + its.submit(task));
+        if its.kept && end == Moment::NEVER {
+            // It has asked for nothing, so it was given nothing: a look gives it more.
+            self.plan_next(events);
+        }
         self.post(end, events);
         self.submitted = Some(now.0);
         true
+    }
+
+    /// MIPS that a VM asks for.
+    pub(super) fn asks(&self, vm: u32) -> f64 {
+        self.guest(vm)
+            .map_or(0.0, |its| self.guests[its].asks_all())
     }
 
     /// Whether it has a VM: it gives up those that ask for nothing more at a look.
@@ -168,7 +202,8 @@ impl Dynamic {
         if now <= self.looked {
             return;
         }
-        let goes_on = self.force(now, ended);
+        let mut goes_on = self.force(now, ended);
+        goes_on |= self.place_anew(now);
         if let Some(overload) = self.overload {
             for its in self.consolidate(overload) {
                 self.begin(its.guest, its.host, events);
@@ -212,11 +247,11 @@ impl Dynamic {
             }
             self.guests.iter_mut().for_each(Guest::forget_work);
         }
-        for host in &mut self.hosts {
+        for host in self.hosts.iter_mut().filter(|host| !host.down) {
             let on = host.placed.iter().map(|its| its.guest);
             let idle = |guest: &usize| {
                 let its = &self.guests[*guest];
-                its.had && !its.moving && its.asks_all() == 0.0
+                its.had && !its.kept && !its.moving && its.asks_all() == 0.0
             };
             for guest in on.filter(idle).collect::<Vec<_>>() {
                 host.leave(guest);
@@ -244,8 +279,12 @@ impl Dynamic {
         }
         self.migrations += 1;
         let arrives = Moment(now + takes);
-        self.arrivals.push(arrives.0);
         let (datacenter, host) = (self.number, to as u32);
+        self.arrivals.push(Arrival {
+            guest: Some(guest),
+            to: host,
+            time: arrives.0,
+        });
         let event = Event::Migrate {
             datacenter,
             vm,
@@ -259,20 +298,36 @@ impl Dynamic {
         if now.0 > self.looked {
             self.force(now.0, ended);
         }
-        if let Some(place) = self.arrivals.iter().position(|then| *then <= now.0) {
-            self.arrivals.swap_remove(place);
-        }
-        let arrived = self.guest(vm);
+        let arrived = self.arrived(vm, to, now.0);
         if let Some(guest) = arrived {
             self.take_away(guest);
             let its = &mut self.guests[guest];
             its.host = Some(to as usize);
             self.hosts[to as usize].put(guest, its, false);
         }
-        if !self.arrivals.iter().any(|then| *then <= now.0) {
+        if !self.arrivals.iter().any(|its| its.time <= now.0) {
             self.force(now.0, ended);
         }
         arrived.is_some()
+    }
+
+    /// Takes one who arrives from those that are on their way. Gives it, if it is still there.
+    fn arrived(&mut self, vm: u32, to: u32, now: f64) -> Option<usize> {
+        let guest = self.guest(vm);
+        let due = |its: &Arrival| its.to == to && its.time <= now;
+        let mut all = self.arrivals.iter();
+        let this = all.position(|its| due(its) && guest.is_some() && its.guest == guest);
+        let mut all = self.arrivals.iter();
+        let place = this.or_else(|| all.position(|its| due(its) && its.guest.is_none()))?;
+        self.arrivals.swap_remove(place).guest
+    }
+
+    /// Lets a VM arrive nowhere.
+    fn turn_back(&mut self, guest: usize) {
+        let of = |its: &&mut Arrival| its.guest == Some(guest);
+        for its in self.arrivals.iter_mut().filter(of) {
+            its.guest = None;
+        }
     }
 
     /// Takes a VM from all hosts.
@@ -288,6 +343,7 @@ impl Dynamic {
     /// Gives a VM up.
     pub(super) fn destroy(&mut self, vm: u32) {
         if let Some(guest) = self.guest(vm) {
+            self.turn_back(guest);
             self.take_away(guest);
         }
     }

@@ -1,3 +1,5 @@
+use std::mem::take;
+
 use super::super::dynamic::{Dynamic, Task};
 use super::super::events::Events;
 use super::super::utilization::Model;
@@ -68,6 +70,18 @@ impl World {
         let came = what(dynamic, &mut self.events, &mut ended);
         for (cloudlet, joules) in dynamic.drawn.drain(..) {
             self.cloudlets[cloudlet as usize].joules += joules;
+        }
+        let (replaced, restarted) = (take(&mut dynamic.replaced), take(&mut dynamic.restarted));
+        let first = self.datacenters[datacenter as usize].hosts().start;
+        for (vm, from, to) in replaced {
+            if let Some(stay) = &mut self.vms[vm as usize].stay {
+                stay.host = first + to;
+            }
+            self.note_moved(datacenter, first + from);
+        }
+        let now = self.events.now().0;
+        for cloudlet in restarted {
+            self.cloudlets[cloudlet as usize].start = now;
         }
         self.count_inside(-(ended.len() as i64));
         self.give_back(datacenter, ended);

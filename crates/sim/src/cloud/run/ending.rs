@@ -39,7 +39,7 @@ impl World {
                     summary.idle.push(idle);
                 }
                 for (vm, joules) in dynamic.vms() {
-                    self.vms[vm as usize].joules = Some(joules);
+                    *self.vms[vm as usize].joules.get_or_insert(0.0) += joules;
                 }
                 summary.services.push(dynamic.service());
             }

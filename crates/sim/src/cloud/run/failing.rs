@@ -29,6 +29,8 @@ struct Host {
     how: Failure,
     chance: ChaCha8Rng,
     failures: u64,
+    /// Since when it is down, while it is.
+    down: Option<Moment>,
     down_s: f64,
     moved: u64,
 }
@@ -48,6 +50,7 @@ impl World {
                         how,
                         chance: seed.stream(FAILURES + u64::from(place)),
                         failures: 0,
+                        down: None,
                         down_s: 0.0,
                         moved: 0,
                     };
@@ -75,13 +78,30 @@ impl World {
 
     /// Lets a host fail, by its number among those that may.
     pub(super) fn fail(&mut self, datacenter: u32, host: u32) {
-        self.look(datacenter);
         let now = self.events.now();
         let its = &mut self.failing.hosts[host as usize];
         its.failures += 1;
+        its.down = Some(now);
         let (place, how) = (its.place, its.how);
         self.failing.left += u32::from(how.vms == Fate::Move);
         let repaired = Moment(now.0 + draw(its.how.repair_s, &mut its.chance));
+        let first = self.datacenters[datacenter as usize].hosts().start;
+        let dynamic = self.ask_dynamic(datacenter, |its, events, ended| {
+            its.fail((place - first) as usize, events, ended);
+        });
+        if dynamic.is_none() {
+            self.go_down(datacenter, place, how);
+        }
+        let event = Event::Repair { datacenter, host };
+        self.events
+            .post(repaired, To::Datacenter(datacenter), event);
+        self.place_anew(datacenter);
+    }
+
+    /// Takes the VMs of a host down with it.
+    fn go_down(&mut self, datacenter: u32, place: u32, how: Failure) {
+        self.look(datacenter);
+        let now = self.events.now();
         for vm in self.hosts[place as usize].vms.clone() {
             if let Some(stay) = &mut self.vms[vm as usize].stay {
                 let lost = stay.work.lose(now);
@@ -102,33 +122,41 @@ impl World {
             }
         }
         let failed = &mut self.hosts[place as usize];
-        failed.down = Some(now);
+        failed.down = true;
         if let Some(meter) = &mut failed.meter {
             meter.switch(true, now);
         }
-        let event = Event::Repair { datacenter, host };
-        self.events
-            .post(repaired, To::Datacenter(datacenter), event);
-        self.place_anew(datacenter);
     }
 
     pub(super) fn repair(&mut self, datacenter: u32, host: u32) {
-        self.look(datacenter);
         let now = self.events.now();
-        let its = &self.failing.hosts[host as usize];
-        self.failing.left -= u32::from(its.how.vms == Fate::Move);
+        let its = &mut self.failing.hosts[host as usize];
         let place = its.place;
-        let repaired = &mut self.hosts[place as usize];
-        if let Some(since) = repaired.down.take() {
-            self.failing.hosts[host as usize].down_s += now.0 - since.0;
+        self.failing.left -= u32::from(its.how.vms == Fate::Move);
+        if let Some(since) = its.down.take() {
+            its.down_s += now.0 - since.0;
         }
+        let first = self.datacenters[datacenter as usize].hosts().start;
+        let dynamic = self.ask_dynamic(datacenter, |its, events, ended| {
+            its.repair((place - first) as usize, events, ended);
+        });
+        if dynamic.is_none() {
+            self.come_up(datacenter, place);
+        }
+        self.plan_failure(host, now.0);
+        self.place_anew(datacenter);
+    }
+
+    /// Lets a host work again, with the VMs that it still has.
+    fn come_up(&mut self, datacenter: u32, place: u32) {
+        self.look(datacenter);
+        let repaired = &mut self.hosts[place as usize];
+        repaired.down = false;
         if let Some(meter) = &mut repaired.meter {
-            meter.switch(false, now);
+            meter.switch(false, self.events.now());
         }
         let vms = repaired.vms.clone();
         self.take_up(datacenter, &vms);
-        self.plan_failure(host, now.0);
-        self.place_anew(datacenter);
     }
 
     /// Lets VMs work again, on hosts that do.
@@ -147,19 +175,17 @@ impl World {
     /// Places VMs anew that are on hosts that are down, where there is room for them: asked
     /// whenever a host fails or works again, or a VM is given up.
     pub(super) fn place_anew(&mut self, datacenter: u32) {
-        if self.failing.left == 0 {
+        let plain = self.datacenters[datacenter as usize].dynamic.is_none();
+        if self.failing.left == 0 || !plain {
             return;
         }
         for number in 0..self.failing.hosts.len() {
-            let Host { place, how, .. } = self.failing.hosts[number];
-            let here = self.failing.hosts[number].datacenter == datacenter;
-            if here && how.vms == Fate::Move && self.hosts[place as usize].down.is_some() {
-                let vms = self.hosts[place as usize].vms.clone();
-                for vm in vms
-                    .into_iter()
-                    .filter(|vm| !self.vms[*vm as usize].nested)
-                    .collect::<Vec<_>>()
-                {
+            let its = &self.failing.hosts[number];
+            let (place, moves) = (its.place, its.how.vms == Fate::Move);
+            if its.datacenter == datacenter && moves && its.down.is_some() {
+                let vms = self.hosts[place as usize].vms.iter().copied();
+                let vms = vms.filter(|vm| !self.vms[*vm as usize].nested);
+                for vm in vms.collect::<Vec<_>>() {
                     let moved = self.move_away(datacenter, vm, place);
                     self.failing.hosts[number].moved += u64::from(moved);
                 }
@@ -189,18 +215,24 @@ impl World {
         true
     }
 
+    /// Notes that a VM has left a host that is down.
+    pub(super) fn note_moved(&mut self, datacenter: u32, place: u32) {
+        let mut hosts = self.failing.hosts.iter_mut();
+        let from = hosts.find(|its| (its.datacenter, its.place) == (datacenter, place));
+        if let Some(its) = from {
+            its.moved += 1;
+        }
+    }
+
     /// Says how hosts have failed.
     pub(super) fn failures(&self) -> Vec<Failures> {
         let now = self.events.now().0;
-        let of = |its: &Host| {
-            let down = self.hosts[its.place as usize].down;
-            Failures {
-                datacenter: its.datacenter,
-                host: its.place - self.datacenters[its.datacenter as usize].hosts().start,
-                count: its.failures,
-                moved: its.moved,
-                down_s: its.down_s + down.map_or(0.0, |since| now - since.0),
-            }
+        let of = |its: &Host| Failures {
+            datacenter: its.datacenter,
+            host: its.place - self.datacenters[its.datacenter as usize].hosts().start,
+            count: its.failures,
+            moved: its.moved,
+            down_s: its.down_s + its.down.map_or(0.0, |since| now - since.0),
         };
         self.failing.hosts.iter().map(of).collect()
     }

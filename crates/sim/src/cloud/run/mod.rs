@@ -330,7 +330,8 @@ impl World {
         let center = &mut self.datacenters[datacenter as usize];
         let first = center.hosts().start;
         if let Some(dynamic) = &mut center.dynamic {
-            let host = dynamic.make(vm, like, self.events.now());
+            let scales = self.scaling.contains_key(&self.vms[vm as usize].broker);
+            let host = dynamic.make(vm, like, scales, self.events.now());
             return host.map(|host| first + host);
         }
         let host = center.allocator.place(&mut self.hosts, like)?;
@@ -442,7 +443,7 @@ impl World {
         let Some(stay) = &mut self.vms[vm as usize].stay else {
             return;
         };
-        if self.hosts[stay.host as usize].down.is_some() {
+        if self.hosts[stay.host as usize].down {
             stay.lost.push(cloudlet);
             return;
         }
@@ -598,6 +599,7 @@ impl World {
         let center = &mut self.datacenters[datacenter as usize];
         if let Some(dynamic) = &mut center.dynamic {
             dynamic.destroy(vm);
+            self.ask_dynamic(datacenter, |its, events, _| its.make_room(events));
             return;
         }
         center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);

@@ -70,15 +70,20 @@ impl World {
         }
     }
 
-    /// The share of the MIPS of its VMs that is in use.
+    /// The share of the MIPS of its VMs that is in use, or asked for in dynamic datacenters.
     fn utilization(&self, broker: u32) -> f64 {
         let (mut used, mut all) = (0.0, 0.0);
-        for vm in &self.brokers[broker as usize].made {
-            let vm = &self.vms[*vm as usize];
+        for number in &self.brokers[broker as usize].made {
+            let vm = &self.vms[*number as usize];
             if let Some(stay) = &vm.stay {
-                used += stay.work.used();
                 let like = vm.like(&self.scenario);
-                all += like.mips * f64::from(like.cores);
+                let most = like.mips * f64::from(like.cores);
+                let dynamic = &self.datacenters[stay.datacenter as usize].dynamic;
+                used += match dynamic {
+                    Some(its) => its.asks(*number).min(most),
+                    None => stay.work.used(),
+                };
+                all += most;
             }
         }
         if all > 0.0 { used / all } else { 0.0 }
