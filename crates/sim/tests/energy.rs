@@ -81,6 +81,11 @@ fn scenario(chance: &mut ChaCha8Rng, kind: u64) -> String {
         3 => scaling = "scaling = { most = 9, every_s = 5, above = 0.5, below = 0.3 }",
         4 => {
             sharing = "time-shared";
+            failure = [
+                "",
+                ", failure = { after_s = 30, repair_s = 9, vms = 'move', progress = 'keep' }",
+            ][below(2) as usize];
+            dynamic = ["", "dynamic = { interval_s = 3 }"][below(2) as usize].to_owned();
             cloudlet = "{ stages = [{ run = 3000 }, { send = { to = 1, bytes = 9000000 } }, { run = 50 }] },
                 { stages = [{ receive = 0 }, { run = 70000 }] },"
                 .to_owned();

@@ -299,6 +299,48 @@ fn a_migration_ends_where_it_began_when_a_host_fails() {
 }
 
 #[test]
+fn who_waits_for_data_waits_while_hosts_fail_and_who_sends_it_goes_on() {
+    let text = |dynamic: &str, failure: &str| {
+        format!(
+            "stop_s = 1000
+             [[datacenter]]
+             name = 'one'
+             allocation = 'round-robin'
+             {dynamic}
+             host = [{{ count = 2, cores = 1, mips = 1000, power_watts = [50, 100], failure = {{ {failure} }} }}]
+             [[broker]]
+             name = 'user'
+             vm = [{{ count = 2, mips = 1000, bandwidth_mbps = 8 }}]
+             cloudlet = [
+                 {{ vm = 0, stages = [{{ run = 60000 }}, {{ send = {{ to = 1, bytes = 10000000 }} }}] }},
+                 {{ vm = 1, stages = [{{ receive = 0 }}, {{ run = 5000 }}] }},
+             ]"
+        )
+    };
+    // Down from 40 to 140 s: 20 s more of work, 10 s for the data, 5 s of work.
+    let keep = "after_s = 40, repair_s = 100, progress = 'keep'";
+    for dynamic in ["", "dynamic = { interval_s = 1 }"] {
+        let (ran, summary) = all(&text(dynamic, keep));
+        assert_eq!(summary.left, [], "{dynamic}");
+        let ends: Vec<f64> = ran.iter().map(|one| one.finish).collect();
+        assert!(
+            (ends[0] - 160.0).abs() < 1.6 && (ends[1] - 175.0).abs() < 3.1,
+            "{dynamic} {ends:?}"
+        );
+        assert!(ran[1].start < 1.0, "{ran:?}");
+    }
+    // Data comes while the host is down: it is taken when that works again.
+    let (ran, summary) = all(&text("", "after_s = 65, repair_s = 100, progress = 'keep'"));
+    assert_eq!(summary.left, []);
+    assert!((ran[1].finish - 170.0).abs() < 0.1, "{ran:?}");
+    let told = Scenario::read(&text("", "after_s = 40, repair_s = 100")).expect_err("it loses");
+    assert!(
+        told.to_string().contains("line 6: datacenter[0].host[0].failure: must be with progress = \"keep\" where cloudlets have stages"),
+        "{told}"
+    );
+}
+
+#[test]
 fn work_that_keeps_what_it_did_takes_its_time_and_that_of_repairs() {
     // Of 100 s of work, with failures after m in the mean and repairs of r, T r / m is waited.
     let failure = "{ after_s = { exponential = 50 }, repair_s = 20, progress = 'keep' }";

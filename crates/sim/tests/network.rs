@@ -82,6 +82,43 @@ fn messages_take_the_shortest_way_as_in_cloudsims_network_examples() {
 }
 
 #[test]
+fn cloudlets_send_each_other_data_in_a_dynamic_datacenter_too() {
+    let text = |interval: &str, hosts: u32| {
+        format!(
+            "[[datacenter]]
+             name = 'east'
+             allocation = 'round-robin'
+             {interval}
+             host = [{{ count = {hosts}, cores = 2, mips = 1000, power_watts = [1, 2] }}]
+             network = {{ topology = {{ tree = {{ hosts_per_edge = 1, edges_per_aggregate = 9 }} }}, edge_mbps = 40, aggregate_mbps = 8, root_mbps = 1, edge_latency_s = 0.5 }}
+             [[broker]]
+             name = 'user'
+             vm = [{{ count = 2, mips = 1000, bandwidth_mbps = 100 }}]
+             cloudlet = [
+                 {{ vm = 0, stages = [{{ run = 10000 }}, {{ send = {{ to = 1, bytes = 10000000 }} }}, {{ run = 1000 }}] }},
+                 {{ vm = 1, stages = [{{ receive = 0 }}, {{ run = 10000 }}, {{ send = {{ to = 0, bytes = 1 }} }}] }},
+             ]"
+        )
+    };
+    // 10 s of work, 10 s for 80 Mbit at 8 Mbit/s and two switches, 10 s of work; on one host
+    // data is there at once. Ends are seen at a look.
+    for (hosts, right) in [(2, 31.0), (1, 20.0)] {
+        for interval in ["", "dynamic = { interval_s = 0.5 }"] {
+            let (ran, summary) = all(&text(interval, hosts));
+            assert_eq!(summary.left, [], "{interval}");
+            let end = |cloudlet: u32| {
+                ran.iter()
+                    .find(|one| one.cloudlet == cloudlet)
+                    .map(|one| one.finish)
+            };
+            let (first, second) = (end(0).expect("it ended"), end(1).expect("it ended"));
+            assert!((first - 11.0).abs() < 1.1, "{hosts} {interval}: {first}");
+            assert!((second - right).abs() < 1.6, "{hosts} {interval}: {second}");
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_link_and_what_no_link_reaches_is_told() {
     let text = |link: &str| format!("[[link]]\n{link}\n") + &datacenter("east") + &broker("user");
     for (link, why) in [
@@ -447,12 +484,6 @@ stages = [{ receive = 0 }]
             "root_mbps = 1\nroot_latency_s = -1",
             9,
             "a time",
-        ),
-        (
-            "[datacenter.network]",
-            "[datacenter.dynamic]\ninterval_s = 1\n[datacenter.network]",
-            15,
-            "none where there is a dynamic",
         ),
     ] {
         let text = right.replacen(from, to, 1);

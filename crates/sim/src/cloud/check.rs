@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::law::Quantity;
 use super::scenario::{
-    Allocation, Broker, Cloudlet, Datacenter, Network, Overload, Scaling, Scenario, Sharing, Stage,
-    Storage, Topology, Vm,
+    Allocation, Broker, Cloudlet, Datacenter, Failure, Network, Overload, Progress, Scaling,
+    Scenario, Sharing, Stage, Storage, Topology, Vm,
 };
 use super::utilization::Utilization;
 
@@ -135,14 +135,7 @@ impl Scenario {
             let right = "none where there is a dynamic datacenter: VMs are given what cloudlets ask for, and have no rooms for others";
             rule(!dynamic || its.container.is_empty(), place, right)?;
         }
-        let dynamic = fails || dynamic;
-        for (number, its) in self.broker.iter().enumerate().filter(|_| dynamic) {
-            for (group, cloudlet) in its.cloudlet.iter().enumerate() {
-                let place = Place::of("broker", number).key("cloudlet").index(group);
-                let right = "none where there is a dynamic datacenter or a host that fails";
-                rule(cloudlet.stages.is_empty(), place.key("stages"), right)?;
-            }
-        }
+        self.check_kept()?;
         self.check_files()?;
         let mut names = BTreeSet::new();
         for (number, its) in self.datacenter.iter().enumerate() {
@@ -163,6 +156,23 @@ impl Scenario {
                 "a name of its own",
             )?;
             its.check(&place)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for hosts that lose what cloudlets with stages did: what these have taken of data
+    /// would be lost, and nobody would send it again.
+    fn check_kept(&self) -> Result<(), Finding> {
+        let mut cloudlets = self.broker.iter().flat_map(|its| &its.cloudlet);
+        let staged = cloudlets.any(|its| !its.stages.is_empty());
+        for (number, its) in self.datacenter.iter().enumerate() {
+            for (group, host) in its.host.iter().enumerate() {
+                let loses = |failure: Failure| failure.progress == Progress::Lose;
+                let place = Place::of("datacenter", number).key("host").index(group);
+                let place = place.key("failure");
+                let right = "with progress = \"keep\" where cloudlets have stages: nobody would send again what one had received";
+                rule(!staged || !host.failure.is_some_and(loses), place, right)?;
+            }
         }
         Ok(())
     }
@@ -323,12 +333,6 @@ impl Datacenter {
             );
         };
         let here = place.key("dynamic");
-        let network = self.network.is_none();
-        rule(
-            network,
-            place.key("network"),
-            "none in a dynamic datacenter",
-        )?;
         rule(
             (1e-3..1e12).contains(&dynamic.interval_s),
             here.key("interval_s"),

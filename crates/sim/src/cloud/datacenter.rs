@@ -111,6 +111,11 @@ impl Datacenter {
         self.again.push(vm);
     }
 
+    /// Gives the VMs at which a look looks in any case.
+    pub(super) fn to_look_at(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.again)
+    }
+
     /// Gives the VMs of which a look now finds something, once each; none when the last
     /// look was a moment ago.
     pub(super) fn look(&mut self, now: Moment, least: f64) -> Option<Vec<u32>> {
@@ -119,7 +124,7 @@ impl Datacenter {
         }
         self.looked = now;
         self.looks = self.looks.wrapping_add(1);
-        let mut found = std::mem::take(&mut self.again);
+        let mut found = self.to_look_at();
         found.extend(self.forecast.ripe(now));
         found.sort_unstable();
         found.dedup();

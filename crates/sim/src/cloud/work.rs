@@ -157,9 +157,10 @@ impl Work {
         Some(piece.length / self.seen)
     }
 
-    /// Takes a cloudlet up again, right after a look at which it was there: it has had so
-    /// much work of a core since the look before.
-    pub(super) fn resume(&mut self, piece: Piece, seconds: f64) {
+    /// Takes a cloudlet up again, at a look at which it was there: it has had so much work of
+    /// a core since the look before.
+    pub(super) fn resume(&mut self, piece: Piece, seconds: f64, now: Moment) {
+        self.settle(now);
         let had = self.seen * seconds;
         self.start(Piece {
             length: piece.length - had,

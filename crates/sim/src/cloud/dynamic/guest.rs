@@ -24,7 +24,8 @@ pub(super) struct Guest {
     pub(super) new: bool,
     pub(super) host: Option<usize>,
     pub(super) moving: bool,
-    /// Whether it stays when it asks for nothing: its broker gives it up itself.
+    /// Whether it stays when it asks for nothing: its broker scales and gives it up itself, or
+    /// its cloudlets may wait for data.
     pub(super) kept: bool,
     /// Whether it has had a cloudlet.
     pub(super) had: bool,
@@ -184,7 +185,8 @@ impl Guest {
                 ended.push(its.task.cloudlet);
                 return false;
             }
-            goes_on |= self.kept || self.gives(its.task.cpu.at(now), its.task.cores) > 0.0;
+            let share = its.task.cpu.at(now);
+            goes_on |= self.kept && share > 0.0 || self.gives(share, its.task.cores) > 0.0;
             true
         });
         (self.running, self.worked) = (running, worked);

@@ -167,11 +167,11 @@ impl Dynamic {
         let now = events.now();
         let its = &mut self.guests[number];
         let end = Moment(now.0 + its.submit(task));
-        if its.kept && end == Moment::NEVER {
-            // It has asked for nothing, so it was given nothing: a look gives it more.
-            self.plan_next(events);
+        match its.kept {
+            // It may have asked for nothing, so it was given nothing: a look gives it more.
+            true => self.plan_next(events),
+            false => self.post(end, events),
         }
-        self.post(end, events);
         self.submitted = Some(now.0);
         true
     }

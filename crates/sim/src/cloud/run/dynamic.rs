@@ -12,18 +12,28 @@ const UTILIZATIONS: u64 = 1 << 41;
 /// What happens in dynamic datacenters.
 impl World {
     pub(super) fn submit_dynamic(&mut self, datacenter: u32, cloudlet: u32) {
-        let now = self.events.now().0;
+        self.cloudlets[cloudlet as usize].start = self.events.now().0;
+        if self.begin_stages(datacenter, cloudlet) {
+            // Data may be there.
+            self.ask_dynamic(datacenter, |its, events, ended| its.look(events, ended));
+        } else if !self.give_task(datacenter, cloudlet, 0) {
+            self.count_inside(-1);
+        }
+    }
+
+    /// Gives a cloudlet to its VM, to be done with what it has to do at a stage. Gives whether
+    /// the VM is still there.
+    pub(super) fn give_task(&mut self, datacenter: u32, cloudlet: u32, stage: usize) -> bool {
         let group = self.group(cloudlet);
         let like = group.like(&self.scenario);
         let seed = Seed(self.scenario.seed);
         let model = |of, nth: u64| {
-            let stream = UTILIZATIONS + 3 * u64::from(cloudlet) + nth;
+            let stream = UTILIZATIONS + 3 * u64::from(cloudlet) + nth + ((stage as u64) << 44);
             Model::new(of, (cloudlet - group.begin) as usize, || {
                 seed.stream(stream)
             })
         };
-        let its = &mut self.cloudlets[cloudlet as usize];
-        its.start = now;
+        let its = &self.cloudlets[cloudlet as usize];
         let vm = its.vm;
         let task = Task {
             cloudlet,
@@ -36,7 +46,7 @@ impl World {
         let taken = self.ask_dynamic(datacenter, |its, events, ended| {
             its.submit(vm, task, events, ended)
         });
-        self.count_inside(i64::from(taken.unwrap_or(false)) - 1);
+        taken.unwrap_or(false)
     }
 
     /// Gives the cloudlets in dynamic datacenters what was measured, which a snapshot has
@@ -82,6 +92,9 @@ impl World {
         let now = self.events.now().0;
         for cloudlet in restarted {
             self.cloudlets[cloudlet as usize].start = now;
+        }
+        if !self.stages.is_empty() {
+            self.go_on_at_once(datacenter, &mut ended);
         }
         self.count_inside(-(ended.len() as i64));
         self.give_back(datacenter, ended);

@@ -168,7 +168,7 @@ impl World {
             }
         }
         for cloudlet in lost {
-            self.take_in(datacenter, cloudlet);
+            self.put_in(datacenter, cloudlet);
         }
     }
 

@@ -330,8 +330,11 @@ impl World {
         let center = &mut self.datacenters[datacenter as usize];
         let first = center.hosts().start;
         if let Some(dynamic) = &mut center.dynamic {
-            let scales = self.scaling.contains_key(&self.vms[vm as usize].broker);
-            let host = dynamic.make(vm, like, scales, self.events.now());
+            let broker = self.vms[vm as usize].broker;
+            let mut groups = self.scenario.broker[broker as usize].cloudlet.iter();
+            let kept =
+                self.scaling.contains_key(&broker) || groups.any(|group| !group.stages.is_empty());
+            let host = dynamic.make(vm, like, kept, self.events.now());
             return host.map(|host| first + host);
         }
         let host = center.allocator.place(&mut self.hosts, like)?;
@@ -421,16 +424,15 @@ impl World {
             self.submit_dynamic(datacenter, cloudlet);
         } else {
             self.look(datacenter);
-            self.take_in(datacenter, cloudlet);
+            if !self.begin_stages(datacenter, cloudlet) {
+                self.put_in(datacenter, cloudlet);
+            }
         }
     }
 
-    /// Takes a cloudlet that has come, or that has lost what it had done.
-    fn take_in(&mut self, datacenter: u32, cloudlet: u32) {
+    /// Lets a cloudlet work in its VM that has come, or whose host has failed meanwhile.
+    fn put_in(&mut self, datacenter: u32, cloudlet: u32) {
         let now = self.events.now();
-        if self.begin_stages(datacenter, cloudlet) {
-            return;
-        }
         let its = &mut self.cloudlets[cloudlet as usize];
         let piece = Piece {
             cloudlet,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -64,8 +65,8 @@ impl World {
         }
         let speeds = self.vms.iter().map(|vm| vm.like(&scenario).bandwidth_mbps);
         self.flows = Flows::new(speeds);
-        for (like, center) in scenario.datacenter.iter().zip(&self.datacenters) {
-            let hosts = center.hosts().len() as u32;
+        for like in &scenario.datacenter {
+            let hosts = like.host.iter().map(|group| group.count).sum();
             let lay = |network| self.flows.lay(network, hosts);
             self.cables.push(like.network.as_ref().map(lay));
         }
@@ -82,7 +83,7 @@ impl World {
             return false;
         }
         let its = &mut self.cloudlets[cloudlet as usize];
-        its.start = its.submitted;
+        (its.start, its.begun) = (its.submitted, true);
         self.wait(datacenter, cloudlet);
         true
     }
@@ -100,6 +101,30 @@ impl World {
         }
     }
 
+    /// Lets cloudlets go on in a dynamic datacenter, as [`World::go_on`] does. There it is
+    /// not waited for a look.
+    pub(super) fn go_on_at_once(&mut self, datacenter: u32, over: &mut Vec<u32>) {
+        let mut ended = Vec::new();
+        let mut data = Vec::new();
+        for cloudlet in take(over) {
+            self.next(datacenter, cloudlet, 0.0, &mut ended, &mut data);
+        }
+        loop {
+            // What is sent on the same host is there at once.
+            let mut near = self.transmit(&mut data);
+            near.extend(self.datacenters[datacenter as usize].to_look_at());
+            let receivers = self.receivers(&near);
+            if receivers.is_empty() {
+                break;
+            }
+            for cloudlet in receivers {
+                self.take_data(datacenter, cloudlet);
+                self.next(datacenter, cloudlet, 0.0, &mut ended, &mut data);
+            }
+        }
+        *over = ended;
+    }
+
     /// Lets cloudlets go on to their next stages, at a look: those of which a stage is
     /// over, and those at these VMs for which data has come. Leaves in `over` those that
     /// have ended.
@@ -107,7 +132,7 @@ impl World {
         let mut ended = Vec::new();
         let mut data = Vec::new();
         let receivers = self.receivers(vms);
-        for cloudlet in std::mem::take(over) {
+        for cloudlet in take(over) {
             self.next(datacenter, cloudlet, 0.0, &mut ended, &mut data);
         }
         for cloudlet in receivers {
@@ -178,9 +203,18 @@ impl World {
                     length: *length as f64,
                 };
                 let vm = its.vm;
-                if let Some(stay) = &mut self.vms[vm as usize].stay {
-                    stay.work.resume(piece, since);
-                    let center = &mut self.datacenters[datacenter as usize];
+                let center = &mut self.datacenters[datacenter as usize];
+                if center.dynamic.is_some() {
+                    self.cloudlets[cloudlet as usize].length = piece.length;
+                    let stage = at.stage;
+                    self.give_task(datacenter, cloudlet, stage);
+                } else if let Some(stay) = &mut self.vms[vm as usize].stay {
+                    if self.hosts[stay.host as usize].down {
+                        self.cloudlets[cloudlet as usize].length = piece.length;
+                        stay.lost.push(cloudlet);
+                        return;
+                    }
+                    stay.work.resume(piece, since, self.events.now());
                     center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
                     center.look_again(vm);
                     meter(&mut self.hosts, stay, self.events.now());
@@ -235,6 +269,15 @@ impl World {
         at.inbox += 1;
         let vm = self.cloudlets[cloudlet as usize].vm;
         if !at.waits {
+            return;
+        }
+        let stay = self.vms[vm as usize].stay.as_ref();
+        let center = stay.map(|stay| stay.datacenter);
+        if let Some(center) = center
+            && self.datacenters[center as usize].dynamic.is_some()
+        {
+            self.datacenters[center as usize].look_again(vm);
+            self.ask_dynamic(center, |its, events, ended| its.look(events, ended));
             return;
         }
         if let Some(stay) = &self.vms[vm as usize].stay {
