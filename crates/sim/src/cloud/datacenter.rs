@@ -111,8 +111,8 @@ impl Datacenter {
         self.again.push(vm);
     }
 
-    /// Gives the VMs at which a look looks in any case.
-    pub(super) fn to_look_at(&mut self) -> Vec<u32> {
+    /// Takes the VMs at which the next look would look in any case.
+    pub(super) fn take_again(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.again)
     }
 
@@ -124,7 +124,7 @@ impl Datacenter {
         }
         self.looked = now;
         self.looks = self.looks.wrapping_add(1);
-        let mut found = self.to_look_at();
+        let mut found = self.take_again();
         found.extend(self.forecast.ripe(now));
         found.sort_unstable();
         found.dedup();

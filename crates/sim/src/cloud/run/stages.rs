@@ -112,7 +112,7 @@ impl World {
         loop {
             // What is sent on the same host is there at once.
             let mut near = self.transmit(&mut data);
-            near.extend(self.datacenters[datacenter as usize].to_look_at());
+            near.extend(self.datacenters[datacenter as usize].take_again());
             let receivers = self.receivers(&near);
             if receivers.is_empty() {
                 break;
