@@ -24,7 +24,8 @@ pub(super) const SCENARIO: Target = Target {
             assert!(line(&text, &note.place) <= text.matches('\n').count() + 1);
         }
         let hosts = || scenario.datacenter.iter().flat_map(|its| &its.host);
-        let vms = scenario.broker.iter().flat_map(|its| &its.vm);
+        let brokers = scenario.broker.iter();
+        let vms = brokers.flat_map(|its| its.vm.iter().chain(&its.container));
         let cloudlets = scenario.broker.iter().flat_map(|its| &its.cloudlet);
         let all: u64 = cloudlets.map(|group| u64::from(group.count)).sum();
         let small = all < MOST
@@ -52,12 +53,18 @@ pub(super) const SCENARIO: Target = Target {
             "[[datacenter]]\nname = 'a'\nhost = [{ count = 4, cores = 2, mips = 9 }]\nnetwork = { topology = { tree = { hosts_per_edge = 2, edges_per_aggregate = 1 } }, edge_mbps = 1, aggregate_mbps = 2, root_mbps = 3, root_latency_s = 1 }\n[[broker]]\nname = 'b'\nvm = [{ count = 4, mips = 8 }]\ncloudlet = [{ stages = [{ run = 5 }, { send = { to = 1, bytes = 9 } }, { run = 2 }] }, { stages = [{ receive = 0 }, { run = 3 }] }]\n",
             "stop_s = 0.9\n[[datacenter]]\nname = 'a'\nhost = [{ count = 2, cores = 2, mips = 9, power_watts = [1, 2], failure = { after_s = { weibull = [2, 0.1] }, repair_s = 0.2 } }]\n[[broker]]\nname = 'b'\nvm = [{ count = 2, mips = 8 }]\ncloudlet = [{ count = 3, length_mi = 2 }]\n",
             "stop_s = 0.9\n[[datacenter]]\nname = 'a'\nhost = [{ count = 2, cores = 2, mips = 900 }]\n[[broker]]\nname = 'b'\nscaling = { most = 3, every_s = 0.02, above = 0.5, below = 0.2, cool_down_s = 0.03 }\nvm = [{ mips = 800 }]\ncloudlet = [{ count = 9, length_mi = 80, gap_s = { exponential = 0.05 } }]\n",
+            "[[datacenter]]\nname = 'a'\nhost = [{ cores = 4, mips = 9 }]\nstorage = [{ capacity_mib = 1, bandwidth_mbps = 8, latency_s = 1, file = [{ name = 'f', bytes = 9 }] }]\n[[broker]]\nname = 'b'\ncontainer_allocation = 'best-fit'\nvm = [{ count = 2, cores = 2, mips = 8, memory_mib = 4, overhead = [0.1] }]\ncontainer = [{ count = 3, mips = 4, memory_mib = 2, scheduler = 'space-shared' }]\ncloudlet = [{ count = 4, length_mi = 5, files = ['f'] }, { length_mi = 5, container = 1 }]\n",
+            "stop_s = 0.9\n[[datacenter]]\nname = 'a'\ndynamic = { interval_s = 0.1, select = 'maximum-correlation', overload = { static = 0.5 } }\nhost = [{ count = 3, cores = 2, mips = 900, bandwidth_mbps = 99, power_watts = [1, 2], failure = { after_s = 0.3, repair_s = 0.2, vms = 'move', progress = 'keep' } }]\n[[broker]]\nname = 'b'\nscaling = { most = 3, every_s = 0.2, above = 0.5, below = 0.2 }\nvm = [{ count = 2, mips = 800, bandwidth_mbps = 9 }]\ncloudlet = [{ stages = [{ run = 99 }, { send = { to = 1, bytes = 9 } }] }, { stages = [{ receive = 0 }, { run = 99 }] }]\n",
             "stop_s = 90\nlink = [{ between = ['a', 'b'], latency_s = 2 }]\n[[datacenter]]\nname = 'a'\nallocation = 'power-aware'\ncost = { per_second = 2 }\ndynamic = { interval_s = 5, overload = { static = 0.5 }, select = 'random' }\nhost = [{ count = 3, cores = 2, mips = 9, memory_mib = 7, bandwidth_mbps = 1, power_watts = [1, 2] }]\n[[broker]]\nname = 'b'\nvm = [{ count = 3, mips = 8, memory_mib = 2 }]\ncloudlet = [{ count = 3, length_mi = 99, input_bytes = 3, utilization = { uniform = [0, 1] }, utilization_memory = { every_s = 4, values = [0, 1] } }]\n",
         ])
     },
     words: &[
         "[[datacenter]]",
         "[[datacenter.host]]",
+        "[[datacenter.storage]]",
+        "[[broker.container]]",
+        "progress = 'keep'",
+        "vms = 'move'",
         "[[broker]]",
         "[[broker.vm]]",
         "[[broker.cloudlet]]",

@@ -27,6 +27,8 @@ pub(super) struct Guest {
     /// Whether it stays when it asks for nothing: its broker scales and gives it up itself, or
     /// its cloudlets may wait for data.
     pub(super) kept: bool,
+    /// Whether it stays so, and has got a cloudlet since it worked last.
+    fresh: bool,
     /// Whether it has had a cloudlet.
     pub(super) had: bool,
     running: Vec<Running>,
@@ -93,6 +95,7 @@ impl Guest {
             host: None,
             moving: false,
             kept,
+            fresh: false,
             had: false,
             running: Vec::new(),
             worked: Vec::new(),
@@ -159,7 +162,7 @@ impl Guest {
         let length = (task.length as i64).saturating_mul(cores);
         let share = task.cpu.at(self.at);
         let rate = self.gives(share, task.cores);
-        self.had = true;
+        (self.had, self.fresh) = (true, self.kept);
         self.running.push(Running {
             task,
             length: length.saturating_mul(MILLION),
@@ -173,7 +176,9 @@ impl Guest {
     pub(super) fn update(&mut self, now: f64, share: f64, ended: &mut Vec<u32>) -> bool {
         self.share = share;
         let span = now - self.at;
-        let mut goes_on = false;
+        // Who asked for nothing before has nothing yet, and is given more now.
+        let mut goes_on = self.fresh;
+        self.fresh &= span == 0.0;
         let mut running = std::mem::take(&mut self.running);
         let mut worked = std::mem::take(&mut self.worked);
         running.retain_mut(|its| {
@@ -185,8 +190,7 @@ impl Guest {
                 ended.push(its.task.cloudlet);
                 return false;
             }
-            let share = its.task.cpu.at(now);
-            goes_on |= self.kept && share > 0.0 || self.gives(share, its.task.cores) > 0.0;
+            goes_on |= self.gives(its.task.cpu.at(now), its.task.cores) > 0.0;
             true
         });
         (self.running, self.worked) = (running, worked);
