@@ -59,6 +59,9 @@ pub enum SnapshotError {
     /// It is whole, and a simulation stands in it that cannot be.
     #[error("holds a cloudlet of no broker")]
     Orphan,
+    /// It is whole, and jobs stand in it that have more than there is.
+    #[error("holds jobs that have more than their machine")]
+    Crowded,
     /// It is whole, and jobs stand in it under a policy that is none.
     #[error("holds jobs under a policy that there is not")]
     Policy,

@@ -104,7 +104,7 @@ pub(super) const SCENARIO: Target = Target {
 };
 
 /// How a snapshot begins; its digest follows.
-const HEAD: &[u8] = b"hyperion simulation 1\n";
+const HEAD: &[u8] = b"hyperion simulation 2\n";
 /// Bytes of a digest.
 const DIGEST: usize = 32;
 

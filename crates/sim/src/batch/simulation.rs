@@ -196,8 +196,19 @@ impl Simulation {
             state.wait(number, job, requests.get(job.processors));
         }
         for its in kept.running {
+            let known = its.parts.iter().all(|(node, _)| *node < kept.machine.nodes);
             let part = |(node, taken)| Part::of(NodeNumber(node), taken);
-            let allocation = its.parts.into_iter().map(part).collect();
+            let parts: Vec<Part> = its.parts.into_iter().map(part).collect();
+            let free = |part: &Part| part.taken.is_within(state.cluster.free(part.node));
+            let mut nodes: Vec<NodeNumber> = parts.iter().map(|part| part.node).collect();
+            nodes.sort_unstable();
+            nodes.dedup();
+            let new = !state.cluster.running().contains_key(&JobNumber(its.number));
+            let fits = new && known && nodes.len() == parts.len() && parts.iter().all(free);
+            if !fits {
+                return Err(SnapshotError::Crowded);
+            }
+            let allocation = parts.into_iter().collect();
             state
                 .cluster
                 .start(JobNumber(its.number), allocation, its.until);
@@ -212,5 +223,52 @@ impl Simulation {
             ran: kept.ran,
             reached: kept.reached,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_have_more_than_their_machine_are_refused() {
+        let kept = |nodes: u32, parts: &[(u32, u64)]| {
+            let part = |(node, cores): &(u32, u64)| (*node, Amounts::cores(1000 * cores));
+            let kept = Kept {
+                machine: Machine {
+                    nodes,
+                    processors: 4,
+                },
+                policy: "easy".into(),
+                jobs: VecDeque::new(),
+                number: 2,
+                is_blocked: false,
+                waiting: Vec::new(),
+                running: vec![Running {
+                    number: 1,
+                    end: Time(9),
+                    until: Time(9),
+                    parts: parts.iter().map(part).collect(),
+                }],
+                ran: Vec::new(),
+                reached: Time(5),
+            };
+            let file = snapshot::seal(Kind::Schedule, &kept).expect("a file");
+            Simulation::resume(&file)
+        };
+        assert!(
+            !kept(2, &[(0, 4), (1, 3)])
+                .expect("it fits")
+                .run(Time::NEVER)
+        );
+        for parts in [
+            &[(0, 5)][..],
+            &[(2, 1)],
+            &[(0, 3), (0, 2)],
+            &[(u32::MAX, 1)],
+        ] {
+            let refused = kept(2, parts);
+            assert!(matches!(refused, Err(SnapshotError::Crowded)), "{parts:?}");
+        }
     }
 }
