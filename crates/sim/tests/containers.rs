@@ -273,8 +273,8 @@ container = 1
         ),
         (
             "memory_mib = 1024",
-            "memroy_mib = 1024",
-            "unknown field `memroy_mib`",
+            "memory_mb = 1024",
+            "unknown field `memory_mb`",
         ),
     ] {
         let text = text.replacen(from, to, 1);
