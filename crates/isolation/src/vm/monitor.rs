@@ -178,7 +178,7 @@ impl Monitor {
                     return Err(QmpError::Closed);
                 }
                 "VSERPORT_CHANGE" => {
-                    let port = &event.data["id"] == PORT_ID;
+                    let port = event.data["id"] == PORT_ID;
                     self.opened |= port && event.data["open"] == true;
                 }
                 "BLOCK_IO_ERROR" => return Ok(Some(failed_disk(&event))),
