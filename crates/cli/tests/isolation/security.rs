@@ -441,7 +441,7 @@ fn a_pipe_for_a_user_database_holds_nobody_up(f: &mut Fixture) {
 
 fn what_a_job_writes_is_out_of_other_users_reach(f: &mut Fixture) {
     let id = f.start(&[], &["stay"]);
-    let job = f.path("hyperion/jobs").join(&id[..1]).join(&id);
+    let job = f.path("hyperion/jobs").join(&id[..2]).join(&id);
     let mode = |path: &std::path::Path| {
         fs::metadata(path)
             .expect("it is there")
