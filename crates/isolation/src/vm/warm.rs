@@ -123,7 +123,7 @@ fn open(path: &Path) -> io::Result<Option<Memory>> {
     }))
 }
 
-/// Gives the name of what machines with these words on these files have in common. It ends
+/// Gives the name of what machines with these words on these files have in common. It begins
 /// with the boot of this host: its processor and QEMU's files are the same as long.
 fn named(words: &[String], files: &[OwnedFd]) -> io::Result<String> {
     let mut hasher = Hasher::new();
@@ -140,12 +140,12 @@ fn named(words: &[String], files: &[OwnedFd]) -> io::Result<String> {
             && !word.starts_with("/proc/")
             && let Ok(meta) = fs::metadata(word)
         {
-            hasher.update(&of(&meta));
+            hasher.update(&of(&meta)?);
         }
     }
     for file in files {
         let open = File::from(file.try_clone()?);
-        hasher.update(&of(&open.metadata()?));
+        hasher.update(&of(&open.metadata()?)?);
     }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let boot: String = boot.trim().chars().filter(|c| *c != '-').collect();
@@ -155,16 +155,19 @@ fn named(words: &[String], files: &[OwnedFd]) -> io::Result<String> {
 
 /// Gives what changes when a file is another. Files of the store are made anew, never
 /// changed, and those that are in use have their times changed for that.
-fn of(meta: &fs::Metadata) -> [u8; 32] {
-    let born = meta.created().ok();
-    let born = born.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let born = born.map_or(0, |at| at.as_nanos() as u64);
+///
+/// # Errors
+/// `Unsupported` where the file system does not tell when a file was made: its number may
+/// then be that of one that is gone.
+fn of(meta: &fs::Metadata) -> io::Result<[u8; 32]> {
+    let born = meta.created()?.duration_since(SystemTime::UNIX_EPOCH);
+    let born = born.map_err(io::Error::other)?.as_nanos() as u64;
     let numbers = [meta.dev(), meta.ino(), meta.size(), born];
     let mut bytes = [0; 32];
     for (to, number) in bytes.chunks_exact_mut(8).zip(numbers) {
         to.copy_from_slice(&number.to_le_bytes());
     }
-    bytes
+    Ok(bytes)
 }
 
 /// Removes what was not used for longest, and all of earlier boots of this host.

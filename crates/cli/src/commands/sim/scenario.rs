@@ -159,15 +159,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
     let left = simulation.run(until);
     if let Some(file) = &args.snapshot {
-        snapshot::write(simulation.snapshot(), file)?;
-        let file = file.display();
-        output::talk(
-            "note",
-            match left {
-                true => format!("`hyperion sim run --resume {file}` goes on from {until} s"),
-                false => format!("all has happened before {until} s; {file} has how it ended"),
-            },
-        );
+        snapshot::keep(simulation.snapshot(), file, FILES, left, until)?;
     }
     let scenario = simulation.scenario();
     let (mut ran, summary) = simulation.finish();

@@ -9,6 +9,7 @@ use hyperion_model::Class;
 use hyperion_sim::SnapshotError;
 
 use crate::errors::advised;
+use crate::output;
 
 /// In so many bytes stands what a file is.
 const HEAD: u64 = 64;
@@ -54,9 +55,28 @@ pub(super) fn read<T>(
     })
 }
 
+/// Writes a file, and says what it is good for: whether anything is left to happen, from
+/// so many seconds on.
+pub(super) fn keep(
+    simulation: Result<Vec<u8>, SnapshotError>,
+    path: &Path,
+    of: Of,
+    left: bool,
+    seconds: f64,
+) -> anyhow::Result<()> {
+    write(simulation, path)?;
+    let (file, command) = (path.display(), of.command);
+    let told = match left {
+        true => format!("`hyperion sim {command} --resume {file}` goes on from {seconds} s"),
+        false => format!("all has happened before {seconds} s; {file} has how it ended"),
+    };
+    output::talk("note", told);
+    Ok(())
+}
+
 /// Writes a file under another name first: half of one is never taken for whole, and one
 /// that was there stays until then.
-pub(super) fn write(simulation: Result<Vec<u8>, SnapshotError>, path: &Path) -> anyhow::Result<()> {
+fn write(simulation: Result<Vec<u8>, SnapshotError>, path: &Path) -> anyhow::Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         let what = format!("{} is no plain file", path.display());

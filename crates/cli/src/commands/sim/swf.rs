@@ -177,15 +177,7 @@ fn cut(
         output::talk("note", told);
     }
     if let Some(file) = &args.snapshot {
-        snapshot::write(simulation.snapshot(), file)?;
-        let file = file.display();
-        output::talk(
-            "note",
-            match left {
-                true => format!("`hyperion sim swf --resume {file}` goes on from {seconds} s"),
-                false => format!("all has happened before {seconds} s; {file} has how it ended"),
-            },
-        );
+        snapshot::keep(simulation.snapshot(), file, FILES, left, seconds)?;
     }
     let machine = simulation.machine();
     let warm_up = args.warm_up as u64;
