@@ -110,6 +110,16 @@ fn a_machine_that_never_comes_up_can_be_stopped() {
 }
 
 #[test]
+fn a_machine_that_hangs_on_its_way_up_begins_anew_once() {
+    requires!("guest", "command:gcc");
+    let site = site(&["true"]);
+    corrupt(&site, "ONCE");
+    let done = site.run(&RUN);
+    failed(&done, "the virtual machine switched itself off");
+    assert!(done.err.contains("at last"), "{done:?}");
+}
+
+#[test]
 fn a_machine_that_hangs_is_ended_by_whoever_wants_its_end() {
     requires!("guest");
     let site = site(&["sh", "sleep", "true"]);

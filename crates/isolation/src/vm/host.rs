@@ -214,6 +214,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     let mut since = Instant::now();
     let mut rests = false;
     let mut restarts = 0;
+    let mut hung = false;
     let turned = loop {
         let limit = if rests { CLOCK_TICK } else { TICK };
         let mut watched = vec![end.as_fd(), said.console.as_fd()];
@@ -272,7 +273,17 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         if ready[0] {
             break Turn::MachineEnded;
         }
-        if !relay.has_heard() && since.elapsed() > start.patience {
+        let silence = match relay.has_heard() {
+            true => Duration::ZERO,
+            false => since.elapsed(),
+        };
+        if silence > start.patience / 2 && !hung {
+            // A kernel that stands still has done nothing for anybody yet.
+            hung = true;
+            if monitor.begin_anew() {
+                since = Instant::now();
+            }
+        } else if silence > start.patience {
             break Turn::Silent;
         }
         let rested = std::mem::replace(&mut rests, relay.has_heard() && relay.is_idle());

@@ -128,7 +128,7 @@ impl Sandbox for Inside {
 }
 
 fn plan() -> NodePlan {
-    let id = JobId::from_random(7);
+    let id = JobId::new(0, 7);
     NodePlan {
         id: id.clone(),
         job: JobSpec {

@@ -43,7 +43,7 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (detach, label) = (args.detach, args.label);
     let (input, raw) = (args.interactive, args.tty && args.interactive);
     let report = args.report.clone();
-    let id = JobId::from_random(random()?);
+    let id = new_id()?;
     let launch = prepare(args, ctx, id.clone(), |_| ())?;
     let client = start(launch).context("cannot start the supervisor")?;
     if detach {
@@ -209,6 +209,11 @@ fn one_node(level: Level, machine: Option<Machine>) -> Box<dyn Isolation> {
         (Level::Process, _) => Box::new(ProcessIsolation),
         (Level::Container | Level::Vm, _) => Box::new(ContainerIsolation),
     }
+}
+
+/// Makes the id of a job that this process starts.
+pub(super) fn new_id() -> anyhow::Result<JobId> {
+    Ok(JobId::new(std::process::id().into(), random()?))
 }
 
 pub(super) fn random() -> anyhow::Result<u64> {

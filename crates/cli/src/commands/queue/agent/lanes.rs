@@ -86,7 +86,7 @@ impl Agent<'_> {
         let id = match free.next() {
             Some((id, _)) => id.clone(),
             None => {
-                let id = JobId::from_random(crate::commands::run::random()?);
+                let id = crate::commands::run::new_id()?;
                 let launch = batch::lane(shape, id.clone(), self.ctx)?;
                 let client = start(launch).context("cannot start the supervisor")?;
                 self.lanes

@@ -16,7 +16,7 @@ use hyperion_isolation::init::{Joined, StepAsk};
 use hyperion_model::errand::StepEnd;
 use hyperion_model::report::{Exit, RankReport};
 use hyperion_model::submission::{Dialect, TimeLimit};
-use hyperion_model::{Bytes, JobId, JobSpec, MpiChoice, RunReport};
+use hyperion_model::{Bytes, JobSpec, MpiChoice, RunReport};
 use hyperion_node::End;
 use hyperion_node::log::Stream;
 use hyperion_node::supervisor::start;
@@ -67,7 +67,7 @@ pub(in crate::commands::shims) fn run(call: &Call, words: &Words) -> Outcome {
     let orders = joined.as_ref().map(orders).transpose()?;
 
     let ask = flags(words, &shape);
-    let id = JobId::from_random(run::random()?);
+    let id = run::new_id()?;
     let export = export(words)?;
     let time = match words.value("--time") {
         None => None,
