@@ -226,6 +226,9 @@ fn of_kernel(error: &KernelError) -> Option<Told> {
             "`hyperion vm kernel ls` lists what there is, `hyperion vm kernel install` brings one"
                 .into(),
         ),
+        E::BadRelease(file) if file.ends_with(".deb") => {
+            (Class::User, format!("a package's file: --deb {file}"))
+        }
         E::BadRelease(_) => (
             Class::User,
             "write it as `uname -r` prints it, 6.1.0-56-cloud-amd64 for one".into(),

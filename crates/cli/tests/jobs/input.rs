@@ -24,6 +24,8 @@ fn contain(site: &Site, flags: &[&str]) -> Done {
 #[test]
 fn misspelt_flags_verbs_and_values_are_answered_with_the_right_ones() {
     let site = Site::new();
+    contain(&site, &["--report", "json"])
+        .refused("\"json\" stands where the image is named", "--report=json");
     run(&site, &["--raks", "3"]).refused("unexpected argument '--raks'", "'--ranks'");
     site.run(&["isnpect"])
         .refused("unrecognized subcommand 'isnpect'", "'inspect'");

@@ -4,10 +4,10 @@
 use std::fs;
 use std::process::Command;
 
-use hyperion_testkit::{Done, disk_image, requires};
+use hyperion_testkit::{Done, disk_image, requires, wait_until};
 
 use crate::machines::{show, vm};
-use crate::site::Site;
+use crate::site::{LONG, Site};
 
 #[test]
 fn a_debian_disk_boots_and_lets_in_whom_cloud_init_was_told() {
@@ -108,6 +108,18 @@ fn a_debian_disk_boots_and_lets_in_whom_cloud_init_was_told() {
     assert!(frozen, "the agent never answered in time");
     patiently(&["clone", "debian", "twin"]).ok();
     exec(&["sh", "-c", "echo on > /root/on && sync"]).ok();
+    // It starts anew by itself, and what it has just written is on its disk: it has no journal.
+    let boot = ["cat", "/proc/sys/kernel/random/boot_id"];
+    let before = exec(&["sh", "-c", "echo late > /root/late; cat $0", boot[1]]).ok();
+    let qemu = show(&site, "debian")["running"]["qemu"].take();
+    patiently(&["reboot", "debian"]).ok();
+    let anew = || {
+        let now = exec(&boot);
+        now.code == 0 && now.out.trim() != before
+    };
+    assert!(wait_until(4 * LONG, anew), "it never comes back");
+    assert_eq!(exec(&["cat", "/root/late"]).ok(), "late");
+    assert_eq!(show(&site, "debian")["running"]["qemu"], qemu);
     // It hears the button, and is gone by itself.
     patiently(&["stop", "-t", "5m", "debian"]).ok();
     assert_eq!(

@@ -71,6 +71,11 @@ fn what_is_wrong_with_a_kernel_is_told_with_a_hint() {
         ),
         (&["use", "../x"], "no release of a kernel", "uname -r"),
         (
+            &["install", "./cut.deb"],
+            "no release of a kernel",
+            "--deb ./cut.deb",
+        ),
+        (
             &["rm", "6.1"],
             "no kernel \"6.1\" is installed",
             "vm kernel ls",

@@ -115,10 +115,7 @@ fn a_machine_lives_from_flags_to_its_end_and_leaves_nothing() {
     assert_eq!(vm(&site, &words).ok(), "box");
     let seen = show(&site, "box");
     assert_eq!(seen["state"], "running");
-    let (keeper, qemu) = (
-        pid(&seen["running"]["keeper"]),
-        pid(&seen["running"]["qemu"]),
-    );
+    let qemu = pid(&seen["running"]["qemu"]);
     let disk = folder(&site, "box").join("disks/vda.qcow2");
     assert!(fs::metadata(&disk).expect("made").len() < 1 << 20, "thin");
     // One may write to a disk at a time.
@@ -144,7 +141,18 @@ fn a_machine_lives_from_flags_to_its_end_and_leaves_nothing() {
     let to = picture.display().to_string();
     vm(&site, &["screenshot", "box", &to]).ok();
     assert!(fs::read(&picture).expect("written").starts_with(b"\x89PNG"));
-    vm(&site, &["reboot", "box"]).ok();
+    // Its button is pressed; nothing in it would hear anything else, so it is switched off.
+    vm(&site, &["reboot", "--force", "box"]).ok();
+    assert_eq!(pid(&show(&site, "box")["running"]["qemu"]), qemu);
+    vm(&site, &["reboot", "--time", "0s", "box"]).ok();
+    wait_gone(qemu);
+    let seen = show(&site, "box");
+    assert_eq!(seen["state"], "running");
+    let (keeper, qemu) = (
+        pid(&seen["running"]["keeper"]),
+        pid(&seen["running"]["qemu"]),
+    );
+    TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
 
     vm(&site, &["delete", "box"]).refused("is running", "hyperion vm stop box");
     // Nothing in it would hear a request to shut down.

@@ -98,6 +98,29 @@ fn ended(mut child: Child) -> (i32, String) {
 }
 
 #[test]
+fn a_machine_without_a_screen_gets_one() {
+    requires!("command:qemu-system-x86_64");
+    let site = Site::new();
+    let picture = site.path().join("seen.png").display().to_string();
+    vm(&site, &["create", "seen", "--memory", "16MiB"]).ok();
+    vm(&site, &["start", "seen"]).ok();
+    let hint = "hyperion vm edit seen --vnc";
+    vm(&site, &["vnc", "seen"]).refused("has no screen", hint);
+    vm(&site, &["screenshot", "seen", &picture]).refused("has no screen", hint);
+    let done = vm(&site, &["edit", "seen", "--vnc"]);
+    assert!(done.err.contains("next start"), "{done:?}");
+    vm(&site, &["stop", "--time", "0s", "seen"]).ok();
+    vm(&site, &["start", "seen"]).ok();
+    vm(&site, &["screenshot", "seen", &picture]).ok();
+    assert!(
+        std::fs::read(&picture)
+            .expect("written")
+            .starts_with(b"\x89PNG")
+    );
+    vm(&site, &["delete", "--force", "seen"]).ok();
+}
+
+#[test]
 fn a_screen_on_loopback_is_drawn_for_one_viewer_with_the_ticket() {
     requires!("command:qemu-system-x86_64");
     let site = Site::new();

@@ -211,7 +211,7 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
     if draft.is_none() {
         relay.begin(&mut boot)?;
     }
-    let mut since = Instant::now();
+    let mut silence = Silence::default();
     let mut rests = false;
     let mut restarts = 0;
     let mut hung = false;
@@ -223,8 +223,9 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
             Ok(turn) => turn,
             Err(e) => break Turn::of(e)?,
         };
+        silence.goes_on();
         if ready[1] && said.hear() {
-            since = Instant::now();
+            silence = Silence::default();
         }
         if !relay.has_heard()
             && restarts < RESTARTS
@@ -273,17 +274,14 @@ fn keep(neighbour: Wire, start: &Start) -> io::Result<()> {
         if ready[0] {
             break Turn::MachineEnded;
         }
-        let silence = match relay.has_heard() {
-            true => Duration::ZERO,
-            false => since.elapsed(),
-        };
-        if silence > start.patience / 2 && !hung {
+        if !relay.has_heard() && silence.lasted > start.patience / 2 && !hung {
             // A kernel that stands still has done nothing for anybody yet.
             hung = true;
             if monitor.begin_anew() {
-                since = Instant::now();
+                silence = Silence::default();
             }
-        } else if silence > start.patience {
+        }
+        if !relay.has_heard() && silence.lasted > start.patience {
             break Turn::Silent;
         }
         let rested = std::mem::replace(&mut rests, relay.has_heard() && relay.is_idle());
@@ -417,6 +415,32 @@ fn own_namespace(uid: u32, gid: u32) -> io::Result<()> {
         UsernsError::Map { source, .. } => source,
         other => io::Error::other(other),
     })
+}
+
+/// How long nothing was said by a machine that could have said something: while this
+/// process could not run (its host is suspended, or itself a machine that is) the
+/// machine could not either.
+struct Silence {
+    lasted: Duration,
+    looked: Instant,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self {
+            lasted: Duration::ZERO,
+            looked: Instant::now(),
+        }
+    }
+}
+
+impl Silence {
+    /// Counts the time since the last look, of which there is one with each tick.
+    fn goes_on(&mut self) {
+        let most = 2 * Duration::from_secs(TICK.tv_sec.unsigned_abs());
+        self.lasted += self.looked.elapsed().min(most);
+        self.looked = Instant::now();
+    }
 }
 
 /// What a machine came to.

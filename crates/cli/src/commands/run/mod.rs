@@ -77,6 +77,7 @@ pub(super) fn prepare(
     let began = Instant::now();
     let level = args.level();
     refuse_fences_of_processes(&args)?;
+    refuse_shape_as_image(&args)?;
     refuse_hosts_users(&args)?;
     let host = host::HostSize::read();
     let jobs = Jobs::new(&ctx.root);
@@ -233,6 +234,20 @@ fn refuse_hosts_users(args: &Args) -> anyhow::Result<()> {
         "only root can run a container without a user namespace",
         "leave out --userns host",
     ))
+}
+
+/// A shape that is written apart from its flag is taken for the image.
+fn refuse_shape_as_image(args: &Args) -> anyhow::Result<()> {
+    match (&args.report, args.words.first().map(String::as_str)) {
+        (Some(_), Some(shape @ ("human" | "json"))) if args.level() != Level::Process => {
+            Err(errors::advised(
+                Class::User,
+                format!("{shape:?} stands where the image is named"),
+                format!("--report={shape}; an image of that name: ./{shape} or library/{shape}"),
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What was asked for of a fence is put up or refused, never left out in silence.

@@ -49,19 +49,24 @@ pub(super) fn agent(name: &str, wait: Duration, ctx: &Context) -> anyhow::Result
     Ok(Agent::connect(socket, wait, LIMIT)?)
 }
 
+/// Tells whether somebody in the guest has opened its end of the agent's channel.
+pub(super) fn has_agent(monitor: &mut Qmp) -> bool {
+    let channels = monitor.channels().unwrap_or_default();
+    let hears = |channel: &Channel| channel.label == "agent" && channel.open;
+    channels.iter().any(hears)
+}
+
 /// Sets the clock of a guest that stood still by this host's; tells whether anybody in it
 /// heard that.
 pub(super) fn set_clock(name: &str, monitor: &mut Qmp, ctx: &Context) -> bool {
     /// How long one that is there may take.
     const ANSWERS: Duration = Duration::from_secs(5);
-    let channels = monitor.channels().unwrap_or_default();
-    let hears = |channel: &Channel| channel.label == "agent" && channel.open;
     let now = || {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
     };
-    channels.iter().any(hears)
+    has_agent(monitor)
         && agent(name, ANSWERS, ctx).is_ok_and(|mut agent| agent.set_time(now()).is_ok())
 }
 

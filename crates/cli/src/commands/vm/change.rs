@@ -11,7 +11,7 @@ use hyperion_formats::domain::{self, Mode};
 use hyperion_image::disk;
 use hyperion_isolation::vm::machine::node;
 use hyperion_isolation::vm::qmp::{Qmp, Snapshot};
-use hyperion_model::machine::{Disk, DiskDevice, DiskFormat, DiskSource};
+use hyperion_model::machine::{Disk, DiskDevice, DiskFormat, DiskSource, Graphics, VncListen};
 use hyperion_model::{Bytes, Class, MachineSpec, Name};
 use hyperion_node::machines::{MachineError, MachineFolder, Machines};
 use serde_json::json;
@@ -36,6 +36,7 @@ const SAVING: Duration = Duration::from_secs(600);
     hyperion vm edit web\n  \
     hyperion vm edit web --bind core --hugepages\n  \
     hyperion vm edit web --bind none --hugepages=none\n  \
+    hyperion vm edit web --vnc\n  \
     hyperion vm edit box --kernel default")]
 pub(crate) struct EditArgs {
     /// Machine, as `hyperion vm ls --all` lists it
@@ -44,6 +45,9 @@ pub(crate) struct EditArgs {
     /// default; with the init of this Hyperion
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
+    /// A screen, for viewers of VNC on a socket of this user's
+    #[arg(long)]
+    vnc: bool,
     #[command(flatten)]
     seats: SeatArgs,
 }
@@ -115,13 +119,16 @@ pub(super) fn edit(args: &EditArgs, ctx: &Context) -> anyhow::Result<()> {
     let before = machine.spec()?;
     if let Some(release) = &args.kernel {
         image::renew(&machine, before.clone(), release, ctx)?;
-        if !args.seats.any() {
+        if !args.seats.any() && !args.vnc {
             return changed(&machine);
         }
     }
-    if args.seats.any() {
+    if args.seats.any() || args.vnc {
         let mut spec = machine.spec()?;
         args.seats.apply(&mut spec, ctx)?;
+        if args.vnc && spec.graphics == Graphics::None {
+            spec.graphics = Graphics::Vnc(VncListen::Socket(None));
+        }
         spec.validate()?;
         machine.define(&spec)?;
         return changed(&machine);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Args;
 use hyperion_isolation::vm::machine::{CommandLine, Files, Places, command_line, limits};
-use hyperion_isolation::vm::qmp::{Picture, Qmp, QmpError};
+use hyperion_isolation::vm::qmp::{Qmp, QmpError};
 use hyperion_isolation::vm::{Accelerator, kernel_words};
 use hyperion_model::machine::{DiskSource, Firmware, InterfaceKind, ShareKind};
 use hyperion_model::{Class, MachineSpec};
@@ -19,10 +19,9 @@ use hyperion_node::machines::{
 };
 use hyperion_sys::tsc::Reading;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
 use serde_json::{Value, json};
 
-use super::agent::{agent, set_clock};
+use super::agent::{agent, has_agent, set_clock};
 use super::autostart;
 use super::create::{ORDERS, SEED};
 use super::image;
@@ -77,6 +76,19 @@ pub(crate) struct StopArgs {
     time: Duration,
 }
 
+// Words of `hyperion vm reboot`.
+#[derive(Debug, Args)]
+pub(crate) struct RebootArgs {
+    /// Machine, as `hyperion vm ls` lists it
+    name: String,
+    /// Press its reset button: what the guest has not written is lost
+    #[arg(short, long, conflicts_with = "time")]
+    force: bool,
+    /// How long a guest without an agent may take to shut down before it is switched off
+    #[arg(short, long, value_name = "DURATION", default_value = "60s", value_parser = hyperion_model::units::parse_duration)]
+    time: Duration,
+}
+
 // Words of `hyperion vm delete`.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
@@ -85,15 +97,6 @@ pub(crate) struct DeleteArgs {
     /// Switch it off first
     #[arg(short, long)]
     force: bool,
-}
-
-// Words of `hyperion vm screenshot`.
-#[derive(Debug, Args)]
-pub(crate) struct ScreenshotArgs {
-    /// Machine, as `hyperion vm ls` lists it
-    name: String,
-    /// Picture to write, as PNG
-    file: PathBuf,
 }
 
 /// A row of the list.
@@ -547,16 +550,28 @@ fn ask_to_end(machine: &MachineFolder, ctx: &Context) -> bool {
 
 /// Starts a machine anew: by its init where it is one of an image and answers, else as by
 /// its button.
-pub(super) fn reboot(args: &One, ctx: &Context) -> anyhow::Result<()> {
+/// Has a guest start anew. It does so by itself where an agent answers in it; the button
+/// for that would be a power cut, so another one is shut down and started.
+pub(super) fn reboot(args: &RebootArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
-    if machine.state() == MachineState::Running
-        && is_of_image(&machine)
+    let mut monitor = machine.monitor(LIMIT)?;
+    if args.force {
+        monitor.reset().map_err(|e| machine.refused(e))?;
+        return output::line(&args.name);
+    }
+    monitor.cont().map_err(|e| machine.refused(e))?;
+    let listens = is_of_image(&machine) || has_agent(&mut monitor);
+    drop(monitor);
+    if listens
         && let Ok(mut agent) = agent(&args.name, HEARS, ctx)
         && agent.end("reboot").is_ok()
     {
         return output::line(&args.name);
     }
-    ask(args, ctx, Qmp::reset)
+    let spec = machine.spec()?;
+    power_off(&machine, args.time, ctx)?;
+    power_on(machine, &spec, ctx)?;
+    output::line(&args.name)
 }
 
 /// Kills QEMU; nothing of what its guest has in memory is kept.
@@ -601,27 +616,6 @@ pub(super) fn delete(args: &DeleteArgs, ctx: &Context) -> anyhow::Result<()> {
     }
     machine.delete()?;
     output::line(&args.name)
-}
-
-pub(super) fn screenshot(args: &ScreenshotArgs, ctx: &Context) -> anyhow::Result<()> {
-    let machine = Machines::new(&ctx.root).find(&args.name)?;
-    let mut monitor = machine.monitor(LIMIT)?;
-    // QEMU writes where it may, and what it has written is taken as a file and nothing else.
-    let name = "screenshot.png";
-    monitor
-        .screenshot(Path::new(name), Picture::Png)
-        .map_err(|e| machine.refused(e))?;
-    let path = machine.run().join(name);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let picture = rustix::fs::open(&path, flags, Mode::empty())
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    let file = &args.file;
-    let mut to =
-        std::fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
-    io::copy(&mut std::fs::File::from(picture), &mut to)
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    let _ = std::fs::remove_file(&path);
-    output::line(file.display())
 }
 
 /// Ends the console: ctrl-].

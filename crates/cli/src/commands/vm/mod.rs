@@ -45,8 +45,8 @@ pub(crate) enum VmCommand {
     Start(machines::StartArgs),
     /// Ask the guest of a machine to shut down, and switch it off if it does not
     Stop(machines::StopArgs),
-    /// Reset a machine, as by its button; one of an image ends its command before
-    Reboot(machines::One),
+    /// Have the guest of a machine start anew, or shut it down and start it
+    Reboot(machines::RebootArgs),
     /// Stop the processors of a machine
     #[command(visible_alias = "suspend")]
     Pause(machines::One),
@@ -68,7 +68,7 @@ pub(crate) enum VmCommand {
     /// See the screen of a machine: by a socket, or by a port that one viewer may use once
     Vnc(vnc::VncArgs),
     /// Write a picture of the screen of a machine
-    Screenshot(machines::ScreenshotArgs),
+    Screenshot(vnc::ScreenshotArgs),
     /// Change the definition of a machine: as domain XML, in an editor, or where it lies, by flags
     Edit(Box<change::EditArgs>),
     /// Make a machine like another, which shares what its disks hold until now
@@ -107,7 +107,7 @@ pub(crate) fn run(command: &VmCommand, ctx: &Context) -> anyhow::Result<ExitCode
         C::Exec(args) => return exec::exec(args, ctx),
         C::Cp(args) => agent::cp(args, ctx),
         C::Vnc(args) => vnc::vnc(args, ctx),
-        C::Screenshot(args) => machines::screenshot(args, ctx),
+        C::Screenshot(args) => vnc::screenshot(args, ctx),
         C::Edit(args) => change::edit(args, ctx),
         C::Clone(args) => clone::clone(args, ctx),
         C::Resize(args) => change::resize(args, ctx),

@@ -1,13 +1,19 @@
-//! Seeing the screen of a machine: `hyperion vm vnc`.
+//! Seeing the screen of a machine: `hyperion vm vnc` and `hyperion vm screenshot`.
 
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
-use hyperion_model::Class;
+use hyperion_isolation::vm::qmp::Picture;
 use hyperion_model::machine::{Graphics, VncListen};
+use hyperion_model::{Class, Name};
 use hyperion_node::machines::{Gate, MachineError, Machines, Ticket};
+use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
+use super::machines::LIMIT;
 use crate::args::OutputFormat;
 use crate::context::Context;
 use crate::{errors, output};
@@ -32,15 +38,20 @@ pub(crate) struct VncArgs {
     time: Duration,
 }
 
+// Words of `hyperion vm screenshot`.
+#[derive(Debug, Args)]
+pub(crate) struct ScreenshotArgs {
+    /// Machine, as `hyperion vm ls` lists it
+    name: String,
+    /// Picture to write, as PNG
+    file: PathBuf,
+}
+
 pub(super) fn vnc(args: &VncArgs, ctx: &Context) -> anyhow::Result<()> {
     let machine = Machines::new(&ctx.root).find(&args.name)?;
     let graphics = machine.spec()?.graphics;
     if graphics == Graphics::None {
-        return Err(errors::advised(
-            Class::Unsupported,
-            format!("machine {} has no screen", machine.name),
-            "`hyperion vm create --vnc` makes one that has",
-        ));
+        return Err(no_screen(&machine.name));
     }
     let socket = match &graphics {
         Graphics::Vnc(VncListen::Socket(Some(socket))) => socket.clone(),
@@ -79,4 +90,37 @@ pub(super) fn vnc(args: &VncArgs, ctx: &Context) -> anyhow::Result<()> {
         );
     }
     Ok(gate.serve(&socket, &ticket, args.time)?)
+}
+
+pub(super) fn screenshot(args: &ScreenshotArgs, ctx: &Context) -> anyhow::Result<()> {
+    let machine = Machines::new(&ctx.root).find(&args.name)?;
+    let mut monitor = machine.monitor(LIMIT)?;
+    // QEMU writes where it may, and what it has written is taken as a file and nothing else.
+    let name = "screenshot.png";
+    monitor
+        .screenshot(Path::new(name), Picture::Png)
+        .map_err(|e| match machine.spec() {
+            Ok(spec) if spec.graphics == Graphics::None => no_screen(&machine.name),
+            _ => machine.refused(e).into(),
+        })?;
+    let path = machine.run().join(name);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let picture = rustix::fs::open(&path, flags, Mode::empty())
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    let file = &args.file;
+    let mut to =
+        std::fs::File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    io::copy(&mut std::fs::File::from(picture), &mut to)
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let _ = std::fs::remove_file(&path);
+    output::line(file.display())
+}
+
+/// Says that there is nothing to see.
+fn no_screen(name: &Name) -> anyhow::Error {
+    errors::advised(
+        Class::Unsupported,
+        format!("machine {name} has no screen"),
+        format!("hyperion vm edit {name} --vnc gives it one, from its next start on"),
+    )
 }
