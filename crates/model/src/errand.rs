@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::JobId;
 use crate::report::Exit;
 use crate::resources::{CpuSet, Rlimit};
-use crate::submission::{Submission, Warning};
+use crate::submission::{Command, Dialect, Submission, Warning};
 use crate::task::End;
 use crate::units::{Bytes, Cores};
 
@@ -21,6 +21,9 @@ use crate::units::{Bytes, Cores};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Errand {
+    /// All that is to be started from now on was asked so. A script and variables that were the
+    /// same at the one before are left out, and named by their digests.
+    Asked(Box<Submission>),
     /// Start a task, unless it was started before.
     Start(Box<Start>),
     /// These are all that there should be: tell how each of them stands. What is left of
@@ -77,12 +80,17 @@ pub struct Start {
     pub index: Option<u32>,
     /// How often it was started before.
     pub restarts: u32,
-    /// What was asked.
+    /// What was asked, which is said apart: many starts have the same.
+    #[serde(skip, default = "unsaid")]
     pub submission: Submission,
     /// The queue that it came from.
     pub queue: String,
     /// What it has of this host.
     pub share: Share,
+}
+
+fn unsaid() -> Submission {
+    Submission::new(Dialect::Slurm, Command::Program(Vec::new()))
 }
 
 /// What a task has of a host.
@@ -229,7 +237,9 @@ pub enum LaneLine {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Batch {
-    /// Variables that it expects, also those by which launchers know each other.
+    /// Variables that it expects, also those by which launchers know each other; none where
+    /// they are among all others.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub variables: BTreeMap<String, String>,
     /// What it reads; nothing when absent.
     pub input: Option<PathBuf>,

@@ -8,6 +8,7 @@ use hyperion_engine::{Leaving, Local};
 use hyperion_lifecycle::{End, State, TaskId};
 use hyperion_model::JobId;
 use hyperion_model::errand::{Errand, News, Outcome, Step};
+use hyperion_model::submission::Submission;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::dispatch::GRACE;
@@ -54,6 +55,8 @@ struct Agent {
     needed: Instant,
     /// What it is to end, and until when.
     ending: BTreeMap<JobId, Instant>,
+    /// How what it starts was asked, without the long parts.
+    told: Option<Box<Submission>>,
 }
 
 /// An agent that is asked nothing more.
@@ -96,6 +99,18 @@ impl Agents {
                 // One that is gone is seen when it is heard.
                 let _ = engine.flush();
             }
+        }
+    }
+
+    /// Gives what an agent has been told of how that was asked which it starts.
+    pub(crate) fn told(&self, user: u32) -> Option<&Submission> {
+        self.all.get(&user)?.told.as_deref()
+    }
+
+    /// Has in mind what an agent has been told.
+    pub(crate) fn tell(&mut self, user: u32, asked: Submission) {
+        if let Some(agent) = self.all.get_mut(&user) {
+            agent.told = Some(Box::new(asked));
         }
     }
 
@@ -398,6 +413,7 @@ impl Server {
             spoke: false,
             needed: now,
             ending: BTreeMap::new(),
+            told: None,
         };
         self.agents.all.insert(user, agent);
         let running = self.ledger.cluster().running().keys();

@@ -58,6 +58,8 @@ pub(crate) type ClientId = u64;
 #[derive(Debug)]
 pub(crate) struct Clients {
     listener: UnixListener,
+    /// Others may be there that have not been let in.
+    newcomers: bool,
     all: BTreeMap<ClientId, Connection>,
     next: ClientId,
     audience: Audience,
@@ -67,6 +69,8 @@ pub(crate) struct Clients {
 struct Connection {
     lines: Lines,
     who: Who,
+    /// It may have said something that was not read.
+    speaks: bool,
     /// It asked for something that takes time, and is not heard until that is answered.
     waits: bool,
     gone: bool,
@@ -111,6 +115,7 @@ impl Clients {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
+            newcomers: true,
             all: BTreeMap::new(),
             next: 1,
             audience,
@@ -147,6 +152,18 @@ impl Clients {
         }
     }
 
+    /// Is told of which of what was waited for there is something, in the order of
+    /// [`Clients::poll_set`].
+    pub(crate) fn see(&mut self, ready: &[PollFlags]) {
+        let mut ready = ready.iter();
+        self.newcomers |= ready.next().is_some_and(|ready| !ready.is_empty());
+        for (connection, ready) in self.all.values_mut().zip(ready) {
+            connection.speaks |= ready.intersects(!PollFlags::OUT);
+            // Who waits says nothing, and may leave.
+            connection.gone |= connection.waits && ready.contains(PollFlags::HUP);
+        }
+    }
+
     /// Gives what users have not taken, in bytes; of most that is nothing.
     fn unsent_each(&self) -> BTreeMap<u32, usize> {
         let mut each = BTreeMap::new();
@@ -161,10 +178,11 @@ impl Clients {
     /// Takes those who come, and gives what is asked. Tells whether more has come than
     /// was taken.
     pub(crate) fn hear(&mut self) -> (Vec<(ClientId, Who, Request)>, bool) {
-        while self.all.len() < MOST
-            && let Ok((stream, _)) = self.listener.accept()
-        {
-            let _ = self.greet(stream);
+        while self.newcomers && self.all.len() < MOST {
+            match self.listener.accept() {
+                Ok((stream, _)) => drop(self.greet(stream)),
+                Err(_) => self.newcomers = false,
+            }
         }
         let (mut asked, mut more) = (Vec::new(), false);
         // Of each user: what was asked in this turn, and what has come and is not whole.
@@ -176,7 +194,11 @@ impl Clients {
                 continue;
             }
             let (heard, held) = each.entry(connection.who.user).or_default();
-            while !connection.waits && !connection.gone && connection.lines.unsent() < FULL {
+            while connection.speaks
+                && !connection.waits
+                && !connection.gone
+                && connection.lines.unsent() < FULL
+            {
                 if *heard >= AT_ONCE {
                     more = true;
                     break;
@@ -193,7 +215,7 @@ impl Clients {
                             connection.refuse("that is too much at once", "ask in pieces");
                         }
                     },
-                    Ok(None) => break,
+                    Ok(None) => connection.speaks = false,
                     Err(_) => connection.gone = true,
                 }
             }
@@ -228,6 +250,7 @@ impl Clients {
                 user,
                 operator: false,
             }),
+            speaks: true,
             waits: false,
             gone: refused.is_some(),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hyperion_lifecycle::{Change, End, Event, Ledger, Record, Submitted, TaskId, Time};
 use hyperion_model::errand::{Errand, News, Outcome, Share, Start};
+use hyperion_model::submission::Elsewhere;
 use hyperion_model::view::PartitionView;
 use hyperion_model::{Bytes, Cores, CpuSet, JobId};
 use hyperion_sched::{CORES, MEMORY, NodeNumber};
@@ -96,19 +97,29 @@ impl Server {
     }
 
     pub(crate) fn start(&mut self, task: TaskId) {
-        let Some(mut start) = self.errand_of(task) else {
+        let Some(start) = self.errand_of(task) else {
             return;
         };
         self.ids.insert(start.id.clone(), task);
-        if put_texts(&mut start.submission, &self.journal) {
-            return self.ask(self.user_of(task.job), &Errand::Start(Box::new(start)));
+        let user = self.user_of(task.job);
+        let told = self.agents.told(user);
+        if told != Some(&start.submission) {
+            let mut asked = start.submission.clone();
+            let none = Elsewhere::default();
+            let but = told.map_or(&none, |told| &*told.elsewhere);
+            if !put_texts(&mut asked, &self.journal, but) {
+                let outcome = Outcome {
+                    end: End::Broken,
+                    why: Some("its script is not in the journal any more".into()),
+                    cost: None,
+                };
+                let news = News::Over(start.id, Box::new(outcome));
+                return self.news.push_back(news);
+            }
+            self.ask(user, &Errand::Asked(Box::new(asked)));
+            self.agents.tell(user, start.submission.clone());
         }
-        let outcome = Outcome {
-            end: End::Broken,
-            why: Some("its script is not in the journal any more".into()),
-            cost: None,
-        };
-        self.news.push_back(News::Over(start.id, Box::new(outcome)));
+        self.ask(user, &Errand::Start(Box::new(start)));
     }
 
     fn errand_of(&self, task: TaskId) -> Option<Start> {

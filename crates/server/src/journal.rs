@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ const APPLICATION: i64 = 0x4879_7175;
 const FORM: i64 = 2;
 /// The number of no job: what is written under it is written anew when records are taken away.
 const NOBODY: u64 = 0;
+/// By so much the log is made longer, in bytes.
+const PIECE: usize = 256 << 10;
 /// How long another may keep the journal from us: its end takes a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -101,6 +104,8 @@ pub struct Journal {
     /// Where SQLite writes groups first, once there is one that may not be on the disk.
     unsynced: bool,
     log: Option<File>,
+    /// So long is that, in bytes: what SQLite has not written yet is zero.
+    room: u64,
     /// Says to other servers that it is in use, as long as it is open.
     _lock: Option<File>,
 }
@@ -188,15 +193,14 @@ impl Journal {
         }
         let lines: Result<Vec<Line>, _> = records.iter().map(Line::of).collect();
         let lines = lines.map_err(JournalError::Record)?;
-        let mut write = || -> rusqlite::Result<()> {
-            let group = self.connection.transaction()?;
-            keep(&group, texts)?;
-            for line in &lines {
-                line.insert(&group, "record")?;
-            }
-            group.commit()
-        };
-        write().map_err(|source| self.failed(source))?;
+        let group = &self.connection;
+        let written = in_group(group, || {
+            keep(group, texts)?;
+            lines
+                .iter()
+                .try_for_each(|line| line.insert(group, "record"))
+        });
+        written.map_err(|source| self.failed(source))?;
         self.unsynced = true;
         Ok(())
     }
@@ -232,12 +236,18 @@ impl Journal {
         }
         let [_, log] = sidecars(&self.path);
         let failed = |e| io_failed("sync", &log, e);
-        if self.log.is_none() {
-            self.log = Some(File::open(&log).map_err(failed)?);
+        let file = match self.log.take() {
+            Some(file) => file,
+            None => File::options().write(true).open(&log).map_err(failed)?,
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        // To write down each time how long it has become takes longer than what it holds. SQLite
+        // reads a log up to the first page that is not of it. Where there is no room, it grows.
+        if length > self.room && file.write_all_at(&[0; PIECE], length).is_ok() {
+            self.room = length + PIECE as u64;
         }
-        if let Some(file) = &self.log {
-            file.sync_data().map_err(failed)?;
-        }
+        file.sync_data().map_err(failed)?;
+        self.log = Some(file);
         self.unsynced = false;
         Ok(())
     }
@@ -342,6 +352,7 @@ impl Journal {
             connection,
             unsynced: false,
             log: None,
+            room: 0,
             _lock: None,
         };
         journal.prepare()?;
@@ -400,6 +411,21 @@ impl Journal {
     fn failed(&self, source: rusqlite::Error) -> JournalError {
         failed(&self.path, source)
     }
+}
+
+/// Writes all of a group or none of it, by statements that are understood once and kept.
+fn in_group(
+    connection: &Connection,
+    write: impl FnOnce() -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let run = |words| connection.prepare_cached(words)?.execute([]).map(drop);
+    run("BEGIN")?;
+    let written = write().and_then(|()| run("COMMIT"));
+    // Some failures have ended the group by themselves.
+    if written.is_err() && !connection.is_autocommit() {
+        let _ = run("ROLLBACK");
+    }
+    written
 }
 
 /// The columns of records.

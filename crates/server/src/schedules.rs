@@ -205,7 +205,8 @@ impl World {
                 assert!(run.over.is_some(), "{id} runs and is forgotten");
                 run.forgotten = true;
             }
-            Errand::Signal(..)
+            Errand::Asked(_)
+            | Errand::Signal(..)
             | Errand::Warn(..)
             | Errand::Suspend(_)
             | Errand::Resume(..)
@@ -350,7 +351,7 @@ fn open(folder: &Path) -> Server {
 /// Lets the server see what has come; where it is killed at that, another takes its place.
 fn round(server: Server) -> Server {
     let mut server = server;
-    let went = server.round();
+    let went = server.wait(true).and_then(|_| server.round());
     let rescued = world(|world| {
         world.fuse = None;
         world.hear_answers();

@@ -1,7 +1,7 @@
 //! The long parts of submissions: scripts and environments. They lie in the journal,
 //! each once, and not in the memory of the server.
 
-use hyperion_model::submission::{Command, Submission};
+use hyperion_model::submission::{Command, Elsewhere, Submission};
 
 use crate::journal::{Journal, Text};
 
@@ -23,19 +23,22 @@ pub(crate) fn take_texts(submission: &mut Submission) -> Vec<Text> {
     texts
 }
 
-/// Puts them back; tells whether all were found.
-pub(crate) fn put_texts(submission: &mut Submission, journal: &Journal) -> bool {
-    let elsewhere = std::mem::take(&mut submission.elsewhere);
+/// Puts them back, but those that were the same of another submission; tells whether all were
+/// found.
+pub(crate) fn put_texts(submission: &mut Submission, journal: &Journal, but: &Elsewhere) -> bool {
     let find = |digest: &str| journal.text(digest).ok().flatten();
+    let named = submission.elsewhere.clone();
     let mut whole = true;
-    if let (Some(digest), Command::Script { text, .. }) =
-        (&elsewhere.script, &mut submission.command)
+    if let (Some(digest), Command::Script { text, .. }) = (&named.script, &mut submission.command)
+        && but.script.as_ref() != Some(digest)
     {
         let found = find(digest);
         whole &= found.is_some();
         *text = found.unwrap_or_default();
     }
-    if let Some(digest) = &elsewhere.variables {
+    if let Some(digest) = &named.variables
+        && but.variables.as_ref() != Some(digest)
+    {
         let found = find(digest).and_then(|json| serde_json::from_slice(&json).ok());
         whole &= found.is_some();
         submission.origin.variables = found.unwrap_or_default();

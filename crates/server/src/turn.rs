@@ -290,10 +290,12 @@ impl Server {
     }
 
     /// Waits until there is something to do; tells whether the server is to end.
-    fn wait(&self, more: bool) -> Result<bool, ServeError> {
+    pub(crate) fn wait(&mut self, more: bool) -> Result<bool, ServeError> {
         let mut fds = vec![PollFd::new(&self.settings.stop, PollFlags::IN)];
         self.agents.poll_set(&mut fds);
+        let clients = fds.len();
         self.clients.poll_set(&mut fds);
+        let others = fds.len();
         if let Some(port) = &self.port {
             port.poll_set(&mut fds);
         }
@@ -309,7 +311,9 @@ impl Server {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(ServeError::Poll(e.into())),
         }
-        Ok(!fds[0].revents().is_empty())
+        let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        self.clients.see(&ready[clients..others]);
+        Ok(!ready[0].is_empty())
     }
 
     fn until_next(&self) -> Option<Duration> {
@@ -391,9 +395,7 @@ impl Server {
         }
     }
 
-    /// Writes down what a turn has come to. What somebody is told of must be on the disk; what
-    /// only this host does may come there a moment later: when the host goes down, what
-    /// it did goes too.
+    /// Writes down what a turn has come to: it is safe from whatever kills this process.
     fn write(&mut self, turn: &Turn) -> Result<(), JournalError> {
         if !turn.records.is_empty() {
             (self.settings.reached)("server-decided");
@@ -401,21 +403,30 @@ impl Server {
             (self.settings.reached)("server-written");
         }
         self.counts.records += turn.records.len() as u64;
-        let promised = !turn.records.is_empty() && !turn.replies.is_empty();
-        let overdue = self.sync_at.is_some_and(|at| at <= Instant::now());
-        if promised || overdue {
+        Ok(())
+    }
+
+    /// Sees to it that what is written is on the disk, where somebody is to be told of it.
+    /// What only this host does may come there a moment later: when the host goes down, what
+    /// it did goes too.
+    fn sync(&mut self, promised: bool) -> Result<(), JournalError> {
+        let now = Instant::now();
+        if promised || self.sync_at.is_some_and(|at| at <= now) {
+            self.sync_at = Some(now + AGAIN);
             self.journal.sync()?;
             (self.settings.reached)("server-synced");
         }
         self.sync_at = match self.journal.is_unsynced() {
-            true => self.sync_at.or(Some(Instant::now() + LINGER)),
+            true => self.sync_at.or(Some(now + LINGER)),
             false => None,
         };
         Ok(())
     }
 
-    /// Answers and sends errands for what is written down.
+    /// Sends errands for what is written down, and answers when it is on the disk: what is
+    /// asked of agents is on its way meanwhile.
     fn carry_out(&mut self, turn: Turn) {
+        let promised = !turn.records.is_empty() && !turn.replies.is_empty();
         for id in turn.told {
             let task = self.ids.remove(&id);
             self.within.remove(&id);
@@ -435,6 +446,14 @@ impl Server {
             self.counts.see(record, &self.ledger);
             self.act(&record.change);
         }
+        self.agents.flush();
+        if !turn.records.is_empty() {
+            (self.settings.reached)("server-acted");
+        }
+        if let Err(error) = self.sync(promised) {
+            self.refuse(turn.replies, &error);
+            return;
+        }
         for (client, answer) in turn.replies {
             match answer {
                 Answer::Now(reply) => self.clients.answer(client, &reply),
@@ -442,10 +461,6 @@ impl Server {
             }
         }
         self.tell_ends();
-        if !turn.records.is_empty() {
-            (self.settings.reached)("server-acted");
-        }
-        self.agents.flush();
         self.compact(self.clock.now());
     }
 
@@ -462,12 +477,17 @@ impl Server {
                 self.ledger = ledger;
             }
         }
+        self.refuse(turn.replies, error);
+    }
+
+    /// Says that nothing can be promised.
+    fn refuse(&mut self, replies: Vec<(ClientId, Answer)>, error: &JournalError) {
         let refused = Reply::Refused(Refused {
             class: Class::Unavailable,
             causes: causes(error),
             hint: "make room on the disk; what runs goes on".into(),
         });
-        for (client, _) in turn.replies {
+        for (client, _) in replies {
             self.clients.answer(client, &refused);
         }
     }

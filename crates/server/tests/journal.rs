@@ -71,6 +71,34 @@ fn what_was_written_is_read() {
 }
 
 #[test]
+fn what_is_on_the_disk_is_read_where_nobody_has_closed_the_journal() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("journal");
+    let log = folder.path().join("journal-wal");
+    let (mut journal, _) = open(&path).expect("a new one");
+    for number in 1..=400 {
+        journal.append(&[record(number)], &[]).expect("written");
+        let written = fs::metadata(&log).expect("a log").len();
+        journal.sync().expect("on the disk");
+        let on_disk = fs::metadata(&log).expect("a log").len();
+        assert!(on_disk >= written);
+        if number % 50 != 0 {
+            continue;
+        }
+        let copy = below(folder.path(), &number.to_string());
+        for file in [&path, &log] {
+            let name = file.file_name().expect("a name");
+            fs::copy(file, copy.join(name)).expect("copied");
+        }
+        let (mut journal, found) = open(&copy.join("journal")).expect("opened");
+        assert!(found.broken.is_none(), "{:?}", found.broken);
+        assert_eq!(found.records, records(1..=number));
+        journal.append(&[record(number + 1)], &[]).expect("written");
+        journal.sync().expect("on the disk");
+    }
+}
+
+#[test]
 fn what_is_no_journal_is_left_as_it_is() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("journal");

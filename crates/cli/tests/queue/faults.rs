@@ -4,8 +4,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use hyperion_testkit::{requires, wait_for};
+use hyperion_testkit::{requires, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Queue;
@@ -210,6 +211,37 @@ fn what_cannot_be_started_fails_and_says_why() {
     queue
         .run(&["submit", "--wait", "wrong.sh"])
         .expect_code(127);
+}
+
+/// How often the server has looked what there is to do.
+fn turns(queue: &Queue) -> u64 {
+    let metrics = queue.run(&["metrics"]).expect_code(0).out;
+    let turns = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("hyperion_turns_total "));
+    turns
+        .and_then(|turns| turns.parse().ok())
+        .expect("a number")
+}
+
+#[test]
+fn a_server_rests_when_one_who_waited_for_a_job_was_killed() {
+    let queue = Queue::new();
+    let mut command = queue
+        .site
+        .command(&["submit", "--wait", "--hold", "--wrap=true"]);
+    let command = command.current_dir(queue.folder());
+    let mut waits = command.spawn().expect("started");
+    queue.wait_for_state("1", "held");
+    waits.kill().expect("killed");
+    waits.wait().expect("ended");
+    let rests = wait_until(LONG, || {
+        let before = turns(&queue);
+        std::thread::sleep(Duration::from_millis(100));
+        turns(&queue) < before + 100
+    });
+    assert!(rests, "it takes {} turns", turns(&queue));
+    queue.run(&["cancel", "1"]).expect_code(0);
 }
 
 #[test]

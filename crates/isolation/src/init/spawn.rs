@@ -1,6 +1,6 @@
 //! Starting one process inside.
 
-use std::ffi::CString;
+use std::ffi::{CString, NulError};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -181,18 +181,24 @@ pub(crate) fn become_user(user: &UserSpec, set_groups: bool) -> io::Result<()> {
 
 /// Puts the program together, looked up in the `PATH` that it will have itself.
 fn program(spec: &ProcessSpec, user: Option<&UserSpec>) -> io::Result<Program> {
-    let mut env = spec.env.clone();
-    if !env.iter().any(|v| v.starts_with("HOME=")) {
-        let home = match user {
-            Some(user) => user.home.clone().or_else(|| users::home_of(user.uid)),
-            None => users::home_of(rustix::process::getuid().as_raw()),
-        };
-        env.push(format!("HOME={}", home.as_deref().unwrap_or("/")));
-    }
-    let path = env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
-    let path = path.unwrap_or("/usr/bin:/bin").to_owned();
-    let strings = |list: Vec<String>| list.into_iter().map(CString::new).collect();
-    let argv: Result<_, _> = strings(spec.argv.clone());
-    let env: Result<_, _> = strings(env);
-    Program::new(argv?, env?, &path)
+    let home = match spec.env.iter().any(|v| v.starts_with("HOME=")) {
+        true => None,
+        false => {
+            let home = match user {
+                Some(user) => user.home.clone().or_else(|| users::home_of(user.uid)),
+                None => users::home_of(rustix::process::getuid().as_raw()),
+            };
+            Some(format!("HOME={}", home.as_deref().unwrap_or("/")))
+        }
+    };
+    let path = spec.env.iter().rev().find_map(|v| v.strip_prefix("PATH="));
+    let path = path.unwrap_or("/usr/bin:/bin");
+    let argv: Result<_, _> = spec.argv.iter().map(|word| c_string(word)).collect();
+    let env: Result<_, _> = spec.env.iter().chain(&home).map(|v| c_string(v)).collect();
+    Program::new(argv?, env?, path)
+}
+
+/// Copies a word once, with room for its end.
+fn c_string(word: &str) -> Result<CString, NulError> {
+    CString::new(word.as_bytes())
 }

@@ -54,6 +54,7 @@ impl Supervisor {
         } else {
             return;
         }
+        self.tell_begun();
         self.clients.tell_all(&Tell::Step(step));
     }
 

@@ -1,5 +1,6 @@
 //! Processes: forking, cloning into namespaces, executing, waiting.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -95,7 +96,9 @@ pub fn spawn<F>(child: impl Fn() -> F) -> io::Result<(Pid, Option<F>)> {
         failure: None,
     };
     let entry = entry(&shared);
-    let mut stack = Vec::<u128>::with_capacity(SPAWN_STACK / size_of::<u128>());
+    // What one has touched of it, the next need not touch for the first time.
+    let mut stack = STACK.take();
+    stack.reserve_exact(SPAWN_STACK / size_of::<u128>());
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack is aligned, large enough and unused until this process goes on, which is when
     // the child has left this memory; `shared` is live as long; no other thread runs in this memory.
@@ -103,14 +106,21 @@ pub fn spawn<F>(child: impl Fn() -> F) -> io::Result<(Pid, Option<F>)> {
         let top = stack.as_mut_ptr().add(stack.capacity());
         libc::clone(entry, top.cast(), flags, (&raw mut shared).cast())
     };
+    let failed = io::Error::last_os_error();
+    STACK.set(stack);
     if pid < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(failed);
     }
     Ok((positive(pid)?, shared.failure))
 }
 
 /// The stack of a process on its way to its program, in bytes. Untouched pages cost nothing.
 const SPAWN_STACK: usize = 256 << 10;
+
+thread_local! {
+    /// The stack that the last of them had; none while one has it.
+    static STACK: Cell<Vec<u128>> = const { Cell::new(Vec::new()) };
+}
 
 /// Copies this process into new namespaces and, on cgroup v2, into a cgroup.
 ///

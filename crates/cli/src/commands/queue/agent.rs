@@ -1,6 +1,7 @@
 //! `hyperion agent`: starts the jobs of a queue on this host, for a server that asks
 //! for them on standard input, and tells how they end.
 
+mod asked;
 mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,6 +39,7 @@ use crate::commands::users;
 use crate::config::Queue;
 use crate::context::Context;
 use crate::errors;
+use asked::Asked;
 use lanes::Lane;
 
 // Words of `hyperion agent`.
@@ -78,6 +80,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         lanes: BTreeMap::new(),
         over: BTreeMap::new(),
         forgotten: VecDeque::new(),
+        asked: Asked::default(),
     };
     agent.live()?;
     drop(lock);
@@ -96,6 +99,7 @@ struct Agent<'a> {
     over: BTreeMap<JobId, Outcome>,
     /// Whose records are to be removed, when there is time.
     forgotten: VecDeque<JobId>,
+    asked: Asked,
 }
 
 impl Agent<'_> {
@@ -169,7 +173,13 @@ impl Agent<'_> {
 
     fn run_errand(&mut self, errand: Errand) {
         match errand {
-            Errand::Start(asked) => self.start(asked),
+            Errand::Asked(submission) => self.asked.hear(*submission),
+            Errand::Start(mut start) => {
+                if let Some(submission) = self.asked.last() {
+                    start.submission = submission.clone();
+                    self.start(start);
+                }
+            }
             Errand::Adopt { ids, jobs } => self.adopt_all(ids, &jobs),
             Errand::Signal(id, signal) => self.ask(&id, &Ask::Signal(signal.into())),
             Errand::Warn(id, Warning { signal, to, .. }) => {

@@ -81,14 +81,14 @@ pub(super) fn task(start: &Start, ctx: &Context) -> anyhow::Result<LaneTask> {
     let submission = &start.submission;
     let place = Place::of(ctx, start.job);
     let folder = folder(submission);
-    let told = told(start, &place, &folder);
+    let mut told = told(start, &place, &folder);
     lay_down(submission, &place, told.hosts.as_deref())?;
     let mut env = surroundings(submission);
     given(submission, &mut env);
     put_commands(&mut env, &place);
     // A job that was submitted in another launcher's must not look for that one.
     env.retain(|name, _| !is_foreign_launcher_variable(name));
-    env.extend(told.batch.variables.clone());
+    env.append(&mut told.batch.variables);
     Ok(LaneTask {
         id: start.id.clone(),
         argv: command(submission, &place),
