@@ -104,6 +104,9 @@ pub(crate) enum Command {
     /// End jobs that run, and let them wait again
     #[command(display_order = 22)]
     Requeue(queue::change::Args),
+    /// Change what was asked for jobs of the queue, in the words that submit them
+    #[command(display_order = 22)]
+    Update(queue::update::Args),
     /// Let jobs of the queue stand still
     #[command(display_order = 23)]
     Suspend(queue::change::Args),
@@ -202,6 +205,7 @@ impl Command {
             Self::Hold(args) => queue::change::run(queue::change::Change::Hold, &args, ctx),
             Self::Release(args) => queue::change::run(queue::change::Change::Release, &args, ctx),
             Self::Requeue(args) => queue::change::run(queue::change::Change::Requeue, &args, ctx),
+            Self::Update(args) => queue::update::run(&args, ctx),
             Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
             Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),
             Self::Nodes(args) => queue::list::nodes(&args, ctx),

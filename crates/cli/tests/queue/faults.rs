@@ -232,7 +232,8 @@ fn a_server_rests_when_one_who_waited_for_a_job_was_killed() {
         .command(&["submit", "--wait", "--hold", "--wrap=true"]);
     let command = command.current_dir(queue.folder());
     let mut waits = command.spawn().expect("started");
-    queue.wait_for_state("1", "held");
+    let taken = wait_until(LONG, || queue.list("queue", "1").len() == 1);
+    assert!(taken, "it is not there");
     waits.kill().expect("killed");
     waits.wait().expect("ended");
     let rests = wait_until(LONG, || {

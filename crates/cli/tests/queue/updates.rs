@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use crate::Queue;
 use crate::shims::Shims;
 
 impl Shims {
@@ -224,6 +225,53 @@ fn qalter_qmove_and_bmod_change_jobs_in_their_words() {
     ] {
         let done = shims.sh(line);
         assert_eq!((done.code, done.err), (code, error), "{line}");
+    }
+}
+
+#[test]
+fn jobs_are_updated_in_the_words_that_submit_them() {
+    let queue = Queue::new();
+    queue.script("job.pbs", "#PBS -h -l walltime=1:00:00\nexit 0\n");
+    let slurm = queue.submit(&["-H", "-t", "60", "--wrap=true"]);
+    let pbs = queue.submit(&["job.pbs"]);
+    let words = [
+        "--time=5",
+        "--job-name=other",
+        "--nice=7",
+        "--begin=now+1hour",
+    ];
+    queue
+        .run(&[&["update", &slurm][..], &words].concat())
+        .expect_code(0);
+    let words = ["-l", "walltime=0:10:00", "-W", "depend=afterok:1"];
+    queue
+        .run(&[&["update", &pbs][..], &words].concat())
+        .expect_code(0);
+    let (first, second) = (
+        &queue.list("queue", &slurm)[0],
+        &queue.list("queue", &pbs)[0],
+    );
+    assert_eq!(first["name"], "other");
+    assert_eq!(first["limit"]["secs"], 300);
+    assert_eq!(first["terms"]["nice"], 7);
+    assert_eq!(second["limit"]["secs"], 600);
+    queue.run(&["release", &slurm, &pbs]).expect_code(0);
+    // Another time, and the other waits for it.
+    assert_eq!(queue.state(&slurm), "pending");
+    queue.run(&["update", &slurm, "--begin=now"]).expect_code(0);
+    queue.wait_for_state(&pbs, "completed");
+    for (words, why) in [
+        (&["1"][..], "nothing is to be changed"),
+        (&["--time=5"], "no job is named"),
+        (&["99", "--time=5"], "99"),
+        (&[slurm.as_str(), "--time=5"], "completed"),
+        (
+            &[slurm.as_str(), "--output=else"],
+            "cannot be changed any more",
+        ),
+    ] {
+        let done = queue.run(&[&["update"], words].concat()).expect_code(125);
+        assert!(done.err.contains(why), "{words:?}: {done:?}");
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) mod shares;
 mod site;
 pub(super) mod submit;
 pub(super) mod top;
+pub(super) mod update;
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};

@@ -16,8 +16,9 @@ use jiff::Timestamp;
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by};
 use super::salloc::stop;
 use super::submit::{Refusal, hand_in, read as read_words};
-use super::update::{alter, settled};
+use super::update::alter;
 use super::{Call, Outcome, Stop, is_meant, numbers, print, targets, told, with_site};
+use crate::commands::queue::update::settled;
 use crate::errors;
 
 /// How LSF's commands end when something is wrong.

@@ -13,9 +13,10 @@ use serde_json::{Map, Value};
 use super::allocation::{Allocation, Beside, Failed, Stage, Wanted, ended_by, shell};
 use super::salloc::stop;
 use super::submit::{Refusal, hand_in, read as read_words};
-use super::update::{alter, settled};
+use super::update::alter;
 use super::{Call, Outcome, Stop, host, is_meant, numbers, print, targets, told, with_site};
 use crate::commands::queue::Server;
+use crate::commands::queue::update::settled;
 use crate::errors;
 
 /// PBS's code for a job that nobody knows, as its commands end with it.

@@ -4,28 +4,16 @@
 use std::time::Duration;
 
 use hyperion_api::queue::{JobView, NodeChange, Request, Target};
-use hyperion_formats::jobs::{self, Altered};
-use hyperion_model::submission::{Moment, TimeLimit};
+use hyperion_formats::jobs;
+use hyperion_model::submission::TimeLimit;
 use hyperion_model::task::State;
 use hyperion_model::{Class, Edit};
 use hyperion_sys::entry::ExitCode;
-use jiff::Zoned;
 
 use super::{Call, Outcome, Stop, is_meant, numbers, targets, told};
-use crate::commands::queue::{Server, moment};
+use crate::commands::queue::Server;
+use crate::commands::queue::update::settled;
 use crate::errors;
-
-/// Gives the edits of what was read, with the moments of which it speaks as this clock
-/// has them.
-pub(super) fn settled(altered: Altered) -> anyhow::Result<Vec<Edit>> {
-    let mut edits = altered.edits;
-    if let Some(begin) = altered.begin
-        && let Moment::In(span) = moment::span(begin, &Zoned::now())?
-    {
-        edits.push(Edit::Begin(span));
-    }
-    Ok(edits)
-}
 
 /// `scontrol update`, behind that word.
 pub(super) fn update(call: &Call, words: &[&str]) -> Outcome {
