@@ -264,8 +264,8 @@ impl Journal {
         carried: &Record,
     ) -> Result<(), JournalError> {
         let carried = Line::of(carried).map_err(JournalError::Record)?;
-        let mut write = || -> rusqlite::Result<()> {
-            let group = self.connection.transaction()?;
+        let group = &self.connection;
+        let written = in_group(group, || {
             group.execute_batch(&format!("CREATE TABLE kept {RECORD}"))?;
             {
                 let mut all =
@@ -273,14 +273,13 @@ impl Journal {
                 let mut rows = all.query([])?;
                 while let Some(row) = rows.next()? {
                     let job: Option<i64> = row.get(1)?;
-                    let job_is_known =
-                        |job: i64| job.cast_unsigned() != NOBODY && known(job.cast_unsigned());
-                    if job.is_none_or(job_is_known) {
+                    let is_known = |job: u64| job != NOBODY && known(job);
+                    if job.is_none_or(|job| is_known(job.cast_unsigned())) {
                         let (at, change) = (row.get(0)?, row.get(2)?);
-                        Line { at, job, change }.insert(&group, "kept")?;
+                        Line { at, job, change }.insert(group, "kept")?;
                     }
                 }
-                carried.insert(&group, "kept")?;
+                carried.insert(group, "kept")?;
                 let mut all = group.prepare("SELECT digest FROM text")?;
                 let digests = all.query_map([], |row| row.get::<_, String>(0))?;
                 let digests: rusqlite::Result<Vec<String>> = digests.collect();
@@ -291,10 +290,9 @@ impl Journal {
                     }
                 }
             }
-            group.execute_batch("DROP TABLE record; ALTER TABLE kept RENAME TO record")?;
-            group.commit()
-        };
-        write().map_err(|source| self.failed(source))?;
+            group.execute_batch("DROP TABLE record; ALTER TABLE kept RENAME TO record")
+        });
+        written.map_err(|source| self.failed(source))?;
         self.unsynced = true;
         Ok(())
     }
@@ -404,8 +402,7 @@ impl Journal {
         let texts = "CREATE TABLE IF NOT EXISTS text (
             digest TEXT PRIMARY KEY, bytes BLOB NOT NULL
         ) STRICT, WITHOUT ROWID";
-        connection.execute_batch(texts).map_err(failed)?;
-        Ok(())
+        connection.execute_batch(texts).map_err(failed)
     }
 
     fn failed(&self, source: rusqlite::Error) -> JournalError {
@@ -525,22 +522,22 @@ fn mend(path: &Path) -> Result<PathBuf, JournalError> {
     let read = with_suffix(&copy, ".read");
     copy_all(&copy, &read)?;
     {
-        let mut made = Journal::connect(&new(path))?;
-        let mut write = || -> rusqlite::Result<()> {
-            let group = made.connection.transaction()?;
+        let made = Journal::connect(&new(path))?;
+        let group = &made.connection;
+        let written = in_group(group, || {
             if let Ok(old) = Connection::open(&read) {
                 let mut written = Ok(());
                 whole_lines(&old, |line| {
                     if written.is_ok() {
-                        written = line.insert(&group, "record");
+                        written = line.insert(group, "record");
                     }
                 });
                 written?;
-                keep(&group, &texts(&old))?;
+                keep(group, &texts(&old))?;
             }
-            group.commit()
-        };
-        write().map_err(|source| failed(path, source))?;
+            Ok(())
+        });
+        written.map_err(|source| failed(path, source))?;
         // All of it in the one file that is renamed.
         let whole = made
             .connection
