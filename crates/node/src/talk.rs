@@ -104,7 +104,7 @@ pub enum Tell {
     Note(String),
     /// The job has ended and everything of it is cleaned up.
     Ended(Box<End>),
-    /// A lane has begun with a task, or a task of it has ended; of one that was short only that.
+    /// A lane has begun with a task, or a task of it has ended.
     Task(LaneLine),
     /// A step of the job, or of the task that a lane runs, has begun or ended.
     Step(Step),

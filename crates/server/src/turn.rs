@@ -34,6 +34,9 @@ use crate::metrics::{Counts, Port};
 
 /// How long what nobody was promised may not be on the disk.
 const LINGER: Duration = Duration::from_millis(100);
+/// How long it may wait to be written that tasks have begun, where nobody asks: most that are
+/// over soon are over then.
+const SOON: Duration = Duration::from_millis(10);
 /// How long what could not be written waits for another try.
 pub(crate) const AGAIN: Duration = Duration::from_secs(1);
 
@@ -159,6 +162,8 @@ pub(crate) struct Server {
     pub(crate) steps: BTreeMap<JobId, Vec<Step>>,
     /// What was told and is not written yet.
     pub(crate) news: VecDeque<News>,
+    /// Since when there is news of nothing but begins.
+    begun: Option<Instant>,
     /// When what is written is to be on the disk.
     sync_at: Option<Instant>,
     /// When what could not be written is tried again.
@@ -246,6 +251,7 @@ impl Server {
             within: BTreeMap::new(),
             steps: BTreeMap::new(),
             news: VecDeque::new(),
+            begun: None,
             sync_at: None,
             again_at: None,
             waiting: Vec::new(),
@@ -274,9 +280,12 @@ impl Server {
         more |= self.hear_agents();
         (self.settings.reached)("server-asked");
         let began = Instant::now();
-        self.turn(asked);
-        self.counts.turns += 1;
-        self.counts.busy += began.elapsed();
+        if !self.can_wait(&asked, began) {
+            self.begun = None;
+            self.turn(asked);
+            self.counts.turns += 1;
+            self.counts.busy += began.elapsed();
+        }
         if let Some(mut port) = self.port.take() {
             port.serve(|| self.metrics());
             self.port = Some(port);
@@ -287,6 +296,17 @@ impl Server {
         (self.settings.reached)("server-answered");
         self.look_after_agents()?;
         Ok(more)
+    }
+
+    /// Tells whether there is nothing to do but to write down that tasks have begun.
+    fn can_wait(&mut self, asked: &[(ClientId, Who, Request)], now: Instant) -> bool {
+        let begins = self.news.iter().all(|it| matches!(it, News::Up { .. }));
+        let alarm = self.ledger.wake_at();
+        let due = alarm.is_some_and(|at| at <= self.clock.now())
+            || self.sync_at.is_some_and(|at| at <= now);
+        let alone = asked.is_empty() && begins && !self.news.is_empty();
+        self.begun = (alone && !due).then(|| self.begun.unwrap_or(now));
+        self.begun.is_some_and(|since| now < since + SOON)
     }
 
     /// Waits until there is something to do; tells whether the server is to end.
@@ -326,7 +346,10 @@ impl Server {
         let asks = self.port.as_ref().filter(|port| port.is_watched());
         let asks = asks.map(|_| AGAIN);
         let told = !self.news.is_empty() && self.again_at.is_none();
-        let told = told.then_some(Duration::ZERO);
+        let soon = self
+            .begun
+            .map_or(Duration::ZERO, |since| until(since + SOON));
+        let told = told.then_some(soon);
         let idle = self.settings.idle.filter(|_| self.clients.is_empty());
         // A moment is a whole number of microseconds, and is not to be missed by one.
         let all = [alarm, again, sync, told, asks, agent, idle]

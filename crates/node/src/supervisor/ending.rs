@@ -24,9 +24,6 @@ impl Supervisor {
             // A short job that somebody waits for is over before anybody could ask for it.
             self.try_record_running();
         }
-        if self.begun.as_ref().is_some_and(|(at, _)| now >= *at) {
-            self.tell_begun();
-        }
         if self.limit_at.is_some_and(|at| now >= at) {
             self.time_is_up();
             self.stop(FAILURE_GRACE)?;

@@ -24,9 +24,6 @@ use hyperion_sys::failpoint;
 /// After so many the next lane is a new one: the list of them stays short.
 const MOST: usize = 10_000;
 
-/// How long after its begin a task is told of: one that is over sooner is told of once.
-const SOON: Duration = Duration::from_millis(10);
-
 /// How long a line for which there was no room waits for another try.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -71,12 +68,12 @@ impl Supervisor {
                 break;
             }
             failpoint!("lane-begun");
-            self.begun = Some((Instant::now() + SOON, task.id.clone()));
+            self.clients
+                .tell_all(&Tell::Task(LaneLine::Begun(task.id.clone())));
             // What it needs to begin, it does not need while the task runs.
             self.settled = false;
             let outcome = self.run_task(&task, &mut kills)?;
             failpoint!("lane-over");
-            self.begun = None;
             let line = LaneLine::Ended(task.id, Box::new(outcome));
             unwritten.extend(line_of(&line)?);
             // Where there is no room the agent still hears it.
@@ -86,13 +83,6 @@ impl Supervisor {
             failpoint!("lane-told");
         }
         Ok(())
-    }
-
-    /// Tells that a task has begun, where that is known to nobody yet.
-    pub(super) fn tell_begun(&mut self) {
-        if let Some((_, id)) = self.begun.take() {
-            self.clients.tell_all(&Tell::Task(LaneLine::Begun(id)));
-        }
     }
 
     /// Runs a task to its end. `kills` is how often the kernel had killed here when that

@@ -34,7 +34,7 @@ use hyperion_isolation::wire::Wire;
 use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage, Taken};
 use hyperion_model::errand::LaneTask;
 use hyperion_model::report::{Exit, Phase};
-use hyperion_model::{Bytes, CpuSet, JobId, NodePlan, Resources};
+use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
 use hyperion_mpi::decide::{Note, Refusal};
 use hyperion_mpi::layout::{LayoutError, NumaNode, layout};
 use hyperion_sys::failpoint;
@@ -196,7 +196,6 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         failed_exit: None,
         task: None,
         tasks: VecDeque::new(),
-        begun: None,
         steps: Steps::default(),
         retry_at: None,
         last: false,
@@ -269,8 +268,6 @@ struct Supervisor {
     task: Option<u32>,
     /// What a lane is to run next.
     tasks: VecDeque<LaneTask>,
-    /// What a lane has begun with, and when that is to be told.
-    begun: Option<(Instant, JobId)>,
     /// What the script has started with its batch system's launcher.
     steps: Steps,
     /// When a lane tries again to write down what there was no room for.
@@ -615,7 +612,6 @@ impl Supervisor {
             self.limit_at,
             self.unkept_at,
             self.retry_at,
-            self.begun.as_ref().map(|(at, _)| *at),
             self.memory.next(),
         ];
         let next = times.into_iter().flatten().min()?;

@@ -54,7 +54,6 @@ impl Supervisor {
         } else {
             return;
         }
-        self.tell_begun();
         self.clients.tell_all(&Tell::Step(step));
     }
 

@@ -205,14 +205,8 @@ impl Agent<'_> {
                 self.tell(&News::Up { id, within });
             }
             LaneLine::Ended(id, outcome) => {
-                let at = its.handed.iter().position(|handed| handed.id == id);
-                let handed = at.and_then(|at| its.handed.remove(at));
+                its.handed.retain(|handed| handed.id != id);
                 its.idle = Instant::now();
-                // Of a short one it is not told before that it has begun.
-                if handed.is_some_and(|handed| !handed.begun) {
-                    let (id, within) = (id.clone(), Some(lane.clone()));
-                    self.tell(&News::Up { id, within });
-                }
                 self.end(id, *outcome);
             }
         }
