@@ -62,88 +62,158 @@ fn field(number: usize) -> &'static str {
     NAMES.get(number.wrapping_sub(1)).copied().unwrap_or("none")
 }
 
-/// Reads a line.
+/// Reads the lines of a text, one after the other.
+#[derive(Debug, Clone)]
+pub struct Lines<'a>(&'a [u8]);
+
+/// Reads the lines of a text.
 ///
 /// Numbers may have decimals, which count in the processor time only.
-///
-/// # Errors
-/// [`Malformed`].
-pub fn read(line: &[u8]) -> Result<Said<'_>, Malformed> {
-    let line = line.trim_ascii();
-    match line.first() {
-        None => return Ok(Said::Nothing),
-        Some(b';') => return Ok(comment(&line[1..])),
-        Some(_) => {}
-    }
-    let mut numbers = [0.0; FIELDS];
-    let (mut count, mut rest) = (0, line);
-    while !rest.is_empty() {
-        rest = match numbers.get_mut(count) {
-            Some(place) => {
-                let (number, after) = number(rest).ok_or_else(|| no_number(rest, count + 1))?;
-                *place = number;
-                after
-            }
-            None => &rest[word(rest).len()..],
-        };
-        rest = rest.trim_ascii_start();
-        count += 1;
-    }
-    if count != FIELDS {
-        return Err(Malformed::Fields(count));
-    }
-    let whole = |number: usize| numbers[number - 1] as i64;
-    Ok(Said::Job(Line {
-        job: whole(1).max(0).cast_unsigned(),
-        submit: whole(2),
-        wait: whole(3),
-        run: whole(4),
-        allocated: whole(5),
-        cpu: numbers[5],
-        memory: whole(7),
-        requested: whole(8),
-        requested_time: whole(9),
-        requested_memory: whole(10),
-        status: whole(11),
-        user: whole(12),
-        group: whole(13),
-        program: whole(14),
-        queue: whole(15),
-        partition: whole(16),
-        preceding: whole(17),
-        think: whole(18),
-    }))
+pub const fn lines(text: &[u8]) -> Lines<'_> {
+    Lines(text)
 }
 
-/// Reads the number with which a text begins, and gives what follows; most are whole, and
-/// short.
-fn number(text: &[u8]) -> Option<(f64, &[u8])> {
-    let (sign, digits) = match text {
-        [b'-', digits @ ..] => (-1.0, digits),
-        digits => (1.0, digits),
-    };
-    let (mut sum, mut length) = (0_u64, 0);
-    while let Some(digit @ b'0'..=b'9') = digits.get(length)
-        && length < 16
-    {
-        sum = sum * 10 + u64::from(digit - b'0');
-        length += 1;
+impl<'a> Iterator for Lines<'a> {
+    /// What a line says, or why it is none of a log.
+    type Item = Result<Said<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let text = after_blanks(self.0);
+        let is_job = !matches!(text, [] | [b'\n' | b';', ..]);
+        if let Some((job, rest)) = is_job.then(|| job(text)).flatten() {
+            self.0 = rest;
+            return Some(Ok(Said::Job(job)));
+        }
+        let end = text.iter().position(|byte| *byte == b'\n');
+        let (line, rest) = text.split_at(end.unwrap_or(text.len()));
+        self.0 = rest.get(1..).unwrap_or_default();
+        Some(match line.first() {
+            None => Ok(Said::Nothing),
+            Some(b';') => Ok(comment(&line[1..])),
+            Some(_) => Err(malformed(line)),
+        })
     }
-    let rest = &digits[length..];
-    if (1..=15).contains(&length) && rest.first().is_none_or(u8::is_ascii_whitespace) {
-        return Some((sign * sum as f64, rest));
+}
+
+/// Reads a job with which a text begins, and gives what comes after its line; `None` where
+/// that is malformed.
+fn job(text: &[u8]) -> Option<(Line, &[u8])> {
+    let ([job, submit, wait, run, allocated], rest) = whole(text)?;
+    let (cpu, rest) = real(rest)?;
+    let (numbers, rest) = whole(after_blanks(rest))?;
+    let [
+        memory,
+        requested,
+        requested_time,
+        requested_memory,
+        status,
+        user,
+        group,
+        program,
+        queue,
+        partition,
+        preceding,
+        think,
+    ] = numbers;
+    let line = Line {
+        job: job.max(0).cast_unsigned(),
+        submit,
+        wait,
+        run,
+        allocated,
+        cpu,
+        memory,
+        requested,
+        requested_time,
+        requested_memory,
+        status,
+        user,
+        group,
+        program,
+        queue,
+        partition,
+        preceding,
+        think,
+    };
+    match rest {
+        [b'\n', rest @ ..] => Some((line, rest)),
+        [] => Some((line, rest)),
+        _ => None,
+    }
+}
+
+/// Reads so many numbers, without their decimals.
+fn whole<const N: usize>(mut text: &[u8]) -> Option<([i64; N], &[u8])> {
+    let mut numbers = [0; N];
+    for place in &mut numbers {
+        (*place, text) = match short(text) {
+            Some(read) => read,
+            None => real(text).map(|(number, rest)| (number as i64, rest))?,
+        };
+        text = after_blanks(text);
+    }
+    Some((numbers, text))
+}
+
+/// Reads the number with which a text begins, and gives what follows, where it is whole and
+/// so short that it is exact as any kind of number: most are.
+#[inline]
+fn short(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (sign, digits) = match text {
+        [b'-', digits @ ..] => (-1, digits),
+        digits => (1, digits),
+    };
+    let (mut sum, mut rest) = (0_i64, digits);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        sum = sum.wrapping_mul(10).wrapping_add((digit - b'0').into());
+        rest = after;
+    }
+    let length = digits.len() - rest.len();
+    let is_end = rest.first().is_none_or(u8::is_ascii_whitespace);
+    (is_end && (1..=15).contains(&length)).then_some((sign * sum, rest))
+}
+
+/// Reads any number.
+fn real(text: &[u8]) -> Option<(f64, &[u8])> {
+    if let Some((number, rest)) = short(text) {
+        return Some((number as f64, rest));
     }
     let word = word(text);
     let number: f64 = std::str::from_utf8(word).ok()?.parse().ok()?;
     number.is_finite().then_some((number, &text[word.len()..]))
 }
 
-fn no_number(text: &[u8], number: usize) -> Malformed {
-    let word = word(text);
-    Malformed::Number {
-        number,
-        text: String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned(),
+/// Gives what stands after the blanks with which a text begins, within its line.
+#[inline]
+fn after_blanks(mut text: &[u8]) -> &[u8] {
+    loop {
+        while let [b' ', rest @ ..] = text {
+            text = rest;
+        }
+        match text {
+            [b'\t' | b'\r' | b'\x0c', rest @ ..] => text = rest,
+            _ => return text,
+        }
     }
+}
+
+/// Tells why a line is not one of a job.
+fn malformed(line: &[u8]) -> Malformed {
+    let words = line.split(u8::is_ascii_whitespace);
+    let mut count = 0;
+    for word in words.filter(|word| !word.is_empty()) {
+        count += 1;
+        if count <= FIELDS && real(word).is_none() {
+            return Malformed::Number {
+                number: count,
+                text: String::from_utf8_lossy(&word[..word.len().min(40)]).into_owned(),
+            };
+        }
+    }
+    Malformed::Fields(count)
 }
 
 /// Gives what stands before the first blank.
@@ -267,26 +337,64 @@ mod tests {
             think: 9,
         };
         let text = write(&[("MaxProcs", "128".into())], &[line]);
-        let said: Vec<Said<'_>> = text
-            .lines()
-            .map(|line| read(line.as_bytes()).expect("ours"))
-            .collect();
-        assert_eq!(said, [Said::Head("MaxProcs", "128"), Said::Job(line)]);
-        assert_eq!(read(b"  \r"), Ok(Said::Nothing));
-        assert_eq!(read(b"; a remark"), Ok(Said::Nothing));
+        let said: Vec<_> = lines(text.as_bytes()).collect();
+        assert_eq!(
+            said,
+            [Ok(Said::Head("MaxProcs", "128")), Ok(Said::Job(line))]
+        );
+        let blank: Vec<_> = lines(b"  \r\n\n; a remark\n ").collect();
+        assert_eq!(blank, [const { Ok(Said::Nothing) }; 4]);
     }
 
     #[test]
     fn what_is_no_log_is_told_by_its_field() {
-        let told = |text: &[u8]| read(text).expect_err("no job").to_string();
-        assert_eq!(told(b"1 2 3"), "has 3 fields, not 18");
-        let long = b"1 0 3 6O 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 -1";
+        let told = |text: &[u8]| {
+            let said: Vec<_> = lines(text).collect();
+            let [Err(malformed), Ok(Said::Nothing)] = &said[..] else {
+                panic!("{said:?}");
+            };
+            malformed.to_string()
+        };
+        assert_eq!(told(b"1 2 3\n;"), "has 3 fields, not 18");
+        let long = b"1 0 3 6O 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 -1\n;";
         assert_eq!(told(long), "field 4 (run time) is no number: \"6O\"");
-        let many = b"1 0 3 60 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 -1 5";
+        let many = b"1 0 3 60 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 -1 5\n;";
         assert_eq!(told(many), "has 19 fields, not 18");
-        let endless = b"1 0 3 60 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 1e999";
+        let endless = b"1 0 3 60 4 1 1 4 3 -1 1 1 -1 1 1 -1 -1 1e999\n;";
         assert!(told(endless).starts_with("field 18 (think time) is no number"));
-        assert!(told(b"\x1f\x8b\x08\x00").contains("no number"));
+        assert!(told(b"\x1f\x8b\x08\x00\n;").contains("no number"));
+    }
+
+    #[test]
+    fn numbers_of_any_length_are_read_between_blanks_of_any_kind() {
+        let numbers = [
+            ("0", 0),
+            ("-1", -1),
+            ("1234567", 1_234_567),
+            ("12345678", 12_345_678),
+            ("-123456789", -123_456_789),
+            ("123456789012345", 123_456_789_012_345),
+            // What is not exact as a number with decimals is as near as that comes.
+            ("9007199254740993", 9_007_199_254_740_992),
+            ("00000000000000000007", 7),
+            ("1e30", i64::MAX),
+            ("-2.9", -2),
+            ("+5", 5),
+            ("7.", 7),
+        ];
+        for (text, number) in numbers {
+            for blank in [" ", "\t", "         ", " \r\x0c\t  "] {
+                let words = [text; FIELDS].join(blank);
+                for line in [format!("{blank}{words}{blank}\n"), words] {
+                    let said: Vec<_> = lines(line.as_bytes()).collect();
+                    let [Ok(Said::Job(job))] = said[..] else {
+                        panic!("{line:?}: {said:?}");
+                    };
+                    assert_eq!((job.submit, job.think), (number, number), "{line:?}");
+                    assert_eq!(Ok(job.cpu), text.parse(), "{line:?}");
+                }
+            }
+        }
     }
 
     #[test]

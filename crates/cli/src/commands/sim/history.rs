@@ -37,12 +37,14 @@ impl History {
         let trace = trace::read(path, processors, skip_malformed)?;
         let all = trace.machine.all();
         let of_node = trace.nodes.filter(|nodes| all.is_multiple_of(*nodes));
-        let jobs = trace.jobs.into_iter().zip(trace.starts);
+        let jobs = trace.jobs.iter();
         Ok(Self {
             name: path.display().to_string(),
             site: Site::pool(all, of_node.map(|nodes| all / nodes)),
             names: vec![BTreeSet::new()],
-            jobs: jobs.map(|(job, start)| Past::of(job, start)).collect(),
+            jobs: jobs
+                .map(|found| Past::of(found.job, found.started()))
+                .collect(),
             policy: None,
         })
     }

@@ -96,17 +96,16 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     };
     let policies = args.policy.iter().map(|name| policies::policy(name));
     let policies: Vec<Named> = policies.collect::<Result<_, _>>()?;
-    let trace = trace::read(path, args.processors, args.skip_malformed)?;
-    let wanted = trace.jobs.iter().skip(args.from_job);
-    let jobs: Vec<Job> = wanted
-        .take(args.jobs.unwrap_or(usize::MAX))
-        .copied()
-        .collect();
+    let Trace { machine, jobs, .. } = trace::read(path, args.processors, args.skip_malformed)?;
+    let able = jobs.len();
+    let wanted = jobs.into_iter().skip(args.from_job);
+    let wanted = wanted.take(args.jobs.unwrap_or(usize::MAX));
+    let jobs: Vec<Job> = wanted.map(|found| found.job).collect();
     if jobs.len() <= args.warm_up {
         return Err(advised(
             Class::User,
             format!("no job of {} is left to simulate", path.display()),
-            format!("{} of its jobs can run", trace.jobs.len()),
+            format!("{able} of its jobs can run"),
         ));
     }
     if let Some(until) = args.until {
@@ -116,7 +115,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         };
         let first = jobs.first().map_or(Time(0), |job| job.submit);
         let jobs = jobs.iter().map(|job| job.at_load(first, *load)).collect();
-        let simulation = Simulation::new(trace.machine, policy.clone(), jobs)?;
+        let simulation = Simulation::new(machine, policy.clone(), jobs)?;
         return cut(simulation, until, path, args, ctx);
     }
     let cases: Vec<Case<'_>> = args
@@ -137,10 +136,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let keep = args.report.is_some() || args.csv.is_some() || args.gantt;
     let progress = Progress::new(ctx, (cases.len() * jobs.len()) as u64);
     let schedules = on_all_cores(&cases, |case| {
-        case.schedule(&trace, &jobs, args.warm_up, keep, progress.counter())
+        case.schedule(machine, &jobs, args.warm_up, keep, progress.counter())
     })?;
     drop(progress);
-    tell(&schedules, trace.machine, path, args, ctx)
+    tell(&schedules, machine, path, args, ctx)
 }
 
 /// Goes on from a file.
@@ -245,7 +244,7 @@ impl Case<'_> {
     /// Simulates it; keeps what ran where it is to be written.
     fn schedule(
         &self,
-        trace: &Trace,
+        machine: Machine,
         jobs: &[Job],
         warm_up: usize,
         keep: bool,
@@ -253,12 +252,12 @@ impl Case<'_> {
     ) -> anyhow::Result<Schedule> {
         let first = jobs.first().map_or(Time(0), |job| job.submit);
         let mut all = Vec::new();
-        let mut tally = Tally::new(trace.machine.all()).with_digest(warm_up as u64);
+        let mut tally = Tally::new(machine.all()).with_digest(warm_up as u64);
         let arrivals = jobs
             .iter()
             .map(|job| Ok::<_, Infallible>(job.at_load(first, self.load)));
         let (order, backfill) = (self.policy.order, self.policy.backfill);
-        simulate(trace.machine, order, backfill, arrivals, |ran| {
+        simulate(machine, order, backfill, arrivals, |ran| {
             counter.add();
             if ran.number >= warm_up as u64 {
                 tally.add(&ran);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use hyperion_sim::batch::{Dropped, Job, Logged, Machine};
 use crate::errors::advised;
 use crate::output;
 
-/// A line that is longer is none of a log.
-const LONGEST_LINE: u64 = 64 << 10;
+/// So much of a log is read at once; a line that is longer is none of a log.
+const AT_ONCE: usize = 64 << 10;
 
 /// A log that was read.
 pub(super) struct Trace {
@@ -26,16 +26,23 @@ pub(super) struct Trace {
     /// How many nodes that had, where the log says it.
     pub(super) nodes: Option<u64>,
     /// Its jobs, by their submission.
-    pub(super) jobs: Vec<Job>,
-    /// Where each really started, where the log says it.
-    pub(super) starts: Vec<Option<Time>>,
+    pub(super) jobs: Vec<Found>,
 }
 
-/// What a line of a log says of a job.
-struct Found {
-    line: u64,
+/// A job of a log.
+pub(super) struct Found {
+    pub(super) job: Job,
+    /// Seconds that it really waited, where the log says it.
     wait: i64,
-    logged: Logged,
+    line: u64,
+}
+
+impl Found {
+    /// Gives when it really started, where the log says it.
+    pub(super) fn started(&self) -> Option<Time> {
+        let wait = u64::try_from(self.wait).ok()?;
+        Some(self.job.submit + Duration::from_secs(wait))
+    }
 }
 
 /// What is left out of a log, and how often, and where first.
@@ -68,45 +75,46 @@ pub(super) fn read(
     processors: Option<u64>,
     skip_malformed: bool,
 ) -> anyhow::Result<Trace> {
-    let mut lines = open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut line = Vec::new();
+    let cannot = || format!("cannot read {}", path.display());
+    let mut text = Text::open(path).with_context(cannot)?;
     let mut number = 0;
     let (mut procs, mut nodes) = (None, None);
-    let mut found: Vec<Found> = Vec::new();
+    let mut jobs: Vec<Found> = Vec::new();
     let mut left = Left::default();
-    loop {
-        line.clear();
-        let read = (&mut lines)
-            .take(LONGEST_LINE)
-            .read_until(b'\n', &mut line)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        if read == 0 {
-            break;
-        }
-        number += 1;
-        match swf::read(&line) {
-            Ok(Said::Head("MaxProcs", text)) => procs = size(text),
-            Ok(Said::Head("MaxNodes", text)) => nodes = size(text),
-            Ok(Said::Head(..) | Said::Nothing) => {}
-            Ok(Said::Job(job)) => found.push(Found {
-                line: number,
-                wait: job.wait,
-                logged: Logged {
-                    submit: job.submit,
-                    run: job.run,
-                    allocated: job.allocated,
-                    requested: job.requested,
-                    requested_time: job.requested_time,
-                },
-            }),
-            Err(error) if skip_malformed => left.note(error, number),
-            Err(error) => {
-                return Err(advised(
-                    Class::User,
-                    format!("{}, line {number}: {error}", path.display()),
-                    "a log has a line of 18 numbers for each job; --skip-malformed leaves \
-                     out what has not",
-                ));
+    while let Some(lines) = text.more().with_context(cannot)? {
+        for said in swf::lines(lines) {
+            number += 1;
+            match said {
+                Ok(Said::Head("MaxProcs", text)) => procs = size(text),
+                Ok(Said::Head("MaxNodes", text)) => nodes = size(text),
+                Ok(Said::Head(..) | Said::Nothing) => {}
+                Ok(Said::Job(job)) => {
+                    let logged = Logged {
+                        submit: job.submit,
+                        run: job.run,
+                        allocated: job.allocated,
+                        requested: job.requested,
+                        requested_time: job.requested_time,
+                    };
+                    // How large the machine is may be said after its jobs.
+                    match Job::of(logged, u64::MAX) {
+                        Ok(its) => jobs.push(Found {
+                            job: its,
+                            wait: job.wait,
+                            line: number,
+                        }),
+                        Err(why) => left.note(why, number),
+                    }
+                }
+                Err(error) if skip_malformed => left.note(error, number),
+                Err(error) => {
+                    return Err(advised(
+                        Class::User,
+                        format!("{}, line {number}: {error}", path.display()),
+                        "a log has a line of 18 numbers for each job; --skip-malformed leaves \
+                         out what has not",
+                    ));
+                }
             }
         }
     }
@@ -120,46 +128,34 @@ pub(super) fn read(
             "--processors says it",
         )
     })?;
-    let all = sorted(found, size, &mut left);
+    jobs.retain(|found| {
+        let fits = found.job.processors <= size;
+        if !fits {
+            left.note(format!("{}, {size}", Dropped::TooLarge), found.line);
+        }
+        fits
+    });
+    sort(&mut jobs);
     left.say();
-    let (jobs, starts) = all.into_iter().unzip();
     Ok(Trace {
         machine: Machine::of(size),
         nodes,
         jobs,
-        starts,
     })
 }
 
-/// A job, and when it really started.
-type Started = (Job, Option<Time>);
-
-/// Gives the jobs that can run, in the order of their submission.
-fn sorted(found: Vec<Found>, machine: u64, left: &mut Left) -> Vec<Started> {
-    let mut jobs = Vec::with_capacity(found.len());
-    let mut early = None;
-    for Found { line, wait, logged } in found {
-        match Job::of(logged, machine) {
-            Ok(job) => {
-                let last = jobs.last().map(|(last, _): &Started| last.submit);
-                if last.is_some_and(|last| job.submit < last) {
-                    early.get_or_insert(line);
-                }
-                let wait = u64::try_from(wait).map(Duration::from_secs);
-                jobs.push((job, wait.ok().map(|wait| job.submit + wait)));
-            }
-            Err(why @ Dropped::TooLarge) => left.note(format!("{why}, {machine}"), line),
-            Err(why) => left.note(why, line),
-        }
-    }
-    if let Some(line) = early {
+/// Puts jobs in the order of their submission, and says so where they are not.
+fn sort(jobs: &mut [Found]) {
+    let submit = |found: &Found| found.job.submit;
+    let mut pairs = jobs.windows(2);
+    let early = pairs.find(|pair| submit(&pair[1]) < submit(&pair[0]));
+    if let Some([_, Found { line, .. }]) = early {
         output::talk(
             "note",
             format!("not in the order of submission (first in line {line}): put in order"),
         );
-        jobs.sort_by_key(|(job, _)| job.submit);
+        jobs.sort_by_key(submit);
     }
-    jobs
 }
 
 fn size(text: &str) -> Option<u64> {
@@ -167,13 +163,57 @@ fn size(text: &str) -> Option<u64> {
     word.parse().ok().filter(|size| *size > 0)
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let mut from: Box<dyn BufRead> = match path.as_os_str() == "-" {
-        true => Box::new(BufReader::new(io::stdin())),
-        false => Box::new(BufReader::new(File::open(path)?)),
-    };
-    Ok(match from.fill_buf()? {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(from))),
-        _ => from,
-    })
+/// A text, some whole lines at a time.
+struct Text {
+    from: Box<dyn Read>,
+    /// What was read, as far as `length`.
+    bytes: Box<[u8]>,
+    length: usize,
+    /// How much of that was given.
+    given: usize,
+}
+
+impl Text {
+    /// Opens a file, gzipped or plain; `-` is standard input.
+    fn open(path: &Path) -> io::Result<Self> {
+        let from: Box<dyn Read> = match path.as_os_str() == "-" {
+            true => Box::new(io::stdin()),
+            false => Box::new(File::open(path)?),
+        };
+        let mut from = BufReader::with_capacity(AT_ONCE, from);
+        let from: Box<dyn Read> = match from.fill_buf()? {
+            [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
+            _ => Box::new(from),
+        };
+        Ok(Self {
+            from,
+            bytes: vec![0; AT_ONCE].into(),
+            length: 0,
+            given: 0,
+        })
+    }
+
+    /// Gives the next lines; `None` at the end. The last one may have no end, nor has one
+    /// that is too long.
+    fn more(&mut self) -> io::Result<Option<&[u8]>> {
+        // The last line goes on with what comes.
+        self.bytes.copy_within(self.given..self.length, 0);
+        self.length -= self.given;
+        self.given = 0;
+        while self.length < self.bytes.len() {
+            match self.from.read(&mut self.bytes[self.length..]) {
+                Ok(0) => break,
+                Ok(more) => self.length += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let all = &self.bytes[..self.length];
+        let last = all.iter().rposition(|byte| *byte == b'\n');
+        self.given = match last {
+            Some(last) if self.length == self.bytes.len() => last + 1,
+            _ => self.length,
+        };
+        Ok((self.given > 0).then_some(&self.bytes[..self.given]))
+    }
 }
