@@ -133,8 +133,8 @@ pub struct Cluster {
     families: Vec<Family>,
     /// What its nodes have in all.
     total: Amounts,
-    /// What is had by whose share.
-    had: BTreeMap<ShareNumber, Amounts>,
+    /// What is had, by the number of the share of whoever has it.
+    had: Vec<Amounts>,
     /// Goes up whenever something is free earlier than was known.
     freed: u64,
 }
@@ -172,7 +172,7 @@ impl Cluster {
             quotas: Quotas::default(),
             families: Vec::new(),
             total,
-            had: BTreeMap::new(),
+            had: Vec::new(),
             freed: 0,
         }
     }
@@ -187,9 +187,9 @@ impl Cluster {
         &self.total
     }
 
-    /// Gives what is had by whose share.
-    pub(crate) fn had(&self) -> &BTreeMap<ShareNumber, Amounts> {
-        &self.had
+    /// Gives what is had by those of a share.
+    pub(crate) fn had(&self, share: ShareNumber) -> Amounts {
+        self.had.get(share.0 as usize).cloned().unwrap_or_default()
     }
 
     /// Gives the nodes, by number.
@@ -414,7 +414,11 @@ impl Cluster {
         if !its.standing.quotas.is_empty() {
             self.quotas.start(&its.standing.quotas, &its.used());
         }
-        let had = self.had.entry(its.standing.share).or_default();
+        let share = its.standing.share.0 as usize;
+        if self.had.len() <= share {
+            self.had.resize_with(share + 1, Amounts::default);
+        }
+        let had = &mut self.had[share];
         its.on_nodes().for_each(|part| had.add(&part.taken, 1));
     }
 
@@ -422,7 +426,7 @@ impl Cluster {
         if !its.standing.quotas.is_empty() {
             self.quotas.end(&its.standing.quotas, &its.used());
         }
-        if let Some(had) = self.had.get_mut(&its.standing.share) {
+        if let Some(had) = self.had.get_mut(its.standing.share.0 as usize) {
             its.on_nodes().for_each(|part| had.take(&part.taken));
         }
     }

@@ -20,10 +20,7 @@ pub(crate) fn fairest<'a>(
     }
     let mut turns: BinaryHeap<Reverse<Turn<'_>>> = lines
         .into_iter()
-        .map(|((rank, share), line)| {
-            let had = cluster.had().get(&share).cloned().unwrap_or_default();
-            Reverse(Turn::new(rank.0, had, line, cluster))
-        })
+        .map(|((rank, share), line)| Reverse(Turn::new(rank.0, cluster.had(share), line, cluster)))
         .collect();
     std::iter::from_fn(move || {
         let Reverse(mut turn) = turns.pop()?;

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::cluster::Cluster;
 use crate::nodeset::NodeSet;
 use crate::queue::Queued;
-use crate::request::SetNumber;
+use crate::request::{Request, SetNumber};
 use crate::time::Time;
 use crate::window::WindowNumber;
 
@@ -41,34 +41,32 @@ impl<'a> Masks<'a> {
     pub(crate) fn of(&mut self, queued: &Queued, from: Time) -> Among {
         let until = from + queued.limit;
         let inside = queued.standing.right;
+        let members = queued.request.members();
         let mut outside = SmallVec::new();
         for (number, window) in self.cluster.windows() {
             match inside == Some(*number) {
                 // A right to a time is none to another.
                 true if from < window.from || window.until < until => {
-                    return queued.request.members().map(|_| Arc::default()).collect();
+                    return members.map(|_| Arc::default()).collect();
                 }
                 false if window.from < until && from < window.until => outside.push(*number),
                 _ => {}
             }
         }
-        let mut among = Among::new();
-        for member in queued.request.members() {
-            let asked = Asked {
-                set: member.among,
-                inside,
-                outside: outside.clone(),
-            };
-            among.push(self.member(asked));
+        if inside.is_none() && outside.is_empty() && self.cluster.closed().is_empty() {
+            let mut among = Among::new();
+            members.for_each(|member| among.push(self.cluster.shared_set(member.among).clone()));
+            return among;
         }
-        among
+        let asked = |member: &Request| Asked {
+            set: member.among,
+            inside,
+            outside: outside.clone(),
+        };
+        members.map(|member| self.part(asked(member))).collect()
     }
 
-    fn member(&mut self, asked: Asked) -> Arc<NodeSet> {
-        let is_whole = asked.inside.is_none() && asked.outside.is_empty();
-        if is_whole && self.cluster.closed().is_empty() {
-            return Arc::clone(self.cluster.shared_set(asked.set));
-        }
+    fn part(&mut self, asked: Asked) -> Arc<NodeSet> {
         if let Some(made) = self.made.get(&asked) {
             return Arc::clone(made);
         }

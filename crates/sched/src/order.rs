@@ -192,21 +192,21 @@ impl Order {
     /// r is its time limit, s its submission, w its wait, in seconds; n its
     /// processors. r, n and s count as 1 at least, so that every score is a number.
     pub(crate) fn score(self, job: &Queued, view: &View<'_>) -> f64 {
-        let r = job.limit.as_secs_f64().max(1.0);
-        let n = (job.request.cores() as f64 / 1000.0).max(1.0);
-        let s = (job.submitted.0 as f64 / 1e6).max(1.0);
-        let w = view.now.since(job.submitted).as_secs_f64();
+        let r = || job.limit.as_secs_f64().max(1.0);
+        let n = || (job.request.cores() as f64 / 1000.0).max(1.0);
+        let s = || (job.submitted.0 as f64 / 1e6).max(1.0);
+        let w = || view.now.since(job.submitted).as_secs_f64();
         match self {
             Self::Fifo | Self::Fairest => 0.0,
             // Exact, unlike seconds.
             Self::Shortest => job.limit.as_micros() as f64,
-            Self::Wfp3 => -(w / r).powi(3) * n,
+            Self::Wfp3 => -(w() / r()).powi(3) * n(),
             // A job of one processor has no logarithm to divide by: nothing is before it.
-            Self::Unicep => -w / (n.log2() * r).max(f64::MIN_POSITIVE),
-            Self::F1 => r.log10() * n + 870.0 * s.log10(),
-            Self::F2 => r.sqrt() * n + 25_600.0 * s.log10(),
-            Self::F3 => r * n + 6_860_000.0 * s.log10(),
-            Self::F4 => r * n.sqrt() + 530_000.0 * s.log10(),
+            Self::Unicep => -w() / (n().log2() * r()).max(f64::MIN_POSITIVE),
+            Self::F1 => r().log10() * n() + 870.0 * s().log10(),
+            Self::F2 => r().sqrt() * n() + 25_600.0 * s().log10(),
+            Self::F3 => r() * n() + 6_860_000.0 * s().log10(),
+            Self::F4 => r() * n().sqrt() + 530_000.0 * s().log10(),
             Self::Multifactor(weights) => -weights.priority(job, view).total(),
         }
     }

@@ -40,10 +40,10 @@ pub(crate) fn place(
     request: &Request,
     placement: Placement,
 ) -> Option<Allocation> {
-    let members: SmallVec<[&Request; 1]> = request.members().collect();
-    if let [only] = members[..] {
-        return place_member(cluster, room, &among[0], only, placement);
+    if request.others.is_empty() {
+        return place_member(cluster, room, &among[0], request, placement);
     }
+    let members: Vec<&Request> = request.members().collect();
     let mut numbers: Vec<usize> = (0..members.len()).collect();
     for _ in 0..2 {
         let mut less = Less::new(room);
@@ -67,7 +67,8 @@ fn place_member(
     request: &Request,
     placement: Placement,
 ) -> Option<Allocation> {
-    if !request.shared.is_within(&room.shared()) {
+    let asks_shared = !request.shared.is_nothing();
+    if asks_shared && !request.shared.is_within(&room.shared()) {
         return None;
     }
     let lay = Lay { cluster, request };
@@ -87,7 +88,7 @@ fn place_member(
         ([chunk], _) => lay.alike(room, among, placement, chunk),
         (chunks, _) => lay.different(room, among, placement, chunks),
     }?;
-    if !request.shared.is_nothing() {
+    if asks_shared {
         found.push(Part::of(NodeNumber::NONE, request.shared.clone()));
     }
     Some(found)

@@ -1,5 +1,5 @@
 use std::cmp::{Ordering, Reverse};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,7 +119,6 @@ impl Queue {
 
     /// Lets a job wait; one of the same number gives way to it.
     pub fn insert(&mut self, queued: Queued) {
-        self.remove(queued.job);
         // What changes with time is put in order when it is asked for.
         let order = match self.order.changes() {
             true => Order::Fifo,
@@ -135,7 +134,9 @@ impl Queue {
             cores: queued.request.cores(),
             queued,
         };
-        self.keys.insert(entry.queued.job, key);
+        if let Some(before) = self.keys.insert(entry.queued.job, key) {
+            self.entries.remove(&before);
+        }
         self.entries.insert(key, Box::new(entry));
     }
 
@@ -174,20 +175,37 @@ impl Queue {
     }
 
     /// Gives what waits, by the order of the queue.
-    pub(crate) fn in_order<'a>(
-        &'a self,
-        cluster: &'a Cluster,
-        now: Time,
-    ) -> Box<dyn Iterator<Item = &'a Entry> + 'a> {
+    pub(crate) fn in_order<'a>(&'a self, cluster: &'a Cluster, now: Time) -> InOrder<'a> {
+        let kept = self.entries.values();
         if self.order == Order::Fairest {
-            return Box::new(fairest(self.entries.values().map(Box::as_ref), cluster));
+            return InOrder::Fairest(Box::new(fairest(kept.map(Box::as_ref), cluster)));
         }
         if !self.order.changes() {
-            return Box::new(self.entries.values().map(Box::as_ref));
+            return InOrder::Kept(kept);
         }
-        let mut all: Vec<&Entry> = self.entries.values().map(Box::as_ref).collect();
+        let mut all: Vec<&Entry> = kept.map(Box::as_ref).collect();
         sort(&mut all, self.order, &self.view(cluster.cores(), now));
-        Box::new(all.into_iter())
+        InOrder::Sorted(all.into_iter())
+    }
+}
+
+/// What waits, in order.
+pub(crate) enum InOrder<'a> {
+    /// As it is kept: nothing is to be made for whoever looks at the first alone.
+    Kept(btree_map::Values<'a, Key, Box<Entry>>),
+    Sorted(std::vec::IntoIter<&'a Entry>),
+    Fairest(Box<dyn Iterator<Item = &'a Entry> + 'a>),
+}
+
+impl<'a> Iterator for InOrder<'a> {
+    type Item = &'a Entry;
+
+    fn next(&mut self) -> Option<&'a Entry> {
+        match self {
+            Self::Kept(kept) => kept.next().map(Box::as_ref),
+            Self::Sorted(sorted) => sorted.next(),
+            Self::Fairest(turns) => turns.next(),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Space {
 impl Space {
     pub(crate) fn new(free: Vec<Amounts>, shared: Amounts) -> Self {
         let cores = free.iter().map(|amounts| amounts.of(CORES)).sum();
-        let peaks = free.chunks(WORD).map(peak).collect();
+        let peaks = free.chunks(WORD).map(peak_of).collect();
         Self {
             free,
             shared,
@@ -55,13 +55,25 @@ impl Space {
 
     pub(crate) fn take(&mut self, allocation: &Allocation) {
         for part in allocation {
+            let word = part.node.index() / WORD;
+            // Only the one that had the most can make that less.
+            let peak = self.peaks.get(word);
+            let led = peak.is_some_and(|peak| self.free(part.node).leads(peak));
             self.change(part.node, |free| free.take(&part.taken));
+            if led {
+                let last = self.free.len().min((word + 1) * WORD);
+                self.peaks[word] = peak_of(&self.free[word * WORD..last]);
+            }
         }
     }
 
     pub(crate) fn release(&mut self, allocation: &Allocation) {
         for part in allocation {
             self.change(part.node, |free| free.add(&part.taken, 1));
+            if part.node != NodeNumber::NONE {
+                let at = part.node.index();
+                self.peaks[at / WORD].raise(&self.free[at]);
+            }
         }
     }
 
@@ -69,11 +81,8 @@ impl Space {
         if node == NodeNumber::NONE {
             return change(&mut self.shared);
         }
-        let at = node.index();
-        let free = &mut self.free[at];
+        let free = &mut self.free[node.index()];
         let before = free.of(CORES);
-        // Only the one that had the most can make that less.
-        let led = free.leads(&self.peaks[at / WORD]);
         if let Some(ranks) = &mut self.ranks {
             ranks.remove(free, node.0);
         }
@@ -82,18 +91,10 @@ impl Space {
             ranks.insert(free, node.0);
         }
         self.cores = self.cores - before + free.of(CORES);
-        match led {
-            false => self.peaks[at / WORD].raise(&self.free[at]),
-            true => {
-                let first = at / WORD * WORD;
-                let last = self.free.len().min(first + WORD);
-                self.peaks[at / WORD] = peak(&self.free[first..last]);
-            }
-        }
     }
 }
 
-fn peak(free: &[Amounts]) -> Amounts {
+fn peak_of(free: &[Amounts]) -> Amounts {
     let Some((first, rest)) = free.split_first() else {
         return Amounts::default();
     };

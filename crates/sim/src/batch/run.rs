@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use hyperion_sched::{
@@ -167,8 +167,8 @@ pub(super) struct State {
     pub(super) cluster: Cluster,
     pub(super) order: Order,
     pub(super) queue: Queue,
-    /// What waits, by number.
-    pub(super) waiting: BTreeMap<u64, Job>,
+    /// What waits.
+    pub(super) waiting: Waiting,
     /// What runs, by its end.
     pub(super) ends: BinaryHeap<Reverse<(Time, u64)>>,
     /// That of the next that comes.
@@ -183,7 +183,7 @@ impl State {
             cluster,
             order,
             queue: Queue::new(order),
-            waiting: BTreeMap::new(),
+            waiting: Waiting::default(),
             ends: BinaryHeap::new(),
             number: 0,
             is_blocked: false,
@@ -193,7 +193,58 @@ impl State {
     /// Lets a job wait.
     pub(super) fn wait(&mut self, number: u64, job: Job, request: Arc<Request>) {
         enqueue(&mut self.queue, number, job, request);
-        self.waiting.insert(number, job);
+        self.waiting.push(number, job);
+    }
+}
+
+/// Jobs that wait, by their numbers: each comes with a greater one than those before it.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Those that have started leave holes.
+    jobs: VecDeque<(u64, Option<Job>)>,
+    holes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, number: u64, job: Job) {
+        self.jobs.push_back((number, Some(job)));
+    }
+
+    /// Takes a job out.
+    fn remove(&mut self, number: u64) -> Option<Job> {
+        let (first, _) = self.jobs.front()?;
+        // Where it would be if none had left; mostly none has.
+        let at = usize::try_from(number.checked_sub(*first)?).ok()?;
+        let at = match self.jobs.get(at) {
+            Some((its, _)) if *its == number => at,
+            _ => self
+                .jobs
+                .binary_search_by_key(&number, |(its, _)| *its)
+                .ok()?,
+        };
+        let job = self.jobs[at].1.take()?;
+        self.holes += 1;
+        while let Some((_, None)) = self.jobs.front() {
+            self.jobs.pop_front();
+            self.holes -= 1;
+        }
+        // Memory follows those that wait.
+        if self.holes > self.len() {
+            self.jobs.retain(|(_, job)| job.is_some());
+            self.holes = 0;
+        }
+        Some(job)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len() - self.holes
+    }
+
+    /// Gives them, and their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, Job)> {
+        self.jobs
+            .iter()
+            .filter_map(|(number, job)| Some((*number, (*job)?)))
     }
 }
 
@@ -242,7 +293,8 @@ pub(super) fn live(
         placement: Placement::First,
     };
     let mut arrival = next_job()?;
-    let comes_last = order == Order::Fifo && backfill == Backfill::None;
+    // The first is the first until another comes before it, and none passes it.
+    let is_strict = !order.changes() && backfill == Backfill::None;
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
@@ -264,17 +316,21 @@ pub(super) fn live(
             ends.pop();
             cluster.end(JobNumber(job));
         }
+        let new = number;
         while let Some((job, request)) = arrival.take_if(|(job, _)| job.submit == now) {
             enqueue(&mut queue, number, job, request);
-            waiting.insert(number, job);
+            waiting.push(number, job);
             number += 1;
             arrival = next_job()?;
             if arrival.as_ref().is_some_and(|(next, _)| next.submit < now) {
                 return Err(Halt::Unsorted(number));
             }
         }
-        // Who comes last waits behind the one that does not start.
-        if is_blocked && comes_last && next_end != Some(now) {
+        // Where nothing has ended what did not start does not start now.
+        let Some(first) = queue.iter().next() else {
+            continue;
+        };
+        if is_blocked && is_strict && next_end != Some(now) && first.job.0 < new {
             continue;
         }
         let made = plan(policy, &cluster, &queue, now);
@@ -282,7 +338,7 @@ pub(super) fn live(
         for start in made.starts {
             queue.remove(start.job);
             let number = start.job.0;
-            let Some(job) = waiting.remove(&number) else {
+            let Some(job) = waiting.remove(number) else {
                 continue;
             };
             let ran = Ran {
@@ -294,5 +350,37 @@ pub(super) fn live(
             cluster.start(start.job, start.allocation, start.until);
             see(ran);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn jobs_leave_the_list_in_any_order_and_memory_follows_those_that_wait() {
+        let mut waiting = Waiting::default();
+        let job = |number| Job {
+            submit: Time(number),
+            run: Duration::from_secs(1),
+            estimate: Duration::from_secs(1),
+            processors: number,
+        };
+        let left = |waiting: &Waiting| waiting.iter().map(|(number, _)| number).collect::<Vec<_>>();
+        (5..100).for_each(|number| waiting.push(number, job(number)));
+        for number in (6..100).filter(|number| number % 10 != 0) {
+            assert_eq!(waiting.remove(number), Some(job(number)));
+            assert_eq!(waiting.remove(number), None, "{number} is gone");
+            assert!(waiting.jobs.len() <= 2 * waiting.len());
+        }
+        assert_eq!(left(&waiting), [5, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
+        waiting.push(1000, job(1000));
+        assert!(waiting.remove(4).is_none() && waiting.remove(100).is_none());
+        for number in [1000, 5, 90, 10] {
+            assert_eq!(waiting.remove(number), Some(job(number)));
+        }
+        assert_eq!(left(&waiting), [20, 30, 40, 50, 60, 70, 80]);
     }
 }

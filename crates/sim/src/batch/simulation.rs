@@ -169,11 +169,7 @@ impl Simulation {
             jobs: self.jobs.clone(),
             number: state.number,
             is_blocked: state.is_blocked,
-            waiting: state
-                .waiting
-                .iter()
-                .map(|(number, job)| (*number, *job))
-                .collect(),
+            waiting: state.waiting.iter().collect(),
             running: running.collect(),
             ran: self.ran.clone(),
             reached: self.reached,

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use hyperion_sched::Time;
@@ -190,7 +191,7 @@ impl Tally {
 struct Starts {
     digest: Sha256,
     /// Lines that are to be put into it.
-    lines: String,
+    lines: Vec<u8>,
     /// The next job of the trace.
     next: u64,
     /// Starts of jobs that come after it.
@@ -211,13 +212,38 @@ impl Starts {
 
     /// Writes the start of the next job.
     fn write(&mut self, start: Time) {
-        // To a string it never fails.
-        let _ = writeln!(self.lines, "{} {}", self.next, Seconds::of(start));
+        match (start.0 / 1_000_000, start.0 % 1_000_000) {
+            (whole, 0) => self.put(self.next, whole),
+            _ => {
+                // To a list of bytes it never fails.
+                let _ = writeln!(self.lines, "{} {}", self.next, Seconds::of(start));
+            }
+        }
         self.next += 1;
         if self.lines.len() > AT_ONCE {
             self.digest.update(&self.lines);
             self.lines.clear();
         }
+    }
+
+    /// Puts a line of two whole numbers, digit by digit from its end: to format it would take
+    /// longer than its digest.
+    fn put(&mut self, first: u64, second: u64) {
+        let mut line = [0; 2 * 20 + 2];
+        let mut begin = line.len();
+        for (mut number, after) in [(second, b'\n'), (first, b' ')] {
+            begin -= 1;
+            line[begin] = after;
+            loop {
+                begin -= 1;
+                line[begin] = b'0' + (number % 10) as u8;
+                number /= 10;
+                if number == 0 {
+                    break;
+                }
+            }
+        }
+        self.lines.extend_from_slice(&line[begin..]);
     }
 
     fn digest(mut self) -> String {
