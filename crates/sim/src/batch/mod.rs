@@ -8,6 +8,7 @@
 //!
 //! What is kept follows the jobs that wait and run, not the trace.
 
+mod after;
 mod chart;
 mod interval;
 mod lublin;
@@ -19,12 +20,13 @@ mod summary;
 mod trace;
 mod what_if;
 
+pub use after::After;
 pub use chart::{Bar, Curve, gantt};
 pub use interval::Interval;
 pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};
 pub use resample::Blocks;
-pub use run::{Machine, Ran, Stuck, run, run_on};
+pub use run::{Machine, Ran, Stuck, run};
 pub use simulation::Simulation;
 pub use summary::{Seconds, Summary, Tally};
 pub use trace::{Dropped, Job, Logged};

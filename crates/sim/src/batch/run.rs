@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Job;
+use super::after::Held;
 
 /// Thousandths of a processor, as the scheduler counts them.
 const PROCESSOR: u64 = 1000;
@@ -107,7 +108,10 @@ pub enum Stuck<E> {
     Trace(#[from] E),
 }
 
-/// Lets jobs run on nodes that are alike, and shows each when it starts; as [`run_on`].
+/// Lets jobs run on nodes that are alike, and shows each when it starts.
+///
+/// At each instant at which something happens all ends release their processors, then
+/// all that is submitted joins the queue, then the policy is asked once.
 ///
 /// # Errors
 /// [`Stuck`]: what was shown by then is right.
@@ -126,24 +130,30 @@ pub fn run<E>(
         }
         Ok((job, requests.get(job.processors)))
     });
-    run_on(machine.cluster(), order, backfill, asked, see)
+    run_on(
+        machine.cluster(),
+        order,
+        backfill,
+        asked,
+        Held::default(),
+        see,
+    )
 }
 
-/// Lets jobs run on a cluster, each with what it asks of it, and shows each when it starts.
-///
-/// At each instant at which something happens all ends release their processors, then
-/// all that is submitted joins the queue, then the policy is asked once.
+/// Lets jobs run on a cluster, each with what it asks of it and when what it is held for has
+/// happened, and shows each when it starts; as [`run`].
 ///
 /// A job for which the empty cluster has no room holds up those after it for ever, or never
 /// starts: [`has_room`](hyperion_sched::has_room) tells.
 ///
 /// # Errors
 /// [`Stuck`]: what was shown by then is right.
-pub fn run_on<E>(
+pub(super) fn run_on<E>(
     cluster: Cluster,
     order: Order,
     backfill: Backfill,
     jobs: impl IntoIterator<Item = Result<(Job, Arc<Request>), Stuck<E>>>,
+    mut held: Held,
     mut see: impl FnMut(Ran),
 ) -> Result<(), Stuck<E>> {
     let (mut jobs, mut failed) = (jobs.into_iter(), None);
@@ -155,7 +165,7 @@ pub fn run_on<E>(
         })
     };
     let state = State::new(cluster, order);
-    match live(state, backfill, None, &mut next, &mut see) {
+    match live(state, backfill, None, &mut next, &mut held, &mut see) {
         Err(Halt::Unsorted(number)) => Err(Stuck::Unsorted(number)),
         _ => failed.map_or(Ok(()), Err),
     }
@@ -193,11 +203,11 @@ impl State {
     /// Lets a job wait.
     pub(super) fn wait(&mut self, number: u64, job: Job, request: Arc<Request>) {
         enqueue(&mut self.queue, number, job, request);
-        self.waiting.push(number, job);
+        self.waiting.insert(number, job);
     }
 }
 
-/// Jobs that wait, by their numbers: each comes with a greater one than those before it.
+/// Jobs that wait, by their numbers: nearly each comes with a greater one than those before it.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Those that have started leave holes.
@@ -206,8 +216,14 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    fn push(&mut self, number: u64, job: Job) {
-        self.jobs.push_back((number, Some(job)));
+    fn insert(&mut self, number: u64, job: Job) {
+        let at = match self.jobs.back() {
+            Some((last, _)) if *last > number => {
+                self.jobs.partition_point(|(its, _)| *its < number)
+            }
+            _ => self.jobs.len(),
+        };
+        self.jobs.insert(at, (number, Some(job)));
     }
 
     /// Takes a job out.
@@ -277,6 +293,7 @@ pub(super) fn live(
     backfill: Backfill,
     until: Option<Time>,
     next_job: Next<'_>,
+    held: &mut Held,
     see: &mut dyn FnMut(Ran),
 ) -> Result<State, Halt> {
     let State {
@@ -298,7 +315,8 @@ pub(super) fn live(
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
-        let next = next_end.into_iter().chain(next_arrival).min();
+        let next = [next_end, next_arrival, held.next()];
+        let next = next.into_iter().flatten().min();
         let Some(now) = next.filter(|now| until.is_none_or(|until| *now < until)) else {
             return Ok(State {
                 cluster,
@@ -316,21 +334,26 @@ pub(super) fn live(
             ends.pop();
             cluster.end(JobNumber(job));
         }
-        let new = number;
+        let first = |queue: &Queue| queue.iter().next().map(|first| first.job);
+        let stays = is_blocked && is_strict && next_end != Some(now);
+        let blocked = stays.then(|| first(&queue)).flatten();
         while let Some((job, request)) = arrival.take_if(|(job, _)| job.submit == now) {
-            enqueue(&mut queue, number, job, request);
-            waiting.push(number, job);
+            if let Some(request) = held.hold((number, job), request) {
+                enqueue(&mut queue, number, job, request);
+                waiting.insert(number, job);
+            }
             number += 1;
             arrival = next_job()?;
             if arrival.as_ref().is_some_and(|(next, _)| next.submit < now) {
                 return Err(Halt::Unsorted(number));
             }
         }
+        while let Some((number, job, request)) = held.take(now) {
+            enqueue(&mut queue, number, job, request);
+            waiting.insert(number, job);
+        }
         // Where nothing has ended what did not start does not start now.
-        let Some(first) = queue.iter().next() else {
-            continue;
-        };
-        if is_blocked && is_strict && next_end != Some(now) && first.job.0 < new {
+        if queue.is_empty() || (blocked.is_some() && blocked == first(&queue)) {
             continue;
         }
         let made = plan(policy, &cluster, &queue, now);
@@ -346,6 +369,7 @@ pub(super) fn live(
                 job,
                 start: now,
             };
+            held.started(&ran);
             ends.push(Reverse((ran.end(), number)));
             cluster.start(start.job, start.allocation, start.until);
             see(ran);
@@ -369,16 +393,17 @@ mod tests {
             processors: number,
         };
         let left = |waiting: &Waiting| waiting.iter().map(|(number, _)| number).collect::<Vec<_>>();
-        (5..100).for_each(|number| waiting.push(number, job(number)));
+        (5..100).for_each(|number| waiting.insert(number, job(number)));
         for number in (6..100).filter(|number| number % 10 != 0) {
             assert_eq!(waiting.remove(number), Some(job(number)));
             assert_eq!(waiting.remove(number), None, "{number} is gone");
             assert!(waiting.jobs.len() <= 2 * waiting.len());
         }
         assert_eq!(left(&waiting), [5, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
-        waiting.push(1000, job(1000));
+        waiting.insert(1000, job(1000));
+        waiting.insert(55, job(55));
         assert!(waiting.remove(4).is_none() && waiting.remove(100).is_none());
-        for number in [1000, 5, 90, 10] {
+        for number in [1000, 5, 90, 55, 10] {
             assert_eq!(waiting.remove(number), Some(job(number)));
         }
         assert_eq!(left(&waiting), [20, 30, 40, 50, 60, 70, 80]);

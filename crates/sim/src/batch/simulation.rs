@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use hyperion_sched::{Amounts, JobNumber, NodeNumber, Part, Time};
 use serde::{Deserialize, Serialize};
 
+use super::after::Held;
 use super::run::{Halt, Machine, Ran, Requests, State, Stuck, live};
 use super::{Job, Named};
 use crate::snapshot::{self, Kind, SnapshotError};
@@ -127,9 +128,9 @@ impl Simulation {
         };
         let ran = &mut self.ran;
         // Jobs are in order, and there is always a next one or none: nothing stops it.
-        if let Ok(state) = live(state, self.policy.backfill, until, &mut next, &mut |one| {
-            ran.push(one)
-        }) {
+        let (backfill, held) = (self.policy.backfill, &mut Held::default());
+        let see = &mut |one| ran.push(one);
+        if let Ok(state) = live(state, backfill, until, &mut next, held, see) {
             self.jobs.drain(..(state.number - first) as usize);
             self.state = state;
         }

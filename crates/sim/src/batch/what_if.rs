@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,9 @@ use hyperion_sched::{
     Request, SetNumber, Standing, Time, has_room,
 };
 
-use super::{Job, Named, Ran, Stuck, run_on};
+use super::after::{After, Held};
+use super::run::run_on;
+use super::{Job, Named, Ran, Stuck};
 
 /// Thousandths of a processor, as the scheduler counts them.
 const PROCESSOR: u64 = 1000;
@@ -29,6 +31,8 @@ pub struct Site {
 /// A job of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
+    /// Its number, by which others speak of it.
+    pub number: u64,
     /// When it came, and how long it ran.
     pub job: Job,
     /// What it asks of its nodes.
@@ -37,6 +41,8 @@ pub struct Past {
     pub partition: Option<usize>,
     /// How it was fenced, where that is known.
     pub level: Option<Level>,
+    /// What must have happened before it can start.
+    pub after: Option<After>,
     /// When it really started.
     pub started: Option<Time>,
 }
@@ -61,6 +67,8 @@ pub struct World {
     order: Order,
     backfill: Backfill,
     jobs: Vec<(Job, Arc<Request>)>,
+    /// For what those wait that do, by places.
+    after: BTreeMap<usize, After>,
     load: f64,
 }
 
@@ -119,8 +127,9 @@ impl Site {
 
 impl Past {
     /// Makes one that asks for processors, wherever they are.
-    pub fn of(job: Job, started: Option<Time>) -> Self {
+    pub fn of(number: u64, job: Job, started: Option<Time>) -> Self {
         Self {
+            number,
             request: Request {
                 arrangement: Arrangement::Together,
                 ..Request::one(Amounts::cores(job.processors.saturating_mul(PROCESSOR)))
@@ -128,6 +137,7 @@ impl Past {
             job,
             partition: None,
             level: None,
+            after: None,
             started,
         }
     }
@@ -187,6 +197,12 @@ impl World {
             }
         }
         let (cluster, sets) = site.cluster();
+        let places: BTreeMap<u64, u64> = jobs.iter().map(|past| past.number).zip(0..).collect();
+        let after = jobs.iter().enumerate().filter_map(|(place, past)| {
+            let after = past.after.as_ref()?;
+            Some((place, after.among(&|number| places.get(&number).copied())?))
+        });
+        let after = after.collect();
         let jobs = jobs.iter().map(|past| {
             let job = fence.map_or(past.job, |(level, factor)| past.fenced(level, factor));
             (job, Arc::new(past.asked(&sets)))
@@ -196,6 +212,7 @@ impl World {
             order,
             backfill,
             jobs: jobs.collect(),
+            after,
             load,
         }
     }
@@ -206,23 +223,49 @@ impl World {
     }
 
     /// Lets some of its jobs run, by their places, each submitted at a time, in order of
-    /// those, and shows each when it starts.
+    /// those, and shows each when it starts. A job waits for those for which it waited, where
+    /// they were submitted as long before it as they were.
     ///
     /// # Errors
     /// [`Stuck`], where they are not in order.
     pub fn run(
         &self,
-        drawn: impl IntoIterator<Item = (usize, Time)>,
+        drawn: &[(usize, Time)],
         see: impl FnMut(Ran),
     ) -> Result<(), Stuck<Infallible>> {
-        let mut drawn = drawn.into_iter().peekable();
-        let first = drawn.peek().map_or(Time(0), |(_, at)| *at);
-        let jobs = drawn.filter_map(|(place, submit)| {
-            let (job, request) = self.jobs.get(place)?;
-            let job = Job { submit, ..*job };
-            Some(Ok((job.at_load(first, self.load), Arc::clone(request))))
+        let first = drawn.first().map_or(Time(0), |(_, at)| *at);
+        let jobs = drawn.iter().map(|(place, submit)| {
+            let (job, request) = &self.jobs[*place];
+            let job = Job {
+                submit: *submit,
+                ..*job
+            };
+            Ok((job.at_load(first, self.load), Arc::clone(request)))
         });
-        run_on(self.cluster.clone(), self.order, self.backfill, jobs, see)
+        let (cluster, held) = (self.cluster.clone(), self.held(drawn));
+        run_on(cluster, self.order, self.backfill, jobs, held, see)
+    }
+
+    /// Says which of those that are drawn wait for which, by their places among these.
+    fn held(&self, drawn: &[(usize, Time)]) -> Held {
+        if self.after.is_empty() {
+            return Held::default();
+        }
+        let was = |place: usize| self.jobs[place].0.submit;
+        let mut before: BTreeMap<u64, (u64, Time)> = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        for ((place, at), number) in drawn.iter().zip(0..) {
+            let after = self.after.get(place).and_then(|after| {
+                after.among(&|other| {
+                    let (number, before) = before.get(&other)?;
+                    let apart = was(*place).since(was(other as usize));
+                    (at.since(*before) == apart).then_some(*number)
+                })
+            });
+            all.extend(after.map(|after| (number, after)));
+            before.insert(*place as u64, (number, *at));
+        }
+        Held::new(all)
     }
 }
 
@@ -237,16 +280,20 @@ mod tests {
             estimate: Duration::from_secs(run),
             processors: cores,
         };
-        Past::of(job, None)
+        Past::of(submit, job, None)
     }
 
     fn starts(site: &Site, jobs: &[Past], changes: &[Change]) -> Vec<u64> {
         let fifo = "fifo".parse().expect("a policy");
         let world = World::new(site, jobs, &fifo, changes);
-        let all = jobs.iter().map(|past| past.job.submit).enumerate();
+        let all: Vec<_> = jobs
+            .iter()
+            .map(|past| past.job.submit)
+            .enumerate()
+            .collect();
         let mut starts = vec![0; jobs.len()];
         let seen = |ran: Ran| starts[ran.number as usize] = ran.start.0 / 1_000_000;
-        world.run(all, seen).expect("in order");
+        world.run(&all, seen).expect("in order");
         starts
     }
 
@@ -310,6 +357,64 @@ mod tests {
     }
 
     #[test]
+    fn jobs_wait_for_others_that_were_drawn_with_them() {
+        let site = Site::pool(4, None);
+        let after = |past: Past, after| Past {
+            after: Some(after),
+            ..past
+        };
+        let ten = Duration::from_secs(10);
+        let jobs = [
+            past(0, 100, 1),
+            past(1, 30, 1),
+            after(past(2, 10, 1), After::Ended(0)),
+            after(
+                past(3, 10, 1),
+                After::Any(vec![After::Ended(0), After::Ended(1)]),
+            ),
+            after(
+                past(4, 10, 1),
+                After::All(vec![After::Ended(1), After::Ended(2)]),
+            ),
+            after(past(5, 10, 1), After::Started(4, ten)),
+            after(past(6, 10, 1), After::Submitted(ten)),
+            // Nobody knows that job, which is as if it had ended.
+            after(past(7, 10, 1), After::Ended(77)),
+        ];
+        let right = [0, 1, 100, 31, 110, 120, 16, 7];
+        for policy in ["fifo", "easy", "conservative"] {
+            let change = Change::Policy(policy.parse().expect("a policy"));
+            assert_eq!(starts(&site, &jobs, &[change]), right, "{policy}");
+        }
+        // The first is longer, and so those behind it come later.
+        let vm = Change::Isolation(Level::Vm, 2.0);
+        assert_eq!(
+            starts(&site, &jobs, &[vm]),
+            [0, 1, 200, 61, 220, 230, 16, 7]
+        );
+        // Twice, an hour apart; the second time the job that another waits for is not there.
+        let drawn = [0, 2, 2].into_iter().zip([0, 2, 3602].map(Time::seconds));
+        let world = World::new(&site, &jobs, &"fifo".parse().expect("a policy"), &[]);
+        let mut ran = Vec::new();
+        let see = |its: Ran| ran.push(its.start.0 / 1_000_000);
+        world
+            .run(&drawn.collect::<Vec<_>>(), see)
+            .expect("in order");
+        assert_eq!(ran, [0, 100, 3602]);
+    }
+
+    #[test]
+    fn who_waits_for_another_comes_before_those_that_came_later() {
+        let site = Site::pool(1, None);
+        let waits = Past {
+            after: Some(After::Ended(0)),
+            ..past(1, 10, 1)
+        };
+        let jobs = [past(0, 50, 1), waits, past(2, 10, 1), past(40, 10, 1)];
+        assert_eq!(starts(&site, &jobs, &[]), [0, 50, 60, 70]);
+    }
+
+    #[test]
     fn jobs_may_come_twice_and_at_other_times() {
         let site = Site::pool(1, None);
         let jobs = [past(0, 10, 1), past(5, 20, 1)];
@@ -318,7 +423,7 @@ mod tests {
         let mut ran = Vec::new();
         let drawn = [(1, Time::seconds(3)), (1, Time::seconds(4))];
         let see = |its: Ran| ran.push((its.start.0 / 1_000_000, its.job.run.as_secs()));
-        world.run(drawn, see).expect("in order");
+        world.run(&drawn, see).expect("in order");
         assert_eq!(ran, [(3, 20), (23, 20)]);
     }
 }

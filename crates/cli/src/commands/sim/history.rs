@@ -10,6 +10,7 @@ use hyperion_sched::{Amounts, Arrangement, Node, Request, Time};
 use hyperion_sim::batch::{Job, Named, Past, Site, take_too_large};
 
 use super::trace;
+use super::waits::Known;
 use crate::commands::queue::{self, Server};
 use crate::context::Context;
 use crate::errors::advised;
@@ -37,13 +38,13 @@ impl History {
         let trace = trace::read(path, processors, skip_malformed)?;
         let all = trace.machine.all();
         let of_node = trace.nodes.filter(|nodes| all.is_multiple_of(*nodes));
-        let jobs = trace.jobs.iter();
+        let jobs = trace.jobs.iter().zip(0..);
         Ok(Self {
             name: path.display().to_string(),
             site: Site::pool(all, of_node.map(|nodes| all / nodes)),
             names: vec![BTreeSet::new()],
             jobs: jobs
-                .map(|found| Past::of(found.job, found.started()))
+                .map(|(found, number)| Past::of(number, found.job, found.started()))
                 .collect(),
             policy: None,
         })
@@ -129,11 +130,13 @@ impl History {
         };
         let first = views.iter().map(|view| view.submitted).min().unwrap_or(0);
         let since = |moment: u64| Time(moment.saturating_sub(first));
-        let past = |view: &JobView| {
+        let known = Known::of(views);
+        let past = |(view, number): (&JobView, u64)| {
             let (started, ended) = (view.started?, view.ended?);
             let run = Duration::from_micros(ended.saturating_sub(started));
             let limit = view.limit.unwrap_or(run);
             (!run.is_zero()).then(|| Past {
+                number,
                 job: Job {
                     submit: since(view.submitted),
                     run,
@@ -143,10 +146,11 @@ impl History {
                 request: request(view),
                 partition: site.partitions.iter().position(|its| its.0 == view.queue),
                 level: Some(view.level),
+                after: Some(known.after(view)),
                 started: Some(since(started)),
             })
         };
-        let mut jobs: Vec<Past> = views.iter().filter_map(past).collect();
+        let mut jobs: Vec<Past> = views.iter().zip(0..).filter_map(past).collect();
         jobs.sort_by_key(|past| past.job.submit);
         note(views.len() - jobs.len(), "left out: never ran");
         let large = take_too_large(&site, &mut jobs).len();
@@ -200,7 +204,7 @@ fn note(jobs: usize, why: &str) {
 
 #[cfg(test)]
 mod tests {
-    use hyperion_sim::batch::{Change, World};
+    use hyperion_sim::batch::{After, Change, World};
     use serde_json::{Value, json};
 
     use super::*;
@@ -252,6 +256,41 @@ mod tests {
     }
 
     #[test]
+    fn jobs_wait_for_what_they_waited_for() {
+        let of_two =
+            |event: &str| json!({"after": {"job": [{"job": {"number": 2}, "tasks": null}, event]}});
+        let again = json!({"all": [{"job": [{"job": {"number": 1}, "tasks": null}, "ended"]}, "singleton"]});
+        let jobs = [
+            job(1, "main", &json!({"name": "first"})),
+            job(2, "main", &json!({"index": "7"})),
+            job(2, "main", &json!({"index": "8", "ended": 90_000_000})),
+            job(
+                3,
+                "main",
+                &json!({"index": "7", "terms": of_two("same-ended")}),
+            ),
+            job(4, "main", &json!({"terms": of_two("succeeded")})),
+            job(5, "main", &json!({"terms": {"after": again}})),
+            job(
+                6,
+                "main",
+                &json!({"name": "late", "terms": {"begin": 99_000_000}}),
+            ),
+        ];
+        let history = history(&jobs);
+        let after = |place: usize| history.jobs[place].after.clone();
+        let ended =
+            |places: &[u64]| After::All(places.iter().map(|at| After::Ended(*at)).collect());
+        assert_eq!(after(0), Some(After::All(Vec::new())));
+        assert_eq!(after(3), Some(After::All(vec![ended(&[1])])));
+        assert_eq!(after(4), Some(After::All(vec![ended(&[1, 2])])));
+        let both = After::All(vec![ended(&[0]), ended(&[4])]);
+        assert_eq!(after(5), Some(After::All(vec![both])));
+        let begin = After::Submitted(Duration::from_secs(93));
+        assert_eq!(after(6), Some(After::All(vec![begin])));
+    }
+
+    #[test]
     fn jobs_have_what_they_asked_for_where_they_may_and_those_that_cannot_are_out() {
         let jobs = [
             job(1, "accelerated", &json!({"asks": {"gpu": 2}})),
@@ -280,11 +319,12 @@ mod tests {
             let easy = "easy".parse().expect("a policy");
             let world = World::new(&history.site, &history.jobs, &easy, changes);
             let all = history.jobs.iter().map(|past| past.job.submit).enumerate();
+            let all: Vec<_> = all.collect();
             let mut starts = vec![0; history.jobs.len()];
             let see = |ran: hyperion_sim::batch::Ran| {
                 starts[ran.number as usize] = ran.start.0 / 1_000_000;
             };
-            world.run(all, see).expect("in order");
+            world.run(&all, see).expect("in order");
             starts
         };
         // Two jobs want both GPUs; the third has two cores on either node.

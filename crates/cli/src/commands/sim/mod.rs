@@ -11,6 +11,7 @@ mod scenario;
 mod snapshot;
 mod swf;
 mod trace;
+mod waits;
 mod what_if;
 
 use clap::Subcommand;

@@ -172,7 +172,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         let Variant { name, world } = &variants[variant];
         let mut counter = progress.counter();
         let mut tally = Tally::new(world.processors());
-        let drawn = match number {
+        let drawn: Vec<_> = match number {
             0 => submitted.iter().copied().enumerate().collect(),
             number => blocks.draw(&submitted, &mut Seed(args.seed).stream(number)),
         };
@@ -180,7 +180,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             counter.add();
             tally.add(&ran);
         };
-        let ran = world.run(drawn, seen);
+        let ran = world.run(&drawn, seen);
         ran.with_context(|| format!("the simulation of {name} stopped"))?;
         Ok(tally.summary())
     })?;
