@@ -173,7 +173,7 @@ fn short(text: &[u8]) -> Option<(i64, &[u8])> {
     }
     let length = digits.len() - rest.len();
     let is_end = rest.first().is_none_or(u8::is_ascii_whitespace);
-    (is_end && (1..=15).contains(&length)).then_some((sign * sum, rest))
+    (is_end && (1..=15).contains(&length)).then(|| (sign * sum, rest))
 }
 
 /// Reads any number.
@@ -378,6 +378,7 @@ mod tests {
             ("9007199254740993", 9_007_199_254_740_992),
             ("00000000000000000007", 7),
             ("1e30", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
             ("-2.9", -2),
             ("+5", 5),
             ("7.", 7),
