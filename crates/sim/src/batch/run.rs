@@ -217,13 +217,13 @@ pub(super) struct Waiting {
 
 impl Waiting {
     fn insert(&mut self, number: u64, job: Job) {
-        let at = match self.jobs.back() {
+        match self.jobs.back() {
             Some((last, _)) if *last > number => {
-                self.jobs.partition_point(|(its, _)| *its < number)
+                let at = self.jobs.partition_point(|(its, _)| *its < number);
+                self.jobs.insert(at, (number, Some(job)));
             }
-            _ => self.jobs.len(),
-        };
-        self.jobs.insert(at, (number, Some(job)));
+            _ => self.jobs.push_back((number, Some(job))),
+        }
     }
 
     /// Takes a job out.
