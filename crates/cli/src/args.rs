@@ -187,6 +187,10 @@ fn in_our_shape(text: &str, likely: Option<&str>) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
         if let Some(tip) = line.trim_start().strip_prefix("tip: ") {
+            // "to pass '--now' as a value, use '-- --now'", where nobody wants it to be one.
+            if tip.starts_with("to pass ") {
+                continue;
+            }
             // "a similar argument exists: '--ranks'", "some similar values exist: 'a', 'b'"
             hints.push(match tip.split_once(" exist") {
                 Some((what, names)) if what.contains(" similar ") => {
@@ -222,6 +226,17 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("\nhint: did you mean '--ranks'?"), "{told}");
+    }
+
+    #[test]
+    fn a_flag_that_is_like_no_other_gets_the_way_to_those_that_are() {
+        let error = Cli::try_parse_from(["hyperion", "vm", "stop", "--now", "web"])
+            .expect_err("no such flag");
+        let told = in_our_shape(&error.render().to_string(), None);
+        assert!(
+            told.ends_with("\nhint: add --help to see what can be written\n"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -48,6 +48,7 @@ macro_rules! main {
 pub fn start(run: fn() -> ExitCode) -> ! {
     open_first_three();
     crate::signals::ignore_broken_pipes();
+    crate::signals::hear_of_children();
     let ExitCode(code) = catch_unwind(run).unwrap_or(ExitCode(PANICKED));
     // It writes out what standard output still holds.
     std::process::exit(code.into())

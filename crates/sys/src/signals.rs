@@ -116,6 +116,13 @@ pub(crate) fn ignore_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Has the ends of children wait to be taken: a starter that ignores `SIGCHLD` (a daemon
+/// that wants to hear of no child of its own) hands that down to all that it executes.
+pub(crate) fn hear_of_children() {
+    // SAFETY: SIG_DFL installs no code.
+    unsafe { libc::signal(SIGCHLD, libc::SIG_DFL) };
+}
+
 /// The names that `kill -l` knows, without `SIG`, with their numbers.
 const NAMES: [(&str, i32); 21] = [
     ("HUP", libc::SIGHUP),

@@ -70,6 +70,21 @@ impl Cmd {
         bail!("`{}` fails at times", self.line())
     }
 
+    /// The processor time of one run that must succeed, in user mode and in the kernel.
+    pub(super) fn processor_time(&self) -> Result<Duration> {
+        let script = r#"TIMEFORMAT="%3U %3S"; { time "$@" >/dev/null 2>&1; } 2>&1"#;
+        let mut timed = cmd!["bash", "-c", script, "bash"].args(&self.words);
+        timed.variables.clone_from(&self.variables);
+        let Ok(told) = timed.output() else {
+            // Once more, for the reason.
+            self.output()?;
+            bail!("`{}` fails at times", self.line())
+        };
+        let seconds: Result<Vec<f64>, _> = told.split_whitespace().map(str::parse).collect();
+        let seconds = seconds.context("bash tells no times")?;
+        Ok(Duration::from_secs_f64(seconds.iter().sum()))
+    }
+
     /// What one run that must succeed prints.
     pub(super) fn output(&self) -> Result<String> {
         let output = self.build()?.output().with_context(|| self.line())?;
@@ -95,6 +110,19 @@ mod tests {
         let error = cmd!["sh", "-c", "echo why >&2; exit 3"]
             .time()
             .expect_err("fails");
+        assert!(format!("{error:#}").contains("why"), "{error:#}");
+    }
+
+    #[test]
+    fn the_processor_time_of_a_command_is_what_it_works_for() {
+        let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo $A >&2; sleep 0.2";
+        let time = cmd!["sh", "-c", work].env("A", "a").processor_time();
+        let time = time.expect("runs").as_secs_f64();
+        assert!(time > 0.02, "{time}");
+        let rest = cmd!["sleep", "0.2"].processor_time().expect("runs");
+        assert!(rest.as_secs_f64() < 0.1, "{rest:?}");
+        let error = cmd!["sh", "-c", "echo why >&2; exit 3"].processor_time();
+        let error = error.expect_err("fails");
         assert!(format!("{error:#}").contains("why"), "{error:#}");
     }
 

@@ -35,6 +35,13 @@ impl<'a> Case<'a> {
     pub(super) fn wall(name: &'static str, command: Cmd) -> Self {
         Self::new(name, move || Ok(vec![milliseconds(command.time()?)]))
     }
+
+    /// A case whose number is the processor time of a command in milliseconds.
+    pub(super) fn processor(name: &'static str, command: Cmd) -> Self {
+        Self::new(name, move || {
+            Ok(vec![milliseconds(command.processor_time()?)])
+        })
+    }
 }
 
 pub(super) fn milliseconds(time: Duration) -> f64 {

@@ -15,14 +15,15 @@ use super::stage::Stage;
 /// So many jobs sleep.
 const SLEEPS: u64 = 200;
 /// So often is each simulation run.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 /// What is made where there is no real trace.
 const MADE: [&str; 4] = ["--jobs", "200000", "--processors", "240"];
 
 /// All rows.
 pub(super) fn rows(stage: &Stage) -> Vec<Row> {
     let over_all = |policy: &str, least: f64, bar: &'static str| {
-        let what = format!("jobs per second under {policy}, a whole trace, reading it too");
+        let what =
+            format!("jobs per second of one core under {policy}, a whole trace, reading it too");
         let rate = trace(stage).and_then(|trace| rate(stage, &trace, policy, least));
         Row::new(what, bar, rate)
     };
@@ -79,7 +80,10 @@ fn rate(stage: &Stage, trace: &Path, policy: &str, least: f64) -> Result<Outcome
     let jobs = summary["jobs"].as_f64().context("a number of jobs")?;
     // One job alone: the trace is read all the same.
     let reading = whole.clone().args(["--jobs", "1"]);
-    let cases = vec![Case::wall("whole", whole), Case::wall("reading", reading)];
+    let cases = vec![
+        Case::processor("whole", whole),
+        Case::processor("reading", reading),
+    ];
     let samples = alternate(cases, ROUNDS, 1);
     let [whole, reading] = &samples[..] else {
         bail!("nothing was measured");

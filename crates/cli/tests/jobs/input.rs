@@ -330,14 +330,7 @@ fn what_is_closed_of_the_first_descriptors_is_opened_before_a_file_becomes_one()
         "sleep",
         "60",
     ];
-    let like = site.command(&words);
-    let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-"]);
-    command.arg(like.get_program()).args(like.get_args());
-    command.env_clear();
-    for (name, value) in like.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
+    let mut command = executed_by("exec \"$0\" \"$@\" <&- >&- 2>&-", &site.command(&words));
     let mut child = command.spawn().expect("sh starts");
     let begun = wait_until(LONG, || site.run(&["inspect", "closed"]).code == 0);
     assert!(begun, "it does not start");
@@ -348,4 +341,30 @@ fn what_is_closed_of_the_first_descriptors_is_opened_before_a_file_becomes_one()
     }
     site.run(&["stop", "-t", "0s", "closed"]).ok();
     child.wait().expect("it ends");
+}
+
+/// Gives a command that a script of the shell's executes as "$0" "$@".
+fn executed_by(script: &str, like: &Command) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command.arg(like.get_program()).args(like.get_args());
+    command.env_clear();
+    for (name, value) in like.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command
+}
+
+#[test]
+fn a_starter_that_hears_of_no_child_is_told_the_end_all_the_same() {
+    let site = Site::new();
+    let root = site.rootfs(&["sh"]);
+    let script = ["sh", "-c", "exit 3"];
+    let process = [&["run", "--isolation", "process"][..], &script].concat();
+    let container = [&["run", &root][..], &script].concat();
+    for words in [process, container] {
+        let ignoring = "trap '' CHLD; exec \"$0\" \"$@\"";
+        let done = finish(executed_by(ignoring, &site.command(&words)));
+        assert_eq!(done.code, 3, "{done:?}");
+    }
 }
