@@ -548,8 +548,6 @@ fn ask_to_end(machine: &MachineFolder, ctx: &Context) -> bool {
     monitor.power_down().is_ok()
 }
 
-/// Starts a machine anew: by its init where it is one of an image and answers, else as by
-/// its button.
 /// Has a guest start anew. It does so by itself where an agent answers in it; the button
 /// for that would be a power cut, so another one is shut down and started.
 pub(super) fn reboot(args: &RebootArgs, ctx: &Context) -> anyhow::Result<()> {
