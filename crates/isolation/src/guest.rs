@@ -536,6 +536,7 @@ mod tests {
                 io_read: u64::MAX,
                 io_written: u64::MAX,
                 starved: true,
+                alone: false,
             });
             theirs.send(&much, &[]).expect("sent");
         }

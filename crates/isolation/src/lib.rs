@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hyperion_model::{ProcessSpec, RankSpec, SandboxSpec, Usage};
-use hyperion_sys::cgroup::Cgroup;
+use hyperion_sys::cgroup::{Cgroup, Layout};
 use hyperion_sys::process::{kill_tree, standing, wake};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
@@ -88,6 +88,8 @@ pub struct Stage {
     pub program: PathBuf,
     /// Its way into the network between the nodes of its job, where there are several.
     pub port: Option<Rc<OwnedFd>>,
+    /// Where this host has groups.
+    pub groups: Layout,
 }
 
 /// One fence on one node.

@@ -21,11 +21,11 @@ pub struct ProcessIsolation;
 impl Isolation for ProcessIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
         let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
-        let layout = Layout::detect();
+        let layout = &stage.groups;
         // On version 2 the init must be born in its group; on version 1 it enters
         // its groups by itself, and comes up while they are made.
         let born_inside = match layout.uses_v2() {
-            true => Some(make_cgroup(&layout, spec)?),
+            true => Some(make_cgroup(layout, spec)?),
             false => None,
         };
         // The init is a copy of this process: there is no fence for it to be on the other side of.
@@ -54,7 +54,7 @@ impl Isolation for ProcessIsolation {
         let folder = stage.folder.clone();
         let mut guest = Guest::new(ours, init, born_inside.unwrap_or_default(), folder);
         if !layout.uses_v2() {
-            guest.cgroup = make_cgroup(&layout, spec)?;
+            guest.cgroup = make_cgroup(layout, spec)?;
         }
         guest.let_in()?;
         guest.leaves_orphans = true;

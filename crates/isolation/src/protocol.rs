@@ -200,6 +200,9 @@ pub enum Event {
         io_written: u64,
         /// It was killed, and the kernel has killed for want of memory in there.
         starved: bool,
+        /// Nothing else is left inside.
+        #[serde(default)]
+        alone: bool,
     },
 }
 

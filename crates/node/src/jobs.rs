@@ -23,7 +23,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -215,6 +215,15 @@ impl Jobs {
                 let _ = fs::remove_dir_all(&folder.path);
                 Err(e)
             }
+        }
+    }
+
+    /// Gives the folder of a job that another process has made, and has handed its lock over.
+    pub(crate) fn taken_over(&self, id: &JobId, lock: OwnedFd) -> JobFolder {
+        JobFolder {
+            id: id.clone(),
+            path: self.place(id),
+            lock: Some(lock.into()),
         }
     }
 

@@ -54,6 +54,7 @@ fn guests() -> Vec<Vec<u8>> {
             io_read: much,
             io_written: much,
             starved: false,
+            alone: true,
         })
     };
     let remote = Event::Remote {

@@ -28,7 +28,6 @@ use hyperion_model::job::Network;
 use hyperion_model::report::Exit;
 use hyperion_model::{Level, MountKind, RootSource, SandboxSpec, UsernsMode, nodes};
 use hyperion_sys::caps::CapSet;
-use hyperion_sys::cgroup::Layout;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Fork, namespace};
 use hyperion_sys::{net, signals, userns};
@@ -85,7 +84,7 @@ impl ContainerIsolation {
                 return Err(SandboxError::MountSource(source.clone()));
             }
         }
-        let cgroup = make_cgroup(&Layout::detect(), spec)?;
+        let cgroup = make_cgroup(&stage.groups, spec)?;
         let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
         let cgroup_fd = cgroup.v2_fd();

@@ -341,6 +341,9 @@ impl Init {
         if self.duty.sweeps && left && self.spawned.is_empty() {
             kill_everything();
         }
+        if let (false, Some(Event::Ended { alone, .. })) = (left, events.last_mut()) {
+            *alone = true;
+        }
         if !events.is_empty() {
             failpoint!("init-reaped");
         }
@@ -396,6 +399,7 @@ fn ended_event(id: u32, ended: &Ended) -> Event {
         io_read: ended.io_read,
         io_written: ended.io_written,
         starved: ended.exit == Exit::Signal(9) && has_starved(),
+        alone: false,
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyperion_image::layer::erofs::Form;
 use hyperion_model::{RootSource, nodes};
+use hyperion_sys::cgroup::Layout;
 use hyperion_sys::mount::{self, NO_DEV, NO_EXEC, NO_SUID, READ_ONLY};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -313,6 +314,7 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         folder,
         program: PROGRAM.into(),
         port: None,
+        groups: Layout::detect(),
     };
     let guest = ContainerIsolation::put_up(&spec, &stage).map_err(of_sandbox)?;
     let wire = rustix::io::dup(crate::Sandbox::fd(&guest)).doing("taking the way to the init")?;

@@ -34,7 +34,6 @@ use std::time::Duration;
 use hyperion_image::folder::FILE;
 use hyperion_image::layer::erofs::Form;
 use hyperion_model::{MountKind, Resources, RootSource, SandboxSpec, UsernsMode};
-use hyperion_sys::cgroup::Layout;
 use hyperion_sys::process::{self, Fork};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{getegid, geteuid};
@@ -110,7 +109,7 @@ impl Isolation for VmIsolation {
         })?;
         let mut outside = spec.clone();
         outside.resources = outside_of(&spec.resources);
-        let cgroup = make_cgroup(&Layout::detect(), &outside)?;
+        let cgroup = make_cgroup(&stage.groups, &outside)?;
         let id = match spec.userns {
             UsernsMode::Range { base, .. } => Some(base),
             _ => None,

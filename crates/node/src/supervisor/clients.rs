@@ -75,26 +75,32 @@ pub(super) struct Clients {
     pub(super) size: Option<Size>,
 }
 
+/// Makes the socket in a job's folder. Nobody can connect before it is listened at.
+pub(super) fn bind_in(folder: &Path) -> io::Result<OwnedFd> {
+    let listener = socket_with(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    let (address, _folder) = socket_address(folder)?;
+    bind(&listener, &address)?;
+    // The job's user may talk to it, and root; nobody else.
+    std::fs::set_permissions(
+        folder.join("control"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o600),
+    )?;
+    Ok(listener)
+}
+
 impl Clients {
-    /// Opens the socket in the job's folder; the first client is there already.
+    /// Listens at the job's socket; the first client is there already.
     pub(super) fn listen(
-        folder: &Path,
+        listener: OwnedFd,
         first: Wire,
         attach: Option<(bool, Option<Size>)>,
     ) -> io::Result<Self> {
-        let listener = socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?;
-        let (address, _folder) = socket_address(folder)?;
-        bind(&listener, &address)?;
-        // The job's user may talk to it, and root; nobody else.
-        std::fs::set_permissions(
-            folder.join("control"),
-            std::os::unix::fs::PermissionsExt::from_mode(0o600),
-        )?;
+        // The process that listens is the one that clients take for their peer.
         listen(&listener, 64)?;
         let feeds = attach.and_then(|(stdin, _)| stdin.then_some(Owner::Rank(0)));
         let connection = Connection {
@@ -491,7 +497,8 @@ mod tests {
         std::fs::create_dir_all(&folder).expect("made");
         let job = Jobs::new(root.path()).find("0123").expect("it is there");
         let (first, theirs) = Wire::pair().expect("a pair");
-        let mut clients = Clients::listen(&folder, theirs, None).expect("it listens");
+        let listener = bind_in(&folder).expect("a socket");
+        let mut clients = Clients::listen(listener, theirs, None).expect("it listens");
         let ended = Tell::Ended(Box::new(End {
             finished: jiff::Timestamp::UNIX_EPOCH,
             code: 7,

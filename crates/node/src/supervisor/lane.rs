@@ -47,7 +47,7 @@ impl Supervisor {
         self.first_start = Some(Instant::now());
         self.record_running()?;
         self.clients.tell_all(&Tell::Started);
-        let mut list = self.launch.folder.lane()?;
+        let mut list = self.folder.lane()?;
         let mut kills = self.kills();
         let mut unwritten = Vec::new();
         for _ in 0..MOST {

@@ -23,6 +23,7 @@ mod report;
 mod steps;
 mod streams;
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -34,9 +35,10 @@ use hyperion_isolation::wire::Wire;
 use hyperion_isolation::{Event, Isolation, Sandbox, SandboxError, Stage, Taken};
 use hyperion_model::errand::LaneTask;
 use hyperion_model::report::{Exit, Phase};
-use hyperion_model::{Bytes, CpuSet, NodePlan, Resources};
+use hyperion_model::{Bytes, CpuSet, JobId, Level, NodePlan, Resources};
 use hyperion_mpi::decide::{Note, Refusal};
 use hyperion_mpi::layout::{LayoutError, NumaNode, layout};
+use hyperion_sys::cgroup::Layout;
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
 use hyperion_sys::signals::{self, SIGTERM, SignalFd};
@@ -46,7 +48,7 @@ use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use crate::client::Client;
-use crate::jobs::{End, Failure, JobFolder, Jobs, Running};
+use crate::jobs::{End, Failure, JobError, JobFolder, Jobs, Running};
 use crate::log::Writer;
 use crate::talk::{Size, Tell};
 use clients::Clients;
@@ -78,8 +80,6 @@ pub struct Launch {
     pub plan: NodePlan,
     /// Where the jobs lie.
     pub jobs: Jobs,
-    /// The record of this one, with its lock.
-    pub folder: JobFolder,
     /// How it is fenced.
     pub isolation: Box<dyn Isolation>,
     /// The file of this program.
@@ -97,15 +97,19 @@ pub struct Launch {
     pub keep: Vec<OwnedFd>,
     /// What was decided before, for those who ask how it will go.
     pub notes: Vec<Note>,
+    /// Whether anybody may read what it has used.
+    pub counted: bool,
 }
 
+/// What is looked at when it is asked for first.
+pub type Looked<T> = LazyCell<T, Box<dyn FnOnce() -> T>>;
+
 /// What a supervisor must know of its host.
-#[derive(Debug, Clone)]
 pub struct HostFacts {
     /// How many processors this process may use.
     pub cpus: u32,
     /// All memory.
-    pub memory: Bytes,
+    pub memory: Looked<Bytes>,
     /// The processors that this process may use.
     pub allowed: CpuSet,
     /// Which processors are near which memory.
@@ -130,18 +134,20 @@ impl HostFacts {
     }
 }
 
-/// Starts the supervisor of a job and gives the connection to it.
+/// Makes the record of a job, starts its supervisor and gives the connection to it.
 ///
 /// # Errors
-/// The kernel's; the job's folder is left to the caller.
-pub fn start(launch: Launch) -> io::Result<Client> {
-    let (ours, theirs) = Wire::pair()?;
-    match process::fork()? {
+/// [`JobError`]; nothing is left behind then.
+pub fn start(launch: Launch) -> Result<Client, JobError> {
+    let failed = |source| no_supervisor(&launch.jobs, &launch.plan.id, source);
+    let (mut ours, theirs) = Wire::pair().map_err(failed)?;
+    match process::fork().map_err(failed)? {
         Fork::Parent(_) => {
-            drop((launch.folder, launch.keep));
+            drop(theirs);
+            let handed = hand_over(&launch.jobs, &launch.plan, &mut ours);
             // Freeing writes to memory, and each page that is written to is now copied first.
             std::mem::forget(launch.plan);
-            Ok(Client::new(ours))
+            handed.map(|()| Client::new(ours))
         }
         Fork::Child => {
             drop(ours);
@@ -152,11 +158,35 @@ pub fn start(launch: Launch) -> io::Result<Client> {
     }
 }
 
+fn no_supervisor(jobs: &Jobs, id: &JobId, source: io::Error) -> JobError {
+    JobError::Io {
+        action: "start the supervisor of",
+        path: jobs.place(id),
+        source,
+    }
+}
+
+/// Makes the record of a job and hands it to its supervisor, which comes up meanwhile
+/// and makes nothing that could be left behind before it has that.
+fn hand_over(jobs: &Jobs, plan: &NodePlan, supervisor: &mut Wire) -> Result<(), JobError> {
+    let folder = jobs.create(plan)?;
+    let socket = clients::bind_in(&folder.path);
+    let handed = socket.and_then(|socket| {
+        let lock = folder.lock().into_iter();
+        let files: Vec<_> = lock.chain([socket.as_fd()]).collect();
+        supervisor.send(&(), &files)
+    });
+    handed.map_err(|source| {
+        jobs.free_name(&folder, plan.job.name.as_ref());
+        let _ = jobs.erase(&folder);
+        no_supervisor(jobs, &plan.id, source)
+    })
+}
+
 /// Leaves the terminal, its session and its files.
 fn detach(launch: &Launch, client: &Wire) -> io::Result<()> {
     rustix::process::setsid()?;
     let mut own = vec![client.as_fd()];
-    own.extend(launch.folder.lock());
     own.extend(launch.keep.iter().map(AsFd::as_fd));
     process::close_all_but(&own)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
@@ -169,13 +199,19 @@ fn detach(launch: &Launch, client: &Wire) -> io::Result<()> {
     ))?)
 }
 
-fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
-    failpoint!("folder-made");
+fn supervise(launch: Launch, mut first: Wire) -> io::Result<()> {
     let signals = SignalFd::new(&signals::FORWARDED)?;
-    let folder = &launch.folder;
-    let clients = Clients::listen(&folder.path, first, launch.attach)?;
+    let groups = Layout::detect();
+    // What comes behind open files is not read together with them (unix(7)): it is the client's.
+    first.receive::<()>()?;
+    let folder = launch.jobs.taken_over(&launch.plan.id, first.take_fd()?);
+    let socket = first.take_fd()?;
+    failpoint!("folder-made");
+    let clients = Clients::listen(socket, first, launch.attach)?;
     let log = Writer::new(folder.log());
     let mut supervisor = Supervisor {
+        folder,
+        groups,
         clients,
         signals,
         sandbox: None,
@@ -185,6 +221,7 @@ fn supervise(launch: Launch, first: Wire) -> io::Result<()> {
         places: Vec::new(),
         leader: None,
         still: false,
+        alone: false,
         ranks: BTreeMap::new(),
         remotes: BTreeSet::new(),
         execs: BTreeMap::new(),
@@ -227,7 +264,7 @@ enum Problem {
     #[error("the job's supervisor failed")]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Job(#[from] crate::jobs::JobError),
+    Job(#[from] JobError),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the ranks do not fit this host")]
@@ -240,6 +277,10 @@ enum Problem {
 
 struct Supervisor {
     launch: Launch,
+    /// The record of the job, with its lock.
+    folder: JobFolder,
+    /// Where this host has groups.
+    groups: Layout,
     clients: Clients,
     signals: SignalFd,
     sandbox: Option<Box<dyn Sandbox>>,
@@ -254,6 +295,8 @@ struct Supervisor {
     /// All that is inside was told to stand still.
     still: bool,
     ranks: BTreeMap<u32, RankState>,
+    /// Only its init is left inside.
+    alone: bool,
     /// What an `mpirun` has asked to be started on other nodes.
     remotes: BTreeSet<u32>,
     /// Commands beside the ranks: their number in the sandbox, and whose they are.
@@ -308,11 +351,13 @@ impl Supervisor {
         if let Err(problem) = &outcome {
             self.fail(problem);
         }
-        let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
+        let sandbox = self.sandbox.as_ref().filter(|_| self.launch.counted);
+        let usage = sandbox.map(|s| s.usage()).unwrap_or_default();
         let lost = matches!(outcome, Err(Problem::Sandbox(_)));
         let whole = self.first_start.is_none() || self.bring_back(lost);
         // Where only its init is left inside, the sandbox is taken down when nobody waits any more.
-        if usage.pids != Some(1) {
+        let job = &self.launch.plan.job;
+        if !self.alone || job.level == Level::Vm || !job.members.is_empty() {
             take_down(&mut self.sandbox);
         }
         // Nothing holds the other ends any more: what is left in the pipes is all there is.
@@ -341,7 +386,7 @@ impl Supervisor {
 
     /// Writes the record, tells everybody, and then removes what nobody waits for.
     fn finish(mut self, end: End) -> io::Result<()> {
-        let folder = &self.launch.folder;
+        let folder = &self.folder;
         let job = &self.launch.plan.job;
         failpoint!("before-end");
         // What never ran has told its starter why, and leaves nothing: its name can be used again.
@@ -361,7 +406,7 @@ impl Supervisor {
             self.clean_up(remove);
         }
         if written.is_err() {
-            self.launch.folder.unlock();
+            self.folder.unlock();
         }
         let ended = Tell::Ended(Box::new(end));
         self.clients.tell_end(&ended);
@@ -377,7 +422,7 @@ impl Supervisor {
     /// Removes the sandbox and what it wrote, and all of the job if it is to be removed.
     fn clean_up(&mut self, remove: bool) {
         take_down(&mut self.sandbox);
-        let folder = &self.launch.folder;
+        let folder = &self.folder;
         let userns = &self.launch.plan.sandbox.userns;
         let _ = hyperion_isolation::container::remove_scratch(&folder.scratch(), userns);
         if remove {
@@ -421,12 +466,12 @@ impl Supervisor {
                 parallel.oversubscribe,
             )?);
         }
-        let folder = &self.launch.folder;
         let since = Instant::now();
         let stage = Stage {
-            folder: folder.path.clone(),
+            folder: self.folder.path.clone(),
             program: self.launch.program.clone(),
             port: None,
+            groups: self.groups.clone(),
         };
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
             // A set-user-id file that root inside makes here must be out of everybody's reach.
@@ -497,6 +542,8 @@ impl Supervisor {
                     self.record_running()?;
                 }
                 self.clients.tell_all(&Tell::Started);
+                // The report needs it, and now there is time.
+                LazyCell::force(&self.launch.host.memory);
                 failpoint!("ranks-run");
             }
             let ran = self.run();
@@ -534,7 +581,7 @@ impl Supervisor {
             supervisor,
             sandboxes: sandbox.records(),
         };
-        self.launch.folder.write("running.json", &running)?;
+        self.folder.write("running.json", &running)?;
         self.recorded = true;
         Ok(())
     }
@@ -630,6 +677,9 @@ impl Supervisor {
                 self.more = false;
                 break;
             };
+            if let Event::Ended { alone, .. } = event {
+                self.alone = alone;
+            }
             match event {
                 Event::Joined { id } => self.rank_joined(id),
                 Event::Remote { host, command } => self.start_remote(&host, command)?,

@@ -138,6 +138,7 @@ impl Supervisor {
         process: &ProcessSpec,
         fds: Vec<OwnedFd>,
     ) -> Result<Option<Pid>, Problem> {
+        self.alone = false;
         let spawned = self.ask(|sandbox, asker| sandbox.spawn(id, process, fds, asker))?;
         if let Some(master) = spawned.terminal {
             self.streams.terminal(owner, master)?;
@@ -478,6 +479,7 @@ impl Supervisor {
             io_read,
             io_written,
             starved,
+            ..
         } = *event
         else {
             return Ok(());

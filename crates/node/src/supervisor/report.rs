@@ -97,8 +97,8 @@ impl Supervisor {
         let cpus = limits.cpus.map_or(set, |c| c.as_f64().min(set)) * f64::from(nodes);
         let memory = limits
             .memory
-            .unwrap_or(self.launch.host.memory)
-            .min(self.launch.host.memory);
+            .unwrap_or(*self.launch.host.memory)
+            .min(*self.launch.host.memory);
         let memory = Bytes(memory.0.saturating_mul(u64::from(nodes)));
         // Without a cgroup the kernel's accounting of each rank is what there is.
         let ranks = self.ranks.values();

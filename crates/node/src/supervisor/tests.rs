@@ -184,21 +184,20 @@ struct Job {
 impl Job {
     fn start(answers: usize, plan: NodePlan) -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        let (ours, theirs) = Wire::pair().expect("a pair");
+        let (mut ours, theirs) = Wire::pair().expect("a pair");
         let jobs = Jobs::new(root.path());
+        hand_over(&jobs, &plan, &mut ours).expect("made");
         let ended = thread::spawn(move || {
-            let folder = jobs.create(&plan).expect("made");
             let launch = Launch {
                 plan,
                 jobs,
-                folder,
                 isolation: Box::new(Hanging { answers }),
                 program: "/proc/self/exe".into(),
                 began: Instant::now(),
                 phases: Vec::new(),
                 host: HostFacts {
                     cpus: 1,
-                    memory: Bytes(1 << 30),
+                    memory: Looked::new(Box::new(|| Bytes(1 << 30))),
                     allowed: CpuSet([0].into()),
                     nodes: Vec::new(),
                     arch: "x86_64".into(),
@@ -206,6 +205,7 @@ impl Job {
                 attach: Some((false, None)),
                 keep: Vec::new(),
                 notes: Vec::new(),
+                counted: true,
             };
             supervise(launch, theirs)
         });

@@ -230,9 +230,8 @@ fn open_to_write(file: &Path) -> io::Result<fs::File> {
 fn usual_mounts(own: &str) -> Option<Vec<CgroupMount<'_>>> {
     let all = Path::new("/sys/fs/cgroup");
     let is = |target: &Path, magic: u32, group: &str| {
-        let found = rustix::fs::statfs(target);
+        let found = rustix::fs::statfs(target.join(group.trim_start_matches('/')));
         found.is_ok_and(|found| found.f_type.cast_unsigned() == u64::from(magic))
-            && target.join(group.trim_start_matches('/')).exists()
     };
     let hierarchies = own.lines().filter_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -258,12 +257,11 @@ fn usual_mounts(own: &str) -> Option<Vec<CgroupMount<'_>>> {
             mounts.push(found(names, &[&all.join(names)], CGROUP, group)?);
         }
     }
-    for (names, group) in &v2 {
-        match found(names, &[all, &all.join("unified")], CGROUP2, group) {
-            Some(mount) => mounts.push(mount),
-            // Mounted nowhere, or somewhere with nothing to offer.
-            None if ["cpu", "memory", "pids", "cpuset"].into_iter().all(in_v1) => {}
-            None => return None,
+    // Version 2 has next to nothing to offer where version 1 has these.
+    if !["cpu", "memory", "pids", "cpuset"].into_iter().all(in_v1) {
+        for (names, group) in &v2 {
+            let places = [all, &all.join("unified")];
+            mounts.push(found(names, &places, CGROUP2, group)?);
         }
     }
     Some(mounts)
@@ -387,7 +385,7 @@ mod tests {
         // Where they are elsewhere, the list is what counts.
         for hierarchy in usual.iter().flat_map(|_| &listed.hierarchies) {
             let usual = usual.as_ref().expect("found");
-            let of_use = hierarchy.version == Version::V2 || USED.iter().any(|c| hierarchy.has(c));
+            let of_use = listed.has_use_for(hierarchy);
             assert_eq!(
                 usual.hierarchies.contains(hierarchy),
                 of_use,

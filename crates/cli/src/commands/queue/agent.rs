@@ -239,7 +239,7 @@ impl Agent<'_> {
             // All of it lies where its supervisor does.
             None => bound(asked.share.cpus.as_ref(), || {
                 let launch = batch::prepare(&asked, self.ctx)?;
-                start(launch).context("cannot start the supervisor")
+                Ok(start(launch)?)
             })
             .map(|client| drop(self.watched.insert(id.clone(), client))),
         };

@@ -1,9 +1,11 @@
 //! What this host has, and what of a job it cannot give.
 
+use std::cell::LazyCell;
+
 use hyperion_isolation::vm::HostNode;
 use hyperion_model::{Binding, Bytes, Class, Cores, CpuSet, JobSpec, MountKind};
 use hyperion_mpi::layout::NumaNode;
-use hyperion_node::supervisor::HostFacts;
+use hyperion_node::supervisor::{HostFacts, Looked};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::host::{self, Host};
 
@@ -18,7 +20,12 @@ const MOST_RANKS: u32 = 65_536;
 pub(in crate::commands) struct HostSize {
     /// The processors that this process may use.
     allowed: CpuSet,
-    memory: Bytes,
+    memory: LazyCell<Bytes>,
+}
+
+/// Reads how much memory this host has.
+fn all_memory() -> Bytes {
+    host::memory_total(&Host::at("/")).unwrap_or_default()
 }
 
 impl HostSize {
@@ -26,13 +33,15 @@ impl HostSize {
         let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
         let last = rustix::thread::CpuSet::MAX_CPU as u32;
         let allowed = CpuSet((0..last).filter(|&cpu| set.is_set(cpu as usize)).collect());
-        let memory = host::memory_total(&Host::at("/")).unwrap_or_default();
-        Self { allowed, memory }
+        Self {
+            allowed,
+            memory: LazyCell::new(all_memory),
+        }
     }
 
     /// Gives all memory of this host.
     pub(in crate::commands) fn memory(&self) -> Bytes {
-        self.memory
+        *self.memory
     }
 
     /// Gives the processors that this process may use.
@@ -77,7 +86,7 @@ impl HostSize {
         };
         HostFacts {
             cpus: self.allowed.len() as u32,
-            memory: self.memory,
+            memory: Looked::new(Box::new(all_memory)),
             allowed: self.allowed.clone(),
             nodes,
             arch: rustix::system::uname()
@@ -124,9 +133,9 @@ impl HostSize {
         };
         let nodes = u64::from(job.nodes());
         let memory = resources.memory.map(|m| Bytes(m.0.saturating_mul(nodes)));
-        if let Some(memory) = memory.filter(|&m| m > self.memory) {
+        if let Some(memory) = memory.filter(|&m| m > self.memory()) {
             let asked = format!("{memory} of memory");
-            return above(asked, self.memory.to_string(), "lower --memory");
+            return above(asked, self.memory().to_string(), "lower --memory");
         }
         if let Some(cpus) = resources
             .cpus

@@ -44,8 +44,10 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let (input, raw) = (args.interactive, args.tty && args.interactive);
     let report = args.report.clone();
     let id = new_id()?;
-    let launch = prepare(args, ctx, id.clone(), |_| ())?;
-    let client = start(launch).context("cannot start the supervisor")?;
+    let mut launch = prepare(args, ctx, id.clone(), |_| ())?;
+    // What goes with the job and is not asked for now, nobody will read.
+    launch.counted = report.is_some() || !launch.plan.job.remove;
+    let client = start(launch)?;
     if detach {
         return session::wait_started(client, &id);
     }
@@ -66,8 +68,7 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// Decides all that is to be decided of a job, which `change` may still change, and
-/// makes its record.
+/// Decides all that is to be decided of a job, which `change` may still change.
 pub(super) fn prepare(
     mut args: Args,
     ctx: &Context,
@@ -175,12 +176,10 @@ pub(super) fn prepare(
         None => host.facts(args.bind),
     };
     let isolation = isolation(&plan.job, machine);
-    let folder = jobs.create(&plan)?;
     let terminal = session::terminal_size();
     Ok(Launch {
         plan,
         jobs,
-        folder,
         isolation,
         program: std::env::current_exe().context("cannot find the file of this program")?,
         began,
@@ -189,6 +188,7 @@ pub(super) fn prepare(
         attach: (!args.detach).then_some((args.interactive, terminal.filter(|_| args.tty))),
         keep,
         notes,
+        counted: true,
     })
 }
 

@@ -9,7 +9,7 @@ use hyperion_isolation::vm::{Accelerator, Board, Cell, Disk, Folders, Machine};
 use hyperion_model::{Binding, Bytes, Class, CpuSet, JobSpec};
 use hyperion_mpi::decide::Note;
 use hyperion_mpi::layout::NumaNode;
-use hyperion_node::supervisor::HostFacts;
+use hyperion_node::supervisor::{HostFacts, Looked};
 use hyperion_sys::host::Host;
 use hyperion_sys::tsc::Reading;
 
@@ -186,9 +186,10 @@ pub(super) fn facts(machine: &Machine, host: &HostSize) -> HostFacts {
         id,
         cpus: cell.cpus,
     };
+    let memory = machine.memory;
     HostFacts {
         cpus: machine.processors,
-        memory: machine.memory,
+        memory: Looked::new(Box::new(move || memory)),
         allowed: CpuSet((0..machine.processors).collect()),
         nodes: machine
             .seats(0)

@@ -129,6 +129,7 @@ fn ended(id: u32) -> Reply {
         io_read: 0,
         io_written: 0,
         starved: false,
+        alone: false,
     })
 }
 

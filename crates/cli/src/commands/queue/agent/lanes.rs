@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use hyperion_model::JobId;
 use hyperion_model::errand::{LaneLine, News, Outcome, Start};
 use hyperion_model::report::Exit;
@@ -88,7 +87,7 @@ impl Agent<'_> {
             None => {
                 let id = crate::commands::run::new_id()?;
                 let launch = batch::lane(shape, id.clone(), self.ctx)?;
-                let client = start(launch).context("cannot start the supervisor")?;
+                let client = start(launch)?;
                 self.lanes
                     .insert(id.clone(), Lane::new(client, Some(shape)));
                 id
