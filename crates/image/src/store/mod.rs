@@ -42,7 +42,8 @@ pub use image::{Descriptor, HistoryEntry, ImageRecord, LayerRecord, RuntimeConfi
 pub use prune::Pruned;
 pub use refs::Reference;
 pub use rootfs::{
-    Lease, Root, RootForm, RootPolicy, RootfsError, has_mountable_files, parallel_filesystem,
+    Lease, Root, RootForm, RootPolicy, RootfsError, has_mountable_files, is_better_unpacked,
+    parallel_filesystem,
 };
 
 use crate::digest::Digest;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::layer::erofs::Form;
+use hyperion_image::store::is_better_unpacked;
 use hyperion_image::{ImageRecord, Owners, RootForm, RootPolicy, Store, StoreError};
 use hyperion_model::{Class, Level, RootSource, UsernsMode};
 
@@ -45,7 +46,8 @@ pub(super) fn find(
     };
     let owners = owners(userns);
     // A machine takes its image as a disk, which needs no right to mount.
-    let as_file = level == Level::Vm || can_mount_files(store.dir());
+    let as_file = level == Level::Vm
+        || !is_better_unpacked(&record, store.dir()) && can_mount_files(store.dir());
     let mut policy = RootPolicy::new(as_file, owners);
     if form == Form::Ext4 {
         policy.form = RootForm::Ext4;
