@@ -324,6 +324,13 @@ fn a_supervisor_that_dies_at_any_point_of_a_process_job_leaves_nothing() {
 }
 
 #[test]
+fn a_starter_that_dies_before_the_supervisor_has_the_record_leaves_nothing() {
+    for point in ["record-made", "socket-made"] {
+        die_at(point, &["--isolation", "process"], &["sleep", "300"]);
+    }
+}
+
+#[test]
 fn a_supervisor_that_dies_at_any_point_of_a_container_leaves_nothing() {
     requires!("root");
     for point in POINTS {

@@ -170,8 +170,10 @@ fn no_supervisor(jobs: &Jobs, id: &JobId, source: io::Error) -> JobError {
 /// and makes nothing that could be left behind before it has that.
 fn hand_over(jobs: &Jobs, plan: &NodePlan, supervisor: &mut Wire) -> Result<(), JobError> {
     let folder = jobs.create(plan)?;
+    failpoint!("record-made");
     let socket = clients::bind_in(&folder.path);
     let handed = socket.and_then(|socket| {
+        failpoint!("socket-made");
         let lock = folder.lock().into_iter();
         let files: Vec<_> = lock.chain([socket.as_fd()]).collect();
         supervisor.send(&(), &files)
