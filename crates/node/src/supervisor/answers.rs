@@ -114,6 +114,7 @@ impl Supervisor {
             },
         };
         let answer = ask(sandbox.as_mut(), &mut waiting);
+        self.more = true;
         if answer.as_ref().is_err_and(SandboxError::is_unwanted) {
             self.give_up();
         }

@@ -646,14 +646,15 @@ impl Supervisor {
             self.try_record_running();
         }
         self.serve_clients()?;
-        if !ready[1].is_empty() {
+        if self.more || !ready[1].is_empty() {
             self.serve_sandbox()?;
         }
         self.check_times()
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        if self.more {
+        // What was heard already, as an answer was waited for, wakes nobody again.
+        if self.more || !self.clients.said.is_empty() {
             return Some(Timespec::default());
         }
         let times = [

@@ -2,6 +2,7 @@ use std::os::fd::BorrowedFd;
 use std::thread::{self, JoinHandle};
 
 use hyperion_isolation::{Asker, FileEntry, SandboxRecord, Spawned};
+use hyperion_model::errand::{Batch, LaneLine};
 use hyperion_model::job::ContainerOptions;
 use hyperion_model::nodes::NodePlace;
 use hyperion_model::{
@@ -15,16 +16,21 @@ use super::*;
 use crate::client::Heard;
 use crate::talk::Ask;
 
-/// A fence around nothing: it answers so often, and then hangs.
-struct Hanging {
-    answers: usize,
+/// A fence around nothing.
+#[derive(Debug, Clone, Copy)]
+enum Fence {
+    /// It answers so often, and then hangs.
+    Hanging(usize),
+    /// What is started ends at once; of a rank that is told when a client was heard, too.
+    Brief,
 }
 
-impl Isolation for Hanging {
+impl Isolation for Fence {
     fn create(&self, _: &SandboxSpec, _: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
         let (silent, held) = pipe().expect("a pipe");
         Ok(Box::new(Inside {
-            answers: self.answers,
+            fence: *self,
+            ended: VecDeque::new(),
             silent,
             _held: held,
         }))
@@ -32,31 +38,37 @@ impl Isolation for Hanging {
 }
 
 struct Inside {
-    answers: usize,
+    fence: Fence,
+    ended: VecDeque<Event>,
     silent: OwnedFd,
     _held: OwnedFd,
 }
 
 impl Inside {
     fn answer<T>(&mut self, answer: T, asker: &mut dyn Asker) -> Result<T, SandboxError> {
-        if let Some(left) = self.answers.checked_sub(1) {
-            self.answers = left;
+        if let Fence::Hanging(left @ 1..) = &mut self.fence {
+            *left -= 1;
             return Ok(answer);
         }
-        let while_ = Timespec {
+        loop {
+            self.hear(asker)?;
+        }
+    }
+
+    /// Waits until something is heard, or for a minute.
+    fn hear(&mut self, asker: &mut dyn Asker) -> Result<bool, SandboxError> {
+        let minute = Timespec {
             tv_sec: 60,
             tv_nsec: 0,
         };
-        loop {
-            asker.wait(self.silent.as_fd(), &while_)?;
-        }
+        asker.wait(self.silent.as_fd(), &minute)
     }
 }
 
 impl Sandbox for Inside {
     fn spawn(
         &mut self,
-        _: u32,
+        id: u32,
         _: &ProcessSpec,
         _: Vec<OwnedFd>,
         asker: &mut dyn Asker,
@@ -65,7 +77,24 @@ impl Sandbox for Inside {
             pid: 1,
             terminal: None,
         };
-        self.answer(spawned, asker)
+        if !matches!(self.fence, Fence::Brief) {
+            return self.answer(spawned, asker);
+        }
+        if id == 0 {
+            self.hear(asker)?;
+        }
+        self.ended.push_back(Event::Ended {
+            id,
+            exit: Exit::Code(0),
+            user: Duration::ZERO,
+            system: Duration::ZERO,
+            max_rss: 0,
+            io_read: 0,
+            io_written: 0,
+            starved: false,
+            alone: true,
+        });
+        Ok(spawned)
     }
 
     fn adopt(&mut self, _: u32, _: u32, _: RankSpec, _: Vec<OwnedFd>) -> Result<(), SandboxError> {
@@ -89,7 +118,7 @@ impl Sandbox for Inside {
     }
 
     fn next_event(&mut self) -> Result<Option<Event>, SandboxError> {
-        Ok(None)
+        Ok(self.ended.pop_front())
     }
 
     fn read_file(
@@ -174,7 +203,7 @@ fn plan() -> NodePlan {
     }
 }
 
-/// A supervisor in a thread of its own, of a job that hangs after so many answers.
+/// A supervisor in a thread of its own.
 struct Job {
     client: Client,
     ended: JoinHandle<io::Result<()>>,
@@ -182,7 +211,12 @@ struct Job {
 }
 
 impl Job {
+    /// Starts that of a job that hangs after so many answers.
     fn start(answers: usize, plan: NodePlan) -> Self {
+        Self::behind(Fence::Hanging(answers), plan)
+    }
+
+    fn behind(fence: Fence, plan: NodePlan) -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let (mut ours, theirs) = Wire::pair().expect("a pair");
         let jobs = Jobs::new(root.path());
@@ -191,7 +225,7 @@ impl Job {
             let launch = Launch {
                 plan,
                 jobs,
-                isolation: Box::new(Hanging { answers }),
+                isolation: Box::new(fence),
                 program: "/proc/self/exe".into(),
                 began: Instant::now(),
                 phases: Vec::new(),
@@ -335,4 +369,62 @@ fn the_time_limit_holds_for_what_hangs() {
     drop(beside);
     let end = Job::start(1, limited).started().end();
     assert_eq!(end.code, 124);
+}
+
+fn lane() -> NodePlan {
+    let mut plan = plan();
+    plan.job.lane = true;
+    plan
+}
+
+#[test]
+fn a_lane_ends_whose_agent_goes_while_a_task_is_started() {
+    let mut job = Job::behind(Fence::Brief, lane()).started();
+    let task = LaneTask {
+        id: JobId::new(0, 8),
+        argv: vec!["program".into()],
+        env: Vec::new(),
+        workdir: "/".into(),
+        rlimits: Vec::new(),
+        cpus: None,
+        batch: Batch {
+            variables: BTreeMap::new(),
+            input: None,
+            output: "/dev/null".into(),
+            error: None,
+            append: (true, true),
+            kept: false,
+        },
+    };
+    let begun = Tell::Task(LaneLine::Begun(task.id.clone()));
+    job.ask(&Ask::Task(Box::new(task)));
+    let heard = job.client.hear().expect("heard");
+    assert_eq!(heard, Some(Heard::Told(begun)));
+    drop(job.client);
+    let since = Instant::now();
+    while !job.ended.is_finished() {
+        assert!(since.elapsed() < Duration::from_secs(30), "it still waits");
+        thread::sleep(Duration::from_millis(1));
+    }
+    job.ended.join().expect("no panic").expect("it went well");
+}
+
+#[test]
+fn the_end_of_a_command_is_told_that_came_with_its_start() {
+    let mut job = Job::behind(Fence::Brief, lane()).started();
+    let mut beside = job.exec();
+    let ended = Tell::ExecEnded {
+        exit: Exit::Code(0),
+    };
+    for told in [Tell::Started, ended] {
+        let (since, mut heard) = (Instant::now(), None);
+        while heard.is_none() {
+            assert!(since.elapsed() < Duration::from_secs(30), "no {told:?}");
+            thread::sleep(Duration::from_millis(1));
+            heard = beside.try_hear().expect("heard");
+        }
+        assert_eq!(heard, Some(Heard::Told(told)));
+    }
+    job.ask(&NOW);
+    job.end();
 }
