@@ -80,6 +80,16 @@ impl SandboxError {
         }
     }
 
+    /// Tells whether the sandbox is gone by nothing that was asked of it, on whatever node:
+    /// something on this host has killed its init, or its machine.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Node { source, .. } => source.is_lost(),
+            Self::Machine(end) => matches!(end, MachineEnd::Killed { .. } | MachineEnd::Told),
+            error => matches!(error, Self::Lost(_)),
+        }
+    }
+
     /// Gives the exit code that a shell gives for such an end: 127 when the program was
     /// not found, 126 when it cannot be executed, 137 when it was killed.
     pub fn exit_code(&self) -> Option<u8> {

@@ -48,6 +48,9 @@ pub struct Task {
     pub state: State,
     /// How often it was started.
     pub starts: u32,
+    /// How often it was started again because nobody knew how it had ended.
+    #[serde(default)]
+    pub lost: u32,
     /// When it was started last.
     pub started: Option<Time>,
     /// When it is told to end.
@@ -83,6 +86,7 @@ impl Task {
         Self {
             state,
             starts: 0,
+            lost: 0,
             started: None,
             until,
             warned_at: None,

@@ -422,9 +422,11 @@ impl Ledger {
         job.queued.remove(&task.index);
         job.waiting.remove(&task.index);
         job.active += 1;
-        let starts = job.tasks.get(&task.index).map_or(0, |task| task.starts);
+        let before = job.tasks.get(&task.index);
+        let (starts, lost) = before.map_or((0, 0), |its| (its.starts, its.lost));
         let its = Task {
             starts: starts + 1,
+            lost,
             started: Some(at),
             ..Task::new(State::Configuring, until)
         };
@@ -499,6 +501,7 @@ impl Ledger {
         its.ended = Some(at);
         its.state = state_of(end, its.told);
         if again {
+            its.lost += u32::from(its.told.is_none());
             job.waiting.insert(task.index);
         } else {
             job.ended += 1;

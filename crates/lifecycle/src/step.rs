@@ -21,6 +21,9 @@ use crate::state::{End, Holder, State, TaskId, Why};
 
 /// How many steps a round of planning may take: some hundredths of a second.
 const EFFORT: u64 = 2_000_000;
+/// A task of which nobody knew so often how it had ended is not started again: Slurm's
+/// `max_batch_requeue`.
+const MOST_LOST: u32 = 5;
 
 impl Ledger {
     /// Says what an event changes, and changes it.
@@ -497,7 +500,9 @@ impl<'a> Pen<'a> {
             (Some(Why::Requeued), _) => true,
             (Some(Why::Cancelled | Why::TimeLimit), _) => false,
             (Some(Why::Preempted), _) if self.is_cancelled(job) => false,
-            (Some(Why::Preempted | Why::NodeDown), _) | (None, End::Lost) => job.may_start_again(),
+            (Some(Why::Preempted | Why::NodeDown), _) => job.may_start_again(),
+            // It may be its own doing: a script can kill what looks after it.
+            (None, End::Lost) => its.lost < MOST_LOST && job.may_start_again(),
             (None, _) => false,
         };
         self.write(Change::Ended {

@@ -91,8 +91,8 @@ pub enum End {
     Exit(Exit),
     /// It was killed for want of memory.
     OutOfMemory,
-    /// It could not be started, or its sandbox broke down: nothing of the command's own.
+    /// It could not be started, or its sandbox failed: nothing of the command's own.
     Broken,
-    /// Its node, or its supervisor, is gone, and nobody knows how it ended.
+    /// Its node, its supervisor or its sandbox is gone, and nobody knows how it ended.
     Lost,
 }

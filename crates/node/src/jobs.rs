@@ -162,6 +162,9 @@ pub struct End {
     pub exit: Option<Exit>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// Its sandbox was killed from outside, and nobody knows how its command would have ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
     /// What it cost; none when it never started.
     pub report: Option<RunReport>,
 }

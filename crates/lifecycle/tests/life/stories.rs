@@ -288,6 +288,15 @@ fn what_ends_for_no_fault_of_its_own_waits_again_if_it_may() {
         let starts = case.ledger.jobs()[&job].task(0).map(|task| task.starts);
         assert_eq!(starts, Some(1 + u32::from(again)));
     }
+    // Not for ever: a script may kill what looks after it, each time.
+    let mut case = Case::new(4);
+    let job = case.submit(1, |_| {});
+    let its = task(job, 0);
+    for _ in 0..6 {
+        assert_eq!(case.started(), [its]);
+        case.tell(Event::Over(its, End::Lost));
+    }
+    assert_eq!(case.state(job, 0), State::NodeFailed);
     // Somebody may ask for it.
     let mut case = Case::new(4);
     let job = case.submit(1, |_| {});

@@ -504,6 +504,7 @@ mod tests {
             code: 7,
             exit: None,
             failure: None,
+            lost: false,
             report: None,
         }));
         clients.tell_end(&ended);

@@ -377,11 +377,13 @@ impl Supervisor {
         let exit = self
             .failed_exit
             .or_else(|| outcome.is_ok().then_some(Exit::Code(0)));
+        let lost = matches!(&outcome, Err(Problem::Sandbox(e)) if e.is_lost());
         End {
             finished: Timestamp::now(),
             code,
             exit,
             failure: self.failure.take(),
+            lost: lost && exit.is_none(),
             report,
         }
     }

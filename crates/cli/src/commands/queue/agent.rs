@@ -433,6 +433,7 @@ fn outcome(end: &hyperion_node::End) -> Outcome {
         (Some(Exit::Code(0)), _) => End::Exit(Exit::Code(0)),
         (_, true) => End::OutOfMemory,
         (Some(exit), false) => End::Exit(exit),
+        (None, false) if end.lost => End::Lost,
         (None, false) if matches!(end.code, 126 | 127) => End::Exit(Exit::Code(end.code)),
         (None, false) => End::Broken,
     };
