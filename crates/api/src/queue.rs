@@ -272,4 +272,7 @@ pub struct ServerView {
     pub process: u32,
     /// When it was started.
     pub started: Moment,
+    /// Whether who asks is an operator to it.
+    #[serde(default)]
+    pub operator: bool,
 }

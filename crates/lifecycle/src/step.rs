@@ -224,9 +224,12 @@ impl Ledger {
     pub(crate) fn taken(
         &mut self,
         who: Who,
-        submission: Submission,
+        mut submission: Submission,
         (begin, deadline): (Option<Time>, Option<Time>),
     ) -> Result<Submitted, Refusal> {
+        if !who.operator {
+            submission.give_way();
+        }
         if let Some(condition) = &submission.after {
             let (numbers, _) = named(condition);
             if let Some(&unknown) = numbers.iter().find(|on| !self.jobs.contains_key(on)) {

@@ -157,6 +157,18 @@ impl Submission {
             elsewhere: Shared::default(),
         }
     }
+
+    /// Tells whether it is to come before others, as only operators may have it: by a
+    /// priority above 0, or a nice value below.
+    pub fn pushes(&self) -> bool {
+        self.nice < 0 || self.priority.is_some_and(|priority| priority > 0)
+    }
+
+    /// Takes that back.
+    pub fn give_way(&mut self) {
+        self.nice = self.nice.max(0);
+        self.priority = self.priority.filter(|priority| *priority <= 0);
+    }
 }
 
 /// How a job is fenced, in the words of `hyperion run`.

@@ -170,6 +170,7 @@ impl Server {
                 version: env!("CARGO_PKG_VERSION").into(),
                 process: std::process::id(),
                 started: self.started.0,
+                operator: who.operator,
             }),
             Request::Stop if who.operator => {
                 self.stopping = true;

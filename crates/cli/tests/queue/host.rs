@@ -378,6 +378,14 @@ fn where_the_site_is_private_users_see_their_own_and_its_operators_see_all() {
         .refused("there is no job", "");
     host.run(bob, &["cancel", &hers]).ok();
     host.wait_for_state(ada, &hers, "cancelled");
+    // Only these put jobs before others; whose priority does not count is told so.
+    for (user, told) in [(ada, true), (bob, false)] {
+        let words = ["submit", "--hold", "--priority=9", "--wrap=true"];
+        let done = host.run(user, &words);
+        assert_eq!(done.err.contains("only operators"), told, "{}", done.err);
+        let job = done.ok();
+        host.run(user, &["cancel", job.trim()]).ok();
+    }
     // For whom nodes are kept they and the operators hear.
     for (name, user) in [("hers", ada.uid), ("his", bob.uid)] {
         let user = user.to_string();

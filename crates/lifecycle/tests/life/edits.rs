@@ -313,3 +313,18 @@ fn a_priority_is_lowered_by_its_user_and_raised_by_operators() {
     case.edit(USER, job, &[Edit::Priority(Some(0))])
         .expect("lowered");
 }
+
+#[test]
+fn only_operators_submit_jobs_that_come_before_others() {
+    for (who, before) in [(USER, (None, 0)), (OPERATOR, (Some(9), -5))] {
+        let mut case = Case {
+            who,
+            ..Case::new(4)
+        };
+        for (asked, taken) in [((Some(-7), 3), (Some(-7), 3)), ((Some(9), -5), before)] {
+            let job = case.submit(1, |job| (job.priority, job.nice) = asked);
+            let its = &case.ledger.jobs()[&job].asked.submission;
+            assert_eq!((its.priority, its.nice), taken);
+        }
+    }
+}

@@ -307,6 +307,13 @@ pub(in crate::commands) fn send(
 ) -> anyhow::Result<(u64, Server)> {
     settle(&mut submission)?;
     let mut server = Server::reach(ctx, autostart)?;
+    if submission.pushes()
+        && let Reply::Server(server) = server.ask(&Request::Who)?
+        && !server.operator
+    {
+        let what = "only operators put jobs before others: its priority does not count";
+        crate::output::talk("note", what);
+    }
     failpoint!("client-connected");
     let answer = server.ask(&Request::Submit(Box::new(submission)))?;
     failpoint!("client-answered");
