@@ -45,6 +45,8 @@ pub enum Request {
     Cancel(Vec<Target>),
     /// Let tasks that run wait again.
     Requeue(Vec<Target>),
+    /// Let all of these that runs wait again, and keep them from starting.
+    RequeueHold(Vec<u64>),
     /// Let tasks stand still.
     Suspend(Vec<Target>),
     /// Let them go on.

@@ -43,6 +43,8 @@ pub enum Event {
     Cancel(Who, u64, Option<u32>),
     /// Somebody wants a task that runs to wait again.
     Requeue(Who, TaskId),
+    /// Somebody wants all of a job that runs to wait again, and keeps it from starting.
+    RequeueHold(Who, u64),
     /// Somebody lets a task stand still.
     Suspend(Who, TaskId),
     /// Somebody lets it go on.

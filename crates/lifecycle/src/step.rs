@@ -51,13 +51,7 @@ impl Ledger {
                 if its.waiting().next().is_none() {
                     return Err(its.refused());
                 }
-                let by = match who.operator && its.asked.user != who.user {
-                    true => Holder::Operator,
-                    false => Holder::User,
-                };
-                if its.held < Some(by) {
-                    pen.write(Change::Held { job, by });
-                }
+                pen.hold(who, job)?;
             }
             Event::Release(who, job) => {
                 let its = pen.ledger.owned(who, job)?;
@@ -76,9 +70,23 @@ impl Ledger {
             }
             Event::Cancel(who, job, index) => pen.cancel(who, job, index)?,
             Event::Requeue(who, task) => {
-                let can = |state: State| state.is_active() && state != State::Completing;
-                pen.ledger.running(who, task, can)?;
+                pen.ledger.running(who, task, may_be_stopped)?;
                 pen.stop(task, Why::Requeued);
+            }
+            Event::RequeueHold(who, job) => {
+                let its = pen.ledger.owned(who, job)?;
+                let running = its
+                    .tasks
+                    .iter()
+                    .filter(|(_, its)| may_be_stopped(its.state));
+                let running: Vec<u32> = running.map(|(index, _)| *index).collect();
+                if running.is_empty() {
+                    return Err(its.refused());
+                }
+                for index in running {
+                    pen.stop(TaskId { job, index }, Why::Requeued);
+                }
+                pen.hold(who, job)?;
             }
             Event::Suspend(who, task) => {
                 pen.ledger.running(who, task, |s| s == State::Running)?;
@@ -319,6 +327,10 @@ impl Ledger {
     }
 }
 
+fn may_be_stopped(state: State) -> bool {
+    state.is_active() && state != State::Completing
+}
+
 fn only_operator(who: Who) -> Result<(), Refusal> {
     match who.operator {
         true => Ok(()),
@@ -376,6 +388,19 @@ impl<'a> Pen<'a> {
             self.write(Change::Dropped { job, index, why });
         }
         self.records
+    }
+
+    /// Keeps what waits of a job, or will, from starting.
+    fn hold(&mut self, who: Who, job: u64) -> Result<(), Refusal> {
+        let its = self.ledger.owned(who, job)?;
+        let by = match who.operator && its.asked.user != who.user {
+            true => Holder::Operator,
+            false => Holder::User,
+        };
+        if its.held < Some(by) {
+            self.write(Change::Held { job, by });
+        }
+        Ok(())
     }
 
     fn cancel(&mut self, who: Who, job: u64, index: Option<u32>) -> Result<(), Refusal> {

@@ -1,10 +1,12 @@
 //! What somebody changes of a job that was submitted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::submission::{Condition, Moment, NodeCount, Part, Submission, TimeLimit};
+use crate::Bytes;
+use crate::submission::{Condition, Moment, NodeCount, Part, Per, Submission, TimeLimit};
 
 /// One thing that is changed. Of a heterogeneous job it is the first part's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,17 @@ pub enum Edit {
     LeastTime(Option<Duration>),
     /// How many nodes.
     Nodes(NodeCount),
+    /// How many tasks; what was asked of something else stays.
+    Tasks(BTreeMap<Per, u32>),
+    /// How many processors, likewise.
+    Cpus(BTreeMap<Per, u32>),
+    /// How much memory, in place of all that was asked.
+    Memory {
+        /// Of what so much.
+        amounts: BTreeMap<Per, Bytes>,
+        /// All that its nodes have.
+        all: bool,
+    },
     /// What its nodes must have, as its batch system writes it.
     Features(Option<String>),
     /// Hosts that must be among its nodes, or that it may run on.
@@ -58,6 +71,12 @@ impl Edit {
         match self {
             Self::Queues(names) => part(&|part| part.queues.clone_from(names)),
             Self::Nodes(count) => part(&|part| part.nodes = Some(*count)),
+            Self::Tasks(counts) => part(&|part| part.tasks.extend(counts)),
+            Self::Cpus(counts) => part(&|part| part.cpus.extend(counts)),
+            Self::Memory { amounts, all } => part(&|part| {
+                part.memory.clone_from(amounts);
+                part.all_memory = *all;
+            }),
             Self::Features(wish) => part(&|part| part.features.clone_from(wish)),
             Self::Hosts(names) => part(&|part| part.hosts.clone_from(names)),
             Self::Without(names) => part(&|part| part.without.clone_from(names)),

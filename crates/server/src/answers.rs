@@ -148,6 +148,10 @@ impl Server {
                 let event = |task| Event::Requeue(who, task);
                 self.steps(who, now, self.of_tasks(targets, event), records)
             }
+            Request::RequeueHold(jobs) => {
+                let events = jobs.into_iter().map(|job| Event::RequeueHold(who, job));
+                self.steps(who, now, events.collect(), records)
+            }
             Request::Suspend(targets) => {
                 let event = |task| Event::Suspend(who, task);
                 self.steps(who, now, self.of_tasks(targets, event), records)

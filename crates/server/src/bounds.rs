@@ -29,7 +29,10 @@ pub(crate) fn weight(request: &Request) -> Option<usize> {
         Request::Jobs(filter) => (DEAR, filter.jobs.len()),
         Request::Explain(_) | Request::WhatIf(_) | Request::Metrics => (DEAR, 0),
         Request::Wait(jobs) if jobs.len() > AWAITED => return None,
-        Request::Hold(jobs) | Request::Release(jobs) | Request::Wait(jobs) => (1, jobs.len()),
+        Request::Hold(jobs)
+        | Request::Release(jobs)
+        | Request::RequeueHold(jobs)
+        | Request::Wait(jobs) => (1, jobs.len()),
         Request::Cancel(tasks)
         | Request::Requeue(tasks)
         | Request::Suspend(tasks)

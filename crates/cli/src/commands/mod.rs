@@ -103,7 +103,7 @@ pub(crate) enum Command {
     Release(queue::change::Args),
     /// End jobs that run, and let them wait again
     #[command(display_order = 22)]
-    Requeue(queue::change::Args),
+    Requeue(queue::change::RequeueArgs),
     /// Change what was asked for jobs of the queue, in the words that submit them
     #[command(display_order = 22)]
     Update(queue::update::Args),
@@ -204,7 +204,7 @@ impl Command {
             Self::Cancel(args) => queue::change::run(queue::change::Change::Cancel, &args, ctx),
             Self::Hold(args) => queue::change::run(queue::change::Change::Hold, &args, ctx),
             Self::Release(args) => queue::change::run(queue::change::Change::Release, &args, ctx),
-            Self::Requeue(args) => queue::change::run(queue::change::Change::Requeue, &args, ctx),
+            Self::Requeue(args) => queue::change::requeue(&args, ctx),
             Self::Update(args) => queue::update::run(&args, ctx),
             Self::Suspend(args) => queue::change::run(queue::change::Change::Suspend, &args, ctx),
             Self::Resume(args) => queue::change::run(queue::change::Change::Resume, &args, ctx),

@@ -99,6 +99,16 @@ fn scontrol_changes_jobs_that_wait_and_the_limit_of_those_that_run() {
         .sh("scontrol show job 3 | grep -o 'TimeLimit=[0-9:]*'")
         .ok();
     assert_eq!(left, "TimeLimit=00:30:00");
+    // Processors and memory, as they are asked for from then on.
+    let out = shims.sh("sbatch --parsable -H -n 1 --mem=1G --wrap true\n\
+         scontrol update JobId=4 MinMemoryNode=64 NumTasks=1 NumCPUs=2\n\
+         squeue -h -j 4 -o '%C %m'; scancel 4");
+    assert_eq!(out.ok(), "4\n2 64M");
+    // It waits again, and is held.
+    shims.sh("scontrol requeuehold 3").ok();
+    shims.queue.wait_for_state("3", "held");
+    shims.sh("scontrol release 3").ok();
+    shims.queue.wait_for_state("3", "running");
     // What was changed is known when the server comes again.
     shims.queue.run(&["serve", "--stop"]).ok();
     assert_eq!(shims.sh("squeue -h -j 3 -o '%l %t'").ok(), "30:00 R");
@@ -124,9 +134,9 @@ fn scontrol_changes_jobs_that_wait_and_the_limit_of_those_that_run() {
             "Job dependency problem (job 2 would wait for itself) for job 2\n",
         ),
         (
-            "JobId=2 NumCPUs=4",
+            "JobId=2 MinCPUsNode=4",
             1,
-            "Update of this parameter is not supported: NumCPUs=4\nRequest aborted\n",
+            "Update of this parameter is not supported: MinCPUsNode=4\nRequest aborted\n",
         ),
         (
             "JobId=2 TimeLimit=soon",
@@ -208,7 +218,7 @@ fn qalter_qmove_and_bmod_change_jobs_in_their_words() {
             "qalter: that cannot be changed any more\n".into(),
         ),
         (
-            "bmod -n 4 2",
+            "bmod -n 2,4 2",
             255,
             "that cannot be changed any more. Job not modified.\n".into(),
         ),

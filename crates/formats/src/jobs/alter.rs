@@ -2,8 +2,10 @@
 //! walltime=1:00:00`, `bmod -W 60`, and for Slurm the options of sbatch that the fields of
 //! `scontrol update` stand for.
 
+use std::collections::BTreeMap;
+
 use hyperion_model::edit::Edit;
-use hyperion_model::submission::{Dialect, Moment, Submission};
+use hyperion_model::submission::{Dialect, Moment, Per, Submission};
 
 use super::{Reply, Source, read};
 
@@ -106,6 +108,17 @@ fn difference(one: &Submission, other: &Submission) -> Altered {
             Some(Edit::Queues(other.queues.clone())),
         );
         unless(one.nodes == other.nodes, other.nodes.map(Edit::Nodes));
+        let tasks = others(&one.tasks, &other.tasks);
+        unless(tasks.is_empty(), Some(Edit::Tasks(tasks)));
+        let cpus = others(&one.cpus, &other.cpus);
+        unless(cpus.is_empty(), Some(Edit::Cpus(cpus)));
+        unless(
+            (&one.memory, one.all_memory) == (&other.memory, other.all_memory),
+            Some(Edit::Memory {
+                amounts: other.memory.clone(),
+                all: other.all_memory,
+            }),
+        );
         unless(
             one.features == other.features,
             Some(Edit::Features(other.features.clone())),
@@ -126,10 +139,19 @@ fn difference(one: &Submission, other: &Submission) -> Altered {
     }
 }
 
+/// Gives those counts that are others than they were.
+fn others(were: &BTreeMap<Per, u32>, are: &BTreeMap<Per, u32>) -> BTreeMap<Per, u32> {
+    let other = are
+        .iter()
+        .filter(|(per, count)| were.get(per) != Some(count));
+    other.map(|(per, count)| (*per, *count)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use hyperion_model::Bytes;
     use hyperion_model::submission::{NodeCount, TimeLimit};
 
     use super::*;
@@ -158,6 +180,19 @@ mod tests {
         let lsf = says(Dialect::Lsf, "-W 30 -J other -q fast").expect("read");
         let queue = Edit::Queues(vec!["fast".into()]);
         assert_eq!(lsf.edits, [Edit::Name("other".into()), limit(30), queue]);
+        let tasks = |per, count| Edit::Tasks([(per, count)].into());
+        let memory = |per, mib: u64| Edit::Memory {
+            amounts: [(per, Bytes(mib << 20))].into(),
+            all: false,
+        };
+        let larger = says(Dialect::Slurm, "-n 4 -c 2 --mem=2G").expect("read");
+        let cpus = Edit::Cpus([(Per::Task, 2)].into());
+        let expected = [tasks(Per::Job, 4), cpus, memory(Per::Node, 2048)];
+        assert_eq!(larger.edits, expected);
+        let all = says(Dialect::Slurm, "--mem=0").expect("read");
+        assert!(matches!(all.edits[..], [Edit::Memory { all: true, .. }]));
+        let lsf = says(Dialect::Lsf, "-n 4").expect("read");
+        assert_eq!(lsf.edits, [tasks(Per::Job, 4)]);
     }
 
     #[test]
@@ -167,7 +202,7 @@ mod tests {
             (Dialect::Slurm, "--parsable"),
             (Dialect::Pbs, "-l select=2:ncpus=4"),
             (Dialect::Pbs, "-J 1-3"),
-            (Dialect::Lsf, "-n 4"),
+            (Dialect::Lsf, "-n 2,4"),
         ] {
             let refused = says(dialect, line).expect_err(line);
             assert!(refused.starts_with("that "), "{line}: {refused}");

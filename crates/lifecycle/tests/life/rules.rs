@@ -156,7 +156,10 @@ fn perform(case: &mut Case, act: &Act) {
             job(number).map(|job| Event::Edit(who, job, index, vec![edit]))
         }
         Act::Cancel(number, index) => job(number).map(|job| Event::Cancel(USER, job, index)),
-        Act::Requeue(number) => task(number).map(|task| Event::Requeue(USER, task)),
+        Act::Requeue(number) => task(number).map(|task| match number % 3 {
+            0 => Event::RequeueHold(USER, task.job),
+            _ => Event::Requeue(USER, task),
+        }),
         Act::Suspend(number) => task(number).map(|task| Event::Suspend(USER, task)),
         Act::Resume(number) => task(number).map(|task| Event::Resume(USER, task)),
         Act::Node(kind) => Some(Event::Node(

@@ -310,6 +310,15 @@ fn what_ends_for_no_fault_of_its_own_waits_again_if_it_may() {
     case.tell(Event::Over(its, End::Exit(Exit::Signal(15))));
     assert_eq!(case.state(job, 0), State::Pending);
     assert_eq!(case.started(), [its]);
+    // And that it does not start before it is released.
+    case.tell(Event::RequeueHold(USER, job));
+    case.tell(Event::Over(its, DONE));
+    assert_eq!(case.state(job, 0), State::Held);
+    assert_eq!(case.started(), []);
+    case.try_tell(Event::RequeueHold(USER, job))
+        .expect_err("nothing of it runs");
+    case.tell(Event::Release(USER, job));
+    assert_eq!(case.started(), [its]);
     // But not once it is not wanted any more.
     case.tell(Event::Cancel(USER, job, None));
     case.tell(Event::Over(its, End::Lost));

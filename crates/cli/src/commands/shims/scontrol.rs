@@ -37,17 +37,13 @@ pub(super) fn answer(call: &Call) -> Outcome {
         }
         ["show", what, ref named @ ..] => show(call, what, named, one_line),
         [
-            "hold" | "uhold" | "release" | "requeue" | "suspend" | "resume",
+            "hold" | "uhold" | "release" | "requeue" | "requeuehold" | "suspend" | "resume",
             ref named @ ..,
         ] if !named.is_empty() => change(call, rest[0], named),
         ["update", ref words @ ..] => update(call, words),
-        ["requeuehold", ..] => Err(Stop::new(
-            1,
-            "scontrol: requeuehold is not known here: requeue, and hold when the job waits",
-        )),
         [] => Err(Stop::new(
             1,
-            "scontrol: there is no prompt here; known: update, hold, release, requeue, suspend, resume, show, ping, version",
+            "scontrol: there is no prompt here; known: update, hold, release, requeue, requeuehold, suspend, resume, show, ping, version",
         )),
         [word, ..] => Err(Stop::new(1, format!("invalid keyword: {word}"))),
     }
@@ -76,6 +72,11 @@ fn change(call: &Call, verb: &str, named: &[&str]) -> Outcome {
             "hold" | "uhold" => Request::Hold(numbers(&targets)),
             "release" => Request::Release(numbers(&targets)),
             "requeue" => Request::Requeue(targets),
+            "requeuehold" if targets.iter().any(|target| target.index.is_some()) => {
+                let text = "scontrol: an array is held as a whole";
+                return Err(Stop::new(1, text));
+            }
+            "requeuehold" => Request::RequeueHold(numbers(&targets)),
             "suspend" => Request::Suspend(targets),
             _ => Request::Resume(targets),
         };

@@ -1,9 +1,10 @@
 //! The fields of `scontrol update` of a job.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hyperion_model::edit::Edit;
-use hyperion_model::submission::{Dialect, TimeLimit};
+use hyperion_model::submission::{Dialect, Per, TimeLimit};
 
 use crate::jobs::alter::{Altered, altered};
 use crate::jobs::time;
@@ -27,6 +28,7 @@ enum Field {
     As(&'static str, Option<Edit>),
     Requeue,
     AtOnce,
+    Cpus,
     Priority,
     Limit,
     Jobs,
@@ -38,7 +40,7 @@ type Row = (&'static [&'static str], fn() -> Field);
 /// Fields by their names; abbreviations of four letters and more will do.
 fn field(name: &str) -> Option<Field> {
     use Field::As;
-    let names: [Row; 19] = [
+    let names: [Row; 23] = [
         (&["jobid"], || Field::Jobs),
         (&["account"], || As("account", Some(Edit::Account(None)))),
         (&["arraytaskthrottle"], || Field::AtOnce),
@@ -59,7 +61,11 @@ fn field(name: &str) -> Option<Field> {
             As("constraint", Some(Edit::Features(None)))
         }),
         (&["jobname", "name"], || As("job-name", None)),
+        (&["minmemorycpu"], || As("mem-per-cpu", None)),
+        (&["minmemorynode"], || As("mem", None)),
         (&["nice"], || As("nice", Some(Edit::Nice(100)))),
+        (&["numcpus", "reqprocs"], || Field::Cpus),
+        (&["numtasks"], || As("ntasks", None)),
         (&["numnodes", "reqnodes"], || As("nodes", None)),
         (&["partition"], || As("partition", None)),
         (&["priority"], || Field::Priority),
@@ -123,6 +129,11 @@ pub fn update(words: &[&str]) -> Result<Update, String> {
                 let edit = Edit::AtOnce(Some(most).filter(|most| *most > 0));
                 update.altered.edits.push(edit);
             }
+            Field::Cpus => {
+                let cpus = value.parse::<NonZeroU32>().map_err(|_| wrong())?;
+                let edit = Edit::Cpus([(Per::Job, cpus.get())].into());
+                update.altered.edits.push(edit);
+            }
             Field::Priority => match value.parse::<u32>() {
                 Ok(0) => update.altered.hold = true,
                 Ok(priority) => {
@@ -154,6 +165,7 @@ pub fn update(words: &[&str]) -> Result<Update, String> {
 
 #[cfg(test)]
 mod tests {
+    use hyperion_model::Bytes;
     use hyperion_model::submission::{Condition, Event, JobRef, JobWord, Moment};
 
     use super::*;
@@ -197,6 +209,16 @@ mod tests {
             [Edit::After(None), Edit::Account(None), Edit::Nice(100)]
         );
         assert!(read.altered.hold);
+        let read = says("JobId=1 NumCPUs=4 NumTasks=2 MinMemoryNode=100").expect("read");
+        let memory = Edit::Memory {
+            amounts: [(Per::Node, Bytes(100 << 20))].into(),
+            all: false,
+        };
+        let (cpus, tasks) = ([(Per::Job, 4)].into(), [(Per::Job, 2)].into());
+        assert_eq!(
+            read.altered.edits,
+            [Edit::Cpus(cpus), Edit::Tasks(tasks), memory]
+        );
     }
 
     #[test]
@@ -217,11 +239,18 @@ mod tests {
 
     #[test]
     fn what_scontrol_does_not_change_is_refused_in_its_words() {
-        for line in ["NumCPUs=4", "Foo=1", "MinMemoryNode=100"] {
+        for line in ["MinCPUsNode=4", "Foo=1", "MinTmpDiskNode=100"] {
             let text = format!("Update of this parameter is not supported: {line}");
             assert_eq!(says(line), Err(text + "\nRequest aborted"));
         }
-        for line in ["JobName=", "Requeue=2", "Nice+=3", "12"] {
+        for line in [
+            "JobName=",
+            "NumCPUs=0",
+            "NumCPUs=2-4",
+            "Requeue=2",
+            "Nice+=3",
+            "12",
+        ] {
             let text = format!("Invalid input: {line}\nRequest aborted");
             assert_eq!(says(line), Err(text));
         }
