@@ -166,6 +166,24 @@ mod tests {
     }
 
     #[test]
+    fn lost_is_what_was_killed_and_not_what_failed_or_took_too_much() {
+        let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let of_node = |source| SandboxError::Node {
+            name: "n1".into(),
+            source: Box::new(source),
+        };
+        let killed = MachineEnd::Killed { signal: 9 };
+        let (init, machine) = (SandboxError::Lost(eof()), SandboxError::Machine(killed));
+        assert!(init.is_lost() && machine.is_lost() && of_node(init).is_lost());
+        let took = [
+            SandboxError::Starved,
+            MachineEnd::OutOfMemory.into(),
+            of_node(SandboxError::Unwanted),
+        ];
+        assert!(!took.iter().any(SandboxError::is_lost));
+    }
+
+    #[test]
     fn what_goes_wrong_at_every_level_is_not_said_of_a_container() {
         let failed = || io::Error::from(io::ErrorKind::OutOfMemory);
         let setup = SandboxError::Setup {
