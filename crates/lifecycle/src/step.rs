@@ -204,14 +204,14 @@ impl Ledger {
         let plan = plan_on(self.policy, cluster, queue, now, memory, EFFORT);
         let kept = plan.reservations.iter();
         self.planned.kept = kept.map(|kept| (kept.job, kept.at)).collect();
-        self.planned.verdicts = plan.verdicts;
+        self.planned.verdicts = plan.verdicts.into_vec();
         self.planned.head = plan.head;
         self.planned.wake_at = match plan.unfinished {
             true => Some(now),
             false => plan.wake_at,
         };
         let left = self.queue.len() - plan.starts.len();
-        (plan.starts, left, plan.preemptions)
+        (plan.starts.into_vec(), left, plan.preemptions)
     }
 
     /// Gives when a task that starts is told to end: by its deadline, too.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amounts::{Amounts, CORES};
+use crate::derived::Derived;
 use crate::family::Family;
 use crate::nodeset::NodeSet;
 use crate::order::Standing;
@@ -94,6 +95,16 @@ impl Running {
         parts.filter(|part| part.node != NodeNumber::NONE)
     }
 
+    /// Counts what it has on nodes as had by its share.
+    fn give(&self, had: &mut Vec<Amounts>) {
+        let share = self.standing.share.0 as usize;
+        if had.len() <= share {
+            had.resize_with(share + 1, Amounts::default);
+        }
+        self.on_nodes()
+            .for_each(|part| had[share].add(&part.taken, 1));
+    }
+
     /// Gives its cores alone.
     pub(crate) fn cores(&self) -> Allocation {
         let parts = self
@@ -120,7 +131,8 @@ pub struct Cluster {
     space: Space,
     /// In boxes, as what waits.
     running: BTreeMap<JobNumber, Box<Running>>,
-    ends: BTreeSet<(Time, JobNumber)>,
+    /// By its latest end.
+    ends: Derived<BTreeSet<(Time, JobNumber)>>,
     /// The cores of those that stand still, which are free meanwhile.
     resting: BTreeMap<JobNumber, Allocation>,
     /// The sets that requests speak of; the first is that of all nodes.
@@ -134,7 +146,7 @@ pub struct Cluster {
     /// What its nodes have in all.
     total: Amounts,
     /// What is had, by the number of the share of whoever has it.
-    had: Vec<Amounts>,
+    had: Derived<Vec<Amounts>>,
     /// Goes up whenever something is free earlier than was known.
     freed: u64,
 }
@@ -163,7 +175,7 @@ impl Cluster {
             cores: space.cores(),
             space,
             running: BTreeMap::new(),
-            ends: BTreeSet::new(),
+            ends: Derived::default(),
             resting: BTreeMap::new(),
             sets: vec![Arc::new(all.clone())],
             numbers: BTreeMap::from([(all, SetNumber::ALL)]),
@@ -172,7 +184,7 @@ impl Cluster {
             quotas: Quotas::default(),
             families: Vec::new(),
             total,
-            had: Vec::new(),
+            had: Derived::default(),
             freed: 0,
         }
     }
@@ -189,7 +201,15 @@ impl Cluster {
 
     /// Gives what is had by those of a share.
     pub(crate) fn had(&self, share: ShareNumber) -> Amounts {
-        self.had.get(share.0 as usize).cloned().unwrap_or_default()
+        let had = self.had.get(|| {
+            let all = self.running.iter();
+            let busy = all.filter(|(job, _)| !self.resting.contains_key(job));
+            busy.fold(Vec::new(), |mut had, (_, its)| {
+                its.give(&mut had);
+                had
+            })
+        });
+        had.get(share.0 as usize).cloned().unwrap_or_default()
     }
 
     /// Gives the nodes, by number.
@@ -332,7 +352,7 @@ impl Cluster {
         }
         self.take_free(&running.allocation);
         self.count(&running);
-        self.ends.insert((running.until, job));
+        self.move_end(job, None, Some(running.until));
         let before = self.running.insert(job, Box::new(running));
         assert!(before.is_none(), "job {} runs already", job.0);
     }
@@ -350,9 +370,8 @@ impl Cluster {
             let cores = part.taken.of(CORES);
             part.taken.take(&Amounts::cores(cores));
         }
-        self.ends.remove(&(its.until, job));
         its.until = Time::NEVER;
-        self.ends.insert((its.until, job));
+        self.move_end(job, Some(before.until), Some(Time::NEVER));
         self.uncount(&before);
         self.space.release(&cores);
         self.freed += 1;
@@ -390,10 +409,9 @@ impl Cluster {
                 own.taken.add(&part.taken, 1);
             }
         }
-        self.ends.remove(&(its.until, job));
-        its.until = until;
-        self.ends.insert((until, job));
+        let before = std::mem::replace(&mut its.until, until);
         let its = its.clone();
+        self.move_end(job, Some(before), Some(until));
         self.count(&its);
     }
 
@@ -414,35 +432,30 @@ impl Cluster {
         if !its.standing.quotas.is_empty() {
             self.quotas.start(&its.standing.quotas, &its.used());
         }
-        let share = its.standing.share.0 as usize;
-        if self.had.len() <= share {
-            self.had.resize_with(share + 1, Amounts::default);
-        }
-        let had = &mut self.had[share];
-        its.on_nodes().for_each(|part| had.add(&part.taken, 1));
+        self.had.change(|had| its.give(had));
     }
 
     fn uncount(&mut self, its: &Running) {
         if !its.standing.quotas.is_empty() {
             self.quotas.end(&its.standing.quotas, &its.used());
         }
-        if let Some(had) = self.had.get_mut(its.standing.share.0 as usize) {
+        self.had.change(|had| {
+            let had = &mut had[its.standing.share.0 as usize];
             its.on_nodes().for_each(|part| had.take(&part.taken));
-        }
+        });
     }
 
     /// Lets a job that runs end at another time at the latest.
     pub fn end_by(&mut self, job: JobNumber, until: Time) {
         if let Some(running) = self.running.get_mut(&job) {
-            self.ends.remove(&(running.until, job));
-            let before = running.used();
-            self.freed += u64::from(until < running.until);
-            running.until = until;
+            let used = running.used();
+            let before = std::mem::replace(&mut running.until, until);
+            self.freed += u64::from(until < before);
             if !self.resting.contains_key(&job) {
-                self.quotas.end(&running.standing.quotas, &before);
+                self.quotas.end(&running.standing.quotas, &used);
                 self.quotas.start(&running.standing.quotas, &running.used());
             }
-            self.ends.insert((until, job));
+            self.move_end(job, Some(before), Some(until));
         }
     }
 
@@ -458,7 +471,7 @@ impl Cluster {
         let Some(running) = self.running.remove(&job) else {
             return false;
         };
-        self.ends.remove(&(running.until, job));
+        self.move_end(job, Some(running.until), None);
         self.space.release(&running.allocation);
         if self.resting.remove(&job).is_none() {
             self.uncount(&running);
@@ -467,15 +480,31 @@ impl Cluster {
         true
     }
 
+    /// Hears of another latest end of a job.
+    fn move_end(&mut self, job: JobNumber, before: Option<Time>, after: Option<Time>) {
+        self.ends.change(|ends| {
+            if let Some(until) = before {
+                ends.remove(&(until, job));
+            }
+            ends.extend(after.map(|until| (until, job)));
+        });
+    }
+
+    /// Gives what runs, by its latest end.
+    fn by_end(&self) -> &BTreeSet<(Time, JobNumber)> {
+        let all = self.running.iter().map(|(job, its)| (its.until, *job));
+        self.ends.get(|| all.collect())
+    }
+
     /// Tells when what runs ends at the latest: the first of it, if it ends at all.
     pub(crate) fn next_end(&self) -> Option<Time> {
-        let first = self.ends.first().map(|(until, _)| *until);
+        let first = self.by_end().first().map(|(until, _)| *until);
         first.filter(|until| *until < Time::NEVER)
     }
 
     /// Ends what ends first.
     pub(crate) fn end_first(&mut self) {
-        if let Some((_, job)) = self.ends.first().copied() {
+        if let Some((_, job)) = self.by_end().first().copied() {
             self.end(job);
         }
     }
@@ -487,11 +516,63 @@ impl Cluster {
     /// Gives what is given back by what runs, in the order of the latest ends.
     pub(crate) fn ends(&self) -> impl Iterator<Item = (Time, &Allocation)> {
         let of = |(until, job): &(Time, JobNumber)| (*until, &self.running[job].allocation);
-        self.ends.iter().map(of)
+        self.by_end().iter().map(of)
     }
 
     /// Tells how often something became free earlier than was known.
     pub(crate) fn freed(&self) -> u64 {
         self.freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_all_the_time_is_what_is_asked_for_once() {
+        let node = Node {
+            name: "n".into(),
+            capacity: Amounts::new([64_000, 1 << 30]),
+        };
+        let (mut often, mut once) = (Cluster::new(vec![node.clone()]), Cluster::new(vec![node]));
+        let told = |cluster: &Cluster| {
+            let ends = cluster.ends().map(|(until, its)| (until, its.clone()));
+            let had = [0, 1, 2].map(|share| cluster.had(ShareNumber(share)));
+            (ends.collect::<Vec<_>>(), had)
+        };
+        for step in 0..2000_u64 {
+            // Each job in its turn: it starts, ends at another time at the latest, stands
+            // still, goes on, and ends; some leave parts of that out.
+            let (turn, number) = (step / 40 % 5, step % 40);
+            if step / 200 % (2 + number % 3) == 0 && turn != 0 && turn != 4 {
+                continue;
+            }
+            let job = JobNumber(number);
+            for cluster in [&mut often, &mut once] {
+                match turn {
+                    0 | 3 if turn == 0 || cluster.rests(job) => {
+                        let taken = Amounts::new([1000, number]);
+                        let running = Running {
+                            allocation: [Part::of(NodeNumber(0), taken)].into_iter().collect(),
+                            since: Time(step),
+                            until: Time(step + number * 7 % 11),
+                            standing: Standing {
+                                share: ShareNumber(number as u32 % 3),
+                                ..Standing::default()
+                            },
+                            ending: false,
+                        };
+                        cluster.start_as(job, running);
+                    }
+                    1 => cluster.end_by(job, Time(step * 3 % 17)),
+                    2 => assert!(cluster.rest(job).is_some()),
+                    4 => assert!(cluster.end(job)),
+                    _ => {}
+                }
+            }
+            let kept = told(&often);
+            assert_eq!(kept, told(&once.clone()), "after step {step}");
+        }
     }
 }

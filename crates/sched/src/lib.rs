@@ -15,6 +15,7 @@
 
 mod amounts;
 mod cluster;
+mod derived;
 mod epochs;
 mod explain;
 mod failed;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
 use crate::failed::Failed;
@@ -47,14 +48,14 @@ pub enum Backfill {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// What starts now, in this order.
-    pub starts: Vec<Start>,
+    pub starts: SmallVec<[Start; 1]>,
     /// What is to end, so that the first that does not start can.
     pub preemptions: Vec<Preemption>,
     /// What is kept for those that wait.
     pub reservations: Vec<Reservation>,
     /// Why the others do not start, by number. Who is not among them waits behind the
     /// barrier, or was not looked at where there is none.
-    pub verdicts: Vec<(JobNumber, Verdict)>,
+    pub verdicts: SmallVec<[(JobNumber, Verdict); 1]>,
     /// The one that none of those after it passes.
     pub barrier: Option<JobNumber>,
     /// When a reservation begins, if nothing happens before.
@@ -231,17 +232,13 @@ impl<'a> Round<'a> {
             space = Cow::Owned(space.into_owned().ranked(placement));
         }
         let mut waiting = self.queue.in_order(self.cluster, self.now);
-        let mut taken = 0;
+        // No more than that is left.
+        let (mut taken, mut left) = (0, space.cores());
         let (blocked, is_open) = loop {
             let Some(entry) = waiting.next() else {
                 memory.next = None;
                 return;
             };
-            // What is left is only to be known where there is another.
-            for start in &self.plan.starts[taken..] {
-                space.to_mut().take(&start.allocation);
-            }
-            taken = self.plan.starts.len();
             // What has started is out of the way of the next round, and it goes on.
             if self.is_spent() && !self.plan.starts.is_empty() {
                 self.plan.unfinished = true;
@@ -252,12 +249,24 @@ impl<'a> Round<'a> {
                 continue;
             }
             let among = self.masks.of(&entry.queued, self.now);
+            // What is left on which node is only to be known where there may be enough.
+            if entry.cores > left {
+                self.steps.set(self.steps.get() + 1);
+                break (entry, among);
+            }
+            self.take_started(&mut space, &mut taken);
             match self.fits(&space, None, &among, entry) {
                 Some(allocation) if self.is_too_much(&entry.queued, &allocation) => {}
-                Some(allocation) => self.start(entry, allocation),
+                Some(allocation) => {
+                    left -= entry.cores;
+                    self.start(entry, allocation);
+                }
                 None => break (entry, among),
             }
         };
+        if self.policy.backfill != Backfill::None {
+            self.take_started(&mut space, &mut taken);
+        }
         let blocked_job = blocked.queued.job;
         let shadow = match (self.policy.backfill, space.cores()) {
             (Backfill::Easy { .. }, 1..) => self.shadow(&space, blocked),
@@ -394,6 +403,14 @@ impl<'a> Round<'a> {
         let among = self.masks.of(queued, self.now);
         let placement = self.policy.placement;
         self.plan.preemptions = preempt(self.cluster, space, &among, queued, placement);
+    }
+
+    /// Takes out of what is free what starts and was not taken yet.
+    fn take_started(&self, space: &mut Cow<'_, Space>, taken: &mut usize) {
+        for start in &self.plan.starts[*taken..] {
+            space.to_mut().take(&start.allocation);
+        }
+        *taken = self.plan.starts.len();
     }
 
     fn is_spent(&self) -> bool {

@@ -1,4 +1,4 @@
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,30 +53,16 @@ pub(crate) struct Entry {
 
 /// A job's place in an order: by rank, the highest first, score, then submission, then
 /// number.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Key(Reverse<u16>, f64, Time, JobNumber);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(Reverse<u16>, i64, Time, JobNumber);
 
 impl Key {
     pub(crate) fn of(queued: &Queued, order: Order, view: &View<'_>) -> Self {
-        let score = order.score(queued, view);
+        // As whole numbers, scores are in the order of `f64::total_cmp`, and faster compared.
+        let score = order.score(queued, view).to_bits().cast_signed();
+        let score = score ^ (score >> 63).cast_unsigned().wrapping_shr(1).cast_signed();
         let rank = Reverse(queued.standing.rank);
         Self(rank, score, queued.submitted, queued.job)
-    }
-}
-
-impl Eq for Key {}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_rank = self.0.cmp(&other.0);
-        let by_score = by_rank.then_with(|| self.1.total_cmp(&other.1));
-        by_score.then_with(|| (self.2, self.3).cmp(&(other.2, other.3)))
     }
 }
 

@@ -94,6 +94,7 @@ const PURE_LIBRARIES: &[&str] = &[
     "object",
     "strsim",
     "smallvec",
+    "itoa",
     "toml",
     "quick-xml",
     "serde-saphyr",

@@ -315,8 +315,7 @@ pub(super) fn live(
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
-        let next = [next_end, next_arrival, held.next()];
-        let next = next.into_iter().flatten().min();
+        let next = earlier(next_end, earlier(next_arrival, held.next()));
         let Some(now) = next.filter(|now| until.is_none_or(|until| *now < until)) else {
             return Ok(State {
                 cluster,
@@ -374,6 +373,14 @@ pub(super) fn live(
             cluster.start(start.job, start.allocation, start.until);
             see(ran);
         }
+    }
+}
+
+/// Gives the earlier of two moments, as far as there are any.
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        _ => one.or(other),
     }
 }
 

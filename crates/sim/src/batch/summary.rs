@@ -213,7 +213,15 @@ impl Starts {
     /// Writes the start of the next job.
     fn write(&mut self, start: Time) {
         match (start.0 / 1_000_000, start.0 % 1_000_000) {
-            (whole, 0) => self.put(self.next, whole),
+            // To format it would take longer than its digest.
+            (whole, 0) => {
+                let mut digits = itoa::Buffer::new();
+                for (number, after) in [(self.next, b' '), (whole, b'\n')] {
+                    self.lines
+                        .extend_from_slice(digits.format(number).as_bytes());
+                    self.lines.push(after);
+                }
+            }
             _ => {
                 // To a list of bytes it never fails.
                 let _ = writeln!(self.lines, "{} {}", self.next, Seconds::of(start));
@@ -224,26 +232,6 @@ impl Starts {
             self.digest.update(&self.lines);
             self.lines.clear();
         }
-    }
-
-    /// Puts a line of two whole numbers, digit by digit from its end: to format it would take
-    /// longer than its digest.
-    fn put(&mut self, first: u64, second: u64) {
-        let mut line = [0; 2 * 20 + 2];
-        let mut begin = line.len();
-        for (mut number, after) in [(second, b'\n'), (first, b' ')] {
-            begin -= 1;
-            line[begin] = after;
-            loop {
-                begin -= 1;
-                line[begin] = b'0' + (number % 10) as u8;
-                number /= 10;
-                if number == 0 {
-                    break;
-                }
-            }
-        }
-        self.lines.extend_from_slice(&line[begin..]);
     }
 
     fn digest(mut self) -> String {

@@ -19,7 +19,7 @@ use super::gantt;
 use super::page::{Schedule, page};
 use super::policies;
 use super::snapshot;
-use super::trace::{self, Trace};
+use super::trace::{self, Found, Trace};
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
 use crate::context::Context;
@@ -98,9 +98,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let policies: Vec<Named> = policies.collect::<Result<_, _>>()?;
     let Trace { machine, jobs, .. } = trace::read(path, args.processors, args.skip_malformed)?;
     let able = jobs.len();
-    let wanted = jobs.into_iter().skip(args.from_job);
-    let wanted = wanted.take(args.jobs.unwrap_or(usize::MAX));
-    let jobs: Vec<Job> = wanted.map(|found| found.job).collect();
+    let wanted = &jobs[args.from_job.min(able)..];
+    let jobs = &wanted[..args
+        .jobs
+        .map_or(wanted.len(), |most| most.min(wanted.len()))];
     if jobs.len() <= args.warm_up {
         return Err(advised(
             Class::User,
@@ -113,8 +114,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             let what = "--until is for one policy, at one load";
             return Err(advised(Class::User, what, "name one with --policy"));
         };
-        let first = jobs.first().map_or(Time(0), |job| job.submit);
-        let jobs = jobs.iter().map(|job| job.at_load(first, *load)).collect();
+        let jobs = at_load(jobs, *load).collect();
         let simulation = Simulation::new(machine, policy.clone(), jobs)?;
         return cut(simulation, until, path, args, ctx);
     }
@@ -136,7 +136,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let keep = args.report.is_some() || args.csv.is_some() || args.gantt;
     let progress = Progress::new(ctx, (cases.len() * jobs.len()) as u64);
     let schedules = on_all_cores(&cases, |case| {
-        case.schedule(machine, &jobs, args.warm_up, keep, progress.counter())
+        case.schedule(machine, jobs, args.warm_up, keep, progress.counter())
     })?;
     drop(progress);
     tell(&schedules, machine, path, args, ctx)
@@ -233,6 +233,12 @@ fn tell(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Gives jobs that come so many times as fast.
+fn at_load(jobs: &[Found], load: f64) -> impl Iterator<Item = Job> {
+    let first = jobs.first().map_or(Time(0), |found| found.job.submit);
+    jobs.iter().map(move |found| found.job.at_load(first, load))
+}
+
 /// One simulation of several.
 struct Case<'a> {
     policy: &'a Named,
@@ -245,17 +251,14 @@ impl Case<'_> {
     fn schedule(
         &self,
         machine: Machine,
-        jobs: &[Job],
+        jobs: &[Found],
         warm_up: usize,
         keep: bool,
         mut counter: Counter<'_>,
     ) -> anyhow::Result<Schedule> {
-        let first = jobs.first().map_or(Time(0), |job| job.submit);
         let mut all = Vec::new();
         let mut tally = Tally::new(machine.all()).with_digest(warm_up as u64);
-        let arrivals = jobs
-            .iter()
-            .map(|job| Ok::<_, Infallible>(job.at_load(first, self.load)));
+        let arrivals = at_load(jobs, self.load).map(Ok::<_, Infallible>);
         let (order, backfill) = (self.policy.order, self.policy.backfill);
         simulate(machine, order, backfill, arrivals, |ran| {
             counter.add();
