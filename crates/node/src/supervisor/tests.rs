@@ -1,19 +1,21 @@
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::{self, JoinHandle};
 
-use hyperion_isolation::{Asker, FileEntry, SandboxRecord, Spawned};
+use hyperion_isolation::{Asker, FileEntry, Isolation, SandboxRecord, Spawned};
 use hyperion_model::errand::{Batch, LaneLine};
 use hyperion_model::job::ContainerOptions;
 use hyperion_model::nodes::NodePlace;
 use hyperion_model::{
-    JobId, JobSpec, Level, Parallel, Preflight, ProcessSpec, RankSpec, RootSource, RootSpec,
-    SandboxSpec, Usage, UsernsMode,
+    Bytes, JobId, JobSpec, Level, NodePlan, Parallel, Preflight, ProcessSpec, RankSpec, Resources,
+    RootSource, RootSpec, SandboxSpec, Usage, UsernsMode,
 };
 use hyperion_sys::signals::SIGINT;
 use rustix::pipe::pipe;
 
+use super::launch::hand_over;
 use super::*;
-use crate::client::Heard;
+use crate::client::{Client, Heard};
+use crate::jobs::Jobs;
 use crate::talk::Ask;
 
 /// A fence around nothing.
