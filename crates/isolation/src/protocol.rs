@@ -201,7 +201,6 @@ pub enum Event {
         /// It was killed, and the kernel has killed for want of memory in there.
         starved: bool,
         /// Nothing else is left inside.
-        #[serde(default)]
         alone: bool,
     },
 }

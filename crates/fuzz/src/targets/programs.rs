@@ -111,7 +111,7 @@ pub(super) const WIRE: Target = Target {
         vec![
             message(r#"{"say":"ready"}"#),
             message(
-                r#"{"say":"event","event":"ended","id":1,"exit":{"code":0},"user":{"secs":1,"nanos":2},"system":{"secs":0,"nanos":0},"max_rss":1,"io_read":2,"io_written":3}"#,
+                r#"{"say":"event","event":"ended","id":1,"exit":{"code":0},"user":{"secs":1,"nanos":2},"system":{"secs":0,"nanos":0},"max_rss":1,"io_read":2,"io_written":3,"starved":false,"alone":true}"#,
             ),
             message(r#"{"ask":"signal","id":null,"signal":15}"#),
             [

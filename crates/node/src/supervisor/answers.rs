@@ -114,6 +114,7 @@ impl Supervisor {
             },
         };
         let answer = ask(sandbox.as_mut(), &mut waiting);
+        // What has happened inside may have come with the answer, and wakes nobody any more.
         self.more = true;
         if answer.as_ref().is_err_and(SandboxError::is_unwanted) {
             self.give_up();

@@ -153,7 +153,7 @@ struct Supervisor {
     launch: Launch,
     /// The record of the job, with its lock.
     folder: JobFolder,
-    /// Where this host has groups.
+    /// Where this host has groups, until the sandbox is made.
     groups: Layout,
     clients: Clients,
     signals: SignalFd,
@@ -347,7 +347,7 @@ impl Supervisor {
             folder: self.folder.path.clone(),
             program: self.launch.program.clone(),
             port: None,
-            groups: self.groups.clone(),
+            groups: std::mem::take(&mut self.groups),
         };
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
             // A set-user-id file that root inside makes here must be out of everybody's reach.

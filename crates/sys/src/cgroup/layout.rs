@@ -257,8 +257,11 @@ fn usual_mounts(own: &str) -> Option<Vec<CgroupMount<'_>>> {
             mounts.push(found(names, &[&all.join(names)], CGROUP, group)?);
         }
     }
-    // Version 2 has next to nothing to offer where version 1 has these.
-    if !["cpu", "memory", "pids", "cpuset"].into_iter().all(in_v1) {
+    // A controller is in one hierarchy only: where version 1 has all of use, version 2 has none.
+    if !["cpu", "memory", "pids", "cpuset", "blkio"]
+        .into_iter()
+        .all(in_v1)
+    {
         for (names, group) in &v2 {
             let places = [all, &all.join("unified")];
             mounts.push(found(names, &places, CGROUP2, group)?);
