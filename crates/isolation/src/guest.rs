@@ -295,7 +295,9 @@ impl Sandbox for Guest {
         }
         self.awaited = false;
         // A job is charged for what it does, not for the way up.
-        self.base = self.cgroup.usage();
+        if self.cgroup.is_counted() {
+            self.base = self.cgroup.usage();
+        }
         Ok(true)
     }
 

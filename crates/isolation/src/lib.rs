@@ -90,6 +90,8 @@ pub struct Stage {
     pub port: Option<Rc<OwnedFd>>,
     /// Where this host has groups.
     pub groups: Layout,
+    /// Whether anybody may read what is used inside.
+    pub counted: bool,
 }
 
 /// One fence on one node.

@@ -25,7 +25,7 @@ impl Isolation for ProcessIsolation {
         // On version 2 the init must be born in its group; on version 1 it enters
         // its groups by itself, and comes up while they are made.
         let born_inside = match layout.uses_v2() {
-            true => Some(make_cgroup(layout, spec)?),
+            true => Some(make_cgroup(stage, spec)?),
             false => None,
         };
         // The init is a copy of this process: there is no fence for it to be on the other side of.
@@ -54,7 +54,7 @@ impl Isolation for ProcessIsolation {
         let folder = stage.folder.clone();
         let mut guest = Guest::new(ours, init, born_inside.unwrap_or_default(), folder);
         if !layout.uses_v2() {
-            guest.cgroup = make_cgroup(layout, spec)?;
+            guest.cgroup = make_cgroup(stage, spec)?;
         }
         guest.let_in()?;
         guest.leaves_orphans = true;
@@ -63,9 +63,13 @@ impl Isolation for ProcessIsolation {
 }
 
 /// Makes the groups of a sandbox.
-pub(crate) fn make_cgroup(layout: &Layout, spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
+pub(crate) fn make_cgroup(stage: &Stage, spec: &SandboxSpec) -> Result<Cgroup, SandboxError> {
     let node = spec.node.as_ref().map(|place| place.number);
-    let cgroup = Cgroup::create(layout, &cgroup_name(&spec.id, node), &spec.resources)?;
+    let create = match stage.counted {
+        true => Cgroup::create,
+        false => Cgroup::create_uncounted,
+    };
+    let cgroup = create(&stage.groups, &cgroup_name(&spec.id, node), &spec.resources)?;
     failpoint!("cgroup-made");
     Ok(cgroup)
 }

@@ -271,6 +271,39 @@ fn stats_tell_what_a_running_job_uses() {
 }
 
 #[test]
+fn what_nobody_will_read_is_not_counted_and_stats_ask_the_processes() {
+    let site = Site::new();
+    let groups = |flags: &[&str]| {
+        let told = site.process(flags, "cat /proc/self/cgroup").ok();
+        let inside = told.lines().filter(|line| line.contains("/hyperion-"));
+        inside.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (counted, fewer) = (groups(&[]), groups(&["--rm"]));
+    assert_eq!(groups(&["--rm", "--report=json"]).len(), counted.len());
+    // Without any it could not be told which processes are a job's.
+    assert_eq!(fewer.len(), counted.len().min(1), "{fewer:?}");
+    if !counted.is_empty() {
+        let limited = groups(&["--rm", "--memory", "64m"]);
+        let holds = |line: &String| line.contains("memory") || line.starts_with("0::");
+        assert!(limited.iter().any(holds), "{limited:?}");
+    }
+
+    let job = site.start_with(&["--rm"], "while :; do :; done");
+    let seen = || {
+        let told = site.run(&["stats", "--output", "json", &job]).ok();
+        let rows: Value = serde_json::from_str(&told).expect("JSON");
+        let usage = &rows[0]["usage"];
+        let more_than = |what: &Value, least: f64| what.as_f64().is_some_and(|n| n > least);
+        counted.is_empty()
+            || more_than(&rows[0]["cores"], 0.05)
+                && more_than(&usage["memory_current"], 100_000.0)
+                && more_than(&usage["pids"], 1.0)
+    };
+    assert!(wait_until(LONG, seen));
+    site.run(&["stop", "-t", "0s", &job]).ok();
+}
+
+#[test]
 fn the_time_limit_ends_a_job_with_124() {
     let site = Site::new();
     let since = Instant::now();

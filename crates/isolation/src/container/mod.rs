@@ -84,7 +84,7 @@ impl ContainerIsolation {
                 return Err(SandboxError::MountSource(source.clone()));
             }
         }
-        let cgroup = make_cgroup(&stage.groups, spec)?;
+        let cgroup = make_cgroup(stage, spec)?;
         let (mut ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         let entrance = cgroup.entrance().inspect_err(|_| drop(cgroup.remove()))?;
         let cgroup_fd = cgroup.v2_fd();

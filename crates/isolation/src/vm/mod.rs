@@ -109,7 +109,7 @@ impl Isolation for VmIsolation {
         })?;
         let mut outside = spec.clone();
         outside.resources = outside_of(&spec.resources);
-        let cgroup = make_cgroup(&stage.groups, &outside)?;
+        let cgroup = make_cgroup(stage, &outside)?;
         let id = match spec.userns {
             UsernsMode::Range { base, .. } => Some(base),
             _ => None,

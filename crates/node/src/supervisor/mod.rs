@@ -348,6 +348,7 @@ impl Supervisor {
             program: self.launch.program.clone(),
             port: None,
             groups: std::mem::take(&mut self.groups),
+            counted: self.launch.counted,
         };
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
             // A set-user-id file that root inside makes here must be out of everybody's reach.
@@ -412,7 +413,9 @@ impl Supervisor {
                 self.phase("spawn", since);
                 self.limit_at = self.launch.plan.job.time_limit.map(|limit| since + limit);
                 self.unkept_at = self.unkept_after(since);
-                self.memory.start(since);
+                if self.launch.counted {
+                    self.memory.start(since);
+                }
                 if self.launch.attach.is_none() {
                     // Whoever hears of the start may ask for the job.
                     self.record_running()?;

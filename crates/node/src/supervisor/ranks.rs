@@ -543,21 +543,32 @@ impl Supervisor {
         };
         let usage = self.sandbox.as_ref().map(|s| s.usage()).unwrap_or_default();
         let killed_here = usage.oom_kills.is_some_and(|n| n > 0);
-        let out_of_memory = exit == Exit::Signal(9) && (starved || killed_here);
+        let killed = exit == Exit::Signal(9);
+        let out_of_memory = killed && (starved || killed_here);
+        let job = &self.launch.plan.job;
+        let limited = job.resources.memory.is_some() || job.level == Level::Vm;
         let what = match exit {
-            _ if out_of_memory => {
+            _ if out_of_memory && limited => {
                 format!("{who} was killed because the job reached its memory limit")
             }
+            _ if out_of_memory => format!("{who} was killed because there was no memory left"),
             Exit::Signal(signal) => {
                 format!("{who} was killed by {}", signals::name(i32::from(signal)))
             }
             Exit::Code(code) => format!("{who} ended with exit code {code}"),
         };
         let last_lines = self.streams.last_lines(rank);
-        let hint = if out_of_memory {
-            Some("give it more with --memory".into())
-        } else {
-            report::hint_of_output(&last_lines)
+        let hint = match (out_of_memory, limited) {
+            (true, true) => Some("give it more with --memory".into()),
+            (true, false) => {
+                Some("this host, or what Hyperion itself runs in, has no more to give".into())
+            }
+            // Nobody counted what it used.
+            (false, false) if killed && !self.launch.counted => Some(
+                "if nobody killed it, memory may have run out: the kernel's log (`dmesg`) tells"
+                    .into(),
+            ),
+            (false, _) => report::hint_of_output(&last_lines),
         };
         Failure {
             task: self.task,

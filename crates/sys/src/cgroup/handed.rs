@@ -87,6 +87,7 @@ impl Cgroup {
         });
         Self {
             groups: all.collect(),
+            counted: true,
         }
     }
 }

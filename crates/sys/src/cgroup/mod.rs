@@ -19,7 +19,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::kernel_file;
+use crate::{kernel_file, process};
 
 pub use layout::{Hierarchy, Layout, Version};
 
@@ -51,6 +51,9 @@ pub enum CgroupError {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Cgroup {
     groups: Vec<Group>,
+    /// What is used inside is counted by the groups; else its processes are asked.
+    #[serde(default)]
+    counted: bool,
 }
 
 /// Over how long processor time is limited, in microseconds.
@@ -97,10 +100,11 @@ impl Entrance {
     }
 }
 
-/// The controllers of version 1 that every sandbox joins, for what they count.
-/// `cpu` and `cpuset` are joined to be limited only, and `freezer`, `devices`,
-/// `blkio` and the rest never: each hierarchy costs a start 70 µs.
-const V1_CONTROLLERS: [&str; 3] = ["memory", "cpuacct", "pids"];
+/// The controllers of version 1 that a sandbox joins for what they count; one of which
+/// nobody counts anything joins the first that there is, by which it is ended. `cpu` and
+/// `cpuset` are joined to be limited only, and `freezer`, `devices`, `blkio` and the rest
+/// never: each hierarchy costs a start 70 µs.
+const V1_CONTROLLERS: [&str; 3] = ["pids", "memory", "cpuacct"];
 
 impl Cgroup {
     /// Makes the groups of a sandbox and sets its limits. Where nothing can be
@@ -109,11 +113,35 @@ impl Cgroup {
     /// # Errors
     /// [`CgroupError`]; what was made is removed again.
     pub fn create(layout: &Layout, name: &str, resources: &Resources) -> Result<Self, CgroupError> {
-        let mut made = Self::default();
-        match made.fill(layout, name, resources) {
-            Ok(()) => Ok(made),
+        let counted = Self {
+            counted: true,
+            ..Self::default()
+        };
+        counted.made(layout, name, resources)
+    }
+
+    /// As [`Cgroup::create`], for a sandbox of which nobody will read what it has used.
+    ///
+    /// # Errors
+    /// As for that.
+    pub fn create_uncounted(
+        layout: &Layout,
+        name: &str,
+        resources: &Resources,
+    ) -> Result<Self, CgroupError> {
+        Self::default().made(layout, name, resources)
+    }
+
+    fn made(
+        mut self,
+        layout: &Layout,
+        name: &str,
+        resources: &Resources,
+    ) -> Result<Self, CgroupError> {
+        match self.fill(layout, name, resources) {
+            Ok(()) => Ok(self),
             Err(e) => {
-                made.remove();
+                self.remove();
                 Err(e)
             }
         }
@@ -143,7 +171,10 @@ impl Cgroup {
                 }
             }
         }
-        Self { groups }
+        Self {
+            groups,
+            counted: false,
+        }
     }
 
     fn fill(
@@ -152,12 +183,14 @@ impl Cgroup {
         name: &str,
         resources: &Resources,
     ) -> Result<(), CgroupError> {
+        let offered = |c: &&&str| layout.hierarchies.iter().any(|h| h.has(c));
+        let most = if self.counted { usize::MAX } else { 1 };
+        let joined = V1_CONTROLLERS.iter().filter(offered).take(most);
         for hierarchy in &layout.hierarchies {
             let wanted = match hierarchy.version {
                 Version::V1 => {
-                    let limited = (resources.cpuset.is_some() && hierarchy.has("cpuset"))
-                        || (resources.cpus.is_some() && hierarchy.has("cpu"));
-                    limited || V1_CONTROLLERS.iter().any(|c| hierarchy.has(c))
+                    limited(resources).any(|c| hierarchy.has(c))
+                        || joined.clone().any(|c| hierarchy.has(c))
                 }
                 Version::V2 => layout.has_use_for(hierarchy),
             };
@@ -324,9 +357,18 @@ impl Cgroup {
         }
     }
 
-    /// Reads what the groups have used. What no controller counts is `None`.
+    /// Tells whether what is used inside is counted.
+    pub fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// Reads what the groups have used. What no controller counts is `None`; where nothing
+    /// is counted it is what the processes say that are inside now.
     pub fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
+        let mut usage = match self.counted {
+            true => Usage::default(),
+            false => process::usage(&self.processes()),
+        };
         for group in &self.groups {
             group.add_usage(&mut usage);
         }
@@ -356,6 +398,18 @@ fn remove_folder(folder: &Path) -> bool {
         }
     }
     false
+}
+
+/// Gives the controllers of version 1 that hold these limits.
+fn limited(resources: &Resources) -> impl Iterator<Item = &'static str> {
+    let limits = [
+        ("memory", resources.memory.is_some()),
+        ("cpu", resources.cpus.is_some()),
+        ("cpuset", resources.cpuset.is_some()),
+        ("pids", resources.pids.is_some()),
+    ];
+    let asked = limits.into_iter().filter(|(_, asked)| *asked);
+    asked.map(|(controller, _)| controller)
 }
 
 impl Group {

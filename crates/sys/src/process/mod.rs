@@ -17,7 +17,7 @@ use crate::cgroup::Entrance;
 mod others;
 
 pub use others::{
-    Standing, Work, bind, bind_all, children, descendants, kill_tree, standing, wake, work,
+    Standing, Work, bind, bind_all, children, descendants, kill_tree, standing, usage, wake, work,
 };
 
 /// Of linux/sched.h; the C library crate's constant overflows its type.

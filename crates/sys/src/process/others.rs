@@ -1,8 +1,9 @@
 //! Other processes of this host: how they stand, what they have started, where they run.
 
 use std::io;
+use std::time::Duration;
 
-use hyperion_model::CpuSet;
+use hyperion_model::{Bytes, CpuSet, Usage};
 use rustix::process::Pid;
 
 /// What `/proc` says of a running process.
@@ -82,6 +83,29 @@ pub fn work(pid: Pid) -> Option<Work> {
         ticks: ticks(11)? + ticks(12)?,
         waits_for_disk,
     })
+}
+
+/// Adds up what processes of this host use, and what those have used that they have waited
+/// for, by proc_pid_stat(5). Memory is what each has resident: what two share counts twice.
+/// `None` where there are none.
+pub fn usage(processes: &[Pid]) -> Usage {
+    let second = rustix::param::clock_ticks_per_second().max(1);
+    let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / second);
+    let page = rustix::param::page_size() as u64;
+    let each = processes.iter().filter_map(|pid| {
+        let text = crate::kernel_file::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+        let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+        // By their numbers there, of which the first here is 3.
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        Some(Usage {
+            cpu_user: Some(time(field(14)? + field(16)?)),
+            cpu_system: Some(time(field(15)? + field(17)?)),
+            memory_current: Some(Bytes(field(24)?.saturating_mul(page))),
+            pids: field(20),
+            ..Usage::default()
+        })
+    });
+    each.reduce(|all, one| all.plus(&one)).unwrap_or_default()
 }
 
 /// Lets a process go on that a signal has stopped; tells whether it was stopped.
