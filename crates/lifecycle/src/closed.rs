@@ -6,21 +6,26 @@ use hyperion_sched::{NodeSet, Queued, Time, Window};
 
 use crate::ledger::Ledger;
 use crate::record::Submitted;
-use crate::rules::{Booking, NodeState};
+use crate::rules::{Booking, Closed, NodeState};
 use crate::state::TaskId;
 
 impl Ledger {
-    pub(crate) fn set_node(&mut self, name: &str, state: &NodeState) {
+    pub(crate) fn set_node(&mut self, name: &str, state: &NodeState, by: Option<u32>, at: Time) {
         let Some(number) = self.site.node(name) else {
             return;
         };
         match state {
             NodeState::Up => {
-                self.node_states.remove(name);
+                self.closed.remove(name);
                 self.cluster.open(number);
             }
             state => {
-                self.node_states.insert(name.to_owned(), state.clone());
+                let closed = Closed {
+                    state: state.clone(),
+                    by,
+                    since: at,
+                };
+                self.closed.insert(name.to_owned(), closed);
                 self.cluster.close(number);
             }
         }

@@ -18,7 +18,7 @@ use crate::fair::Fair;
 use crate::grounds::{Scope, cluster};
 use crate::job::{Job, Task};
 use crate::record::{Change, Record, Submitted};
-use crate::rules::{Booking, NodeState, PartitionState, Rules};
+use crate::rules::{Booking, Closed, NodeState, PartitionState, Rules};
 use crate::state::{End, Reason, State, TaskId, Why, state_of};
 
 /// All jobs, by number. In boxes: a map keeps room for others beside each.
@@ -46,7 +46,7 @@ pub struct Ledger {
     /// Nodes that are kept for a time, by name.
     pub(crate) bookings: BTreeMap<String, (Booking, WindowNumber)>,
     /// Nodes on which no job starts, by name.
-    pub(crate) node_states: BTreeMap<String, NodeState>,
+    pub(crate) closed: BTreeMap<String, Closed>,
     /// What was told of partitions, by name.
     pub(crate) partition_states: BTreeMap<String, PartitionState>,
     pub(crate) quotas: BTreeMap<Scope, QuotaNumber>,
@@ -115,7 +115,7 @@ impl Ledger {
             fair: Fair::new(&rules),
             rules,
             bookings: BTreeMap::new(),
-            node_states: BTreeMap::new(),
+            closed: BTreeMap::new(),
             partition_states: BTreeMap::new(),
             quotas: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -160,7 +160,14 @@ impl Ledger {
 
     /// Tells whether jobs start on a node.
     pub fn node_state(&self, name: &str) -> &NodeState {
-        self.node_states.get(name).unwrap_or(&NodeState::Up)
+        self.closed
+            .get(name)
+            .map_or(&NodeState::Up, |closed| &closed.state)
+    }
+
+    /// Says by whom a node was closed, and when; nothing of one that is open.
+    pub fn closed(&self, name: &str) -> Option<&Closed> {
+        self.closed.get(name)
     }
 
     /// Gives what is kept for a time, by name.
@@ -328,7 +335,7 @@ impl Ledger {
             Change::Forgotten { job } => self.forgotten(*job),
             Change::Recalled(past) => self.recalled(past),
             Change::Carried(carried) => self.carried_over(carried, at),
-            Change::Node { node, state } => self.set_node(node, state),
+            Change::Node { node, state, by } => self.set_node(node, state, *by, at),
             Change::Booked { name, booking } => {
                 self.unbook(name);
                 self.book(name, booking);

@@ -150,6 +150,9 @@ pub enum Change {
         node: String,
         /// Which of both.
         state: NodeState,
+        /// The number of the user who says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<u32>,
     },
     /// Nodes are kept for a time; in place of what had that name.
     Booked {

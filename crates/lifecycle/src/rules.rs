@@ -246,6 +246,17 @@ pub enum NodeState {
     Down(String),
 }
 
+/// That no job starts on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// How it stands.
+    pub state: NodeState,
+    /// The number of the user who closed it, where that is known.
+    pub by: Option<u32>,
+    /// Since when.
+    pub since: Time,
+}
+
 /// Gives minutes as a span.
 pub(crate) fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(minutes.saturating_mul(60))

@@ -111,7 +111,7 @@ impl Ledger {
             Event::Ended(task, outcome) => pen.over(task, *outcome),
             Event::Node(who, node, state) => {
                 only_operator(who)?;
-                pen.node(node, state)?;
+                pen.node(who, node, state)?;
             }
             Event::Book(who, name, booking) => {
                 only_operator(who)?;
@@ -429,12 +429,13 @@ impl<'a> Pen<'a> {
         Ok(())
     }
 
-    fn node(&mut self, node: String, state: NodeState) -> Result<(), Refusal> {
+    fn node(&mut self, who: Who, node: String, state: NodeState) -> Result<(), Refusal> {
         let number = self.ledger.site.node(&node);
         let number = number.ok_or_else(|| RulesError::NoNode(node.clone()))?;
         let is_down = matches!(state, NodeState::Down(_));
         if *self.ledger.node_state(&node) != state {
-            self.write(Change::Node { node, state });
+            let by = Some(who.user);
+            self.write(Change::Node { node, state, by });
         }
         if !is_down {
             return Ok(());

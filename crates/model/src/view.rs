@@ -244,6 +244,12 @@ pub struct NodeView {
     /// Why nothing starts there; nothing where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed: Option<String>,
+    /// The number of the user who closed it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_by: Option<u32>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Moment>,
 }
 
 /// A partition, or queue.

@@ -394,6 +394,7 @@ impl Viewer<'_> {
             .map(|(node, number)| {
                 let free = cluster.free(NodeNumber(number));
                 let used = |kind| node.capacity.of(kind).saturating_sub(free.of(kind));
+                let closed = self.ledger.closed(&node.name);
                 NodeView {
                     name: node.name.clone(),
                     cores: Cores(node.capacity.of(CORES)),
@@ -414,6 +415,8 @@ impl Viewer<'_> {
                         NodeState::Drain(why) => Some(format!("drained: {why}")),
                         NodeState::Down(why) => Some(format!("down: {why}")),
                     },
+                    closed_by: closed.and_then(|closed| closed.by),
+                    closed_at: closed.map(|closed| closed.since.0),
                 }
             })
             .collect()

@@ -29,6 +29,11 @@ pub(super) fn numbered(uid: u32) -> Option<User> {
     look_up(&uid.to_string(), |user| user.uid == uid)
 }
 
+/// Gives what a user is called, or the number where nobody knows.
+pub(super) fn name(uid: u32) -> String {
+    numbered(uid).map_or_else(|| uid.to_string(), |user| user.name)
+}
+
 /// Finds a user by name.
 pub(super) fn named(name: &str) -> Option<User> {
     look_up(name, |user| user.name == name)

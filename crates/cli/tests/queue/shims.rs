@@ -330,7 +330,14 @@ fn nodes_that_are_closed_are_told_with_their_reasons() {
             "scontrol show node | grep -o 'State=[A-Z+]*'",
             "State=IDLE+DRAIN",
         ),
-        ("scontrol show node | grep Reason", "   Reason=new disk"),
+        (
+            "scontrol show node | grep Reason | sed s/@.*//",
+            &format!("   Reason=new disk [{}", shims.sh("id -un").ok()),
+        ),
+        (
+            "test $(sinfo -h -R -o %u) = $(id -un) && sinfo -h -R -o %H | cut -c 1-10",
+            &shims.sh("date +%F").ok(),
+        ),
         (
             "pbsnodes -l | tr -s ' '",
             &format!("{host} offline new disk"),

@@ -311,13 +311,15 @@ fn pbs(out: &mut Variables, job: &Submission, given: &Allocation<'_>) {
         home,
         ..
     } = given.facts;
+    // As `qsub` has told whoever submitted it.
+    let server = given.submit_host;
     match array {
         Some((master, index)) => {
-            out.set("PBS_JOBID", format!("{master}[{index}].{}", given.cluster));
-            out.set("PBS_ARRAY_ID", format!("{master}[].{}", given.cluster));
+            out.set("PBS_JOBID", format!("{master}[{index}].{server}"));
+            out.set("PBS_ARRAY_ID", format!("{master}[].{server}"));
             out.set_all(&["PBS_ARRAY_INDEX", "PBS_ARRAYID"], index);
         }
-        None => out.set("PBS_JOBID", format!("{id}.{}", given.cluster)),
+        None => out.set("PBS_JOBID", format!("{id}.{server}")),
     }
     out.set("PBS_JOBNAME", name);
     out.set("PBS_ENVIRONMENT", "PBS_BATCH");
@@ -551,7 +553,7 @@ mod tests {
         OMP_NUM_THREADS=2
         PBS_ENVIRONMENT=PBS_BATCH
         PBS_JOBDIR=/home/ann
-        PBS_JOBID=131.here
+        PBS_JOBID=131.login
         PBS_JOBNAME=heat
         PBS_NNODES=3
         PBS_NODEFILE=/run/131/hosts

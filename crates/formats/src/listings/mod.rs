@@ -27,6 +27,8 @@ pub struct Site<'a> {
     pub now: Moment,
     /// What the clock on the wall shows.
     pub local: &'a dyn Fn(Moment) -> Civil,
+    /// What a user is called.
+    pub user: &'a dyn Fn(u32) -> String,
 }
 
 /// What a clock on a wall shows, with a calendar beside it.

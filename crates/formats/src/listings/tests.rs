@@ -29,6 +29,13 @@ const SITE: Site<'static> = Site {
     host: "vm",
     now: 100_000_000,
     local: &local,
+    user: &|uid| {
+        if uid == 0 {
+            "root".into()
+        } else {
+            uid.to_string()
+        }
+    },
 };
 
 fn job(number: u64) -> JobView {
@@ -343,6 +350,8 @@ fn nodes() -> Vec<NodeView> {
         features: Default::default(),
         tasks: u32::from(used > 0),
         closed: None,
+        closed_by: None,
+        closed_at: None,
     };
     vec![node("n1", 0), node("n2", 0)]
 }
@@ -372,7 +381,7 @@ fn partitions_of_a_site_are_listed_with_their_limits_and_states() {
         let words = read(slurm::SINFO, Style::Long, line);
         slurm::Sinfo::read(&words, None)
             .expect("a format")
-            .write(&nodes(), &both)
+            .write(&nodes(), &both, &SITE)
     };
     assert_eq!(
         list(&[]),
@@ -412,8 +421,25 @@ fn partitions_of_a_site_are_listed_with_their_limits_and_states() {
     ] {
         assert!(told.contains(&part), "{part}: {told}");
     }
-    let told = slurm::node(&nodes()[0], &both);
+    let told = slurm::node(&nodes()[0], &both, &SITE);
     assert!(told.contains("Partitions=main,debug \n"), "{told}");
+    let closed = NodeView {
+        closed: Some("drained: new disk".into()),
+        closed_by: Some(0),
+        closed_at: Some(90_000_000),
+        ..nodes()[0].clone()
+    };
+    let told = slurm::node(&closed, &both, &SITE);
+    let reason = format!("   Reason=new disk [root@{from}]\n");
+    assert!(told.contains(&reason), "{told}");
+    let words = read(
+        slurm::SINFO,
+        Style::Long,
+        &["-R", "-h", "-o", "%E|%u|%U|%H|%N"],
+    );
+    let list = slurm::Sinfo::read(&words, None).expect("a format");
+    let told = list.write(&[closed], &partitions(), &SITE);
+    assert_eq!(told, format!("new disk|root|root(0)|{from}|n1\n"));
 }
 
 #[test]
@@ -422,7 +448,7 @@ fn sinfo_prints_what_slurm_prints() {
         let words = read(slurm::SINFO, Style::Long, line);
         slurm::Sinfo::read(&words, None)
             .expect("a format")
-            .write(&nodes(), &partitions())
+            .write(&nodes(), &partitions(), &SITE)
     };
     assert_eq!(
         list(&[]),

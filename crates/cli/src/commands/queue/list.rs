@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::process::getuid;
 
+use super::super::users;
 use super::past::{self, By};
 use super::{Server, targets};
 use crate::args::OutputFormat;
@@ -111,6 +112,22 @@ pub(crate) fn queue(args: &QueueArgs, ctx: &Context) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says whether a node is up, or why, by whom and since when it is not.
+fn state(node: &NodeView) -> String {
+    let Some(closed) = &node.closed else {
+        return "up".into();
+    };
+    let by = node
+        .closed_by
+        .map(|uid| format!(", by {}", users::name(uid)));
+    let at = node.closed_at.map(|at| format!(", {}", local(at)));
+    format!(
+        "{closed}{}{}",
+        by.unwrap_or_default(),
+        at.unwrap_or_default()
+    )
+}
+
 /// Lists the jobs that have ended.
 pub(crate) fn history(args: &HistoryArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
     let since = args.since.map(|span| -> anyhow::Result<u64> {
@@ -192,7 +209,7 @@ pub(crate) fn nodes(_: &NodesArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
                     format!("{} of {}", node.memory_used, node.memory),
                     devices(node),
                     node.tasks.to_string(),
-                    node.closed.clone().unwrap_or_else(|| "up".into()),
+                    state(node),
                 ]
             };
             output::table(

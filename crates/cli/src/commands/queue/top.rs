@@ -187,6 +187,8 @@ mod tests {
             features: Default::default(),
             tasks: 1,
             closed: None,
+            closed_by: None,
+            closed_at: None,
         };
         let text = draw(&[node], &[], Timestamp::UNIX_EPOCH, (24, 80));
         assert!(

@@ -18,8 +18,7 @@ pub(super) fn answer(call: &Call) -> Outcome {
 
 /// The name of the caller, as the server knows it.
 fn me() -> String {
-    let user = rustix::process::getuid().as_raw();
-    users::numbered(user).map_or_else(|| user.to_string(), |user| user.name)
+    users::name(rustix::process::getuid().as_raw())
 }
 
 fn shares(call: &Call) -> Result<Vec<ShareView>, Stop> {

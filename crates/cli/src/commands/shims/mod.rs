@@ -31,6 +31,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::queue::{self, Server};
+use super::users;
 use crate::args::Global;
 use crate::context::Context;
 
@@ -266,6 +267,7 @@ fn with_site<T>(call: impl FnOnce(&Site<'_>) -> T) -> T {
         host: &host,
         now,
         local: &local,
+        user: &users::name,
     })
 }
 

@@ -147,7 +147,7 @@ fn show(call: &Call, what: &str, named: &[&str], one_line: bool) -> Outcome {
                 .filter(|node| wanted.as_ref().is_none_or(|all| all.contains(&node.name)));
             let partitions = call.partitions()?;
             let text: String = meant
-                .map(|node| line(slurm::node(node, &partitions)))
+                .map(|node| line(with_site(|site| slurm::node(node, &partitions, site))))
                 .collect();
             match text.is_empty() {
                 true => Err(Stop::new(1, format!("Node {} not found", named.join(",")))),

@@ -508,7 +508,7 @@ fn sinfo(call: &Call) -> Outcome {
     if let Some(wanted) = words.list("--partition") {
         partitions.retain(|its| wanted.contains(&its.name));
     }
-    print(&list.write(&nodes, &partitions))
+    print(&with_site(|site| list.write(&nodes, &partitions, site)))
 }
 
 fn sacct(call: &Call) -> Outcome {

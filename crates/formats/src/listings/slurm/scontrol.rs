@@ -198,7 +198,7 @@ fn files(job: &JobView, site: &Site<'_>) -> (String, String) {
 }
 
 /// Writes `scontrol show node`.
-pub fn node(node: &NodeView, partitions: &[PartitionView]) -> String {
+pub fn node(node: &NodeView, partitions: &[PartitionView], site: &Site<'_>) -> String {
     let name = &node.name;
     let among = partitions.iter().filter(|its| its.nodes.contains(name));
     let among: Vec<&str> = among.map(|its| its.name.as_str()).collect();
@@ -212,10 +212,15 @@ pub fn node(node: &NodeView, partitions: &[PartitionView]) -> String {
         (used, _) if used >= all => "ALLOCATED",
         _ => "MIXED",
     };
+    let who = node.closed_by.zip(node.closed_at).map(|(by, at)| {
+        let (user, at) = ((site.user)(by), (site.local)(at).iso());
+        format!(" [{user}@{at}]")
+    });
+    let reason = |why| format!("   Reason={why}{}\n", who.unwrap_or_default());
     let (state, reason) = match closed(node) {
         None => (busy.to_owned(), String::new()),
-        Some((true, why)) => ("DOWN".to_owned(), format!("   Reason={why}\n")),
-        Some((false, why)) => (format!("{busy}+DRAIN"), format!("   Reason={why}\n")),
+        Some((true, why)) => ("DOWN".to_owned(), reason(why)),
+        Some((false, why)) => (format!("{busy}+DRAIN"), reason(why)),
     };
     let alloc = match used {
         0 => String::new(),

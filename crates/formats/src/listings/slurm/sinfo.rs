@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use hyperion_model::view::{NodeView, PartitionView};
+use hyperion_model::view::{Moment, NodeView, PartitionView};
 
 use super::scontrol::available;
 use super::{Piece, pieces, short_clock, write};
-use crate::listings::closed;
 use crate::listings::words::{Opt, Takes, Words};
+use crate::listings::{Site, closed};
 
 use Takes::{Nothing, Value};
 
@@ -141,7 +141,12 @@ impl Sinfo {
     }
 
     /// Writes the list.
-    pub fn write(&self, nodes: &[NodeView], partitions: &[PartitionView]) -> String {
+    pub fn write(
+        &self,
+        nodes: &[NodeView],
+        partitions: &[PartitionView],
+        site: &Site<'_>,
+    ) -> String {
         let mut out = String::new();
         let mut shape = self.pieces.clone();
         if let (true, Some(Piece::Column { width, .. })) = (self.widen, shape.first_mut()) {
@@ -172,7 +177,7 @@ impl Sinfo {
             };
             let nodes = nodes.iter().filter(is_in);
             for group in self.groups(nodes) {
-                let line = write(&shape, |letter| value(letter, &group, partition));
+                let line = write(&shape, |letter| value(letter, &group, partition, site));
                 let _ = writeln!(out, "{line}");
             }
         }
@@ -187,7 +192,7 @@ impl Sinfo {
                 !self.each
                     && group.first().is_some_and(|first| {
                         (!self.by_state || state(first) == state(node))
-                            && (!self.reasons || closed(first) == closed(node))
+                            && (!self.reasons || closing(first) == closing(node))
                     })
             };
             match groups.iter_mut().find(alike) {
@@ -197,6 +202,11 @@ impl Sinfo {
         }
         groups
     }
+}
+
+/// Why, by whom and when a node was closed.
+fn closing(node: &NodeView) -> (Option<&str>, Option<u32>, Option<Moment>) {
+    (node.closed.as_deref(), node.closed_by, node.closed_at)
 }
 
 /// How far a node is taken, short and long.
@@ -222,7 +232,7 @@ fn least(values: impl Iterator<Item = u64> + Clone) -> String {
     }
 }
 
-fn value(letter: char, nodes: &[&NodeView], partition: &PartitionView) -> String {
+fn value(letter: char, nodes: &[&NodeView], partition: &PartitionView, site: &Site<'_>) -> String {
     let Some(first) = nodes.first() else {
         return String::new();
     };
@@ -259,7 +269,15 @@ fn value(letter: char, nodes: &[&NodeView], partition: &PartitionView) -> String
         'g' | 'S' => "all".into(),
         'h' if partition.exclusive => "EXCLUSIVE".into(),
         'h' => "NO".into(),
-        'H' | 'u' | 'U' => "Unknown".into(),
+        'H' => {
+            let at = first.closed_at.map(|at| (site.local)(at).iso());
+            at.unwrap_or_else(|| "Unknown".into())
+        }
+        'u' | 'U' => match first.closed_by {
+            Some(uid) if letter == 'U' => format!("{}({uid})", (site.user)(uid)),
+            Some(uid) => (site.user)(uid),
+            None => "Unknown".into(),
+        },
         'l' => partition.limit.map_or("infinite".into(), short_clock),
         'L' => partition.usual_limit.map_or("n/a".into(), short_clock),
         'm' => least(nodes.iter().map(|node| node.memory.0 >> 20)),
