@@ -175,11 +175,12 @@ fn pbs_and_grid_engine_share_names_and_are_told_apart() {
     let queue = &shims.queue;
     queue.script(
         "job.pbs",
-        "#PBS -N pee\n#PBS -l walltime=00:05:00\nexit 4\n",
+        "#PBS -N pee\n#PBS -l walltime=00:05:00\necho $PBS_JOBID\nexit 4\n",
     );
     queue.script("job.sge", "#!/bin/sh\n#$ -N ess -cwd\nexit 5\n");
     let out = shims.sh("id=$(qsub job.pbs)\necho $id\n\
          until qstat -x -f $id | grep -q 'job_state = F'; do sleep 0.1; done\n\
+         cat pee.o1\n\
          qstat -x -f $id | grep -e Exit_status -e Job_Name\n\
          qsub job.sge\n\
          while qstat -j 2 >/dev/null 2>&1; do sleep 0.1; done\n\
@@ -189,7 +190,7 @@ fn pbs_and_grid_engine_share_names_and_are_told_apart() {
         .to_string_lossy()
         .into_owned();
     let want = format!(
-        "1.{host}\n    Job_Name = pee\n    Exit_status = 4\n\
+        "1.{host}\n1.{host}\n    Job_Name = pee\n    Exit_status = 4\n\
          Your job 2 (\"ess\") has been submitted\nexit_status  5"
     );
     assert_eq!(out.ok(), want);
