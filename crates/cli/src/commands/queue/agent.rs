@@ -80,12 +80,21 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         lanes: BTreeMap::new(),
         over: BTreeMap::new(),
         forgotten: VecDeque::new(),
+        cleared: BTreeSet::new(),
         asked: Asked::default(),
     };
-    agent.live()?;
+    let lived = agent.live();
+    agent.clear();
     drop(lock);
+    lived?;
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long nothing must happen before scripts of jobs that are over are removed, and how many
+/// may lie about: a file that has just gone makes the next one dearer where a file system has
+/// no journal (ext4 gives its place to nobody for five seconds, and looks at each such place).
+const REST: Duration = Duration::from_millis(100);
+const MOST_CLEARED: usize = 10_000;
 
 struct Agent<'a> {
     ctx: &'a Context,
@@ -99,6 +108,8 @@ struct Agent<'a> {
     over: BTreeMap<JobId, Outcome>,
     /// Whose records are to be removed, when there is time.
     forgotten: VecDeque<JobId>,
+    /// Jobs whose scripts are to be removed when nothing else happens.
+    cleared: BTreeSet<u64>,
     asked: Asked,
 }
 
@@ -106,7 +117,10 @@ impl Agent<'_> {
     fn live(&mut self) -> anyhow::Result<()> {
         loop {
             let ready = self.wait()?;
-            for id in ready {
+            if ready.is_none() || self.cleared.len() >= MOST_CLEARED {
+                self.clear();
+            }
+            for id in ready.unwrap_or_default() {
                 match self.lanes.contains_key(&id) {
                     true => self.hear_lane(&id),
                     false => self.hear_job(&id),
@@ -132,8 +146,16 @@ impl Agent<'_> {
         }
     }
 
-    /// Waits for errands and for news; gives the supervisors of which there are some.
-    fn wait(&self) -> anyhow::Result<Vec<JobId>> {
+    /// Removes the scripts of jobs that are over.
+    fn clear(&mut self) {
+        for job in std::mem::take(&mut self.cleared) {
+            batch::remove(job, self.ctx);
+        }
+    }
+
+    /// Waits for errands and for news; gives the supervisors of which there are some, and
+    /// `None` where nothing has happened for so long that there is time for other things.
+    fn wait(&self) -> anyhow::Result<Option<Vec<JobId>>> {
         let mut flags = PollFlags::IN;
         if self.lines.unsent() > 0 {
             flags |= PollFlags::OUT;
@@ -153,22 +175,24 @@ impl Agent<'_> {
         );
         let limit = match self.forgotten.is_empty() {
             false => Some(Duration::ZERO),
-            true => self.next_idle(),
+            true => {
+                let rest = (!self.cleared.is_empty()).then_some(REST);
+                self.next_idle().into_iter().chain(rest).min()
+            }
         };
         let limit = limit.map(|limit| Timespec {
             tv_sec: limit.as_secs().cast_signed(),
             tv_nsec: i64::from(limit.subsec_nanos()),
         });
         match poll(&mut fds, limit.as_ref()) {
+            Ok(0) if self.forgotten.is_empty() => return Ok(None),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e).context("cannot wait for what happens"),
         }
         let ready = fds[1..].iter().map(|fd| !fd.revents().is_empty());
         let ids = all.iter().zip(ready);
-        Ok(ids
-            .filter(|(_, r)| *r)
-            .map(|((id, _), _)| (*id).clone())
-            .collect())
+        let ready = ids.filter(|(_, r)| *r).map(|((id, _), _)| (*id).clone());
+        Ok(Some(ready.collect()))
     }
 
     fn run_errand(&mut self, errand: Errand) {
@@ -176,6 +200,7 @@ impl Agent<'_> {
             Errand::Asked(submission) => self.asked.hear(*submission),
             Errand::Start(mut start) => {
                 if let Some(submission) = self.asked.last() {
+                    self.cleared.remove(&start.job);
                     start.submission = submission.clone();
                     self.start(start);
                 }
@@ -199,7 +224,7 @@ impl Agent<'_> {
                     self.forgotten.push_back(id);
                 }
             }
-            Errand::Clear(job) => batch::remove(job, self.ctx),
+            Errand::Clear(job) => drop(self.cleared.insert(job)),
         }
     }
 
