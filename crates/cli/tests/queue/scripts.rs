@@ -1,8 +1,9 @@
 //! Scripts in the words of each batch system, unchanged.
 
-use hyperion_testkit::requires;
+use hyperion_testkit::{requires, wait_until};
 
 use crate::Queue;
+use crate::site::LONG;
 
 #[test]
 fn scripts_of_each_system_run_as_there_and_find_what_they_expect() {
@@ -49,6 +50,30 @@ fn scripts_of_each_system_run_as_there_and_find_what_they_expect() {
     let four = submit(&["sge.sh"]);
     let wrote = queue.read(&format!("four.o{four}"));
     assert_eq!(wrote, format!("{four} four {here} {here}\n"));
+}
+
+#[test]
+fn scripts_go_with_their_jobs_and_one_that_somebody_keeps_stays_as_it_is() {
+    let queue = Queue::new();
+    let text = "#!/bin/sh\nln \"$0\" kept\necho first, and longer than the next\n";
+    queue.script("first.sh", text);
+    queue.script("next.sh", "#!/bin/sh\necho next\n");
+    let submit = |script: &str| {
+        let mut command = queue.site.command(&["submit", "--wait", script]);
+        command.current_dir(queue.folder());
+        crate::finish(command).ok()
+    };
+    let wrote = |script: &str| queue.read(&format!("slurm-{}.out", submit(script)));
+    assert_eq!(wrote("first.sh"), "first, and longer than the next\n");
+    for _ in 0..3 {
+        assert_eq!(wrote("next.sh"), "next\n");
+    }
+    assert_eq!(queue.read("kept"), text);
+    let left = || {
+        let left = std::fs::read_dir(queue.site.path().join("hyperion/queue/batch"));
+        left.expect("the folder of scripts").count()
+    };
+    assert!(wait_until(LONG, || left() == 0));
 }
 
 #[test]

@@ -80,7 +80,8 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         lanes: BTreeMap::new(),
         over: BTreeMap::new(),
         forgotten: VecDeque::new(),
-        cleared: BTreeSet::new(),
+        // What one that was killed has left.
+        spare: true,
         asked: Asked::default(),
     };
     let lived = agent.live();
@@ -90,11 +91,8 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How long nothing must happen before scripts of jobs that are over are removed, and how many
-/// may lie about: a file that has just gone makes the next one dearer where a file system has
-/// no journal (ext4 gives its place to nobody for five seconds, and looks at each such place).
+/// How long nothing must happen before the last script of a job that is over is removed.
 const REST: Duration = Duration::from_millis(100);
-const MOST_CLEARED: usize = 10_000;
 
 struct Agent<'a> {
     ctx: &'a Context,
@@ -108,8 +106,8 @@ struct Agent<'a> {
     over: BTreeMap<JobId, Outcome>,
     /// Whose records are to be removed, when there is time.
     forgotten: VecDeque<JobId>,
-    /// Jobs whose scripts are to be removed when nothing else happens.
-    cleared: BTreeSet<u64>,
+    /// A script lies about that the next may be written over.
+    spare: bool,
     asked: Asked,
 }
 
@@ -117,7 +115,7 @@ impl Agent<'_> {
     fn live(&mut self) -> anyhow::Result<()> {
         loop {
             let ready = self.wait()?;
-            if ready.is_none() || self.cleared.len() >= MOST_CLEARED {
+            if ready.is_none() {
                 self.clear();
             }
             for id in ready.unwrap_or_default() {
@@ -146,10 +144,10 @@ impl Agent<'_> {
         }
     }
 
-    /// Removes the scripts of jobs that are over.
+    /// Removes what is left of scripts.
     fn clear(&mut self) {
-        for job in std::mem::take(&mut self.cleared) {
-            batch::remove(job, self.ctx);
+        if std::mem::take(&mut self.spare) {
+            batch::remove_spare(self.ctx);
         }
     }
 
@@ -176,7 +174,7 @@ impl Agent<'_> {
         let limit = match self.forgotten.is_empty() {
             false => Some(Duration::ZERO),
             true => {
-                let rest = (!self.cleared.is_empty()).then_some(REST);
+                let rest = self.spare.then_some(REST);
                 self.next_idle().into_iter().chain(rest).min()
             }
         };
@@ -200,7 +198,6 @@ impl Agent<'_> {
             Errand::Asked(submission) => self.asked.hear(*submission),
             Errand::Start(mut start) => {
                 if let Some(submission) = self.asked.last() {
-                    self.cleared.remove(&start.job);
                     start.submission = submission.clone();
                     self.start(start);
                 }
@@ -224,7 +221,10 @@ impl Agent<'_> {
                     self.forgotten.push_back(id);
                 }
             }
-            Errand::Clear(job) => drop(self.cleared.insert(job)),
+            Errand::Clear(job) => {
+                batch::put_aside(job, self.ctx);
+                self.spare = true;
+            }
         }
     }
 
