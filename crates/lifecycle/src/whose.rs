@@ -17,7 +17,7 @@ impl Ledger {
     pub(crate) fn pin(&mut self, task: TaskId, pins: &[Pins]) {
         let number = task.number();
         let parts = self.cluster.running().get(&number);
-        let parts = parts.into_iter().flat_map(|its| &its.allocation);
+        let parts = parts.into_iter().flat_map(|its| its.allocation.iter());
         for (part, pins) in parts.zip(pins) {
             if let Some(slots) = self.slots.get_mut(part.node.0 as usize) {
                 slots.hold(number, pins);
@@ -30,7 +30,7 @@ impl Ledger {
     pub(crate) fn choose(&self, allocation: &Allocation) -> Option<Vec<Pins>> {
         let mut slots = self.slots.clone();
         let mut chosen = Vec::new();
-        for part in allocation {
+        for part in allocation.iter() {
             let pins = match slots.get_mut(part.node.0 as usize) {
                 Some(slots) => {
                     let pins = slots.choose(&part.taken)?;

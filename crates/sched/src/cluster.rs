@@ -2,8 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
-
+use crate::allocation::{Allocation, Part};
 use crate::amounts::{Amounts, CORES};
 use crate::derived::Derived;
 use crate::family::Family;
@@ -39,36 +38,6 @@ pub struct Node {
     pub capacity: Amounts,
 }
 
-/// What a job has on one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// The node; [`NodeNumber::NONE`] for licences.
-    pub node: NodeNumber,
-    /// What of it.
-    pub taken: Amounts,
-    /// Which member of a heterogeneous job has it; 0 where the job is none.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub member: u32,
-}
-
-fn is_zero(member: &u32) -> bool {
-    *member == 0
-}
-
-impl Part {
-    /// Makes a part of a job that is not heterogeneous.
-    pub fn of(node: NodeNumber, taken: Amounts) -> Self {
-        Self {
-            node,
-            taken,
-            member: 0,
-        }
-    }
-}
-
-/// What a job has, a part for each of its nodes, member by member.
-pub type Allocation = SmallVec<[Part; 1]>;
-
 /// A job that runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Running {
@@ -89,36 +58,25 @@ impl Running {
         Used::of(&self.allocation, self.since, self.until)
     }
 
-    /// Gives what it has on nodes.
-    fn on_nodes(&self) -> impl Iterator<Item = &Part> {
-        let parts = self.allocation.iter();
-        parts.filter(|part| part.node != NodeNumber::NONE)
-    }
-
     /// Counts what it has on nodes as had by its share.
     fn give(&self, had: &mut Vec<Amounts>) {
         let share = self.standing.share.0 as usize;
         if had.len() <= share {
             had.resize_with(share + 1, Amounts::default);
         }
-        self.on_nodes()
-            .for_each(|part| had[share].add(&part.taken, 1));
+        had[share].add(&self.allocation.total(), 1);
     }
 
     /// Gives its cores alone.
     pub(crate) fn cores(&self) -> Allocation {
-        let parts = self
-            .allocation
-            .iter()
-            .filter(|part| part.taken.of(CORES) > 0);
-        let cores = |part: &Part| Part {
+        let on_nodes = |part: &Part| part.node != NodeNumber::NONE;
+        let parts = self.allocation.iter().filter(on_nodes);
+        let parts = parts.filter(|part| part.taken.of(CORES) > 0);
+        let cores = |part: Part| Part {
             taken: Amounts::cores(part.taken.of(CORES)),
-            ..*part
+            ..part
         };
-        parts
-            .filter(|part| part.node != NodeNumber::NONE)
-            .map(cores)
-            .collect()
+        parts.map(cores).collect()
     }
 }
 
@@ -165,8 +123,7 @@ impl Cluster {
 
     /// Makes one that has something beside its nodes: licences, by kinds of their own.
     pub fn with_licences(nodes: Vec<Node>, licences: Amounts) -> Self {
-        let free = nodes.iter().map(|node| node.capacity.clone()).collect();
-        let space = Space::new(free, licences);
+        let space = Space::new(&nodes, licences);
         let all = NodeSet::first(nodes.len());
         let mut total = Amounts::default();
         nodes.iter().for_each(|node| total.add(&node.capacity, 1));
@@ -366,16 +323,18 @@ impl Cluster {
         let its = self.running.get_mut(&job)?;
         let before = its.clone();
         let cores = its.cores();
-        for part in &mut its.allocation {
+        let without = its.allocation.iter().map(|mut part| {
             let cores = part.taken.of(CORES);
             part.taken.take(&Amounts::cores(cores));
-        }
+            part
+        });
+        its.allocation = without.collect();
         its.until = Time::NEVER;
         self.move_end(job, Some(before.until), Some(Time::NEVER));
         self.uncount(&before);
         self.space.release(&cores);
         self.freed += 1;
-        let mut members = cores.iter().map(|part| (part.node, part.taken.clone()));
+        let mut members = cores.iter().map(|part| (part.node, part.taken));
         let mut request = Request::default();
         if let Some((node, taken)) = members.next() {
             request = Request::one(taken);
@@ -402,13 +361,14 @@ impl Cluster {
         let Some(its) = self.running.get_mut(&job) else {
             return;
         };
-        for part in cores {
-            let mut parts = its.allocation.iter_mut();
+        let mut parts: Vec<Part> = its.allocation.iter().collect();
+        for part in cores.iter() {
             let mine = |own: &&mut Part| (own.node, own.member) == (part.node, part.member);
-            if let Some(own) = parts.find(mine) {
+            if let Some(own) = parts.iter_mut().find(mine) {
                 own.taken.add(&part.taken, 1);
             }
         }
+        its.allocation = parts.into_iter().collect();
         let before = std::mem::replace(&mut its.until, until);
         let its = its.clone();
         self.move_end(job, Some(before), Some(until));
@@ -417,12 +377,8 @@ impl Cluster {
 
     /// Takes what is free.
     fn take_free(&mut self, allocation: &Allocation) {
-        for part in allocation {
-            assert!(
-                part.taken.is_within(self.free(part.node)),
-                "node {} is not free",
-                part.node.0
-            );
+        if let Some(node) = self.space.first_lack(allocation) {
+            panic!("node {} is not free", node.0);
         }
         self.space.take(allocation);
     }
@@ -440,8 +396,7 @@ impl Cluster {
             self.quotas.end(&its.standing.quotas, &its.used());
         }
         self.had.change(|had| {
-            let had = &mut had[its.standing.share.0 as usize];
-            its.on_nodes().for_each(|part| had.take(&part.taken));
+            had[its.standing.share.0 as usize].take(&its.allocation.total());
         });
     }
 

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::amounts::Amounts;
-use crate::cluster::{Allocation, Cluster, NodeNumber, Running};
+use crate::allocation::Allocation;
+use crate::cluster::{Cluster, NodeNumber, Running};
 use crate::masks::Masks;
 use crate::place::Placement;
 use crate::plan::{Memory, Policy, Verdict, plan_on};
@@ -186,7 +187,7 @@ fn blockers(cluster: &Cluster, forecast: &Forecast) -> Vec<Blocker> {
         return Vec::new();
     };
     let mut last: BTreeMap<NodeNumber, Blocker> = BTreeMap::new();
-    for part in allocation {
+    for part in allocation.iter() {
         let node = part.node;
         let until = Time(0);
         let job = JobNumber(0);
@@ -231,14 +232,15 @@ fn lacks(cluster: &Cluster, left: &Space, queued: &Queued, now: Time) -> Vec<Lac
         // How many of some chunks have room where only some kinds count.
         let could = |each: &Amounts, counts: &Amounts, needed: u64| {
             let mut could = 0;
-            room.visit(counts, nodes, Placement::First, &mut |at, free| {
-                let whole = &cluster.nodes()[at].capacity;
+            room.visit(counts, nodes, Placement::First, &mut |some, free| {
+                let whole = &cluster.nodes()[some.start as usize].capacity;
                 let times = match (member.exclusive, member.arrangement) {
                     (true, _) if free != whole => 0,
                     (_, Arrangement::Free) => free.times(counts),
                     _ => 1,
                 };
-                could += u64::from(each.is_within(whole)) * times;
+                let times = u64::from(each.is_within(whole)) * times;
+                could += times.saturating_mul(some.len() as u64);
                 match could < needed {
                     true => ControlFlow::Continue(()),
                     false => ControlFlow::Break(()),
@@ -372,7 +374,8 @@ mod tests {
             let Forecast::At { at, allocation } = why.forecast else {
                 panic!("{:?}", why.forecast);
             };
-            assert_eq!((at, allocation[0].node, why.ahead), (until, node, 0));
+            let first = allocation.first().expect("it has some");
+            assert_eq!((at, first.node, why.ahead), (until, node, 0));
             assert_eq!(why.verdict, Some(Verdict::Room));
         }
     }

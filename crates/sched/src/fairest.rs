@@ -82,7 +82,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cluster::{Node, NodeNumber, Part, Running};
+    use crate::allocation::Part;
+    use crate::cluster::{Node, NodeNumber, Running};
     use crate::order::{Order, Standing};
     use crate::queue::{JobNumber, Queue, Queued};
     use crate::request::Request;

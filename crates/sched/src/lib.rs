@@ -13,6 +13,7 @@
 //! **Architecture invariant:** this crate is pure. It has no clock, file or
 //! randomness: what time it is comes in, and the same input gives the same plan.
 
+mod allocation;
 mod amounts;
 mod cluster;
 mod derived;
@@ -34,12 +35,14 @@ mod request;
 mod shares;
 mod slots;
 mod space;
+mod stretches;
 mod time;
 mod totals;
 mod window;
 
+pub use allocation::{Allocation, Part};
 pub use amounts::{Amounts, CORES, MEMORY};
-pub use cluster::{Allocation, Cluster, Node, NodeNumber, Part, Running};
+pub use cluster::{Cluster, Node, NodeNumber, Running};
 pub use explain::{Blocker, Explanation, Forecast, Lack, explain, forecast, what_if};
 pub use family::Family;
 pub use nodeset::NodeSet;

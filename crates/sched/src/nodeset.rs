@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use crate::cluster::NodeNumber;
 
 /// Some of the nodes of a cluster, by number.
@@ -78,6 +80,49 @@ impl NodeSet {
         pairs.for_each(|(word, other)| *word &= !other);
     }
 
+    /// Gives the first from a number on.
+    pub(crate) fn next(&self, from: u32) -> Option<u32> {
+        let at = from as usize;
+        let first = self.words.get(at / WORD)? & (u64::MAX << (at % WORD));
+        let rest = self.words.iter().skip(at / WORD + 1);
+        let mut words = (at / WORD..).zip(std::iter::once(&first).chain(rest));
+        let (number, word) = words.find(|(_, word)| **word != 0)?;
+        Some((number * WORD) as u32 + word.trailing_zeros())
+    }
+
+    /// Gives those that follow each other from one of them on, as far as some number.
+    pub(crate) fn together(&self, from: u32, until: u32) -> Range<u32> {
+        let mut at = from as usize;
+        while at < until as usize {
+            let word = self.words.get(at / WORD).copied().unwrap_or(0);
+            let more = (!word >> (at % WORD)).trailing_zeros() as usize;
+            if more < WORD - at % WORD {
+                at += more;
+                break;
+            }
+            at += WORD - at % WORD;
+        }
+        from..until.min(at as u32)
+    }
+
+    /// Tells whether all of some numbers are among them.
+    pub(crate) fn contains_all(&self, numbers: Range<u32>) -> bool {
+        self.together(numbers.start, numbers.end) == numbers
+    }
+
+    /// Counts those of some numbers.
+    pub(crate) fn count_in(&self, numbers: Range<u32>) -> u64 {
+        let (mut count, mut from) = (0, numbers.start as usize);
+        let until = (numbers.end as usize).min(self.words.len() * WORD);
+        while from < until {
+            let end = until.min((from / WORD + 1) * WORD);
+            let some = u64::MAX >> (WORD - (end - from)) << (from % WORD);
+            count += u64::from((self.words[from / WORD] & some).count_ones());
+            from = end;
+        }
+        count
+    }
+
     pub(crate) fn words(&self) -> &[u64] {
         &self.words
     }
@@ -125,6 +170,21 @@ mod tests {
         assert!(some.is_empty());
         for count in [0, 1, 63, 64, 65, 128] {
             assert_eq!(NodeSet::first(count).count(), count);
+        }
+    }
+
+    #[test]
+    fn nodes_that_follow_each_other_are_found_and_counted() {
+        let numbers = (3..5).chain(60..130).chain(191..192).chain(256..320);
+        let some = set(&numbers.clone().collect::<Vec<_>>());
+        for from in 0..400 {
+            assert_eq!(some.next(from), numbers.clone().find(|at| *at >= from));
+            for until in from..400 {
+                let inside = numbers.clone().filter(|at| (from..until).contains(at));
+                assert_eq!(some.count_in(from..until), inside.count() as u64);
+                let end = (from..until).find(|at| !some.contains(NodeNumber(*at)));
+                assert_eq!(some.together(from, until), from..end.unwrap_or(until));
+            }
         }
     }
 }

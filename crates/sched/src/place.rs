@@ -1,16 +1,17 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::amounts::{Amounts, CORES};
-use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
+use crate::allocation::{Allocation, Part, Parts};
+use crate::cluster::{Cluster, NodeNumber};
 use crate::nodeset::NodeSet;
 use crate::request::{Arrangement, Chunk, Request};
-use crate::space::{Room, See, Space, show};
+use crate::space::{Room, See, Space, When, show};
 
 /// Which of the nodes that could take a job are taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -123,13 +124,13 @@ impl Lay<'_> {
         families.all(|family| !family.is_told(capacity) || family.settle(free, taken))
     }
 
-    /// Gives what a member takes of a node where it needs so much.
-    fn part(&self, at: usize, taken: Amounts) -> Part {
+    /// Gives what a member takes of alike nodes where it needs so much of each.
+    fn part(&self, nodes: Range<u32>, taken: Amounts) -> Parts {
         let taken = match self.request.exclusive {
-            true => self.cluster.nodes()[at].capacity.clone(),
+            true => self.cluster.nodes()[nodes.start as usize].capacity.clone(),
             false => taken,
         };
-        Part::of(NodeNumber(at as u32), taken)
+        Parts::of(nodes, taken)
     }
 
     /// Finds nodes for chunks of one kind.
@@ -149,15 +150,24 @@ impl Lay<'_> {
             Arrangement::Apart => 1,
             _ => u64::MAX,
         };
-        room.visit(&chunk.each, among, placement, &mut |at, free| {
-            let count = self.times(at, free, &chunk.each).min(most).min(missing);
-            if count > 0 {
+        room.visit(&chunk.each, among, placement, &mut |mut nodes, free| {
+            let at = nodes.start as usize;
+            let times = self.times(at, free, &chunk.each).min(most);
+            // As many on each as it can take, and what is left on one more.
+            while times > 0 && missing > 0 && !nodes.is_empty() {
+                let count = times.min(missing);
                 let mut taken = Amounts::default();
                 taken.add(&chunk.each, count);
-                if self.settle(at, free, &mut taken) {
-                    parts.push(self.part(at, taken));
-                    missing -= count;
+                if !self.settle(at, free, &mut taken) {
+                    break;
                 }
+                let end = nodes.end.min(nodes.start.saturating_add(
+                    u32::try_from(missing / count).unwrap_or(u32::MAX),
+                ));
+                let some = nodes.start..end;
+                missing -= count * some.len() as u64;
+                nodes.start = end;
+                parts.add(self.part(some, taken));
             }
             match missing {
                 0 => ControlFlow::Break(()),
@@ -182,8 +192,8 @@ impl Lay<'_> {
         let mut least = chunks.first()?.each.clone();
         chunks.iter().for_each(|chunk| least.limit(&chunk.each));
         let mut seen = Vec::new();
-        room.visit(&least, among, Placement::First, &mut |at, free| {
-            seen.push((at, free.clone()));
+        room.visit(&least, among, Placement::First, &mut |nodes, free| {
+            seen.extend(nodes.map(|at| (at..at + 1, free.clone())));
             ControlFlow::Continue(())
         });
         let mut kinds = self.hardest_first(&seen, chunks);
@@ -208,13 +218,13 @@ impl Lay<'_> {
     /// to go to is not left without one by another.
     fn hardest_first<'c>(
         &self,
-        seen: &[(usize, Amounts)],
+        seen: &[(Range<u32>, Amounts)],
         chunks: &'c [Chunk],
     ) -> SmallVec<[&'c Chunk; 1]> {
         let mut sorted: SmallVec<[&Chunk; 1]> = chunks.iter().collect();
         let could = |chunk: &Chunk| {
             let nodes = seen.iter();
-            let nodes = nodes.filter(|(at, free)| self.times(*at, free, &chunk.each) > 0);
+            let nodes = nodes.filter(|(at, free)| self.times(at.start as usize, free, &chunk.each) > 0);
             (nodes.count(), Reverse(chunk.each.of(CORES)))
         };
         sorted.sort_by_cached_key(|chunk| could(chunk));
@@ -223,19 +233,19 @@ impl Lay<'_> {
 
     fn kind_by_kind(
         &self,
-        seen: &[(usize, Amounts)],
+        seen: &[(Range<u32>, Amounts)],
         least: &Amounts,
         kinds: &[&Chunk],
         placement: Placement,
     ) -> Option<Allocation> {
         let mut order = Vec::new();
-        show(seen.to_vec(), least, placement, &mut |at, free| {
-            order.push((at, free.clone()));
+        show(seen.to_vec(), least, placement, &mut |nodes, free| {
+            order.push((nodes.start, free.clone()));
             ControlFlow::Continue(())
         });
-        let mut parts = Allocation::new();
+        let mut parts: Vec<Part> = Vec::new();
         // Where the part of a node is, for the kinds that come after the first.
-        let mut index: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut index: BTreeMap<u32, usize> = BTreeMap::new();
         for chunk in kinds {
             let mut missing = chunk.count;
             for (at, free) in &mut order {
@@ -251,7 +261,7 @@ impl Lay<'_> {
                 // Whoever is alone on a node was so before its first kind.
                 let times = match mine {
                     Some(_) => free.times(&chunk.each),
-                    None => self.times(*at, free, &chunk.each),
+                    None => self.times(*at as usize, free, &chunk.each),
                 };
                 let count = times.min(most).min(missing);
                 if count == 0 {
@@ -265,7 +275,7 @@ impl Lay<'_> {
                     Some(mine) => parts[mine].taken.add(&taken, 1),
                     None => {
                         index.insert(*at, parts.len());
-                        parts.push(Part::of(NodeNumber(*at as u32), taken));
+                        parts.push(Part::of(NodeNumber(*at), taken));
                     }
                 }
             }
@@ -274,16 +284,16 @@ impl Lay<'_> {
             }
         }
         for part in &mut parts {
-            let at = part.node.index();
-            let (_, free) = seen.iter().find(|(other, _)| *other == at)?;
-            if !self.settle(at, free, &mut part.taken) {
+            let its = |(nodes, _): &&(Range<u32>, Amounts)| nodes.start == part.node.0;
+            let (_, free) = seen.iter().find(its)?;
+            if !self.settle(part.node.index(), free, &mut part.taken) {
                 return None;
             }
         }
         let parts = parts.into_iter();
         Some(
             parts
-                .map(|part| self.part(part.node.index(), part.taken))
+                .map(|Part { node, taken, .. }| self.part(node.0..node.0 + 1, taken))
                 .collect(),
         )
     }
@@ -292,7 +302,7 @@ impl Lay<'_> {
 /// What is left beside what other members take.
 struct Less<'a> {
     room: &'a dyn Room,
-    taken: BTreeMap<usize, Amounts>,
+    taken: BTreeMap<u32, Amounts>,
     shared: Amounts,
     allocation: Allocation,
 }
@@ -308,13 +318,10 @@ impl<'a> Less<'a> {
     }
 
     fn take(&mut self, parts: Allocation, member: u32) {
-        for part in parts {
+        for part in parts.iter() {
             match part.node {
                 NodeNumber::NONE => self.shared.take(&part.taken),
-                node => {
-                    let taken = self.taken.entry(node.index()).or_default();
-                    taken.add(&part.taken, 1);
-                }
+                node => self.taken.entry(node.0).or_default().add(&part.taken, 1),
             }
             self.allocation.push(Part { member, ..part });
         }
@@ -323,14 +330,21 @@ impl<'a> Less<'a> {
 
 impl Room for Less<'_> {
     fn visit(&self, each: &Amounts, among: &NodeSet, placement: Placement, see: See<'_>) {
-        self.room.visit(each, among, placement, &mut |at, free| {
-            let Some(taken) = self.taken.get(&at) else {
-                return see(at, free);
-            };
-            let mut left = free.clone();
-            left.take(taken);
-            match each.is_within(&left) {
-                true => see(at, &left),
+        self.room.visit(each, among, placement, &mut |nodes, free| {
+            let mut from = nodes.start;
+            for (&at, taken) in self.taken.range(nodes.clone()) {
+                if from < at {
+                    see(from..at, free)?;
+                }
+                from = at + 1;
+                let mut left = free.clone();
+                left.take(taken);
+                if each.is_within(&left) {
+                    see(at..from, &left)?;
+                }
+            }
+            match from < nodes.end {
+                true => see(from..nodes.end, free),
                 false => ControlFlow::Continue(()),
             }
         });
@@ -386,15 +400,16 @@ impl<'a> Tally<'a> {
                 }
             }
         }
-        for at in 0..cluster.nodes().len() {
-            tally.count(space, NodeNumber(at as u32), u64::saturating_add);
+        for stretch in space.stretches() {
+            tally.count(stretch.nodes(), &stretch.free, u64::saturating_add);
         }
         tally
     }
 
-    fn count(&mut self, space: &Space, node: NodeNumber, change: fn(u64, u64) -> u64) {
+    fn count(&mut self, nodes: Range<u32>, free: &Amounts, change: fn(u64, u64) -> u64) {
         for kind in &mut self.kinds {
-            if !kind.among.contains(node) {
+            let count = kind.among.count_in(nodes.clone());
+            if count == 0 {
                 continue;
             }
             let most = match kind.member.arrangement {
@@ -405,22 +420,17 @@ impl<'a> Tally<'a> {
                 cluster: self.cluster,
                 request: kind.member,
             };
-            let times = lay.times(node.index(), space.free(node), &kind.each);
-            kind.could = change(kind.could, times.min(most));
+            let times = lay.times(nodes.start as usize, free, &kind.each);
+            kind.could = change(kind.could, times.min(most).saturating_mul(count));
         }
     }
 
     /// Gives back what a job has.
     pub(crate) fn release(&mut self, space: &mut Space, allocation: &Allocation) {
-        let nodes = || allocation.iter().map(|part| part.node);
-        let nodes = || nodes().filter(|node| *node != NodeNumber::NONE);
-        for node in nodes() {
-            self.count(space, node, u64::saturating_sub);
-        }
-        space.release(allocation);
-        for node in nodes() {
-            self.count(space, node, u64::saturating_add);
-        }
+        space.release_seen(allocation, |nodes, free, when| match when {
+            When::Before => self.count(nodes, free, u64::saturating_sub),
+            When::After => self.count(nodes, free, u64::saturating_add),
+        });
     }
 
     /// Tells whether each kind by itself would have room.
@@ -473,7 +483,7 @@ mod tests {
         };
         let again = place(&cluster, &room, &all, request, placement);
         assert_eq!(found, again);
-        let cores = |part: &Part| (part.node.0, part.taken.of(CORES) / 1000);
+        let cores = |part: Part| (part.node.0, part.taken.of(CORES) / 1000);
         found.map(|parts| parts.iter().map(cores).collect())
     }
 
@@ -567,8 +577,8 @@ mod tests {
             };
             let found = place(&cluster, &room, &all, &request, Placement::First);
             given.push(found.as_ref().map(|parts| {
-                let taken = &parts[0].taken;
-                (parts[0].node.0, [taken.of(2), taken.of(3), taken.of(4)])
+                let Part { node, taken, .. } = parts.first().expect("it has some");
+                (node.0, [taken.of(2), taken.of(3), taken.of(4)])
             }));
             if let Some(allocation) = found {
                 cluster.start(JobNumber(number as u64), allocation, Time::NEVER);

@@ -1,13 +1,15 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
+use crate::allocation::{Allocation, Parts};
+use crate::cluster::Cluster;
 use crate::failed::Failed;
 use crate::masks::{Among, Masks};
 use crate::order::Order;
@@ -137,7 +139,7 @@ pub fn plan(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan
 
 /// Does what [`plan`] does with so much effort, and goes on from what was kept in mind.
 ///
-/// A step is a look at a job or at a node. A round that spent its effort is cut short
+/// A step is a look at a job, or at nodes that follow each other and are alike. A round that spent its effort is cut short
 /// ([`Plan::unfinished`]); the next with the same memory goes on there. With
 /// [`Backfill::Conservative`] no reservation that is kept in mind is given up for a
 /// later one, unless what it counted on is not there any more.
@@ -606,11 +608,12 @@ impl<'a> Round<'a> {
             };
             let (at, span) = (at.max(self.now), span(queued));
             let among = self.masks.of(queued, at);
-            let may = |part: &Part| {
-                let nodes = among.get(part.member as usize);
-                part.node == NodeNumber::NONE || nodes.is_some_and(|n| n.contains(part.node))
+            let may = |parts: &Parts| {
+                let its = among.get(parts.member as usize);
+                let all = |nodes: Range<u32>| its.is_some_and(|its| its.contains_all(nodes));
+                parts.nodes().is_none_or(all)
             };
-            if allocation.iter().all(may) && profile.has(at, span, &allocation) {
+            if allocation.parts().iter().all(may) && profile.has(at, span, &allocation) {
                 profile.reserve(at, span, &allocation);
                 held.insert(job, (at, allocation));
             }

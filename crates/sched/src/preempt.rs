@@ -1,4 +1,5 @@
-use crate::cluster::{Allocation, Cluster, Running};
+use crate::allocation::{Allocation, Parts};
+use crate::cluster::{Cluster, Running};
 use crate::masks::Among;
 use crate::order::Yields;
 use crate::place::{Placement, place};
@@ -89,8 +90,13 @@ pub(crate) fn preempt(
 }
 
 fn meet(a: &Allocation, b: &Allocation) -> bool {
-    a.iter()
-        .any(|part| b.iter().any(|other| other.node == part.node))
+    let meet = |one: &Parts, other: &Parts| match (one.nodes(), other.nodes()) {
+        (Some(one), Some(other)) => one.start < other.end && other.start < one.end,
+        (one, other) => one == other,
+    };
+    a.parts()
+        .iter()
+        .any(|one| b.parts().iter().any(|other| meet(one, other)))
 }
 
 #[cfg(test)]
@@ -99,7 +105,8 @@ mod tests {
 
     use super::*;
     use crate::amounts::Amounts;
-    use crate::cluster::{Node, NodeNumber, Part};
+    use crate::allocation::Part;
+    use crate::cluster::{Node, NodeNumber};
     use crate::order::{Order, Standing};
     use crate::plan::{Policy, plan};
     use crate::queue::Queue;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::amounts::{Amounts, CORES, MEMORY};
-use crate::cluster::{Allocation, Cluster, NodeNumber, Part};
+use crate::allocation::{Allocation, Part, Parts};
+use crate::cluster::{Cluster, NodeNumber};
 use crate::epochs::Epochs;
 use crate::failed::asks_no_less;
 use crate::masks::Masks;
@@ -134,10 +135,11 @@ impl<'a> Profile<'a> {
     /// Reads it off what runs.
     pub(crate) fn new(cluster: &'a Cluster, now: Time, queue: &Queue) -> Self {
         let space = cluster.space();
-        let line = |node: NodeNumber| Line(vec![(now, space.free(node).clone())]);
-        let nodes = cluster.nodes().len() as u32;
-        let mut lines: Vec<Line> = (0..nodes).map(|at| line(NodeNumber(at))).collect();
-        let mut shared = line(NodeNumber::NONE);
+        let line = |free: &Amounts| Line(vec![(now, free.clone())]);
+        let nodes = space.stretches();
+        let nodes = nodes.flat_map(|its| its.nodes().map(|_| line(&its.free)));
+        let mut lines: Vec<Line> = nodes.collect();
+        let mut shared = line(space.free(NodeNumber::NONE));
         let mut releases: BTreeMap<Time, SmallVec<_>> = BTreeMap::new();
         let mut most = Amounts::default();
         cluster
@@ -153,12 +155,17 @@ impl<'a> Profile<'a> {
             }
             last = until;
             let given = releases.entry(until).or_default();
-            for part in allocation {
-                given.push(part.node);
-                match part.node {
-                    NodeNumber::NONE => shared.release(until, &part.taken),
-                    node => lines[node.index()].release(until, &part.taken),
-                }
+            for parts in allocation.parts() {
+                let Some(nodes) = parts.nodes() else {
+                    given.push(NodeNumber::NONE);
+                    shared.release(until, &parts.taken);
+                    continue;
+                };
+                given.extend(nodes.clone().map(NodeNumber));
+                let lines = &mut lines[nodes.start as usize..nodes.end as usize];
+                lines
+                    .iter_mut()
+                    .for_each(|line| line.release(until, &parts.taken));
             }
         }
         for window in cluster.windows().values() {
@@ -384,27 +391,29 @@ impl<'a> Profile<'a> {
     ) {
         self.steps.set(self.steps.get() + allocation.len() as u64);
         if let Some(totals) = &mut self.plain {
-            let cores = allocation.iter().map(|part| part.taken.of(CORES));
-            return change_total(totals, at, until, cores.sum());
+            return change_total(totals, at, until, allocation.total().of(CORES));
         }
         if until < Time::NEVER {
             let given = self.releases.entry(until).or_default();
             given.extend(allocation.iter().map(|part| part.node));
         }
-        for part in allocation {
-            let change = |free: &mut Amounts| change(free, &part.taken);
-            if part.node == NodeNumber::NONE {
+        for parts in allocation.parts() {
+            let change = |free: &mut Amounts| change(free, &parts.taken);
+            let Some(nodes) = parts.nodes() else {
                 self.shared.change(at, until, change);
                 continue;
+            };
+            for node in nodes.map(NodeNumber) {
+                let line = &mut self.lines[node.index()];
+                line.change(at, until, change);
+                self.epochs.mark(node, line, at, until);
             }
-            let line = &mut self.lines[part.node.index()];
-            line.change(at, until, change);
-            self.epochs.mark(part.node, line, at, until);
         }
         for ((set, kind), totals) in &mut self.totals {
             let nodes = self.cluster.nodes_of(*set);
-            let inside = allocation.iter().filter(|part| nodes.contains(part.node));
-            let taken: u64 = inside.map(|part| part.taken.of(*kind)).sum();
+            let its = allocation.on_nodes();
+            let taken = its.map(|(its, parts)| parts.taken.of(*kind) * nodes.count_in(its));
+            let taken: u64 = taken.sum();
             if taken > 0 {
                 change_total(totals, at, until, taken);
             }
@@ -414,16 +423,17 @@ impl<'a> Profile<'a> {
     /// Tells whether what a job was given is free for it from a moment on.
     pub(crate) fn has(&self, at: Time, span: Duration, allocation: &Allocation) -> bool {
         if let Some(totals) = &self.plain {
-            let cores = allocation.iter().map(|part| part.taken.of(CORES));
-            return totals.earliest(at, cores.sum(), span) == Some(at);
+            let cores = allocation.total().of(CORES);
+            return totals.earliest(at, cores, span) == Some(at);
         }
-        allocation.iter().all(|part| {
-            let line = match part.node {
-                NodeNumber::NONE => &self.shared,
-                node if self.cluster.closed().contains(node) => return false,
-                node => &self.lines[node.index()],
-            };
-            line.has(at, at + span, &part.taken)
+        let has = |line: &Line, parts: &Parts| line.has(at, at + span, &parts.taken);
+        allocation.parts().iter().all(|parts| match parts.nodes() {
+            None => has(&self.shared, parts),
+            Some(nodes) => {
+                let lines = &self.lines[nodes.start as usize..nodes.end as usize];
+                self.cluster.closed().count_in(nodes) == 0
+                    && lines.iter().all(|line| has(line, parts))
+            }
         })
     }
 }
@@ -475,7 +485,8 @@ impl Window<'_> {
                 steps += 1;
                 let at = number * WORD + bit;
                 let room = profile.lines[at].room(self.from, self.until, each);
-                if room.is_some_and(|room| see(at, &room).is_break()) {
+                let nodes = at as u32..at as u32 + 1;
+                if room.is_some_and(|room| see(nodes, &room).is_break()) {
                     profile.steps.set(profile.steps.get() + steps);
                     return ControlFlow::Break(());
                 }
@@ -493,8 +504,8 @@ impl Room for Window<'_> {
             return;
         }
         let mut seen = Vec::new();
-        let _ = self.in_order(each, among, &mut |at, free| {
-            seen.push((at, free.clone()));
+        let _ = self.in_order(each, among, &mut |nodes, free| {
+            seen.push((nodes, free.clone()));
             ControlFlow::Continue(())
         });
         show(seen, each, placement, see);

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::amounts::{Amounts, CORES};
-use crate::cluster::Allocation;
+use crate::allocation::Allocation;
 use crate::time::Time;
 
 /// The number of a quota.
@@ -45,11 +45,7 @@ impl Used {
     }
 
     pub(crate) fn of(allocation: &Allocation, since: Time, until: Time) -> Self {
-        let mut amounts = Amounts::default();
-        let parts = allocation.iter();
-        let parts = parts.filter(|part| part.node != crate::NodeNumber::NONE);
-        parts.for_each(|part| amounts.add(&part.taken, 1));
-        Self::one(amounts, since, until)
+        Self::one(allocation.total(), since, until)
     }
 
     pub(crate) fn add(&mut self, other: &Self) {

@@ -1,42 +1,42 @@
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
+use crate::allocation::{Allocation, Parts};
 use crate::amounts::{Amounts, CORES};
-use crate::cluster::{Allocation, NodeNumber};
-use crate::nodeset::{NodeSet, WORD, bits};
+use crate::cluster::{Node, NodeNumber};
+use crate::nodeset::NodeSet;
 use crate::place::Placement;
+use crate::stretches::{Stretch, Stretches};
 
 /// What is free at some moment, on each node and beside them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Space {
-    free: Vec<Amounts>,
+    nodes: Stretches,
     /// What lies on no node.
     shared: Amounts,
     cores: u64,
-    /// The most of each kind that a node of a word of nodes has free.
-    peaks: Vec<Amounts>,
     /// The nodes by their free cores, where they are taken in that order.
     ranks: Option<Ranks>,
 }
 
 impl Space {
-    pub(crate) fn new(free: Vec<Amounts>, shared: Amounts) -> Self {
-        let cores = free.iter().map(|amounts| amounts.of(CORES)).sum();
-        let peaks = free.chunks(WORD).map(peak_of).collect();
+    /// Makes that of nodes on which nothing runs.
+    pub(crate) fn new(nodes: &[Node], shared: Amounts) -> Self {
+        let capacities = || nodes.iter().map(|node| &node.capacity);
         Self {
-            free,
+            nodes: Stretches::new(capacities()),
             shared,
-            cores,
-            peaks,
+            cores: capacities().map(|capacity| capacity.of(CORES)).sum(),
             ranks: None,
         }
     }
 
     /// Keeps the nodes in the order of a placement from now on.
     pub(crate) fn ranked(mut self, placement: Placement) -> Self {
-        self.ranks = Some(Ranks::new(placement, &self.free));
+        self.ranks = Some(Ranks::new(placement, self.stretches()));
         self
     }
 
@@ -44,8 +44,13 @@ impl Space {
     pub(crate) fn free(&self, node: NodeNumber) -> &Amounts {
         match node {
             NodeNumber::NONE => &self.shared,
-            node => &self.free[node.index()],
+            node => self.nodes.free(node.0),
         }
+    }
+
+    /// Gives what is free on nodes, in their order.
+    pub(crate) fn stretches(&self) -> impl Iterator<Item = &Stretch> {
+        self.nodes.from(0)
     }
 
     /// Gives the free cores of all nodes, in thousandths.
@@ -53,54 +58,75 @@ impl Space {
         self.cores
     }
 
-    pub(crate) fn take(&mut self, allocation: &Allocation) {
-        for part in allocation {
-            let word = part.node.index() / WORD;
-            // Only the one that had the most can make that less.
-            let peak = self.peaks.get(word);
-            let led = peak.is_some_and(|peak| self.free(part.node).leads(peak));
-            self.change(part.node, |free| free.take(&part.taken));
-            if led {
-                let last = self.free.len().min((word + 1) * WORD);
-                self.peaks[word] = peak_of(&self.free[word * WORD..last]);
+    /// Gives the first node on which not all of an allocation is free.
+    pub(crate) fn first_lack(&self, allocation: &Allocation) -> Option<NodeNumber> {
+        let lack = |parts: &Parts| match parts.nodes() {
+            None => (!parts.taken.is_within(&self.shared)).then_some(NodeNumber::NONE),
+            Some(nodes) => {
+                let there = self.nodes.from(nodes.start);
+                let mut there = there.take_while(|its| its.from < nodes.end);
+                let lacking = there.find(|its| !parts.taken.is_within(&its.free))?;
+                Some(NodeNumber(lacking.from.max(nodes.start)))
             }
-        }
+        };
+        allocation.parts().iter().find_map(lack)
+    }
+
+    pub(crate) fn take(&mut self, allocation: &Allocation) {
+        self.change(allocation, false, Amounts::take, |_, _, _| {});
     }
 
     pub(crate) fn release(&mut self, allocation: &Allocation) {
-        for part in allocation {
-            self.change(part.node, |free| free.add(&part.taken, 1));
-            if part.node != NodeNumber::NONE {
-                let at = part.node.index();
-                self.peaks[at / WORD].raise(&self.free[at]);
+        self.release_seen(allocation, |_, _, _| {});
+    }
+
+    /// Releases, and shows what is free on the nodes that are changed: before, and after.
+    pub(crate) fn release_seen(
+        &mut self,
+        allocation: &Allocation,
+        see: impl FnMut(Range<u32>, &Amounts, When),
+    ) {
+        let add = |free: &mut Amounts, taken: &Amounts| free.add(taken, 1);
+        self.change(allocation, true, add, see);
+    }
+
+    fn change(
+        &mut self,
+        allocation: &Allocation,
+        is_more: bool,
+        change: impl Fn(&mut Amounts, &Amounts),
+        mut see: impl FnMut(Range<u32>, &Amounts, When),
+    ) {
+        for parts in allocation.parts() {
+            let Some(nodes) = parts.nodes() else {
+                change(&mut self.shared, &parts.taken);
+                continue;
+            };
+            // Those beside them may be of one stretch with them, before or after.
+            let around = nodes.start.saturating_sub(1)..nodes.end.saturating_add(1);
+            if let Some(ranks) = &mut self.ranks {
+                ranks.remove(self.nodes.from(around.start), around.end);
+            }
+            let cores = &mut self.cores;
+            self.nodes.change(nodes, is_more, |nodes, free| {
+                let (count, before) = (nodes.len() as u64, free.of(CORES));
+                see(nodes.clone(), free, When::Before);
+                change(free, &parts.taken);
+                see(nodes, free, When::After);
+                *cores = *cores - count * before + count * free.of(CORES);
+            });
+            if let Some(ranks) = &mut self.ranks {
+                ranks.insert(self.nodes.from(around.start), around.end);
             }
         }
     }
-
-    fn change(&mut self, node: NodeNumber, change: impl FnOnce(&mut Amounts)) {
-        if node == NodeNumber::NONE {
-            return change(&mut self.shared);
-        }
-        let free = &mut self.free[node.index()];
-        let before = free.of(CORES);
-        if let Some(ranks) = &mut self.ranks {
-            ranks.remove(free, node.0);
-        }
-        change(free);
-        if let Some(ranks) = &mut self.ranks {
-            ranks.insert(free, node.0);
-        }
-        self.cores = self.cores - before + free.of(CORES);
-    }
 }
 
-fn peak_of(free: &[Amounts]) -> Amounts {
-    let Some((first, rest)) = free.split_first() else {
-        return Amounts::default();
-    };
-    let mut peak = first.clone();
-    rest.iter().for_each(|free| peak.raise(free));
-    peak
+/// Whether something is so before or after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Before,
+    After,
 }
 
 /// Whoever can say which nodes have room.
@@ -116,8 +142,9 @@ pub(crate) trait Room {
     fn lacked(&self, _chunks: u64) {}
 }
 
-/// Sees a node and what is free on it, and says whether it wants to see more.
-pub(crate) type See<'a> = &'a mut dyn FnMut(usize, &Amounts) -> ControlFlow<()>;
+/// Sees nodes that follow each other and are alike, and what is free on each, and says
+/// whether it wants to see more.
+pub(crate) type See<'a> = &'a mut dyn FnMut(Range<u32>, &Amounts) -> ControlFlow<()>;
 
 /// What is free now, and also later where that is needed.
 pub(crate) struct Now<'a> {
@@ -128,38 +155,55 @@ pub(crate) struct Now<'a> {
 }
 
 impl Now<'_> {
-    /// Shows a node if it has room.
-    fn look(&self, at: usize, each: &Amounts, see: See<'_>) -> ControlFlow<()> {
-        self.steps.set(self.steps.get() + 1);
-        let free = &self.space.free[at];
-        if !each.is_within(free) {
-            return ControlFlow::Continue(());
-        }
-        let Some(within) = self.within else {
-            return see(at, free);
+    /// Shows those of some nodes that have room.
+    fn look(
+        &self,
+        nodes: Range<u32>,
+        each: &Amounts,
+        among: &NodeSet,
+        see: See<'_>,
+    ) -> ControlFlow<()> {
+        let mut now = self.space.nodes.search(nodes.start);
+        let mut within = self.within.map(|within| within.nodes.search(nodes.start));
+        let mut at = nodes.start;
+        // Each time it is known of all before `at`.
+        let flow = loop {
+            let Some(member) = among.next(at).filter(|at| *at < nodes.end) else {
+                break ControlFlow::Continue(());
+            };
+            let Some(stretch) = now.next(member, each) else {
+                break ControlFlow::Continue(());
+            };
+            at = member.max(stretch.from);
+            let mut until = stretch.until.min(nodes.end);
+            let mut free = Cow::Borrowed(&stretch.free);
+            if let Some(within) = &mut within {
+                let Some(stretch) = within.next(at, each) else {
+                    break ControlFlow::Continue(());
+                };
+                at = at.max(stretch.from);
+                until = until.min(stretch.until);
+                if at < until {
+                    free.to_mut().limit(&stretch.free);
+                }
+            }
+            if at >= until || !among.contains(NodeNumber(at)) {
+                continue;
+            }
+            let nodes = among.together(at, until);
+            at = nodes.end;
+            let flow = see(nodes, &free);
+            if flow.is_break() {
+                break flow;
+            }
         };
-        let mut both = free.clone();
-        both.limit(&within.free[at]);
-        match each.is_within(&both) {
-            true => see(at, &both),
-            false => ControlFlow::Continue(()),
-        }
+        let steps = now.steps + within.map_or(0, |within| within.steps);
+        self.steps.set(self.steps.get() + 1 + steps / 16);
+        flow
     }
 
     fn in_order(&self, each: &Amounts, among: &NodeSet, see: See<'_>) -> ControlFlow<()> {
-        self.steps
-            .set(self.steps.get() + 1 + among.words().len() as u64 / 16);
-        for (number, &word) in among.words().iter().enumerate() {
-            let within = self.within.map(|within| &within.peaks[number]);
-            let has = |peak: &Amounts| each.is_within(peak);
-            if word == 0 || !has(&self.space.peaks[number]) || !within.is_none_or(has) {
-                continue;
-            }
-            for bit in bits(word) {
-                self.look(number * WORD + bit, each, see)?;
-            }
-        }
-        ControlFlow::Continue(())
+        self.look(0..u32::MAX, each, among, see)
     }
 }
 
@@ -169,14 +213,15 @@ impl Room for Now<'_> {
         if placement == Placement::First {
             let _ = self.in_order(each, among, see);
         } else if let Some(ranks) = ranks.filter(|ranks| ranks.placement == placement) {
-            let _ = ranks.visit(each, &mut |at| match among.contains(NodeNumber(at)) {
-                true => self.look(at as usize, each, see),
-                false => ControlFlow::Continue(()),
+            let _ = ranks.visit(each, &mut |from| {
+                let stretch = self.space.nodes.from(from).next();
+                let nodes = stretch.map_or(from..from, Stretch::nodes);
+                self.look(nodes, each, among, see)
             });
         } else {
             let mut seen = Vec::new();
-            let _ = self.in_order(each, among, &mut |at, free| {
-                seen.push((at, free.clone()));
+            let _ = self.in_order(each, among, &mut |nodes, free| {
+                seen.push((nodes, free.clone()));
                 ControlFlow::Continue(())
             });
             show(seen, each, placement, see);
@@ -194,7 +239,7 @@ impl Room for Now<'_> {
 
 /// Shows nodes, found in the order of their numbers, in the order of a placement.
 pub(crate) fn show(
-    mut seen: Vec<(usize, Amounts)>,
+    mut seen: Vec<(Range<u32>, Amounts)>,
     each: &Amounts,
     placement: Placement,
     see: See<'_>,
@@ -208,47 +253,52 @@ pub(crate) fn show(
             seen.sort_by_key(|(_, free)| (spared && free.has_devices(), free.of(CORES)));
         }
     }
-    let _ = seen.iter().try_for_each(|(at, free)| see(*at, free));
+    let mut seen = seen.into_iter();
+    let _ = seen.try_for_each(|(nodes, free)| see(nodes, &free));
 }
 
-/// The nodes in the order of a placement.
+/// Stretches of nodes in the order of a placement.
 #[derive(Debug, Clone)]
 struct Ranks {
     placement: Placement,
-    /// Those without devices to spare, and those with some.
+    /// Those without devices to spare, and those with some: their first nodes.
     nodes: [BTreeSet<(u64, u32)>; 2],
 }
 
 impl Ranks {
-    fn new(placement: Placement, free: &[Amounts]) -> Self {
+    fn new<'a>(placement: Placement, all: impl Iterator<Item = &'a Stretch>) -> Self {
         let mut ranks = Self {
             placement,
             nodes: Default::default(),
         };
-        for (free, at) in free.iter().zip(0..) {
-            ranks.insert(free, at);
-        }
+        ranks.insert(all, u32::MAX);
         ranks
     }
 
-    fn key(&self, free: &Amounts, at: u32) -> (usize, (u64, u32)) {
+    fn key(&self, stretch: &Stretch) -> (usize, (u64, u32)) {
+        let Stretch { free, from, .. } = stretch;
         let devices = self.placement == Placement::BestFit && free.has_devices();
         // Among equals the first, from whichever end they are looked at.
         let at = match self.placement {
-            Placement::Spread => u32::MAX - at,
-            _ => at,
+            Placement::Spread => u32::MAX - from,
+            _ => *from,
         };
         (usize::from(devices), (free.of(CORES), at))
     }
 
-    fn insert(&mut self, free: &Amounts, at: u32) {
-        let (list, key) = self.key(free, at);
-        self.nodes[list].insert(key);
+    /// Hears of stretches as far as one that begins with a node or after it.
+    fn insert<'a>(&mut self, all: impl Iterator<Item = &'a Stretch>, until: u32) {
+        for stretch in all.take_while(|stretch| stretch.from < until) {
+            let (list, key) = self.key(stretch);
+            self.nodes[list].insert(key);
+        }
     }
 
-    fn remove(&mut self, free: &Amounts, at: u32) {
-        let (list, key) = self.key(free, at);
-        self.nodes[list].remove(&key);
+    fn remove<'a>(&mut self, all: impl Iterator<Item = &'a Stretch>, until: u32) {
+        for stretch in all.take_while(|stretch| stretch.from < until) {
+            let (list, key) = self.key(stretch);
+            self.nodes[list].remove(&key);
+        }
     }
 
     fn visit(

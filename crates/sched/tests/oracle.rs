@@ -111,7 +111,7 @@ struct Naive<'a> {
 
 impl Naive<'_> {
     fn take(&mut self, allocation: &Allocation, from: u64, until: u64) {
-        for part in allocation {
+        for part in allocation.iter() {
             let at = match part.node {
                 NodeNumber::NONE => self.case.nodes.len(),
                 node => node.0 as usize,
@@ -135,7 +135,7 @@ impl Naive<'_> {
 
     /// Tells whether the quota allows one more beside those that count.
     fn allows(&self, jobs: &[&Allocation], job: &Job, cores: u64) -> bool {
-        let of = |part: &Part| match part.node {
+        let of = |part: Part| match part.node {
             NodeNumber::NONE => 0,
             _ => part.taken.of(CORES),
         };
@@ -464,7 +464,7 @@ proptest! {
                 if is_limited {
                     let limited = cluster.running().values();
                     let limited = limited.filter(|its| !its.standing.quotas.is_empty());
-                    let parts = limited.clone().flat_map(|its| &its.allocation);
+                    let parts = limited.clone().flat_map(|its| its.allocation.iter());
                     let on_nodes = parts.filter(|part| part.node != NodeNumber::NONE);
                     let cores: u64 = on_nodes.map(|part| part.taken.of(CORES)).sum();
                     let before = case.running.iter().filter(|job| job.counts).count();

@@ -195,7 +195,7 @@ fn is_what_was_asked(request: &Request, start: &hyperion_sched::Start, nodes: &[
         Arrangement::Free => assert!(parts.len() as u64 <= count),
     }
     if request.exclusive {
-        for part in parts {
+        for part in parts.iter() {
             assert_eq!(part.taken, nodes[part.node.0 as usize].capacity);
         }
         return;
@@ -284,7 +284,7 @@ proptest! {
             while let Some(job) = cluster.running().iter().map(|(job, its)| (job, &**its)).find_map(over) {
                 cluster.end(job);
             }
-            for part in &kept.allocation {
+            for part in kept.allocation.iter() {
                 assert!(part.taken.is_within(cluster.free(part.node)));
             }
             // With chunks of one kind it is found as well.

@@ -383,7 +383,7 @@ impl Viewer<'_> {
         let cluster = self.ledger.cluster();
         let mut tasks = vec![0; cluster.nodes().len()];
         for running in cluster.running().values() {
-            for part in &running.allocation {
+            for part in running.allocation.iter() {
                 if let Some(count) = tasks.get_mut(part.node.0 as usize) {
                     *count += 1;
                 }

@@ -279,7 +279,7 @@ proptest! {
             for (number, its) in case.ledger.cluster().running() {
                 let pins = case.ledger.pins(TaskId::of(*number), NodeNumber(0));
                 let pins = pins.cloned().unwrap_or_default();
-                let taken = &its.allocation[0].taken;
+                let taken = its.allocation.first().expect("it has some").taken;
                 prop_assert_eq!(pins.cores.len() as u64, taken.of(0) / 1000);
                 let devices: Vec<u32> = pins.devices.values().flatten().copied().collect();
                 prop_assert_eq!(devices.len() as u64, taken.of(2));

@@ -156,7 +156,7 @@ impl Simulation {
         let state = &self.state;
         let running = state.ends.iter().filter_map(|Reverse((end, number))| {
             let its = state.cluster.running().get(&JobNumber(*number))?;
-            let part = |part: &Part| (part.node.0, part.taken.clone());
+            let part = |part: Part| (part.node.0, part.taken);
             Some(Running {
                 number: *number,
                 end: *end,
