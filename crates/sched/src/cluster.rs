@@ -377,10 +377,10 @@ impl Cluster {
 
     /// Takes what is free.
     fn take_free(&mut self, allocation: &Allocation) {
-        if let Some(node) = self.space.first_lack(allocation) {
-            panic!("node {} is not free", node.0);
-        }
-        self.space.take(allocation);
+        self.space.change(allocation, false, |nodes, free, taken| {
+            assert!(taken.is_within(free), "node {} is not free", nodes.start);
+            free.take(taken);
+        });
     }
 
     /// Counts what a job has as used.

@@ -7,6 +7,8 @@ use crate::cluster::NodeNumber;
 pub struct NodeSet {
     /// A bit for each node, 64 in each word.
     words: Vec<u64>,
+    /// The first that is not one of them: in a set of all there is nothing to look for.
+    whole: u32,
 }
 
 /// How many nodes there are in a word.
@@ -20,7 +22,8 @@ impl NodeSet {
         if !count.is_multiple_of(WORD) {
             words.push((1 << (count % WORD)) - 1);
         }
-        Self { words }
+        let whole = count as u32;
+        Self { words, whole }
     }
 
     /// Adds a node.
@@ -30,6 +33,9 @@ impl NodeSet {
             self.words.resize(at / WORD + 1, 0);
         }
         self.words[at / WORD] |= 1 << (at % WORD);
+        if node.0 == self.whole {
+            self.whole = self.together(node.0, u32::MAX).end;
+        }
     }
 
     /// Takes a node out.
@@ -38,6 +44,7 @@ impl NodeSet {
         if let Some(word) = self.words.get_mut(at / WORD) {
             *word &= !(1 << (at % WORD));
         }
+        self.whole = self.whole.min(node.0);
     }
 
     /// Tells whether a node is one of them.
@@ -72,16 +79,21 @@ impl NodeSet {
         self.words.truncate(others.words.len());
         let pairs = self.words.iter_mut().zip(&others.words);
         pairs.for_each(|(word, other)| *word &= other);
+        self.whole = self.whole.min(others.whole);
     }
 
     /// Takes the others out.
     pub fn leave(&mut self, others: &Self) {
         let pairs = self.words.iter_mut().zip(&others.words);
         pairs.for_each(|(word, other)| *word &= !other);
+        self.whole = others.next(0).map_or(self.whole, |at| self.whole.min(at));
     }
 
     /// Gives the first from a number on.
     pub(crate) fn next(&self, from: u32) -> Option<u32> {
+        if from < self.whole {
+            return Some(from);
+        }
         let at = from as usize;
         let first = self.words.get(at / WORD)? & (u64::MAX << (at % WORD));
         let rest = self.words.iter().skip(at / WORD + 1);
@@ -92,7 +104,7 @@ impl NodeSet {
 
     /// Gives those that follow each other from one of them on, as far as some number.
     pub(crate) fn together(&self, from: u32, until: u32) -> Range<u32> {
-        let mut at = from as usize;
+        let mut at = from.max(self.whole) as usize;
         while at < until as usize {
             let word = self.words.get(at / WORD).copied().unwrap_or(0);
             let more = (!word >> (at % WORD)).trailing_zeros() as usize;
@@ -112,7 +124,8 @@ impl NodeSet {
 
     /// Counts those of some numbers.
     pub(crate) fn count_in(&self, numbers: Range<u32>) -> u64 {
-        let (mut count, mut from) = (0, numbers.start as usize);
+        let mut from = numbers.start.max(self.whole.min(numbers.end)) as usize;
+        let mut count = from as u64 - u64::from(numbers.start);
         let until = (numbers.end as usize).min(self.words.len() * WORD);
         while from < until {
             let end = until.min((from / WORD + 1) * WORD);
@@ -176,14 +189,25 @@ mod tests {
     #[test]
     fn nodes_that_follow_each_other_are_found_and_counted() {
         let numbers = (3..5).chain(60..130).chain(191..192).chain(256..320);
-        let some = set(&numbers.clone().collect::<Vec<_>>());
-        for from in 0..400 {
-            assert_eq!(some.next(from), numbers.clone().find(|at| *at >= from));
-            for until in from..400 {
-                let inside = numbers.clone().filter(|at| (from..until).contains(at));
-                assert_eq!(some.count_in(from..until), inside.count() as u64);
-                let end = (from..until).find(|at| !some.contains(NodeNumber(*at)));
-                assert_eq!(some.together(from, until), from..end.unwrap_or(until));
+        let numbers: Vec<u32> = numbers.collect();
+        let some = set(&numbers);
+        // The first 150 and some more, by all that can happen to a set.
+        let mut whole = NodeSet::first(300);
+        whole.remove(NodeNumber(170));
+        whole.leave(&set(&[150, 180]));
+        whole.keep(&set(&(0..160).chain(161..200).collect::<Vec<_>>()));
+        whole.insert(NodeNumber(160));
+        let first: Vec<u32> = (0..200).filter(|at| ![150, 170, 180].contains(at)).collect();
+        assert_eq!(whole, set(&first));
+        for (some, numbers) in [(&some, numbers), (&whole, first)] {
+            for from in 0..400 {
+                assert_eq!(some.next(from), numbers.iter().copied().find(|at| *at >= from));
+                for until in from..400 {
+                    let inside = numbers.iter().filter(|at| (from..until).contains(at));
+                    assert_eq!(some.count_in(from..until), inside.count() as u64);
+                    let end = (from..until).find(|at| !some.contains(NodeNumber(*at)));
+                    assert_eq!(some.together(from, until), from..end.unwrap_or(until));
+                }
             }
         }
     }

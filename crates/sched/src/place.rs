@@ -11,7 +11,7 @@ use crate::allocation::{Allocation, Part, Parts};
 use crate::cluster::{Cluster, NodeNumber};
 use crate::nodeset::NodeSet;
 use crate::request::{Arrangement, Chunk, Request};
-use crate::space::{Room, See, Space, When, show};
+use crate::space::{Room, See, Space, show};
 
 /// Which of the nodes that could take a job are taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -407,11 +407,8 @@ impl<'a> Tally<'a> {
     }
 
     fn count(&mut self, nodes: Range<u32>, free: &Amounts, change: fn(u64, u64) -> u64) {
-        for kind in &mut self.kinds {
-            let count = kind.among.count_in(nodes.clone());
-            if count == 0 {
-                continue;
-            }
+        let first = nodes.start as usize;
+        for kind in self.kinds.iter_mut().filter(|_| !nodes.is_empty()) {
             let most = match kind.member.arrangement {
                 Arrangement::Free => kind.needed,
                 _ => 1,
@@ -420,16 +417,20 @@ impl<'a> Tally<'a> {
                 cluster: self.cluster,
                 request: kind.member,
             };
-            let times = lay.times(nodes.start as usize, free, &kind.each);
-            kind.could = change(kind.could, times.min(most).saturating_mul(count));
+            let times = lay.times(first, free, &kind.each).min(most);
+            if times > 0 {
+                let count = kind.among.count_in(nodes.clone());
+                kind.could = change(kind.could, times.saturating_mul(count));
+            }
         }
     }
 
     /// Gives back what a job has.
     pub(crate) fn release(&mut self, space: &mut Space, allocation: &Allocation) {
-        space.release_seen(allocation, |nodes, free, when| match when {
-            When::Before => self.count(nodes, free, u64::saturating_sub),
-            When::After => self.count(nodes, free, u64::saturating_add),
+        space.change(allocation, true, |nodes, free, taken| {
+            self.count(nodes.clone(), free, u64::saturating_sub);
+            free.add(taken, 1);
+            self.count(nodes, free, u64::saturating_add);
         });
     }
 

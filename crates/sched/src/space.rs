@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::{ControlFlow, Range};
 
-use crate::allocation::{Allocation, Parts};
+use crate::allocation::Allocation;
 use crate::amounts::{Amounts, CORES};
 use crate::cluster::{Node, NodeNumber};
 use crate::nodeset::NodeSet;
@@ -58,48 +58,25 @@ impl Space {
         self.cores
     }
 
-    /// Gives the first node on which not all of an allocation is free.
-    pub(crate) fn first_lack(&self, allocation: &Allocation) -> Option<NodeNumber> {
-        let lack = |parts: &Parts| match parts.nodes() {
-            None => (!parts.taken.is_within(&self.shared)).then_some(NodeNumber::NONE),
-            Some(nodes) => {
-                let there = self.nodes.from(nodes.start);
-                let mut there = there.take_while(|its| its.from < nodes.end);
-                let lacking = there.find(|its| !parts.taken.is_within(&its.free))?;
-                Some(NodeNumber(lacking.from.max(nodes.start)))
-            }
-        };
-        allocation.parts().iter().find_map(lack)
-    }
-
     pub(crate) fn take(&mut self, allocation: &Allocation) {
-        self.change(allocation, false, Amounts::take, |_, _, _| {});
+        self.change(allocation, false, |_, free, taken| free.take(taken));
     }
 
     pub(crate) fn release(&mut self, allocation: &Allocation) {
-        self.release_seen(allocation, |_, _, _| {});
+        self.change(allocation, true, |_, free, taken| free.add(taken, 1));
     }
 
-    /// Releases, and shows what is free on the nodes that are changed: before, and after.
-    pub(crate) fn release_seen(
-        &mut self,
-        allocation: &Allocation,
-        see: impl FnMut(Range<u32>, &Amounts, When),
-    ) {
-        let add = |free: &mut Amounts, taken: &Amounts| free.add(taken, 1);
-        self.change(allocation, true, add, see);
-    }
-
-    fn change(
+    /// Has what is free on alike nodes changed by what somebody has on each: to more where
+    /// `is_more`, else to less. There are no nodes where it lies on none.
+    pub(crate) fn change(
         &mut self,
         allocation: &Allocation,
         is_more: bool,
-        change: impl Fn(&mut Amounts, &Amounts),
-        mut see: impl FnMut(Range<u32>, &Amounts, When),
+        mut change: impl FnMut(Range<u32>, &mut Amounts, &Amounts),
     ) {
         for parts in allocation.parts() {
             let Some(nodes) = parts.nodes() else {
-                change(&mut self.shared, &parts.taken);
+                change(0..0, &mut self.shared, &parts.taken);
                 continue;
             };
             // Those beside them may be of one stretch with them, before or after.
@@ -110,9 +87,7 @@ impl Space {
             let cores = &mut self.cores;
             self.nodes.change(nodes, is_more, |nodes, free| {
                 let (count, before) = (nodes.len() as u64, free.of(CORES));
-                see(nodes.clone(), free, When::Before);
-                change(free, &parts.taken);
-                see(nodes, free, When::After);
+                change(nodes, free, &parts.taken);
                 *cores = *cores - count * before + count * free.of(CORES);
             });
             if let Some(ranks) = &mut self.ranks {
@@ -120,13 +95,6 @@ impl Space {
             }
         }
     }
-}
-
-/// Whether something is so before or after a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum When {
-    Before,
-    After,
 }
 
 /// Whoever can say which nodes have room.
@@ -187,7 +155,7 @@ impl Now<'_> {
                     free.to_mut().limit(&stretch.free);
                 }
             }
-            if at >= until || !among.contains(NodeNumber(at)) {
+            if at >= until || (at > member && !among.contains(NodeNumber(at))) {
                 continue;
             }
             let nodes = among.together(at, until);

@@ -165,6 +165,16 @@ impl Stretches {
                 return;
             };
             let until = nodes.end.min(block.until);
+            // The whole of a machine of one node, above all.
+            if let [only] = &mut block.all[..]
+                && only.from == from
+                && only.until == until
+            {
+                change(only.nodes(), &mut only.free);
+                block.peak.clone_from(&only.free);
+                from = until;
+                continue;
+            }
             let first = block.split(from);
             let last = match until == block.until {
                 true => block.all.len(),
@@ -243,7 +253,8 @@ impl<'a> Search<'a> {
     pub(crate) fn next(&mut self, node: u32, each: &Amounts) -> Option<&'a Stretch> {
         while let Some((block, rest)) = self.blocks.split_first() {
             self.steps += 1;
-            if block.until > node && each.is_within(&block.peak) {
+            let may_have = || block.all.len() == 1 || each.is_within(&block.peak);
+            if block.until > node && may_have() {
                 if self.at == 0 && block.all[0].until <= node {
                     self.at = block.of(node);
                 }
