@@ -254,6 +254,52 @@ fn workloads_of_a_model_run_several_times_and_policies_have_the_same() {
 }
 
 #[test]
+fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
+    let home = TestDir::new();
+    let model = |words: &str| {
+        let model = "sim model lublin --jobs 300 --replications 1 --output json";
+        let words: Vec<&str> = model.split(' ').chain(words.split(' ')).collect();
+        run(&home, &words)
+    };
+    let wait = |said: &str| {
+        let rows: Vec<Value> = serde_json::from_str(&model(said).ok()).expect("JSON");
+        rows[0]["avg_wait"]["mean"].as_f64().expect("a number")
+    };
+    // Who came first has room where there are enough processors, whatever nodes they are on.
+    let fifo = "--processors 256 --policy fifo --nodes";
+    assert_eq!(wait(&format!("{fifo} 1")), wait(&format!("{fifo} 32")));
+    // What passes the first may be in its way on a node, which it cannot be in a pool.
+    let easy = "--processors 256 --policy easy --nodes";
+    assert_ne!(wait(&format!("{easy} 1")), wait(&format!("{easy} 32")));
+    model("--processors 100 --nodes 32").refused(
+        "100 processors do not lie on 32 nodes",
+        "--processors 96 or 128 would",
+    );
+    model("--processors 3 --nodes 32").refused("3 processors", "--processors 32 would");
+    model("--nodes 0").refused("--nodes", "1..=1000000");
+
+    let made = ["sim", "generate", "lublin", "--jobs", "300", "--seed", "3"];
+    let trace = file(&home, "made.swf", &run(&home, &made).ok());
+    let swf = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(&home, &[&["sim", "swf"], &words[..]].concat())
+    };
+    let told = swf(&format!("{trace} --nodes 16")).ok();
+    assert!(
+        told.starts_with("300 jobs, 128 processors on 16 nodes\n"),
+        "{told}"
+    );
+    swf(&format!("{trace} --nodes 7"))
+        .refused("128 processors do not lie on 7 nodes", "126 or 133 would");
+    // The file has the nodes in it.
+    let cut = home.path().join("cut.sim").display().to_string();
+    let whole = swf(&format!("{trace} --nodes 16 --output json")).ok();
+    swf(&format!("{trace} --nodes 16 --until 12h --snapshot {cut}")).ok();
+    assert_eq!(swf(&format!("--resume {cut} --output json")).ok(), whole);
+    swf(&format!("--resume {cut} --nodes 16")).refused("--nodes", "--resume");
+}
+
+#[test]
 fn a_gantt_chart_fits_a_terminal() {
     let home = TestDir::new();
     let made = run(&home, &["sim", "generate", "lublin", "--jobs", "100"]).ok();

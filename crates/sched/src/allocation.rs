@@ -169,7 +169,8 @@ impl Serialize for Allocation {
     /// Writes the list of its parts.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.len()))?;
-        self.iter().try_for_each(|part| list.serialize_element(&part))?;
+        self.iter()
+            .try_for_each(|part| list.serialize_element(&part))?;
         list.end()
     }
 }

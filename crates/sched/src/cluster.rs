@@ -1,7 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use crate::allocation::{Allocation, Part};
 use crate::amounts::{Amounts, CORES};
 use crate::derived::Derived;
@@ -15,6 +14,7 @@ use crate::shares::ShareNumber;
 use crate::space::Space;
 use crate::time::Time;
 use crate::window::{Window, WindowNumber};
+use serde::{Deserialize, Serialize};
 
 /// The number of a node: its place in the list that the cluster was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

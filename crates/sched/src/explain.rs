@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use crate::amounts::Amounts;
 use crate::allocation::Allocation;
+use crate::amounts::Amounts;
 use crate::cluster::{Cluster, NodeNumber, Running};
 use crate::masks::Masks;
 use crate::place::Placement;

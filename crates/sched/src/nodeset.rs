@@ -197,11 +197,16 @@ mod tests {
         whole.leave(&set(&[150, 180]));
         whole.keep(&set(&(0..160).chain(161..200).collect::<Vec<_>>()));
         whole.insert(NodeNumber(160));
-        let first: Vec<u32> = (0..200).filter(|at| ![150, 170, 180].contains(at)).collect();
+        let first: Vec<u32> = (0..200)
+            .filter(|at| ![150, 170, 180].contains(at))
+            .collect();
         assert_eq!(whole, set(&first));
         for (some, numbers) in [(&some, numbers), (&whole, first)] {
             for from in 0..400 {
-                assert_eq!(some.next(from), numbers.iter().copied().find(|at| *at >= from));
+                assert_eq!(
+                    some.next(from),
+                    numbers.iter().copied().find(|at| *at >= from)
+                );
                 for until in from..400 {
                     let inside = numbers.iter().filter(|at| (from..until).contains(at));
                     assert_eq!(some.count_in(from..until), inside.count() as u64);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::amounts::{Amounts, CORES};
 use crate::allocation::{Allocation, Part, Parts};
+use crate::amounts::{Amounts, CORES};
 use crate::cluster::{Cluster, NodeNumber};
 use crate::nodeset::NodeSet;
 use crate::request::{Arrangement, Chunk, Request};
@@ -161,9 +161,11 @@ impl Lay<'_> {
                 if !self.settle(at, free, &mut taken) {
                     break;
                 }
-                let end = nodes.end.min(nodes.start.saturating_add(
-                    u32::try_from(missing / count).unwrap_or(u32::MAX),
-                ));
+                let end = nodes.end.min(
+                    nodes
+                        .start
+                        .saturating_add(u32::try_from(missing / count).unwrap_or(u32::MAX)),
+                );
                 let some = nodes.start..end;
                 missing -= count * some.len() as u64;
                 nodes.start = end;
@@ -224,7 +226,8 @@ impl Lay<'_> {
         let mut sorted: SmallVec<[&Chunk; 1]> = chunks.iter().collect();
         let could = |chunk: &Chunk| {
             let nodes = seen.iter();
-            let nodes = nodes.filter(|(at, free)| self.times(at.start as usize, free, &chunk.each) > 0);
+            let nodes =
+                nodes.filter(|(at, free)| self.times(at.start as usize, free, &chunk.each) > 0);
             (nodes.count(), Reverse(chunk.each.of(CORES)))
         };
         sorted.sort_by_cached_key(|chunk| could(chunk));

@@ -104,8 +104,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::amounts::Amounts;
     use crate::allocation::Part;
+    use crate::amounts::Amounts;
     use crate::cluster::{Node, NodeNumber};
     use crate::order::{Order, Standing};
     use crate::plan::{Policy, plan};

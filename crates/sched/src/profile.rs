@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::amounts::{Amounts, CORES, MEMORY};
 use crate::allocation::{Allocation, Part, Parts};
+use crate::amounts::{Amounts, CORES, MEMORY};
 use crate::cluster::{Cluster, NodeNumber};
 use crate::epochs::Epochs;
 use crate::failed::asks_no_less;

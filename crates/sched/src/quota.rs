@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::amounts::{Amounts, CORES};
 use crate::allocation::Allocation;
+use crate::amounts::{Amounts, CORES};
 use crate::time::Time;
 
 /// The number of a quota.

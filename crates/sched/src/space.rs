@@ -286,3 +286,64 @@ impl Ranks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::allocation::Part;
+    use crate::cluster::Cluster;
+    use crate::place::place;
+    use crate::request::Request;
+
+    proptest! {
+        #[test]
+        fn nodes_kept_in_an_order_are_those_put_in_that_order_when_asked(
+            capacities in prop::collection::vec((1usize..40, 0u64..2), 1..8),
+            taken in prop::collection::vec((0usize..100, 1usize..20, 1u64..4), 1..60),
+            asked in prop::collection::vec((1u64..30, 1u64..5, 0u64..2, 0u32..50), 1..10),
+        ) {
+            let node = |devices| Node {
+                name: "n".into(),
+                capacity: Amounts::new([8000, 0, devices]),
+            };
+            let nodes = capacities.iter().flat_map(|(count, devices)| vec![node(*devices); *count]);
+            let cluster = Cluster::new(nodes.collect());
+            let count = cluster.nodes().len();
+            for placement in [Placement::Pack, Placement::Spread, Placement::BestFit] {
+                let mut plain = cluster.space().clone();
+                let mut ranked = plain.clone().ranked(placement);
+                let mut all: Vec<Allocation> = Vec::new();
+                for (from, length, cores) in &taken {
+                    let part = |at: usize| Part::of(NodeNumber(at as u32), Amounts::cores(cores * 1000));
+                    let its: Allocation = (*from..(from + length).min(count)).map(part).collect();
+                    let has = |part: Part| part.taken.is_within(plain.free(part.node));
+                    if its.iter().all(has) {
+                        plain.take(&its);
+                        ranked.take(&its);
+                        all.push(its);
+                    } else if !all.is_empty() {
+                        let its = all.swap_remove(from % all.len());
+                        plain.release(&its);
+                        ranked.release(&its);
+                    }
+                }
+                for &(chunks, cores, devices, without) in &asked {
+                    let request = Request::of(chunks, Amounts::new([cores * 1000, 0, devices]));
+                    let mut among = NodeSet::first(count);
+                    among.remove(NodeNumber(without));
+                    let among = [Arc::new(among)];
+                    let steps = Cell::new(0);
+                    let lay = |space| {
+                        let room = Now { space, within: None, steps: &steps };
+                        place(&cluster, &room, &among, &request, placement)
+                    };
+                    prop_assert_eq!(lay(&ranked), lay(&plain));
+                }
+            }
+        }
+    }
+}

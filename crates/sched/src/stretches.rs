@@ -271,3 +271,83 @@ impl<'a> Search<'a> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn stretches_have_what_a_list_of_all_nodes_has(
+            capacities in prop::collection::vec((1u32..40, 1u64..4), 1..12),
+            acts in prop::collection::vec((0u32..400, 1u32..90, any::<bool>(), any::<bool>()), 0..400),
+            asks in prop::collection::vec((0u32..400, 0u64..9, 0u64..9), 1..20),
+        ) {
+            let amounts = |a: u64, b: u64| Amounts::new([10 + a, 10 + b]);
+            let nodes = capacities.iter().flat_map(|(count, a)| (0..*count).map(|_| *a));
+            let capacities: Vec<Amounts> = nodes.map(|a| amounts(a, 2)).collect();
+            let mut stretches = Stretches::new(capacities.iter());
+            let mut plain = capacities.clone();
+            for (from, count, is_more, is_first) in acts {
+                let nodes = from..from.saturating_add(count).min(plain.len() as u32);
+                let taken = Amounts::new([u64::from(is_first), u64::from(!is_first)]);
+                let change = |free: &mut Amounts| match is_more {
+                    true => free.add(&taken, 1),
+                    false => free.take(&taken),
+                };
+                for node in nodes.clone() {
+                    change(&mut plain[node as usize]);
+                }
+                let mut count = 0;
+                stretches.change(nodes.clone(), is_more, |some, free| {
+                    count += some.len();
+                    change(free);
+                });
+                prop_assert_eq!(count, nodes.len());
+            }
+            for (block, all) in stretches.blocks.iter().map(|block| (block, &block.all)) {
+                prop_assert!((1..=LONG).contains(&all.len()));
+                prop_assert_eq!(block.until, all[all.len() - 1].until);
+                prop_assert!(all.windows(2).all(|pair| pair[0].until == pair[1].from));
+            }
+            let mut pairs = stretches.blocks.windows(2);
+            prop_assert!(pairs.all(|pair| pair[0].all.len() + pair[1].all.len() > LONG / 2));
+            let mut next = 0;
+            for stretch in stretches.from(0) {
+                prop_assert_eq!(stretch.from, next);
+                next = stretch.until;
+                let nodes = stretch.from as usize..stretch.until as usize;
+                let capacity = &capacities[nodes.start];
+                prop_assert!(capacities[nodes.clone()].iter().all(|its| its == capacity));
+                prop_assert!(plain[nodes].iter().all(|free| *free == stretch.free));
+            }
+            prop_assert_eq!(next as usize, plain.len());
+            for (node, free) in (0..).zip(&plain) {
+                prop_assert_eq!(stretches.free(node), free);
+                prop_assert!(stretches.from(node).next().is_some_and(|s| s.nodes().contains(&node)));
+            }
+            for (from, a, b) in asks {
+                let each = amounts(a, b);
+                let mut search = stretches.search(from);
+                let mut at = from;
+                let mut found = Vec::new();
+                while let Some(stretch) = search.next(at, &each) {
+                    found.extend(stretch.from.max(at)..stretch.until);
+                    at = stretch.until;
+                }
+                let has = |node: &u32| each.is_within(&plain[*node as usize]);
+                let right: Vec<u32> = (from..plain.len() as u32).filter(has).collect();
+                prop_assert_eq!(found, right);
+            }
+            // Where all have the same, there are as few as can be; blocks were joined once.
+            for _ in 0..2 {
+                let all = 0..plain.len() as u32;
+                stretches.change(all, false, |_, free| *free = Amounts::default());
+            }
+            let kinds = capacities.chunk_by(|one, other| one == other).count();
+            prop_assert_eq!(stretches.from(0).count(), kinds);
+        }
+    }
+}

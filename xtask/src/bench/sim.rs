@@ -27,6 +27,13 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
         let rate = trace(stage).and_then(|trace| rate(stage, &trace, policy, least));
         Row::new(what, bar, rate)
     };
+    let growing = |machine: &str, nodes: u32| {
+        Row::new(
+            format!("growth from 10,000 to 10,000,000 jobs of a model, EASY, {machine}"),
+            "≤ 2 times n log n; 16 GiB",
+            growth(stage, nodes),
+        )
+    };
     vec![
         over_all("fifo", 1e6, "≥ 1,000,000 per s"),
         over_all("sjf", 1e6, "≥ 1,000,000 per s"),
@@ -37,11 +44,8 @@ pub(super) fn rows(stage: &Stage) -> Vec<Row> {
             "seconds; a tenth of 308 MB",
             large(stage),
         ),
-        Row::new(
-            "growth from 10,000 to 10,000,000 jobs of a model, EASY, 100,000 processors",
-            "≤ 2 times n log n; 16 GiB",
-            growth(stage),
-        ),
+        growing("100,000 processors", 1),
+        growing("100,000 nodes", 100_000),
         Row::new(
             format!("{SLEEPS} jobs of `sleep`, simulated against run: makespan, mean wait"),
             "≤ 2 %",
@@ -132,14 +136,12 @@ fn peak(stage: &Stage, words: &[&str]) -> Result<f64> {
 
 /// Lets more and more jobs of a model run that are made meanwhile: time is to grow with
 /// n log n, and memory not at all with jobs that have ended.
-fn growth(stage: &Stage) -> Result<Outcome> {
-    // So loaded the queue is stable, with four processors in five in use.
+fn growth(stage: &Stage, nodes: u32) -> Result<Outcome> {
+    // So loaded the queue is stable.
     let model = "sim model lublin --processors 100000 --load 0.8 --policy easy --replications 1";
     let words = |jobs: &str| -> Vec<String> {
-        let model = model.split(' ').map(str::to_owned);
-        model
-            .chain(["--jobs".to_owned(), jobs.to_owned()])
-            .collect()
+        let words = format!("{model} --nodes {nodes} --jobs {jobs}");
+        words.split(' ').map(str::to_owned).collect()
     };
     let (mut each, mut told) = (Vec::new(), Vec::new());
     for exponent in 4..=7 {

@@ -36,7 +36,7 @@ impl History {
         skip_malformed: bool,
     ) -> anyhow::Result<Self> {
         let trace = trace::read(path, processors, skip_malformed)?;
-        let all = trace.machine.all();
+        let all = trace.processors;
         let of_node = trace.nodes.filter(|nodes| all.is_multiple_of(*nodes));
         let jobs = trace.jobs.iter().zip(0..);
         Ok(Self {

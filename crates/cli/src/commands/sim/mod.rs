@@ -5,6 +5,7 @@ mod gantt;
 mod generate;
 mod history;
 mod model;
+mod nodes;
 mod page;
 mod policies;
 mod scenario;

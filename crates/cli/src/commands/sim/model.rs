@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::cores::{Progress, on_all_cores};
 use super::generate::Model;
+use super::nodes::Nodes;
 use super::policies;
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     /// Sizes of the machine
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     processors: Vec<u64>,
+    #[command(flatten)]
+    nodes: Nodes,
     /// Policies, as `hyperion sim swf` names them
     #[arg(
         long,
@@ -62,6 +65,8 @@ struct Case<'a> {
     #[serde(rename = "policy")]
     name: &'a str,
     processors: u64,
+    #[serde(skip)]
+    machine: Machine,
     load: f64,
 }
 
@@ -116,11 +121,13 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
     let mut cases = Vec::new();
     for &processors in &args.processors {
+        let machine = args.nodes.machine(processors)?;
         for &load in &args.load {
             cases.extend(policies.iter().map(|policy| Case {
                 policy,
                 name: &policy.name,
                 processors,
+                machine,
                 load,
             }));
         }
@@ -136,11 +143,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         let first = jobs.peek().map_or(Time(0), |job| job.submit);
         let jobs = jobs.map(|job| Ok::<_, Infallible>(job.at_load(first, case.load)));
         let jobs = jobs.take(usize::try_from(args.jobs).unwrap_or(usize::MAX));
-        let machine = Machine::of(case.processors);
         let mut tally = Tally::new(case.processors);
         let mut counter = progress.counter();
         simulate(
-            machine,
+            case.machine,
             case.policy.order,
             case.policy.backfill,
             jobs,
@@ -171,7 +177,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         }
         OutputFormat::Human => {
             let (jobs, times) = (args.jobs, args.replications);
-            output::line(format!("{jobs} jobs, {times} times; ± with 95 %"))?;
+            let on = args.nodes.told();
+            output::line(format!("{jobs} jobs, {times} times{on}; ± with 95 %"))?;
             let head = [
                 "POLICY", "CPUS", "LOAD", "WAIT", "", "SLOWDOWN", "", "USED", "",
             ];

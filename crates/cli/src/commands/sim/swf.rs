@@ -16,6 +16,7 @@ use hyperion_sys::entry::ExitCode;
 
 use super::cores::{Counter, Progress, on_all_cores};
 use super::gantt;
+use super::nodes::{Nodes, on_nodes};
 use super::page::{Schedule, page};
 use super::policies;
 use super::snapshot;
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     /// The size of the machine, in place of what the log says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     processors: Option<u64>,
+    #[command(flatten)]
+    nodes: Nodes,
     /// Let jobs come so many times as fast; several are compared
     #[arg(long, value_name = "FACTOR", value_delimiter = ',', default_value = "1", value_parser = policies::factor)]
     load: Vec<f64>,
@@ -79,7 +82,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["trace", "policy", "from_job", "jobs", "processors", "load", "skip_malformed"]
+        conflicts_with_all = ["trace", "policy", "from_job", "jobs", "processors", "nodes", "load", "skip_malformed"]
     )]
     resume: Option<PathBuf>,
 }
@@ -96,7 +99,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     };
     let policies = args.policy.iter().map(|name| policies::policy(name));
     let policies: Vec<Named> = policies.collect::<Result<_, _>>()?;
-    let Trace { machine, jobs, .. } = trace::read(path, args.processors, args.skip_malformed)?;
+    let Trace {
+        processors, jobs, ..
+    } = trace::read(path, args.processors, args.skip_malformed)?;
+    let machine = args.nodes.machine(processors)?;
     let able = jobs.len();
     let wanted = &jobs[args.from_job.min(able)..];
     let jobs = &wanted[..args
@@ -220,7 +226,8 @@ fn tell(
         }
         (OutputFormat::Human, _) => {
             let counted = schedules.first().map_or(0, |its| its.summary.jobs);
-            output::line(format!("{counted} jobs, {all} processors"))?;
+            let on = on_nodes(machine.nodes);
+            output::line(format!("{counted} jobs, {all} processors{on}"))?;
             let head = [
                 "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use hyperion_formats::swf::{self, Said};
 use hyperion_model::Class;
 use hyperion_sched::Time;
-use hyperion_sim::batch::{Dropped, Job, Logged, Machine};
+use hyperion_sim::batch::{Dropped, Job, Logged};
 
 use crate::errors::advised;
 use crate::output;
@@ -21,8 +21,8 @@ const AT_ONCE: usize = 64 << 10;
 
 /// A log that was read.
 pub(super) struct Trace {
-    /// What it ran on.
-    pub(super) machine: Machine,
+    /// How many processors its machine has.
+    pub(super) processors: u64,
     /// How many nodes that had, where the log says it.
     pub(super) nodes: Option<u64>,
     /// Its jobs, by their submission.
@@ -138,7 +138,7 @@ pub(super) fn read(
     sort(&mut jobs);
     left.say();
     Ok(Trace {
-        machine: Machine::of(size),
+        processors: size,
         nodes,
         jobs,
     })
