@@ -257,12 +257,15 @@ fn workloads_of_a_model_run_several_times_and_policies_have_the_same() {
 fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
     let home = TestDir::new();
     let model = |words: &str| {
-        let model = "sim model lublin --jobs 300 --replications 1 --output json";
+        let model = "sim model lublin --jobs 300 --replications 1";
         let words: Vec<&str> = model.split(' ').chain(words.split(' ')).collect();
         run(&home, &words)
     };
     let wait = |said: &str| {
-        let rows: Vec<Value> = serde_json::from_str(&model(said).ok()).expect("JSON");
+        let told = model(&format!("{said} --output json")).ok();
+        let rows: Vec<Value> = serde_json::from_str(&told).expect("JSON");
+        let nodes = said.rsplit(' ').next().expect("a number");
+        assert_eq!(rows[0]["nodes"].to_string(), nodes);
         rows[0]["avg_wait"]["mean"].as_f64().expect("a number")
     };
     // Who came first has room where there are enough processors, whatever nodes they are on.

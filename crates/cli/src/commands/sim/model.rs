@@ -65,6 +65,7 @@ struct Case<'a> {
     #[serde(rename = "policy")]
     name: &'a str,
     processors: u64,
+    nodes: u32,
     #[serde(skip)]
     machine: Machine,
     load: f64,
@@ -127,6 +128,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
                 policy,
                 name: &policy.name,
                 processors,
+                nodes: machine.nodes,
                 machine,
                 load,
             }));
