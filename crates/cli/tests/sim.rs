@@ -279,7 +279,7 @@ fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
         "--processors 96 or 128 would",
     );
     model("--processors 3 --nodes 32").refused("3 processors", "--processors 32 would");
-    model("--nodes 0").refused("--nodes", "1..=1000000");
+    model("--nodes 0").refused("0 is not in 1..=1000000", "--help");
 
     let made = ["sim", "generate", "lublin", "--jobs", "300", "--seed", "3"];
     let trace = file(&home, "made.swf", &run(&home, &made).ok());
@@ -299,7 +299,7 @@ fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
     let whole = swf(&format!("{trace} --nodes 16 --output json")).ok();
     swf(&format!("{trace} --nodes 16 --until 12h --snapshot {cut}")).ok();
     assert_eq!(swf(&format!("--resume {cut} --output json")).ok(), whole);
-    swf(&format!("--resume {cut} --nodes 16")).refused("--nodes", "--resume");
+    swf(&format!("--resume {cut} --nodes 16")).refused("cannot be used with", "--help");
 }
 
 #[test]
