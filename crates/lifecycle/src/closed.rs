@@ -6,7 +6,7 @@ use hyperion_sched::{NodeSet, Queued, Time, Window};
 
 use crate::ledger::Ledger;
 use crate::record::Submitted;
-use crate::rules::{Booking, Closed, NodeState};
+use crate::rules::{Booked, Booking, Closed, NodeState};
 use crate::state::TaskId;
 
 impl Ledger {
@@ -31,9 +31,13 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn unbook(&mut self, name: &str) {
+    pub(crate) fn unbook(&mut self, name: &str, at: Time) {
         if let Some((_, window)) = self.bookings.remove(name) {
             self.cluster.keep_no_more(window);
+            let mut booked = self.booked.iter_mut().rev();
+            if let Some(last) = booked.find(|its| its.name == name) {
+                last.gone = Some(at);
+            }
         }
     }
 
@@ -80,7 +84,7 @@ impl Ledger {
     }
 
     /// Keeps nodes for a time.
-    pub(crate) fn book(&mut self, name: &str, booking: &Booking) {
+    pub(crate) fn book(&mut self, name: &str, booking: &Booking, at: Time) {
         let nodes = match booking.nodes.is_empty() {
             true => NodeSet::first(self.site.nodes.len()),
             false => self.site.set(&booking.nodes),
@@ -92,5 +96,11 @@ impl Ledger {
         });
         self.bookings
             .insert(name.to_owned(), (booking.clone(), window));
+        self.booked.push(Booked {
+            name: name.to_owned(),
+            booking: booking.clone(),
+            made: at,
+            gone: None,
+        });
     }
 }

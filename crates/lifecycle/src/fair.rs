@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use hyperion_sched::{Allocation, CORES, MEMORY, NodeNumber, ShareNumber, Shares, Time};
+use hyperion_sched::{Allocation, CORES, MEMORY, NodeNumber, Order, ShareNumber, Shares, Time};
 
 use crate::ask::Site;
 use crate::ledger::Ledger;
@@ -120,8 +120,11 @@ impl Fair {
         self.tree.settle(&used, now);
     }
 
-    pub(crate) fn factors(&self, now: Time) -> Vec<f64> {
-        self.tree.factors(now)
+    fn charge(&mut self, share: ShareNumber, rate: u64, begins: bool, at: Time) {
+        match begins {
+            true => self.tree.begin(share, rate, at),
+            false => self.tree.end(share, rate, at),
+        }
     }
 }
 
@@ -134,30 +137,29 @@ impl Ledger {
         self.fair.user(account, asked.user, &self.rules)
     }
 
-    /// Charges what a task has from now on, or does so no longer.
-    pub(crate) fn charge(&mut self, share: ShareNumber, rate: u64, begins: bool, at: Time) {
-        match begins {
-            true => self.fair.tree.begin(share, rate, at),
-            false => self.fair.tree.end(share, rate, at),
-        }
+    /// Charges a share for what somebody has from now on, or does so no longer.
+    pub fn charge(&mut self, share: ShareNumber, allocation: &Allocation, begins: bool, at: Time) {
+        let rate = rate(&self.site, &self.rules, allocation);
+        self.fair.charge(share, rate, begins, at);
     }
 
     /// Charges a task that has nodes, or does so no longer.
     pub(crate) fn charge_task(&mut self, task: TaskId, begins: bool, at: Time) {
-        if let Some(its) = self.allocation(task) {
-            let (share, rate) = (its.standing.share, self.rate(&its.allocation));
-            self.charge(share, rate, begins, at);
+        if let Some(its) = self.cluster.running().get(&task.number()) {
+            let rate = rate(&self.site, &self.rules, &its.allocation);
+            self.fair.charge(its.standing.share, rate, begins, at);
         }
     }
 
-    /// Says what an allocation counts for, in thousandths of a core.
-    pub(crate) fn rate(&self, allocation: &Allocation) -> u64 {
-        rate(&self.site, &self.rules, allocation)
+    /// Gives what is due to whom, where that counts.
+    pub fn due(&self, now: Time) -> Option<Vec<f64>> {
+        let counts = matches!(self.order, Order::Multifactor(weights) if weights.fair_share > 0);
+        counts.then(|| self.fair.tree.factors(now))
     }
 
     /// Gives what everybody is promised and has used: each account, then what is in it.
     pub fn shares(&self, now: Time) -> Vec<ShareOf> {
-        let due = self.fair.factors(now);
+        let due = self.fair.tree.factors(now);
         let mut list = Vec::new();
         self.shares_below(None, &mut Vec::new(), &due, now, &mut list);
         list

@@ -297,7 +297,7 @@ impl Ledger {
     }
 
     /// Gives what counts for a job beside what it asks for.
-    pub(crate) fn standing(&mut self, asked: &Submitted) -> Standing {
+    pub fn standing(&mut self, asked: &Submitted) -> Standing {
         let scopes = self.scopes(asked).into_iter();
         let scopes = scopes.filter(|(_, limits)| limits.limit_what_runs());
         let scopes: Vec<(Scope, Caps)> = scopes
@@ -338,7 +338,7 @@ impl Ledger {
     }
 
     /// Gives the request of a job with the nodes that it may have.
-    pub(crate) fn among(&mut self, asked: &Submitted) -> Request {
+    pub fn among(&mut self, asked: &Submitted) -> Request {
         let mut request = Request::clone(&asked.request);
         let all = NodeSet::first(self.site.nodes.len());
         let partition = asked.partition.as_ref();
@@ -403,7 +403,7 @@ impl crate::Site {
     }
 
     /// Gives the nodes of these names, in which `*` stands for anything, and `?` for a letter.
-    pub(crate) fn set<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> NodeSet {
+    pub fn set<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> NodeSet {
         let (patterns, names): (Vec<_>, Vec<_>) = names
             .into_iter()
             .partition(|name| name.contains(['*', '?']));

@@ -21,6 +21,8 @@ pub struct Job {
     pub submitted: Time,
     /// Who keeps it from starting.
     pub held: Option<Holder>,
+    /// When somebody did, in that order.
+    pub holds: Vec<Hold>,
     /// Its time to begin has come.
     pub(crate) due: bool,
     /// When it is looked at anew, though nothing happens.
@@ -39,6 +41,16 @@ pub struct Job {
     pub(crate) ended: u32,
     /// How many of them ended well.
     pub(crate) succeeded: u32,
+}
+
+/// A time for which a job was kept from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub from: Time,
+    /// Until when; nothing while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }
 
 /// What is known of a task that has started, or ended.
@@ -110,8 +122,9 @@ impl Job {
             Some(array) => array.indices.iter().collect(),
             None => BTreeSet::from([0]),
         };
-        Self {
-            held: asked.submission.hold.then_some(Holder::User),
+        let mut job = Self {
+            held: None,
+            holds: Vec::new(),
             looked_at: None,
             due: asked.begin.is_none_or(|begin| begin <= at),
             submitted: at,
@@ -124,6 +137,28 @@ impl Job {
             active: 0,
             ended: 0,
             succeeded: 0,
+        };
+        if job.asked.submission.hold {
+            job.hold(Holder::User, at);
+        }
+        job
+    }
+
+    /// Keeps it from starting from now on.
+    pub(crate) fn hold(&mut self, by: Holder, at: Time) {
+        if self.held.replace(by).is_none() {
+            self.holds.push(Hold {
+                from: at,
+                until: None,
+            });
+        }
+    }
+
+    /// Lets it start again.
+    pub(crate) fn release(&mut self, at: Time) {
+        self.held = None;
+        if let Some(last) = self.holds.last_mut() {
+            last.until.get_or_insert(at);
         }
     }
 

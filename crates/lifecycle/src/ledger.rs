@@ -18,7 +18,7 @@ use crate::fair::Fair;
 use crate::grounds::{Scope, cluster};
 use crate::job::{Job, Task};
 use crate::record::{Change, Record, Submitted};
-use crate::rules::{Booking, Closed, NodeState, PartitionState, Rules};
+use crate::rules::{Booked, Booking, Closed, NodeState, PartitionState, Rules};
 use crate::state::{End, Reason, State, TaskId, Why, state_of};
 
 /// All jobs, by number. In boxes: a map keeps room for others beside each.
@@ -45,6 +45,8 @@ pub struct Ledger {
     pub(crate) queue: Queue,
     /// Nodes that are kept for a time, by name.
     pub(crate) bookings: BTreeMap<String, (Booking, WindowNumber)>,
+    /// All that ever were, in the order in which they were made.
+    pub(crate) booked: Vec<Booked>,
     /// Nodes on which no job starts, by name.
     pub(crate) closed: BTreeMap<String, Closed>,
     /// What was told of partitions, by name.
@@ -115,6 +117,7 @@ impl Ledger {
             fair: Fair::new(&rules),
             rules,
             bookings: BTreeMap::new(),
+            booked: Vec::new(),
             closed: BTreeMap::new(),
             partition_states: BTreeMap::new(),
             quotas: BTreeMap::new(),
@@ -174,6 +177,11 @@ impl Ledger {
     pub fn bookings(&self) -> impl Iterator<Item = (&str, &Booking)> {
         let bookings = self.bookings.iter();
         bookings.map(|(name, (booking, _))| (name.as_str(), booking))
+    }
+
+    /// Gives all that was ever kept for a time, in the order in which that was said.
+    pub fn booked(&self) -> &[Booked] {
+        &self.booked
     }
 
     /// Gives the nodes and what runs on them.
@@ -263,12 +271,12 @@ impl Ledger {
             Change::Held { job, by } => {
                 self.withdraw(*job);
                 if let Some(its) = self.jobs.get_mut(job) {
-                    its.held = Some(*by);
+                    its.hold(*by, at);
                 }
             }
             Change::Released { job } => {
                 if let Some(its) = self.jobs.get_mut(job) {
-                    its.held = None;
+                    its.release(at);
                 }
                 self.offer(*job, at);
             }
@@ -337,12 +345,12 @@ impl Ledger {
             Change::Carried(carried) => self.carried_over(carried, at),
             Change::Node { node, state, by } => self.set_node(node, state, *by, at),
             Change::Booked { name, booking } => {
-                self.unbook(name);
-                self.book(name, booking);
+                self.unbook(name, at);
+                self.book(name, booking, at);
                 self.stand_anew();
             }
             Change::Unbooked { name } => {
-                self.unbook(name);
+                self.unbook(name, at);
                 self.stand_anew();
             }
             Change::Partition { name, state } => {
@@ -420,8 +428,7 @@ impl Ledger {
             standing: queued.map(|queued| queued.standing).unwrap_or_default(),
             ending: false,
         };
-        let (share, rate) = (running.standing.share, self.rate(allocation));
-        self.charge(share, rate, true, at);
+        self.charge(running.standing.share, allocation, true, at);
         self.cluster.start_as(number, running);
         let Some(job) = self.jobs.get_mut(&task.job) else {
             return;

@@ -39,12 +39,12 @@ pub use event::{Event, Refusal, Who};
 pub use explain::Waits;
 pub use fair::{ShareOf, Used};
 pub use grounds::{RulesError, Scope};
-pub use job::{Job, Task};
+pub use job::{Hold, Job, Task};
 pub use ledger::Ledger;
 pub use past::{Carried, Missing, Past};
 pub use record::{Change, Record, Submitted};
 pub use rules::{
-    Account, Booking, Closed, FairShare, Limits, NodeState, Partition, PartitionState, Preempted,
+    Account, Booked, Booking, Closed, FairShare, Limits, NodeState, Partition, PartitionState, Preempted,
     Qos, Rules,
 };
 pub use state::{End, Holder, Reason, State, TaskId, Why};

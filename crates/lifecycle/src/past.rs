@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::{matches, words};
 use crate::fair::Used;
-use crate::job::{Job, Task};
+use crate::job::{Hold, Job, Task};
 use crate::ledger::Ledger;
 use crate::record::Submitted;
 
@@ -29,6 +29,9 @@ pub struct Past {
     pub submitted: Time,
     /// Its tasks, by index.
     pub tasks: BTreeMap<u32, Task>,
+    /// When somebody kept it from starting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
 }
 
 impl Past {
@@ -48,6 +51,7 @@ impl From<&Job> for Past {
             asked: Submitted::clone(&job.asked),
             submitted: job.submitted,
             tasks: job.tasks.clone(),
+            holds: job.holds.clone(),
         }
     }
 }
@@ -61,6 +65,7 @@ impl From<Past> for Job {
         };
         Self {
             held: None,
+            holds: past.holds,
             due: true,
             looked_at: None,
             waiting: Default::default(),

@@ -233,6 +233,19 @@ pub struct Booking {
     pub accounts: BTreeSet<String>,
 }
 
+/// Nodes that are or were kept for a time, and since when that was known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Booked {
+    /// What it is called.
+    pub name: String,
+    /// What is.
+    pub booking: Booking,
+    /// When that was said.
+    pub made: Time,
+    /// When it was taken back, where it was.
+    pub gone: Option<Time>,
+}
+
 /// Whether jobs start on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

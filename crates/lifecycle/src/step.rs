@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use hyperion_model::errand::Outcome;
 use hyperion_model::submission::Submission;
-use hyperion_sched::{
-    Arrangement, Order, Preemption, Queued, Standing, Start, Time, has_room, plan_on,
-};
+use hyperion_sched::{Arrangement, Preemption, Queued, Standing, Start, Time, has_room, plan_on};
 
 use crate::alarm::Alarm;
 use crate::condition::named;
@@ -223,8 +221,8 @@ impl Ledger {
 
     /// Says what is due to whom, where that counts.
     pub(crate) fn set_due(&mut self, now: Time) {
-        if matches!(self.order, Order::Multifactor(weights) if weights.fair_share > 0) {
-            self.queue.set_due(self.fair.factors(now));
+        if let Some(due) = self.due(now) {
+            self.queue.set_due(due);
         }
     }
 

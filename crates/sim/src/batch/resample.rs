@@ -18,6 +18,41 @@ pub struct Blocks {
     jobs: Vec<Range<usize>>,
 }
 
+/// Jobs of a history, and when each is submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Their places in the history, by their submission.
+    pub jobs: Vec<(usize, Time)>,
+    /// The times of the history of which it is made.
+    pub blocks: Vec<Block>,
+}
+
+/// A time of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Since when it was.
+    pub from: Time,
+    /// Until when.
+    pub until: Time,
+    /// When it is to be.
+    pub at: Time,
+}
+
+impl Workload {
+    /// Makes the one that there was.
+    pub fn of(submitted: &[Time]) -> Self {
+        let all = Block {
+            from: Time(0),
+            until: Time::NEVER,
+            at: Time(0),
+        };
+        Self {
+            jobs: submitted.iter().copied().enumerate().collect(),
+            blocks: vec![all],
+        }
+    }
+}
+
 /// The lengths that keep the rhythms of people: a week, a day.
 const RHYTHMS: [Duration; 2] = [
     Duration::from_secs(7 * 24 * 60 * 60),
@@ -66,10 +101,12 @@ impl Blocks {
         self.jobs.len()
     }
 
-    /// Draws as many blocks as there are; gives the place of each of their jobs in the
-    /// workload, and when it is submitted, in order.
-    pub fn draw(&self, submitted: &[Time], chance: &mut ChaCha8Rng) -> Vec<(usize, Time)> {
-        let mut drawn = Vec::with_capacity(submitted.len());
+    /// Draws as many blocks as there are, one after another.
+    pub fn draw(&self, submitted: &[Time], chance: &mut ChaCha8Rng) -> Workload {
+        let mut drawn = Workload {
+            jobs: Vec::with_capacity(submitted.len()),
+            blocks: Vec::with_capacity(self.jobs.len()),
+        };
         let Ok(any) = Uniform::new(0, self.jobs.len()) else {
             return drawn;
         };
@@ -78,7 +115,13 @@ impl Blocks {
             let block = any.sample(chance);
             let began = self.from + self.length * block as u32;
             let jobs = self.jobs[block].clone();
-            drawn.extend(jobs.map(|job| (job, begin + submitted[job].since(began))));
+            let all = jobs.map(|job| (job, begin + submitted[job].since(began)));
+            drawn.jobs.extend(all);
+            drawn.blocks.push(Block {
+                from: began,
+                until: began + self.length,
+                at: begin,
+            });
             begin = begin + self.length;
         }
         drawn
@@ -114,17 +157,22 @@ mod tests {
         let blocks = Blocks::of(&submitted);
         let draw = |seed| blocks.draw(&submitted, &mut Seed(seed).stream(0));
         let drawn = draw(1);
-        assert_eq!(drawn.len(), 19 * 24);
-        assert!(drawn.is_sorted_by_key(|(_, at)| *at));
-        for (job, at) in &drawn {
+        let jobs = &drawn.jobs;
+        assert_eq!(jobs.len(), 19 * 24);
+        assert!(jobs.is_sorted_by_key(|(_, at)| *at));
+        for (job, at) in jobs {
             assert_eq!(at.0.abs_diff(submitted[*job].0) % (24 * 3_600_000_000), 0);
+            let block = drawn.blocks[(at.0 / (24 * 3_600_000_000)) as usize];
+            assert!(block.from <= submitted[*job] && submitted[*job] < block.until);
+            assert_eq!(block.at + submitted[*job].since(block.from), *at);
         }
         assert_eq!(drawn, draw(1));
         assert_ne!(drawn, draw(2));
         // Some days come twice, others not at all.
         let days: std::collections::BTreeSet<usize> =
-            drawn.iter().map(|(job, _)| job / 24).collect();
+            jobs.iter().map(|(job, _)| job / 24).collect();
         assert!((8..=17).contains(&days.len()), "{days:?}");
-        assert_eq!(Blocks::of(&[]).draw(&[], &mut Seed(1).stream(0)), []);
+        let none = Blocks::of(&[]).draw(&[], &mut Seed(1).stream(0));
+        assert_eq!(none.jobs, []);
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use hyperion_sched::{
     Amounts, Backfill, Cluster, JobNumber, Node, Order, Placement, Policy, Queue, Queued, Request,
-    Standing, Time, plan,
+    Running, Standing, Time, plan,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Job;
 use super::after::Held;
+use super::ruled::Ruled;
 
 /// Thousandths of a processor, as the scheduler counts them.
 const PROCESSOR: u64 = 1000;
@@ -76,6 +77,32 @@ impl Requests {
     }
 }
 
+/// What a job asks for, and what counts for it beside that where a site has rules.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) request: Arc<Request>,
+    /// Nothing does where it is absent.
+    pub(super) standing: Option<Arc<Standing>>,
+}
+
+impl From<Arc<Request>> for Asked {
+    fn from(request: Arc<Request>) -> Self {
+        Self {
+            request,
+            standing: None,
+        }
+    }
+}
+
+impl From<Queued> for Asked {
+    fn from(queued: Queued) -> Self {
+        Self {
+            request: queued.request,
+            standing: Some(queued.standing.into()),
+        }
+    }
+}
+
 /// A job that has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
@@ -128,20 +155,21 @@ pub fn run<E>(
         if job.processors > machine.all() {
             return Err(Stuck::TooLarge(number));
         }
-        Ok((job, requests.get(job.processors)))
+        Ok((job, requests.get(job.processors).into()))
     });
     run_on(
         machine.cluster(),
         order,
         backfill,
         asked,
-        Held::default(),
+        (Held::default(), None),
         see,
     )
 }
 
 /// Lets jobs run on a cluster, each with what it asks of it and when what it is held for has
-/// happened, and shows each when it starts; as [`run`].
+/// happened, by the rules of a site where there are any, and shows each when it starts; as
+/// [`run`].
 ///
 /// A job for which the empty cluster has no room holds up those after it for ever, or never
 /// starts: [`has_room`](hyperion_sched::has_room) tells.
@@ -152,8 +180,8 @@ pub(super) fn run_on<E>(
     cluster: Cluster,
     order: Order,
     backfill: Backfill,
-    jobs: impl IntoIterator<Item = Result<(Job, Arc<Request>), Stuck<E>>>,
-    mut held: Held,
+    jobs: impl IntoIterator<Item = Result<(Job, Asked), Stuck<E>>>,
+    (mut held, mut ruled): (Held, Option<Ruled>),
     mut see: impl FnMut(Ran),
 ) -> Result<(), Stuck<E>> {
     let (mut jobs, mut failed) = (jobs.into_iter(), None);
@@ -165,7 +193,8 @@ pub(super) fn run_on<E>(
         })
     };
     let state = State::new(cluster, order);
-    match live(state, backfill, None, &mut next, &mut held, &mut see) {
+    let terms = (&mut held, ruled.as_mut());
+    match live(state, backfill, None, &mut next, terms, &mut see) {
         Err(Halt::Unsorted(number)) => Err(Stuck::Unsorted(number)),
         _ => failed.map_or(Ok(()), Err),
     }
@@ -201,8 +230,8 @@ impl State {
     }
 
     /// Lets a job wait.
-    pub(super) fn wait(&mut self, number: u64, job: Job, request: Arc<Request>) {
-        enqueue(&mut self.queue, number, job, request);
+    pub(super) fn wait(&mut self, number: u64, job: Job, asked: Asked) {
+        self.queue.insert(queued(number, job, asked));
         self.waiting.insert(number, job);
     }
 }
@@ -264,15 +293,17 @@ impl Waiting {
     }
 }
 
-fn enqueue(queue: &mut Queue, number: u64, job: Job, request: Arc<Request>) {
-    queue.insert(Queued {
+/// Gives what the scheduler sees of a job.
+pub(super) fn queued(number: u64, job: Job, asked: Asked) -> Queued {
+    let standing = asked.standing.as_deref();
+    Queued {
         job: JobNumber(number),
         submitted: job.submit,
         limit: job.estimate,
         least: None,
-        request,
-        standing: Standing::default(),
-    });
+        standing: standing.map_or_else(Standing::default, Standing::clone),
+        request: asked.request,
+    }
 }
 
 /// Why it does not go on.
@@ -283,7 +314,7 @@ pub(super) enum Halt {
 }
 
 /// Gives the next job.
-pub(super) type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Arc<Request>)>, Halt>;
+pub(super) type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Asked)>, Halt>;
 
 /// Lets all happen that is before a moment, if one is named: in one piece of code for all,
 /// which is compiled for speed here. Gives how it stands then; the next job may have been
@@ -293,7 +324,7 @@ pub(super) fn live(
     backfill: Backfill,
     until: Option<Time>,
     next_job: Next<'_>,
-    held: &mut Held,
+    (held, mut ruled): (&mut Held, Option<&mut Ruled>),
     see: &mut dyn FnMut(Ran),
 ) -> Result<State, Halt> {
     let State {
@@ -311,11 +342,15 @@ pub(super) fn live(
     };
     let mut arrival = next_job()?;
     // The first is the first until another comes before it, and none passes it.
-    let is_strict = !order.changes() && backfill == Backfill::None;
+    let is_strict = !order.changes() && backfill == Backfill::None && ruled.is_none();
+    let mut wake_at = None;
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
-        let next = earlier(next_end, earlier(next_arrival, held.next()));
+        let mut next = earlier(next_end, earlier(next_arrival, held.next()));
+        if let Some(ruled) = &ruled {
+            next = earlier(next, earlier(wake_at, ruled.next()));
+        }
         let Some(now) = next.filter(|now| until.is_none_or(|until| *now < until)) else {
             return Ok(State {
                 cluster,
@@ -327,18 +362,26 @@ pub(super) fn live(
                 is_blocked,
             });
         };
+        wake_at = None;
         while let Some(Reverse((at, job))) = ends.peek().copied()
             && at == now
         {
             ends.pop();
+            if let Some(ruled) = &mut ruled {
+                ruled.ends(JobNumber(job), &cluster, now);
+            }
             cluster.end(JobNumber(job));
+        }
+        if let Some(ruled) = &mut ruled {
+            ruled.happen(now, &mut cluster, &mut queue);
         }
         let first = |queue: &Queue| queue.iter().next().map(|first| first.job);
         let stays = is_blocked && is_strict && next_end != Some(now);
         let blocked = stays.then(|| first(&queue)).flatten();
-        while let Some((job, request)) = arrival.take_if(|(job, _)| job.submit == now) {
-            if let Some(request) = held.hold((number, job), request) {
-                enqueue(&mut queue, number, job, request);
+        while let Some((job, asked)) = arrival.take_if(|(job, _)| job.submit == now) {
+            if let Some(asked) = held.hold((number, job), asked) {
+                let asked = stand(number, asked, &mut ruled);
+                queue.insert(queued(number, job, asked));
                 waiting.insert(number, job);
             }
             number += 1;
@@ -347,22 +390,40 @@ pub(super) fn live(
                 return Err(Halt::Unsorted(number));
             }
         }
-        while let Some((number, job, request)) = held.take(now) {
-            enqueue(&mut queue, number, job, request);
+        while let Some(number) = held.leaves(now) {
+            let left = waiting.remove(number);
+            if let Some((job, its)) = left.zip(queue.remove(JobNumber(number))) {
+                held.take_back(number, job, its.into(), now);
+            }
+        }
+        while let Some((number, job, asked)) = held.take(now) {
+            let asked = stand(number, asked, &mut ruled);
+            queue.insert(queued(number, job, asked));
             waiting.insert(number, job);
         }
         // Where nothing has ended what did not start does not start now.
         if queue.is_empty() || (blocked.is_some() && blocked == first(&queue)) {
             continue;
         }
-        let made = plan(policy, &cluster, &queue, now);
+        let made = match &mut ruled {
+            Some(ruled) => ruled.plan(policy, &cluster, &mut queue, now),
+            None => plan(policy, &cluster, &queue, now),
+        };
         is_blocked = made.barrier.is_some();
+        // A server looks again when what it has started runs: others may come first then.
+        wake_at = match order.changes() && !made.starts.is_empty() {
+            true => Some(now),
+            false => made.wake_at.filter(|at| *at > now),
+        };
         for start in made.starts {
-            queue.remove(start.job);
             let number = start.job.0;
-            let Some(job) = waiting.remove(number) else {
+            let left = queue.remove(start.job).zip(waiting.remove(number));
+            let Some((queued, job)) = left else {
                 continue;
             };
+            if let Some(ruled) = &mut ruled {
+                ruled.starts(queued.standing.share, &start.allocation, now);
+            }
             let ran = Ran {
                 number,
                 job,
@@ -370,9 +431,24 @@ pub(super) fn live(
             };
             held.started(&ran);
             ends.push(Reverse((ran.end(), number)));
-            cluster.start(start.job, start.allocation, start.until);
+            let running = Running {
+                allocation: start.allocation,
+                since: now,
+                until: start.until,
+                standing: queued.standing,
+                ending: false,
+            };
+            cluster.start_as(start.job, running);
             see(ran);
         }
+    }
+}
+
+/// Gives what counts for a job that joins the queue now.
+fn stand(number: u64, asked: Asked, ruled: &mut Option<&mut Ruled>) -> Asked {
+    match ruled {
+        Some(ruled) => ruled.stand(number, asked),
+        None => asked,
     }
 }
 

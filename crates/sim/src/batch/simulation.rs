@@ -124,13 +124,13 @@ impl Simulation {
         let mut coming = self.jobs.iter();
         let mut next = || {
             let job = coming.next();
-            Ok::<_, Halt>(job.map(|job| (*job, requests.get(job.processors))))
+            Ok::<_, Halt>(job.map(|job| (*job, requests.get(job.processors).into())))
         };
         let ran = &mut self.ran;
         // Jobs are in order, and there is always a next one or none: nothing stops it.
         let (backfill, held) = (self.policy.backfill, &mut Held::default());
         let see = &mut |one| ran.push(one);
-        if let Ok(state) = live(state, backfill, until, &mut next, held, see) {
+        if let Ok(state) = live(state, backfill, until, &mut next, (held, None), see) {
             self.jobs.drain(..(state.number - first) as usize);
             self.state = state;
         }
@@ -190,7 +190,7 @@ impl Simulation {
         let mut state = State::new(kept.machine.cluster(), policy.order);
         (state.number, state.is_blocked) = (kept.number, kept.is_blocked);
         for (number, job) in kept.waiting {
-            state.wait(number, job, requests.get(job.processors));
+            state.wait(number, job, requests.get(job.processors).into());
         }
         for its in kept.running {
             let known = its.parts.iter().all(|(node, _)| *node < kept.machine.nodes);

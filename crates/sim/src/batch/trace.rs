@@ -79,11 +79,18 @@ impl Job {
     /// the site: its days become shorter.)
     #[must_use]
     pub fn at_load(self, first: Time, load: f64) -> Self {
-        let submit = match load == 1.0 {
-            true => self.submit,
-            false => first + self.submit.since(first).div_f64(load),
-        };
-        Self { submit, ..self }
+        Self {
+            submit: at_load(self.submit, first, load),
+            ..self
+        }
+    }
+}
+
+/// Lets a moment come `load` times as soon after another.
+pub(super) fn at_load(at: Time, first: Time, load: f64) -> Time {
+    match load == 1.0 {
+        true => at,
+        false => first + at.since(first).div_f64(load),
     }
 }
 

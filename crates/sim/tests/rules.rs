@@ -1,0 +1,612 @@
+//! Histories of queues with rules, made by the ledger of a server, and what the simulator
+//! makes of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyperion_lifecycle::{
+    Account, Booking, Event, Ledger, Limits, Partition, Qos, Rules, Site as Has, TaskId, Time, Who,
+};
+use hyperion_model::submission::{Command, Dialect, Per, Submission, TimeLimit};
+use hyperion_sched::{Amounts, Backfill, Node, Order, Placement, Policy, Weights};
+use hyperion_sim::batch::{
+    After, Block, Blocks, Change, Job, Named, Past, Ran, Site, Workload, World,
+};
+use hyperion_sim::{Seed, site};
+use rand_chacha::rand_core::Rng as _;
+
+const OPERATOR: Who = Who {
+    user: 0,
+    operator: true,
+};
+const HOUR: u64 = 3600;
+
+/// What happens to a queue, in seconds.
+struct Story {
+    nodes: &'static [&'static str],
+    rules: Rules,
+    order: Order,
+    backfill: Backfill,
+    told: Vec<(Time, Event)>,
+    /// How long each job runs.
+    runs: BTreeMap<u64, u64>,
+}
+
+/// What became of it: as it was written down, and when its jobs started, in seconds.
+struct Told {
+    site: Site,
+    policy: Named,
+    jobs: Vec<Past>,
+}
+
+impl Story {
+    /// Begins one on two nodes of four cores.
+    fn new(order: Order, rules: Rules) -> Self {
+        Self {
+            nodes: &["a", "b"],
+            rules,
+            order,
+            backfill: Backfill::Easy { scan: order },
+            told: Vec::new(),
+            runs: BTreeMap::new(),
+        }
+    }
+
+    /// Has a user submit a job of so many cores and seconds; gives its number.
+    fn submit(
+        &mut self,
+        at: u64,
+        user: u32,
+        (cores, run): (u32, u64),
+        change: impl FnOnce(&mut Submission),
+    ) -> u64 {
+        let command = Command::Program(vec!["true".into()]);
+        let mut submission = Submission::new(Dialect::Slurm, command);
+        submission.parts[0].tasks.insert(Per::Job, cores);
+        submission.time_limit = Some(TimeLimit::Span(Duration::from_secs(run)));
+        change(&mut submission);
+        let event = Event::Submit {
+            who: Who {
+                user,
+                operator: submission.pushes(),
+            },
+            submission: submission.into(),
+            begin: None,
+            deadline: None,
+        };
+        self.tell(at, event);
+        let job = self.runs.len() as u64 + 1;
+        self.runs.insert(job, run);
+        job
+    }
+
+    fn tell(&mut self, at: u64, event: Event) {
+        self.told.push((Time::seconds(at), event));
+    }
+
+    /// Has the ledger of a server carry it out.
+    fn happens(self) -> Told {
+        let node = |name: &str| Node {
+            name: name.into(),
+            capacity: Amounts::cores(4000),
+        };
+        let has = Has {
+            nodes: self.nodes.iter().map(|name| node(name)).collect(),
+            ..Has::default()
+        };
+        let policy = Policy {
+            backfill: self.backfill,
+            placement: Placement::First,
+        };
+        let rules = self.rules.clone();
+        let mut ledger = Ledger::with_rules(has.clone(), rules, self.order, policy);
+        let lasts = |task: TaskId, _| {
+            let run = Duration::from_secs(self.runs[&task.job]);
+            site::Lasting::of(run)
+        };
+        site::run(&mut ledger, self.told, lasts, |shown| {
+            if let Err((at, refusal)) = shown {
+                panic!("at {at:?}: {refusal}");
+            }
+        });
+        let past = |(number, job): (&u64, &Box<hyperion_lifecycle::Job>)| {
+            let task = job.task(0).expect("it ran");
+            let (started, ended) = task.started.zip(task.ended).expect("it ended");
+            let run = ended.since(started);
+            let since = |at: Time| at.since(job.submitted);
+            let begin = job.asked.begin.map(|begin| After::Submitted(since(begin)));
+            let holds = job.holds.iter();
+            Past {
+                asked: Some(Box::new((*job.asked).clone())),
+                after: begin,
+                holds: holds
+                    .filter_map(|hold| Some((since(hold.from), since(hold.until?))))
+                    .collect(),
+                ..Past::of(
+                    *number,
+                    Job {
+                        submit: job.submitted,
+                        run,
+                        estimate: job.asked.limit.max(run),
+                        processors: 1,
+                    },
+                    Some(started),
+                )
+            }
+        };
+        let mut jobs: Vec<Past> = ledger.jobs().iter().map(past).collect();
+        jobs.sort_by_key(|past| past.job.submit);
+        Told {
+            site: Site {
+                has,
+                rules: self.rules,
+                booked: ledger.booked().to_vec(),
+                pooled: None,
+            },
+            policy: Named {
+                name: "as ruled".into(),
+                order: self.order,
+                backfill: self.backfill,
+            },
+            jobs,
+        }
+    }
+}
+
+impl Told {
+    /// Gives when jobs started, by number, in seconds.
+    fn was(&self) -> Vec<(u64, u64)> {
+        let started = |past: &Past| (past.number, past.started.map_or(0, |at| at.0 / 1_000_000));
+        self.jobs.iter().map(started).collect()
+    }
+
+    /// Gives when they start in a simulation.
+    fn simulated(&self) -> Vec<(u64, u64)> {
+        let submitted: Vec<Time> = self.jobs.iter().map(|past| past.job.submit).collect();
+        let ran = self.ran(&Workload::of(&submitted));
+        let start = |ran: &Ran| {
+            (
+                self.jobs[ran.number as usize].number,
+                ran.start.0 / 1_000_000,
+            )
+        };
+        ran.iter().map(start).collect()
+    }
+
+    /// Gives what runs of a workload, in its order.
+    fn ran(&self, workload: &Workload) -> Vec<Ran> {
+        let world = World::new(&self.site, &self.jobs, &self.policy, &[]);
+        let mut ran = Vec::new();
+        world.run(workload, |its| ran.push(its)).expect("in order");
+        ran.sort_by_key(|its| its.number);
+        ran
+    }
+
+    /// Looks whether a simulation tells how it was, and gives when jobs started.
+    fn starts(&self) -> Vec<u64> {
+        assert_eq!(self.simulated(), self.was());
+        self.was().into_iter().map(|(_, start)| start).collect()
+    }
+}
+
+fn running(most: u64) -> Limits {
+    Limits {
+        running: Some(most),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn jobs_wait_for_those_with_whom_they_share_a_limit() {
+    let cores = |most: u64| Limits {
+        cores: Some(most),
+        ..Limits::default()
+    };
+    let small = Partition {
+        each_user: running(1),
+        ..Partition::default()
+    };
+    let scarce = Qos {
+        limits: Limits {
+            core_minutes: Some(6),
+            ..Limits::default()
+        },
+        ..Qos::default()
+    };
+    let rules = Rules {
+        each_user: cores(4),
+        each_project: running(3),
+        partitions: [
+            ("small".into(), small),
+            ("all".into(), Partition::default()),
+        ]
+        .into(),
+        qos: [("scarce".into(), scarce)].into(),
+        ..Rules::default()
+    };
+    let mut story = Story::new(Order::Fifo, rules);
+    let into =
+        |name: &'static str| move |its: &mut Submission| its.parts[0].queues = vec![name.into()];
+    // Four cores of eight are a user's.
+    story.submit(0, 1, (4, 100), into("all"));
+    story.submit(0, 1, (2, 100), into("all"));
+    story.submit(1, 2, (1, 50), into("small"));
+    story.submit(2, 2, (1, 50), into("small"));
+    let paid = |its: &mut Submission| {
+        its.parts[0].queues = vec!["all".into()];
+        its.project = Some("p".into());
+    };
+    for user in 3..7 {
+        story.submit(3, user, (1, 10), paid);
+    }
+    // Six minutes of a core, by the limits: one of four is at once, and the other is next.
+    for user in 7..9 {
+        story.submit(200, user, (1, 240), |its| {
+            its.parts[0].queues = vec!["all".into()];
+            its.qos = Some("scarce".into());
+        });
+    }
+    let told = story.happens();
+    assert_eq!(told.starts(), [0, 100, 1, 51, 3, 3, 3, 13, 200, 440]);
+}
+
+#[test]
+fn what_is_more_than_the_limits_of_today_is_under_none() {
+    let mut story = Story::new(Order::Fifo, Rules::default());
+    story.submit(0, 1, (4, 100), |_| {});
+    story.submit(0, 1, (1, 100), |_| {});
+    story.submit(0, 1, (1, 100), |_| {});
+    let mut told = story.happens();
+    told.site.rules.each_user.cores = Some(1);
+    let world = World::new(&told.site, &told.jobs, &told.policy, &[]);
+    assert_eq!(world.beyond(), 1);
+    assert_eq!(told.simulated(), [(1, 0), (2, 0), (3, 100)]);
+}
+
+#[test]
+fn who_has_used_less_or_has_less_comes_first_where_that_counts() {
+    let shared = Order::Multifactor(Weights {
+        fair_share: 1000,
+        ..Weights::default()
+    });
+    let of = |order: Order| {
+        let accounts = [("rich", 3), ("poor", 1)].map(|(name, shares)| {
+            let account = Account {
+                shares,
+                ..Account::default()
+            };
+            (name.to_owned(), account)
+        });
+        let rules = Rules {
+            accounts: accounts.into(),
+            ..Rules::default()
+        };
+        let mut story = Story::new(order, rules);
+        let of = |name: &'static str| move |its: &mut Submission| its.account = Some(name.into());
+        // The rich has used more, and yet less of what is its own.
+        story.submit(0, 1, (8, 300), of("rich"));
+        story.submit(0, 2, (8, 200), of("poor"));
+        story.submit(510, 1, (4, 100), of("rich"));
+        story.submit(510, 1, (4, 200), of("rich"));
+        story.submit(511, 2, (4, 30), of("poor"));
+        story.submit(512, 1, (4, 30), of("rich"));
+        story.submit(513, 2, (4, 30), of("poor"));
+        story.happens().starts()
+    };
+    assert_eq!(of(Order::Fifo), [0, 300, 510, 510, 610, 640, 670]);
+    assert_eq!(of(shared), [0, 300, 510, 510, 640, 610, 670]);
+    assert_eq!(of(Order::Fairest), [0, 300, 510, 510, 610, 670, 640]);
+}
+
+#[test]
+fn each_part_of_a_priority_counts() {
+    let weights = Weights {
+        age: 1000,
+        oldest: Duration::from_secs(1000),
+        size: 1000,
+        partition: 1000,
+        qos: 1000,
+        ..Weights::default()
+    };
+    let of = |priority: u16| Partition {
+        priority,
+        default: priority == 1,
+        ..Partition::default()
+    };
+    let qos = |priority: u16, rank: u16| Qos {
+        priority,
+        rank,
+        ..Qos::default()
+    };
+    let rules = Rules {
+        partitions: [("low".into(), of(1)), ("high".into(), of(2))].into(),
+        qos: [
+            ("good".into(), qos(2, 0)),
+            ("plain".into(), qos(1, 0)),
+            ("first".into(), qos(0, 1)),
+        ]
+        .into(),
+        ..Rules::default()
+    };
+    let mut story = Story::new(Order::Multifactor(weights), rules);
+    story.backfill = Backfill::None;
+    let all = |cores: u32| {
+        move |its: &mut Submission| {
+            its.parts[0].tasks.insert(Per::Job, cores);
+        }
+    };
+    story.submit(0, 1, (8, 100), |_| {});
+    let plain = story.submit(1, 1, (8, 10), all(8));
+    let nice = story.submit(1, 1, (8, 10), |its| its.nice = 100);
+    let small = story.submit(1, 1, (5, 10), |_| {});
+    let high = story.submit(2, 1, (8, 10), |its| {
+        its.parts[0].queues = vec!["high".into()]
+    });
+    let good = story.submit(3, 1, (8, 10), |its| its.qos = Some("good".into()));
+    let fixed = story.submit(4, 1, (8, 10), |its| its.priority = Some(100_000));
+    let first = story.submit(5, 1, (8, 10), |its| its.qos = Some("first".into()));
+    // By age alone it comes before who came earlier and is nice.
+    let late = story.submit(50, 1, (8, 10), |_| {});
+    let told = story.happens();
+    told.starts();
+    let mut order = told.was();
+    order.sort_by_key(|(_, start)| *start);
+    let order: Vec<u64> = order.into_iter().map(|(job, _)| job).collect();
+    assert_eq!(
+        order,
+        [1, first, fixed, good, high, plain, late, nice, small]
+    );
+}
+
+fn kept(nodes: &[&str], from: u64, until: u64, users: &[u32]) -> Booking {
+    Booking {
+        nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
+        from: Time::seconds(from),
+        until: Time::seconds(until),
+        users: users.iter().copied().collect(),
+        accounts: Default::default(),
+    }
+}
+
+/// Nodes that are maintained, others that are kept for a user, and some that were, until
+/// somebody said otherwise.
+fn reservations() -> Told {
+    let mut story = Story::new(Order::Fifo, Rules::default());
+    let book = |name: &str, booking| Event::Book(OPERATOR, name.into(), booking);
+    // It was said too late for the first.
+    story.submit(0, 1, (4, 150), |_| {});
+    story.tell(10, book("repair", kept(&["a"], 100, 300, &[])));
+    story.tell(10, book("ada", kept(&["b"], 200, 400, &[2])));
+    story.submit(20, 1, (4, 180), |_| {});
+    story.submit(30, 1, (4, 100), |_| {});
+    story.submit(40, 2, (2, 100), |its| its.reservation = Some("ada".into()));
+    story.submit(500, 1, (8, 100), |_| {});
+    story.tell(510, book("never", kept(&[], 700, 5000, &[])));
+    story.submit(520, 1, (8, 200), |_| {});
+    story.tell(650, Event::Unbook(OPERATOR, "never".into()));
+    story.happens()
+}
+
+#[test]
+fn nodes_are_kept_as_they_were() {
+    let mut told = reservations();
+    assert_eq!(told.starts(), [0, 20, 300, 200, 500, 650]);
+    told.site.booked.clear();
+    let free = [(1, 0), (2, 20), (3, 150), (4, 200), (5, 500), (6, 600)];
+    assert_eq!(told.simulated(), free);
+}
+
+#[test]
+fn nodes_are_kept_in_a_workload_when_they_were_kept_in_its_blocks() {
+    let told = reservations();
+    let submitted: Vec<Time> = told.jobs.iter().map(|past| past.job.submit).collect();
+    // What was until 500 comes twice, the second time an hour later.
+    let whole = Workload::of(&submitted);
+    let block = |from, until, at| Block {
+        from: Time::seconds(from),
+        until: Time::seconds(until),
+        at: Time::seconds(at),
+    };
+    let twice = |at: u64| {
+        whole.jobs[..4]
+            .iter()
+            .map(move |(job, its)| (*job, Time(its.0 + at * 1_000_000)))
+    };
+    let workload = Workload {
+        jobs: twice(0).chain(twice(HOUR)).collect(),
+        blocks: vec![block(0, 500, 0), block(0, 500, HOUR)],
+    };
+    let starts =
+        |ran: Vec<Ran>| -> Vec<u64> { ran.iter().map(|its| its.start.0 / 1_000_000).collect() };
+    let once = [0, 20, 300, 200];
+    let both: Vec<u64> = once.into_iter().chain(once.map(|at| at + HOUR)).collect();
+    assert_eq!(starts(told.ran(&workload)), both);
+    // At twice the load the repair begins after 50 seconds, the other after 100, and each lasts
+    // as long: the second job has no time before either.
+    let load = [Change::Load(2.0)];
+    let world = World::new(&told.site, &told.jobs, &told.policy, &load);
+    let workload = Workload {
+        jobs: whole.jobs[..4].to_vec(),
+        blocks: vec![block(0, 500, 0)],
+    };
+    let mut ran = Vec::new();
+    world.run(&workload, |its| ran.push(its)).expect("in order");
+    ran.sort_by_key(|its| its.number);
+    assert_eq!(starts(ran), [0, 250, 300, 100]);
+}
+
+#[test]
+fn jobs_that_were_held_are_held() {
+    let mut story = Story::new(Order::Fifo, Rules::default());
+    let who = |user| Who {
+        user,
+        operator: false,
+    };
+    story.submit(0, 1, (8, 100), |_| {});
+    // Held from its submission; while it waits, twice; when it runs already.
+    let first = story.submit(1, 1, (8, 10), |its| its.hold = true);
+    let second = story.submit(2, 1, (8, 10), |_| {});
+    let third = story.submit(3, 1, (8, 50), |_| {});
+    story.submit(4, 1, (8, 10), |_| {});
+    story.tell(150, Event::Release(who(1), first));
+    story.tell(10, Event::Hold(who(1), second));
+    story.tell(20, Event::Release(who(1), second));
+    story.tell(90, Event::Hold(OPERATOR, second));
+    story.tell(300, Event::Release(OPERATOR, second));
+    story.tell(500, Event::Tick);
+    let mut told = story.happens();
+    assert_eq!(told.starts(), [0, 150, 300, 100, 160]);
+    let third = told.jobs.iter().position(|past| past.number == third);
+    let past = &mut told.jobs[third.expect("it is there")];
+    past.holds = vec![(Duration::from_secs(120), Duration::from_secs(900))];
+    assert_eq!(told.simulated(), told.was(), "it runs by then");
+    told.jobs.iter_mut().for_each(|past| past.holds.clear());
+    let starts: Vec<u64> = told.simulated().into_iter().map(|its| its.1).collect();
+    assert_eq!(starts, [0, 100, 110, 120, 170]);
+}
+
+/// A queue with everything, by chance.
+fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
+    let mut chance = Seed(seed).stream(0);
+    let mut below = |most: u64| chance.next_u64() % most;
+    let partition = |priority: u16, nodes: &[&str]| Partition {
+        nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
+        priority,
+        default: priority == 1,
+        exclusive: priority == 3,
+        limits: running(3 + u64::from(priority)),
+        ..Partition::default()
+    };
+    let rules = Rules {
+        partitions: [
+            ("main".into(), partition(1, &[])),
+            ("b".into(), partition(2, &["b"])),
+            ("alone".into(), partition(3, &[])),
+        ]
+        .into(),
+        qos: [
+            (
+                "urgent".into(),
+                Qos {
+                    priority: 10,
+                    rank: 1,
+                    each_user: running(2),
+                    ..Qos::default()
+                },
+            ),
+            ("normal".into(), Qos::default()),
+        ]
+        .into(),
+        each_user: Limits {
+            cores: Some(8),
+            ..Limits::default()
+        },
+        users: [(3, running(1))].into(),
+        projects: [(
+            "p".into(),
+            Limits {
+                core_minutes: Some(300),
+                ..Limits::default()
+            },
+        )]
+        .into(),
+        ..Rules::default()
+    };
+    let mut story = Story::new(order, rules);
+    (story.backfill, story.nodes) = (backfill, &["a", "b", "c", "d"]);
+    let mut at = 0;
+    for number in 0..120 {
+        at += below(200);
+        let user = 1 + below(4) as u32;
+        let size = (1 + below(4) as u32, 1 + below(2000));
+        let (word, nice, hold) = (below(12), below(200) as i64, below(10) == 0);
+        let (project, queue, stays) = (below(3), below(6), below(5000));
+        let job = story.submit(at, user, size, |its| {
+            its.qos = Some(if word == 0 { "urgent" } else { "normal" }.into());
+            its.nice = nice;
+            its.hold = hold;
+            its.priority = (word == 1).then_some(-1);
+            its.project = (project == 0).then(|| "p".into());
+            let named = ["b", "alone"].get(queue as usize);
+            let named = named.filter(|_| word != 2);
+            its.parts[0].queues = named.map(|name| (*name).into()).into_iter().collect();
+            // Less than is said, mostly.
+            its.time_limit = Some(TimeLimit::Span(Duration::from_secs(2000)));
+            if word == 2 && number > 20 {
+                its.reservation = Some("ada".into());
+                its.time_limit = Some(TimeLimit::Span(Duration::from_secs(size.1)));
+            }
+        });
+        if hold {
+            let who = Who {
+                user,
+                operator: false,
+            };
+            story.tell(at + stays, Event::Release(who, job));
+        }
+        if number % 30 == 20 {
+            let (from, long) = (at + below(4000), 2000 + below(4000));
+            let (name, until, nodes, users): (_, _, &[&str], &[u32]) = match number {
+                20 => ("ada", 1_000_000, &["c"], &[1, 2, 3, 4]),
+                _ if below(2) == 0 => ("repair", from + long, &["a", "d"], &[]),
+                _ => ("repair", from + long, &["b"], &[]),
+            };
+            let booking = kept(nodes, from, until, users);
+            story.tell(at, Event::Book(OPERATOR, name.into(), booking));
+        }
+    }
+    story
+}
+
+#[test]
+fn what_a_server_made_of_jobs_is_what_is_simulated() {
+    let weights = Weights {
+        age: 500,
+        oldest: Duration::from_secs(7200),
+        fair_share: 1000,
+        size: 300,
+        partition: 400,
+        qos: 500,
+        favor_small: false,
+    };
+    for order in [
+        Order::Fifo,
+        Order::Shortest,
+        Order::Fairest,
+        Order::Multifactor(weights),
+    ] {
+        for backfill in [
+            Backfill::None,
+            Backfill::Easy { scan: order },
+            Backfill::Conservative,
+        ] {
+            for seed in 0..4 {
+                let told = any(seed, order, backfill).happens();
+                assert_eq!(
+                    told.simulated(),
+                    told.was(),
+                    "{order:?} {backfill:?} {seed}"
+                );
+                let waits = told
+                    .jobs
+                    .iter()
+                    .filter(|past| past.started > Some(past.job.submit));
+                assert!(waits.count() > 60, "nobody waits");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_job_of_a_drawn_workload_starts() {
+    let told = any(9, Order::Fairest, Backfill::Conservative).happens();
+    let submitted: Vec<Time> = told.jobs.iter().map(|past| past.job.submit).collect();
+    let blocks = Blocks::of(&submitted);
+    for seed in 0..5 {
+        let drawn = blocks.draw(&submitted, &mut Seed(seed).stream(0));
+        let ran = told.ran(&drawn);
+        assert_eq!(ran.len(), drawn.jobs.len(), "{seed}");
+        assert!(ran.iter().all(|its| its.start >= its.job.submit));
+        assert_eq!(ran, told.ran(&drawn), "the same again");
+    }
+}
