@@ -31,6 +31,8 @@ pub enum Request {
     SetNodes(Vec<String>, NodeChange),
     /// Say which nodes are kept for a time.
     Reservations,
+    /// Say which are or ever were, in the order in which that was said.
+    PastReservations,
     /// Keep nodes for a time, by a name.
     Reserve(Reservation),
     /// Keep them no longer.
@@ -138,7 +140,7 @@ pub enum Reply {
     Nodes(Vec<NodeView>),
     /// The partitions, by name; one where the site has none.
     Partitions(Vec<PartitionView>),
-    /// What is kept, by name.
+    /// What is kept, by name; with what was, as it was said.
     Reservations(Vec<ReservationView>),
     /// Accounts and users: each account, then those in it.
     Shares(Vec<ShareView>),

@@ -120,6 +120,9 @@ pub struct Terms {
     /// The number by which it comes before others, while it waits and where the order has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,
+    /// The number that somebody gave it in place of what it would have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<i64>,
     /// How far its user moves it back.
     #[serde(skip_serializing_if = "is_zero")]
     pub nice: i64,
@@ -153,6 +156,16 @@ pub struct Terms {
     /// Hosts that must not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<String>,
+    /// It has its nodes alone.
+    #[serde(skip_serializing_if = "is_no")]
+    pub exclusive: bool,
+    /// The project that it is of, where that was said beside who pays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// When somebody kept it from starting: since when, and until when. One that began before
+    /// it started and has no end ended nobody knows when.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<(Moment, Option<Moment>)>,
 }
 
 impl Terms {
@@ -177,6 +190,11 @@ const fn yes() -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 const fn is_yes(yes: &bool) -> bool {
     *yes
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_no(yes: &bool) -> bool {
+    !*yes
 }
 
 impl JobView {
@@ -317,6 +335,12 @@ pub struct ReservationView {
     pub users: Vec<String>,
     /// The accounts that may.
     pub accounts: Vec<String>,
+    /// Since when it is known.
+    #[serde(default)]
+    pub made: Moment,
+    /// When it was taken back, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<Moment>,
 }
 
 /// What a site says of accounts and qualities of service.

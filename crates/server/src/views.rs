@@ -9,7 +9,7 @@ use hyperion_api::queue::{
     ShareView, Terms, Waits,
 };
 use hyperion_lifecycle::{
-    Booking, Holder, Job, Ledger, NodeState, Partition, Preempted, Reason, ShareOf, State,
+    Booked, Hold, Holder, Job, Ledger, NodeState, Partition, Preempted, Reason, ShareOf, State,
     Submitted, Task, TaskId, Time, Who,
 };
 use hyperion_model::errand::Step;
@@ -243,7 +243,7 @@ impl Viewer<'_> {
             ),
             comment: submission.comment.clone(),
             id: None,
-            terms: terms(asked),
+            terms: terms(job),
         }
     }
 
@@ -324,32 +324,44 @@ impl Viewer<'_> {
     /// Gives what is kept and not over, by name.
     pub(crate) fn reservations(&mut self) -> Vec<ReservationView> {
         let (ledger, now) = (self.ledger, self.now);
-        let nodes = ledger.cluster().nodes();
-        let left = ledger.bookings().filter(|(_, its)| its.until > now);
-        let of = |(name, its): (&str, &Booking)| {
-            let is_kept = |node: &&Node| its.nodes.is_empty() || its.nodes.contains(&node.name);
-            let kept: Vec<&Node> = nodes.iter().filter(is_kept).collect();
-            ReservationView {
-                name: name.to_owned(),
-                from: its.from.0,
-                until: its.until.0,
-                cores: Cores(kept.iter().map(|node| node.capacity.of(CORES)).sum()),
-                nodes: kept.iter().map(|node| node.name.clone()).collect(),
-                users: {
-                    let users = its.users.iter().copied();
-                    let seen: Vec<u32> = users.filter(|user| self.may_name(*user)).collect();
-                    let named = seen.into_iter().map(|user| self.user(user));
-                    // Whom it is for others need not know, but that it is for somebody.
-                    let named: Vec<String> = named.collect();
-                    match named.is_empty() && !its.users.is_empty() {
-                        true => vec![OTHERS.into()],
-                        false => named,
-                    }
-                },
-                accounts: its.accounts.iter().cloned().collect(),
-            }
-        };
-        left.map(of).collect()
+        let is_kept = |its: &&Booked| its.gone.is_none() && its.booking.until > now;
+        let mut left: Vec<&Booked> = ledger.booked().iter().filter(is_kept).collect();
+        left.sort_by_key(|its| &its.name);
+        left.into_iter().map(|its| self.reservation(its)).collect()
+    }
+
+    /// Gives all that is or was kept, in the order in which that was said.
+    pub(crate) fn past_reservations(&mut self) -> Vec<ReservationView> {
+        let all = self.ledger.booked().iter();
+        all.map(|its| self.reservation(its)).collect()
+    }
+
+    fn reservation(&mut self, booked: &Booked) -> ReservationView {
+        let its = &booked.booking;
+        let is_kept = |node: &&Node| its.nodes.is_empty() || its.nodes.contains(&node.name);
+        let nodes = self.ledger.cluster().nodes().iter();
+        let kept: Vec<&Node> = nodes.filter(is_kept).collect();
+        ReservationView {
+            name: booked.name.clone(),
+            from: its.from.0,
+            until: its.until.0,
+            cores: Cores(kept.iter().map(|node| node.capacity.of(CORES)).sum()),
+            nodes: kept.iter().map(|node| node.name.clone()).collect(),
+            users: {
+                let users = its.users.iter().copied();
+                let seen: Vec<u32> = users.filter(|user| self.may_name(*user)).collect();
+                let named = seen.into_iter().map(|user| self.user(user));
+                // Whom it is for others need not know, but that it is for somebody.
+                let named: Vec<String> = named.collect();
+                match named.is_empty() && !its.users.is_empty() {
+                    true => vec![OTHERS.into()],
+                    false => named,
+                }
+            },
+            accounts: its.accounts.iter().cloned().collect(),
+            made: booked.made.0,
+            gone: booked.gone.map(|at| at.0),
+        }
     }
 
     /// Gives the partitions, by name.
@@ -483,12 +495,14 @@ pub(crate) fn waits(reason: Reason) -> Waits {
     }
 }
 
-fn terms(asked: &Submitted) -> Terms {
+fn terms(job: &Job) -> Terms {
+    let asked = &job.asked;
     let submission = &asked.submission;
     let part = submission.parts.first();
     let part = |get: fn(&Part) -> &Vec<String>| part.map(get).cloned().unwrap_or_default();
     Terms {
         priority: None,
+        fixed: submission.priority,
         nice: submission.nice,
         requeue: submission.requeue,
         after: submission.after.clone(),
@@ -507,5 +521,15 @@ fn terms(asked: &Submitted) -> Terms {
             .collect(),
         with: part(|part| &part.hosts),
         without: part(|part| &part.without),
+        exclusive: asked.request.exclusive,
+        project: submission.project.clone(),
+        held: match (&job.holds[..], submission.hold) {
+            // It was not written down before when it was released.
+            ([], true) => vec![(job.submitted.0, None)],
+            (holds, _) => {
+                let of = |hold: &Hold| (hold.from.0, hold.until.map(|at| at.0));
+                holds.iter().map(of).collect()
+            }
+        },
     }
 }

@@ -410,6 +410,8 @@ fn partitions_of_a_site_are_listed_with_their_limits_and_states() {
         cores: Cores(8000),
         users: vec!["root".into()],
         accounts: Vec::new(),
+        made: 0,
+        gone: None,
     };
     let from = local(90_000_000).iso();
     let told = slurm::reservation(&kept, &SITE);

@@ -211,6 +211,12 @@ fn no_job_is_started_that_would_run_into_a_time_to_which_it_has_no_right() {
     let other = case.try_submit(1, |asked| asked.reservation = Some("none".into()));
     assert_eq!(other, Err(RulesError::NoReservation("none".into()).into()));
     case.tell(Event::Unbook(OPERATOR, "course".into()));
+    let booked = case.ledger.booked().iter();
+    let known: Vec<_> = booked
+        .map(|its| (&its.name[..], its.made, its.gone))
+        .collect();
+    assert_eq!(known, [("course", Time(0), Some(Time::seconds(600)))]);
+    assert_eq!(case.ledger.bookings().count(), 0);
     assert_eq!(case.started(), []);
     case.tell(Event::Over(task(inside), End::Exit(Exit::Code(0))));
     assert_eq!(case.started(), [task(longer)]);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::case::{Case, USER, array};
 use hyperion_lifecycle::{
-    Change, End, Event, Forecast, Holder, Lack, Past, Reason, Refusal, State, TaskId, Who, Why,
+    Change, End, Event, Forecast, Hold, Holder, Lack, Past, Reason, Refusal, State, TaskId, Who,
+    Why,
 };
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{
@@ -396,6 +397,36 @@ fn of_many_that_have_ended_the_first_leave_but_none_that_another_waits_for() {
         7,
         "nobody waits for them any more"
     );
+}
+
+#[test]
+fn when_a_job_was_held_is_kept_also_when_it_is_forgotten() {
+    let operator = Who {
+        user: 0,
+        operator: true,
+    };
+    let mut case = Case::new(4);
+    let job = case.submit(1, |asked| asked.hold = true);
+    case.at(10).tell(Event::Release(USER, job));
+    case.at(20).tell(Event::Hold(USER, job));
+    // It goes on, and is the operator's now.
+    case.at(30).tell(Event::Hold(operator, job));
+    case.at(40).tell(Event::Release(operator, job));
+    case.started();
+    case.tell(Event::Over(task(job, 0), DONE));
+    let past = Past::from(&*case.ledger.jobs()[&job]);
+    let hold = |from, until| Hold {
+        from: Time::seconds(from),
+        until: Some(Time::seconds(until)),
+    };
+    assert_eq!(past.holds, [hold(0, 10), hold(20, 40)]);
+    let mut line = serde_json::to_value(&past).expect("a line");
+    let read: Past = serde_json::from_value(line.clone()).expect("a job");
+    assert_eq!(read, past);
+    // As it was written before holds were.
+    line.as_object_mut().expect("a job").remove("holds");
+    let read: Past = serde_json::from_value(line).expect("a job");
+    assert_eq!(read.holds, []);
 }
 
 #[test]

@@ -199,7 +199,10 @@ impl Past {
     }
 
     fn fenced(&self, level: Level, factor: f64) -> Job {
-        let longer = |span: Duration| span.mul_f64(factor).max(Duration::from_micros(1));
+        let longer = |span: Duration| match span == Duration::MAX {
+            true => span,
+            false => span.mul_f64(factor).max(Duration::from_micros(1)),
+        };
         match self.level == Some(level) {
             true => self.job,
             // Who knows that it takes longer says so.

@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hyperion_api::Lines;
 use hyperion_api::queue::{Filter, JobView, Refused, Reply, Request, Target};
+use hyperion_lifecycle::Rules;
 use hyperion_model::Class;
 use hyperion_sched::{Order, Policy};
 
@@ -76,10 +77,10 @@ fn is_for_host(ctx: &Context) -> bool {
     matches!(ctx.config.queue(), Queue::At(_))
 }
 
-/// Gives the order of the own queue, and what may pass in it, as its rules say.
-pub(super) fn order_and_policy(ctx: &Context) -> anyhow::Result<(Order, Policy)> {
-    let rules = site::read(ctx)?;
-    Ok((rules.order, rules.policy))
+/// Gives the order of the own queue, what may pass in it, and what its rules say beside that.
+pub(super) fn rules(ctx: &Context) -> anyhow::Result<(Order, Policy, Rules)> {
+    let said = site::read(ctx)?;
+    Ok((said.order, said.policy, said.rules))
 }
 
 /// Tells whether nothing was ever submitted, as far as that can be told without a server.
@@ -93,7 +94,11 @@ pub(super) fn is_empty(ctx: &Context) -> bool {
 }
 
 /// A connection to the server.
-pub(super) struct Server(Lines);
+pub(super) struct Server {
+    lines: Lines,
+    /// Its queue lies in the own folder.
+    pub(super) is_own: bool,
+}
 
 impl Server {
     /// Connects to the server of this queue; starts one where none runs, if that is wanted.
@@ -134,7 +139,10 @@ impl Server {
             },
         };
         match (connected, host) {
-            (Ok(stream), _) => Ok(Some(Self(Lines::new(stream)?))),
+            (Ok(stream), host) => Ok(Some(Self {
+                lines: Lines::new(stream)?,
+                is_own: host.is_none_or(|socket| is_in(&folder(ctx), socket)),
+            })),
             (Err(e), None) if is_absent(&e) => Ok(None),
             (Err(_), Some(socket)) => Err(errors::advised(
                 Class::Unavailable,
@@ -165,15 +173,15 @@ impl Server {
 
     /// Waits until it is gone.
     fn wait_gone(&mut self) {
-        while self.0.hear::<Reply>().is_ok() {}
+        while self.lines.hear::<Reply>().is_ok() {}
     }
 
     /// Asks, and waits for the answer.
     pub(super) fn ask(&mut self, request: &Request) -> anyhow::Result<Reply> {
         let gone = "the server of the queue is gone";
-        let said = self.0.say(request);
+        let said = self.lines.say(request);
         // One that hangs up may have said why before.
-        let heard = self.0.hear();
+        let heard = self.lines.hear();
         match heard.map_err(|e| said.err().unwrap_or(e)).context(gone)? {
             Reply::Refused(refused) => Err(error_of(refused)),
             reply => Ok(reply),
@@ -195,6 +203,12 @@ fn none(ctx: &Context) -> anyhow::Error {
         format!("no server runs for the queue in {}", folder(ctx).display()),
         "start one with `hyperion serve`, or submit something",
     )
+}
+
+/// Tells whether a socket is that of the queue in a folder, by another name.
+fn is_in(folder: &Path, socket: &Path) -> bool {
+    let its = folder.join("socket").canonicalize();
+    its.is_ok_and(|its| socket.canonicalize().is_ok_and(|socket| socket == its))
 }
 
 /// Tells whether nobody listens there.

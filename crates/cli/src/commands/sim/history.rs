@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use hyperion_api::queue::{Filter, JobView, NodeView, PartitionView, Reply, Request as Asked};
+use hyperion_api::queue::{
+    Filter, JobView, NodeView, PartitionView, Reply, Request as Asked, ReservationView,
+};
+use hyperion_lifecycle::{Booked, Booking, Partition, Rules, Submitted};
 use hyperion_model::Class;
+use hyperion_model::submission::{Command, Part, Submission};
 use hyperion_sched::{Amounts, Arrangement, Node, Request, Time};
 use hyperion_sim::batch::{Job, Named, Past, Site, take_too_large};
 
@@ -52,107 +56,88 @@ impl History {
 
     /// Asks the server of the own queue.
     pub(super) fn of_queue(ctx: &Context) -> anyhow::Result<Self> {
-        let (mut views, mut nodes, mut partitions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut views, mut told) = (Vec::new(), Told::default());
+        let mut is_own = true;
         if !queue::is_empty(ctx) {
             let mut server = Server::reach(ctx, true)?;
+            is_own = server.is_own;
             views = server.jobs(Filter {
                 ended: true,
                 past: true,
                 ..Filter::default()
             })?;
             if let Reply::Nodes(all) = server.ask(&Asked::Nodes)? {
-                nodes = all;
+                told.nodes = all;
             }
             if let Reply::Partitions(all) = server.ask(&Asked::Partitions)? {
-                partitions = all;
+                told.partitions = all;
+            }
+            if let Reply::Reservations(all) = server.ask(&Asked::PastReservations)? {
+                told.reservations = all;
             }
         }
-        let (order, policy) = queue::order_and_policy(ctx)?;
-        let mut history = Self::of_views(&views, &nodes, &partitions);
-        history.policy = Some(Named {
-            name: "as ruled".into(),
-            order,
-            backfill: policy.backfill,
-        });
+        let mut policy = None;
+        match is_own {
+            true => {
+                let (order, its, rules) = queue::rules(ctx)?;
+                told.rules = Some(rules);
+                policy = Some(Named {
+                    name: "as ruled".into(),
+                    order,
+                    backfill: its.backfill,
+                });
+            }
+            false => output::talk(
+                "note",
+                "the rules of the host's queue are known to root alone",
+            ),
+        }
+        let mut history = Self::of_views(&views, &told);
+        history.policy = policy;
         Ok(history)
     }
 
-    fn of_views(views: &[JobView], nodes: &[NodeView], partitions: &[PartitionView]) -> Self {
-        let asked = views.iter().flat_map(|view| view.asks.keys());
-        let had = nodes.iter().flat_map(|node| node.devices.keys());
-        let kinds: BTreeSet<&String> = asked.chain(had).collect();
-        let amounts = |cores: u64, memory: u64, count: &dyn Fn(&String) -> u64| {
-            let devices = kinds.iter().map(|kind| count(kind));
-            Amounts::new([cores, memory].into_iter().chain(devices))
-        };
-        let of_node = |node: &NodeView| {
-            let count = |kind: &String| node.devices.get(kind).map_or(0, |(all, _)| *all);
-            Node {
-                name: node.name.clone(),
-                capacity: amounts(node.cores.0, node.memory.0, &count),
-            }
-        };
-        let place = |name: &String| nodes.iter().position(|node| node.name == *name);
-        let inside = |partition: &PartitionView| {
-            let its = partition.nodes.iter().filter_map(place);
-            (partition.name.clone(), its.collect::<BTreeSet<usize>>())
-        };
-        let site = Site {
-            nodes: nodes.iter().map(of_node).collect(),
-            partitions: partitions.iter().map(inside).collect(),
-            pooled: None,
-        };
-        let names = nodes.iter().zip(0..).map(|(node, at)| {
-            let its = site.partitions.iter().filter(|its| its.1.contains(&at));
-            let called = its.map(|(name, _)| name).chain([&node.name]);
+    fn of_views(views: &[JobView], told: &Told) -> Self {
+        let first = views.iter().map(|view| view.submitted).min().unwrap_or(0);
+        let site = told.site(views, first);
+        let names = told.nodes.iter().map(|node| {
+            let its = told.partitions.iter();
+            let its = its.filter(|its| its.nodes.contains(&node.name));
+            let called = its.map(|its| &its.name).chain([&node.name]);
             let has = node.features.iter().chain(node.devices.keys());
             called.chain(has).cloned().collect()
         });
         let names = names.collect();
-        let request = |view: &JobView| {
-            let asks = |kind: &String| view.asks.get(kind).copied().unwrap_or(0);
-            let all = amounts(view.cores.0, view.memory.0, &asks);
-            let (pieces, arrangement) = match u64::from(view.nodes) {
-                pieces @ 2.. => (pieces, Arrangement::Apart),
-                _ if site.nodes.iter().any(|node| all.is_within(&node.capacity)) => {
-                    (1, Arrangement::Together)
-                }
-                // As it comes: where a task lies was not said.
-                _ => (u64::from(view.tasks.max(1)), Arrangement::Free),
-            };
-            let each = |amount: u64| amount.div_ceil(pieces);
-            let count = |kind: &String| each(asks(kind));
-            let each = amounts(each(view.cores.0), each(view.memory.0), &count);
-            Request {
-                arrangement,
-                ..Request::of(pieces, each)
-            }
-        };
-        let first = views.iter().map(|view| view.submitted).min().unwrap_or(0);
         let since = |moment: u64| Time(moment.saturating_sub(first));
         let known = Known::of(views);
+        let mut unknown = 0;
         let past = |(view, number): (&JobView, u64)| {
             let (started, ended) = (view.started?, view.ended?);
             let run = Duration::from_micros(ended.saturating_sub(started));
-            let limit = view.limit.unwrap_or(run);
-            (!run.is_zero()).then(|| Past {
+            if run.is_zero() {
+                return None;
+            }
+            let holds = holds(view, started);
+            unknown += usize::from(holds.is_none());
+            Some(Past {
                 number,
                 job: Job {
                     submit: since(view.submitted),
                     run,
-                    estimate: limit.max(run),
+                    estimate: view.limit.unwrap_or(Duration::MAX).max(run),
                     processors: view.cores.0.div_ceil(1000).max(1),
                 },
-                request: request(view),
-                partition: site.partitions.iter().position(|its| its.0 == view.queue),
+                asked: Some(Box::new(asked(view, &site))),
                 level: Some(view.level),
                 after: Some(known.after(view)),
+                holds: holds.unwrap_or_default(),
                 started: Some(since(started)),
             })
         };
         let mut jobs: Vec<Past> = views.iter().zip(0..).filter_map(past).collect();
         jobs.sort_by_key(|past| past.job.submit);
         note(views.len() - jobs.len(), "left out: never ran");
+        note(unknown, "held nobody knows until when: as if never held");
         let large = take_too_large(&site, &mut jobs).len();
         note(large, "left out: no node has room");
         Self {
@@ -167,7 +152,7 @@ impl History {
     /// Finds a node that is meant by a name, or any where all are alike.
     pub(super) fn like(&self, name: Option<&str>) -> anyhow::Result<usize> {
         let wrong = |what: String, hint: String| Err(advised(Class::User, what, hint));
-        let nodes = &self.site.nodes;
+        let nodes = &self.site.has.nodes;
         if self.site.pooled.is_none() && self.names.iter().all(BTreeSet::is_empty) {
             return wrong(
                 format!("{} does not say how many nodes there were", self.name),
@@ -195,7 +180,149 @@ impl History {
     }
 }
 
-fn note(jobs: usize, why: &str) {
+/// What a server tells of its site.
+#[derive(Default)]
+struct Told {
+    nodes: Vec<NodeView>,
+    partitions: Vec<PartitionView>,
+    /// Those that were, too.
+    reservations: Vec<ReservationView>,
+    /// What its file says, where that can be read.
+    rules: Option<Rules>,
+}
+
+impl Told {
+    /// Gives the site on which jobs ran, at times since a first moment.
+    fn site(&self, views: &[JobView], first: u64) -> Site {
+        let asked = views.iter().flat_map(|view| view.asks.keys());
+        let had = self.nodes.iter().flat_map(|node| node.devices.keys());
+        let kinds: BTreeSet<&String> = asked.chain(had).collect();
+        let of_node = |node: &NodeView| {
+            let count = |kind: &&String| node.devices.get(*kind).map_or(0, |(all, _)| *all);
+            let devices = kinds.iter().map(count);
+            Node {
+                name: node.name.clone(),
+                capacity: Amounts::new([node.cores.0, node.memory.0].into_iter().chain(devices)),
+            }
+        };
+        let has = hyperion_lifecycle::Site {
+            nodes: self.nodes.iter().map(of_node).collect(),
+            features: self
+                .nodes
+                .iter()
+                .map(|node| node.features.clone())
+                .collect(),
+            kinds: kinds.iter().map(|kind| (*kind).clone()).collect(),
+            ..Default::default()
+        };
+        let of_view = |view: &PartitionView| {
+            let partition = Partition {
+                nodes: view.nodes.iter().cloned().collect(),
+                ..Partition::default()
+            };
+            (view.name.clone(), partition)
+        };
+        let rules = self.rules.clone().unwrap_or_else(|| Rules {
+            partitions: self.partitions.iter().map(of_view).collect(),
+            ..Rules::default()
+        });
+        let since = |moment: u64| Time(moment.saturating_sub(first));
+        let booked = |view: &ReservationView| Booked {
+            name: view.name.clone(),
+            booking: Booking {
+                nodes: match view.nodes.len() == self.nodes.len() {
+                    true => BTreeSet::new(),
+                    false => view.nodes.iter().cloned().collect(),
+                },
+                from: since(view.from),
+                until: since(view.until),
+                // Who had a right to it is known by now.
+                users: BTreeSet::new(),
+                accounts: BTreeSet::new(),
+            },
+            made: since(view.made),
+            gone: view.gone.map(since),
+        };
+        let reservations = self.reservations.iter();
+        let lasted = reservations.filter(|its| its.until > first && its.gone != Some(first));
+        Site {
+            has,
+            rules,
+            booked: lasted.map(booked).collect(),
+            pooled: None,
+        }
+    }
+}
+
+/// Gives what a job asked, as far as a list tells it.
+fn asked(view: &JobView, site: &Site) -> Submitted {
+    let terms = &view.terms;
+    let mut submission = Submission::new(view.dialect, Command::Room { kept: false });
+    submission.account.clone_from(&view.account);
+    submission.project.clone_from(&terms.project);
+    submission.qos.clone_from(&view.qos);
+    submission.reservation.clone_from(&terms.reservation);
+    (submission.nice, submission.priority) = (terms.nice, terms.fixed);
+    let part = Part {
+        features: terms.features.clone(),
+        hosts: terms.with.clone(),
+        without: terms.without.clone(),
+        ..Part::default()
+    };
+    submission.parts = vec![part].into();
+    Submitted {
+        job: view.job,
+        user: view.uid,
+        submission,
+        request: request(view, site).into(),
+        limit: view.limit.unwrap_or(Duration::MAX),
+        begin: None,
+        deadline: None,
+        partition: Some(view.queue.clone()),
+    }
+}
+
+fn request(view: &JobView, site: &Site) -> Request {
+    let kinds = &site.has.kinds;
+    let amounts = |share: &dyn Fn(u64) -> u64| {
+        let asks = kinds.iter().map(|kind| view.asks.get(kind).copied());
+        let all = [view.cores.0, view.memory.0].into_iter();
+        Amounts::new(all.chain(asks.map(Option::unwrap_or_default)).map(share))
+    };
+    let all = amounts(&|amount| amount);
+    let fits = |node: &Node| all.is_within(&node.capacity);
+    let (pieces, arrangement) = match u64::from(view.nodes) {
+        pieces @ 2.. => (pieces, Arrangement::Apart),
+        _ if site.has.nodes.iter().any(fits) => (1, Arrangement::Together),
+        // As it comes: where a task lies was not said.
+        _ => (u64::from(view.tasks.max(1)), Arrangement::Free),
+    };
+    let licences = |name: &String| {
+        view.terms
+            .licences
+            .get(name)
+            .map_or(0, |count| (*count).into())
+    };
+    Request {
+        arrangement,
+        exclusive: view.terms.exclusive,
+        shared: match view.terms.licences.is_empty() {
+            true => Amounts::default(),
+            false => Amounts::new(site.rules.licences.keys().map(licences)),
+        },
+        ..Request::of(pieces, amounts(&|amount| amount.div_ceil(pieces)))
+    }
+}
+
+/// Says when a job was kept from starting before it did; `None` where that is not known.
+fn holds(view: &JobView, started: u64) -> Option<Vec<(Duration, Duration)>> {
+    let since = |moment: u64| Duration::from_micros(moment.saturating_sub(view.submitted));
+    let before = view.terms.held.iter().filter(|(from, _)| *from < started);
+    let spans = before.map(|(from, until)| Some((since(*from), since((*until)?))));
+    spans.collect()
+}
+
+pub(super) fn note(jobs: usize, why: &str) {
     if jobs > 0 {
         let word = if jobs == 1 { "job" } else { "jobs" };
         output::talk("note", format!("{jobs} {word} {why}"));
@@ -204,7 +331,7 @@ fn note(jobs: usize, why: &str) {
 
 #[cfg(test)]
 mod tests {
-    use hyperion_sim::batch::{After, Change, World};
+    use hyperion_sim::batch::{After, Change, Workload, World};
     use serde_json::{Value, json};
 
     use super::*;
@@ -222,7 +349,7 @@ mod tests {
         serde_json::from_value(view).expect("a job")
     }
 
-    fn history(jobs: &[JobView]) -> History {
+    fn site() -> (Vec<NodeView>, Vec<PartitionView>) {
         let node = |name: &str, devices: Value| -> NodeView {
             let node = json!({
                 "name": name, "cores": 4000, "cores_used": 0, "memory": 1 << 30,
@@ -230,13 +357,23 @@ mod tests {
             });
             serde_json::from_value(node).expect("a node")
         };
-        let nodes = [node("a", json!({})), node("b", json!({"gpu": [2, 0]}))];
+        let nodes = vec![node("a", json!({})), node("b", json!({"gpu": [2, 0]}))];
         let accelerated = PartitionView {
             nodes: vec!["b".into()],
             ..PartitionView::named("accelerated", &nodes)
         };
-        let partitions = [PartitionView::named("main", &nodes), accelerated];
-        History::of_views(jobs, &nodes, &partitions)
+        let partitions = vec![PartitionView::named("main", &nodes), accelerated];
+        (nodes, partitions)
+    }
+
+    fn history(jobs: &[JobView]) -> History {
+        let (nodes, partitions) = site();
+        let told = Told {
+            nodes,
+            partitions,
+            ..Told::default()
+        };
+        History::of_views(jobs, &told)
     }
 
     #[test]
@@ -314,12 +451,13 @@ mod tests {
             (second.job.estimate.as_secs(), second.job.processors),
             (60, 2)
         );
-        assert_eq!(history.jobs[2].request.arrangement, Arrangement::Apart);
+        let third = history.jobs[2].asked.as_ref().expect("it is known");
+        assert_eq!(third.request.arrangement, Arrangement::Apart);
         let starts = |changes: &[Change]| {
             let easy = "easy".parse().expect("a policy");
             let world = World::new(&history.site, &history.jobs, &easy, changes);
-            let all = history.jobs.iter().map(|past| past.job.submit).enumerate();
-            let all: Vec<_> = all.collect();
+            let submitted: Vec<_> = history.jobs.iter().map(|past| past.job.submit).collect();
+            let all = Workload::of(&submitted);
             let mut starts = vec![0; history.jobs.len()];
             let see = |ran: hyperion_sim::batch::Ran| {
                 starts[ran.number as usize] = ran.start.0 / 1_000_000;
@@ -331,5 +469,78 @@ mod tests {
         assert_eq!(starts(&[]), [0, 10, 2]);
         let gpu = history.like(Some("gpu")).expect("a node");
         assert_eq!(starts(&[Change::Nodes(gpu, 1)]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn what_the_rules_know_of_a_job_is_told_of_it() {
+        let held = json!([
+            [2_000_000, 5_000_000],
+            [6_000_000, 7_000_000],
+            [25_000_000, null]
+        ]);
+        let more = json!({
+            "account": "bills", "qos": "good", "cores": 8000, "tasks": 4,
+            "terms": {
+                "nice": 7, "fixed": -3, "project": "p", "reservation": "ada", "features": "avx2",
+                "exclusive": true, "licences": {"matlab": 2}, "with": ["a"], "held": held,
+            },
+        });
+        let released = json!({"terms": {"held": [[2_000_000, null]]}});
+        let jobs = [
+            job(1, "main", &json!({})),
+            job(2, "main", &more),
+            job(2, "main", &released),
+        ];
+        let (nodes, partitions) = site();
+        let mut reservation = json!({
+            "name": "ada", "from": 11_000_000, "until": 21_000_000, "nodes": ["a"], "cores": 4000,
+            "users": ["ada"], "accounts": [], "made": 3_000_000, "gone": 15_000_000,
+        });
+        let ada: ReservationView = serde_json::from_value(reservation.clone()).expect("kept");
+        reservation["until"] = 500_000.into();
+        let before = serde_json::from_value(reservation).expect("kept");
+        let licences = [("fluent".to_owned(), 1), ("matlab".to_owned(), 5)];
+        let told = Told {
+            nodes,
+            partitions,
+            reservations: vec![before, ada],
+            rules: Some(Rules {
+                licences: licences.into(),
+                ..Rules::default()
+            }),
+        };
+        let history = History::of_views(&jobs, &told);
+        assert_eq!(history.jobs.len(), 3);
+        let past = &history.jobs[1];
+        let second = Duration::from_secs;
+        assert_eq!(past.holds, [(second(0), second(3)), (second(4), second(5))]);
+        assert_eq!(past.job.estimate, Duration::MAX, "it had no limit");
+        assert_eq!(history.jobs[2].holds, [], "nobody knows until when");
+        let asked = past.asked.as_ref().expect("it is known");
+        let submission = &asked.submission;
+        let words = [
+            &submission.account,
+            &submission.project,
+            &submission.qos,
+            &submission.reservation,
+            &submission.parts[0].features,
+            &asked.partition,
+        ];
+        let words = words.map(|word| word.as_deref().unwrap_or_default());
+        assert_eq!(words, ["bills", "p", "good", "ada", "avx2", "main"]);
+        assert_eq!((submission.nice, submission.priority), (7, Some(-3)));
+        assert_eq!(
+            (asked.user, &submission.parts[0].hosts[..]),
+            (1000, &["a".into()][..])
+        );
+        assert!(asked.request.exclusive);
+        assert_eq!(asked.request.shared, Amounts::new([0, 2]));
+        let [kept] = &history.site.booked[..] else {
+            panic!("{:?}", history.site.booked);
+        };
+        let times = (kept.made, kept.booking.from, kept.booking.until, kept.gone);
+        let at = Time::seconds;
+        assert_eq!(times, (at(2), at(10), at(20), Some(at(14))));
+        assert_eq!(kept.booking.nodes, ["a".to_owned()].into());
     }
 }

@@ -9,12 +9,14 @@ use hyperion_model::Class;
 use hyperion_model::job::Level;
 use hyperion_sched::Time;
 use hyperion_sim::Seed;
-use hyperion_sim::batch::{Blocks, Change, Interval, Named, Past, Ran, Summary, Tally, World};
+use hyperion_sim::batch::{
+    Blocks, Change, Interval, Named, Past, Ran, Summary, Tally, Workload, World,
+};
 use hyperion_sys::entry::ExitCode;
 use serde::Serialize;
 
 use super::cores::{Progress, on_all_cores};
-use super::history::History;
+use super::history::{History, note};
 use super::policies;
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
@@ -161,6 +163,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         (None, None) => policies::policy("easy")?,
     };
     let variants = variants(args, &history, &now)?;
+    note(
+        variants[0].world.beyond(),
+        "more than the limits allow now: under none of them",
+    );
     let submitted: Vec<Time> = history.jobs.iter().map(|past| past.job.submit).collect();
     let blocks = Blocks::of(&submitted);
     // The history itself, then what is drawn of it.
@@ -172,8 +178,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         let Variant { name, world } = &variants[variant];
         let mut counter = progress.counter();
         let mut tally = Tally::new(world.processors());
-        let drawn: Vec<_> = match number {
-            0 => submitted.iter().copied().enumerate().collect(),
+        let drawn = match number {
+            0 => Workload::of(&submitted),
             number => blocks.draw(&submitted, &mut Seed(args.seed).stream(number)),
         };
         let seen = |ran: Ran| {
