@@ -479,7 +479,7 @@ mod tests {
             [25_000_000, null]
         ]);
         let more = json!({
-            "account": "bills", "qos": "good", "cores": 8000, "tasks": 4,
+            "account": "bills", "qos": "good",
             "terms": {
                 "nice": 7, "fixed": -3, "project": "p", "reservation": "ada", "features": "avx2",
                 "exclusive": true, "licences": {"matlab": 2}, "with": ["a"], "held": held,
