@@ -16,8 +16,8 @@ pub(super) struct Ruled {
     /// It counts who has used what.
     charges: bool,
     memory: Memory,
-    /// What is said of nodes that are kept, by when.
-    bookings: VecDeque<(Time, Change)>,
+    /// What is said of nodes that are kept, by when; nothing when that begins.
+    bookings: VecDeque<(Time, Option<Change>)>,
     /// Of which jobs that is asked when they join the queue, by their numbers.
     asked: BTreeMap<u64, Arc<Submitted>>,
 }
@@ -25,22 +25,29 @@ pub(super) struct Ruled {
 impl Ruled {
     pub(super) fn new(
         ledger: Ledger,
-        mut bookings: Vec<(Time, Change)>,
+        bookings: impl IntoIterator<Item = (Time, Change)>,
         asked: BTreeMap<u64, Arc<Submitted>>,
     ) -> Self {
+        let mut moments = Vec::new();
+        for (at, change) in bookings {
+            if let Change::Booked { booking, .. } = &change {
+                moments.push((booking.from, None));
+            }
+            moments.push((at, Some(change)));
+        }
         // What ends makes room for what begins, also where both have the same name.
-        let begins = |change: &Change| matches!(change, Change::Booked { .. });
-        bookings.sort_by_key(|(at, change)| (*at, begins(change)));
+        let begins = |change: &Option<Change>| matches!(change, Some(Change::Booked { .. }));
+        moments.sort_by_key(|(at, change)| (*at, begins(change)));
         Self {
             charges: ledger.due(Time(0)).is_some(),
             ledger,
             memory: Memory::default(),
-            bookings: bookings.into(),
+            bookings: moments.into(),
             asked,
         }
     }
 
-    /// Tells when something is said next.
+    /// Tells when something is said next, or begins.
     pub(super) fn next(&self) -> Option<Time> {
         self.bookings.front().map(|(at, _)| *at)
     }
@@ -49,6 +56,7 @@ impl Ruled {
     pub(super) fn happen(&mut self, now: Time, cluster: &mut Cluster, queue: &mut Queue) {
         let (mut is_said, mut is_freed) = (false, false);
         while let Some((at, change)) = self.bookings.pop_front_if(|(at, _)| *at <= now) {
+            let Some(change) = change else { continue };
             if let Change::Booked { name, .. } | Change::Unbooked { name } = &change {
                 let mut kept = self.ledger.bookings();
                 is_freed |= kept.any(|(its, booking)| its == name && booking.until > now);

@@ -343,13 +343,13 @@ pub(super) fn live(
     let mut arrival = next_job()?;
     // The first is the first until another comes before it, and none passes it.
     let is_strict = !order.changes() && backfill == Backfill::None && ruled.is_none();
-    let mut wake_at = None;
+    let mut again = None;
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
         let mut next = earlier(next_end, earlier(next_arrival, held.next()));
         if let Some(ruled) = &ruled {
-            next = earlier(next, earlier(wake_at, ruled.next()));
+            next = earlier(next, earlier(again, ruled.next()));
         }
         let Some(now) = next.filter(|now| until.is_none_or(|until| *now < until)) else {
             return Ok(State {
@@ -362,7 +362,7 @@ pub(super) fn live(
                 is_blocked,
             });
         };
-        wake_at = None;
+        again = None;
         while let Some(Reverse((at, job))) = ends.peek().copied()
             && at == now
         {
@@ -411,10 +411,7 @@ pub(super) fn live(
         };
         is_blocked = made.barrier.is_some();
         // A server looks again when what it has started runs: others may come first then.
-        wake_at = match order.changes() && !made.starts.is_empty() {
-            true => Some(now),
-            false => made.wake_at.filter(|at| *at > now),
-        };
+        again = (order.changes() && !made.starts.is_empty()).then_some(now);
         for start in made.starts {
             let number = start.job.0;
             let left = queue.remove(start.job).zip(waiting.remove(number));

@@ -11,7 +11,7 @@ pub struct Job {
     pub submit: Time,
     /// How long it runs.
     pub run: Duration,
-    /// How long its user says that it runs at the most; `run` at the least.
+    /// How long its user says that it runs at the most; in a log `run` at the least.
     pub estimate: Duration,
     /// How many processors it has.
     pub processors: u64,

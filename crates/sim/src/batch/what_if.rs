@@ -364,7 +364,7 @@ impl World {
             let its = its.filter_map(|((place, _), at)| Some((at, self.asked.get(place)?)));
             asked.extend(its.map(|(at, asked)| (at, Arc::clone(asked))));
         }
-        Ruled::new(self.fresh.clone(), booked.collect(), asked)
+        Ruled::new(self.fresh.clone(), booked, asked)
     }
 
     /// Says of nodes that were kept when that is said, and when it is over, where the time at

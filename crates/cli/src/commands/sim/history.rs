@@ -124,7 +124,8 @@ impl History {
                 job: Job {
                     submit: since(view.submitted),
                     run,
-                    estimate: view.limit.unwrap_or(Duration::MAX).max(run),
+                    // As the scheduler knew it: to end takes a while.
+                    estimate: view.limit.unwrap_or(Duration::MAX),
                     processors: view.cores.0.div_ceil(1000).max(1),
                 },
                 asked: Some(Box::new(asked(view, &site))),
