@@ -254,3 +254,26 @@ fn a_dry_run_says_with_what_a_job_would_start_sooner() {
     fs::write(queue.folder().join("stop"), "").expect("written");
     queue.wait_for_state(&blocks, "completed");
 }
+
+#[test]
+fn what_if_goes_by_the_rules_and_knows_who_was_held() {
+    let queue = with_rules("[each_user]\nrunning = 1\n");
+    let held = queue.wrap(&["--hold", "--time=1"], "true");
+    let jobs: Vec<String> = (0..4)
+        .map(|_| queue.wrap(&["--time=1"], "sleep 1"))
+        .collect();
+    jobs.iter().for_each(|job| queue.wait_over(job));
+    queue.run(&["release", &held]).ok();
+    queue.wait_over(&held);
+    let times = queue.list("history", &held)[0]["terms"]["held"].clone();
+    let (from, until) = (times[0][0].as_u64(), times[0][1].as_u64());
+    assert!(until > from.map(|from| from + 4_000_000), "{times}");
+    let words = ["sim", "what-if", "--load", "1", "--replications", "0"];
+    let told = queue.run(&[&words[..], &["--output", "json"]].concat()).ok();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let wait = |its: &str| told[its]["avg_wait"].as_f64().expect("a number");
+    // None, one, two and three seconds, and four: without the limit it would be less by far,
+    // and without the hold, too.
+    let (was, now) = (wait("as_it_was"), wait("simulated"));
+    assert!(0.8 * was < now && now < 1.1 * was, "{was} s, {now} s");
+}
