@@ -269,7 +269,9 @@ fn what_if_goes_by_the_rules_and_knows_who_was_held() {
     let (from, until) = (times[0][0].as_u64(), times[0][1].as_u64());
     assert!(until > from.map(|from| from + 4_000_000), "{times}");
     let words = ["sim", "what-if", "--load", "1", "--replications", "0"];
-    let told = queue.run(&[&words[..], &["--output", "json"]].concat()).ok();
+    let told = queue
+        .run(&[&words[..], &["--output", "json"]].concat())
+        .ok();
     let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
     let wait = |its: &str| told[its]["avg_wait"].as_f64().expect("a number");
     // None, one, two and three seconds, and four: without the limit it would be less by far,
