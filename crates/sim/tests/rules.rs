@@ -115,7 +115,7 @@ impl Story {
                 panic!("at {at:?}: {refusal}");
             }
         });
-        let past = |(number, job): (&u64, &Box<hyperion_lifecycle::Job>)| {
+        let past = |number: u64, job: &hyperion_lifecycle::Job| {
             let task = job.task(0).expect("it ran");
             let (started, ended) = task.started.zip(task.ended).expect("it ended");
             let run = ended.since(started);
@@ -129,7 +129,7 @@ impl Story {
                     .filter_map(|hold| Some((since(hold.from), since(hold.until?))))
                     .collect(),
                 ..Past::of(
-                    *number,
+                    number,
                     Job {
                         submit: job.submitted,
                         run,
@@ -140,7 +140,11 @@ impl Story {
                 )
             }
         };
-        let mut jobs: Vec<Past> = ledger.jobs().iter().map(past).collect();
+        let mut jobs: Vec<Past> = ledger
+            .jobs()
+            .iter()
+            .map(|(number, job)| past(*number, job))
+            .collect();
         jobs.sort_by_key(|past| past.job.submit);
         Told {
             site: Site {

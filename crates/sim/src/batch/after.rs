@@ -161,6 +161,9 @@ impl Held {
 
     /// Tells when the next one joins the queue or leaves it.
     pub(super) fn next(&mut self) -> Option<Time> {
+        if self.due.is_empty() && self.leave.is_empty() {
+            return None;
+        }
         let leaves = self.leave.peek().map(|Reverse((at, _))| *at);
         let joins = self.next_due();
         leaves.into_iter().chain(joins).min()

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use hyperion_lifecycle::{Change, Ledger, Record, Submitted};
 use hyperion_sched::{
-    Allocation, Cluster, JobNumber, Memory, Plan, Policy, Queue, Queued, ShareNumber, Time, plan_on,
+    Cluster, JobNumber, Memory, Plan, Policy, Queue, Queued, Running, Start, Time, plan_on,
 };
 
 use super::run::Asked;
@@ -106,12 +106,30 @@ impl Ruled {
         plan_on(policy, cluster, queue, now, &mut self.memory, u64::MAX)
     }
 
-    pub(super) fn starts(&mut self, share: ShareNumber, allocation: &Allocation, now: Time) {
+    /// Lets a job run that was planned.
+    pub(super) fn start(
+        &mut self,
+        start: Start,
+        queue: &mut Queue,
+        cluster: &mut Cluster,
+        now: Time,
+    ) {
+        let standing = queue.remove(start.job).map(|its| its.standing);
+        let running = Running {
+            allocation: start.allocation,
+            since: now,
+            until: start.until,
+            standing: standing.unwrap_or_default(),
+            ending: false,
+        };
         if self.charges {
-            self.ledger.charge(share, allocation, true, now);
+            let share = running.standing.share;
+            self.ledger.charge(share, &running.allocation, true, now);
         }
+        cluster.start_as(start.job, running);
     }
 
+    /// Hears of a job that ends.
     pub(super) fn ends(&mut self, job: JobNumber, cluster: &Cluster, now: Time) {
         if let Some(its) = cluster.running().get(&job).filter(|_| self.charges) {
             let share = its.standing.share;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyperion_sched::{
     Amounts, Backfill, Cluster, JobNumber, Node, Order, Placement, Policy, Queue, Queued, Request,
-    Running, Standing, Time, plan,
+    Standing, Time, plan,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -256,6 +256,7 @@ impl Waiting {
     }
 
     /// Takes a job out.
+    #[inline(always)]
     fn remove(&mut self, number: u64) -> Option<Job> {
         let (first, _) = self.jobs.front()?;
         // Where it would be if none had left; mostly none has.
@@ -347,7 +348,8 @@ pub(super) fn live(
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
-        let mut next = earlier(next_end, earlier(next_arrival, held.next()));
+        let next_held = held.next();
+        let mut next = earlier(next_end, earlier(next_arrival, next_held));
         if let Some(ruled) = &ruled {
             next = earlier(next, earlier(again, ruled.next()));
         }
@@ -390,16 +392,8 @@ pub(super) fn live(
                 return Err(Halt::Unsorted(number));
             }
         }
-        while let Some(number) = held.leaves(now) {
-            let left = waiting.remove(number);
-            if let Some((job, its)) = left.zip(queue.remove(JobNumber(number))) {
-                held.take_back(number, job, its.into(), now);
-            }
-        }
-        while let Some((number, job, asked)) = held.take(now) {
-            let asked = stand(number, asked, &mut ruled);
-            queue.insert(queued(number, job, asked));
-            waiting.insert(number, job);
+        if next_held.is_some_and(|next| next <= now) {
+            move_held(held, &mut queue, &mut waiting, &mut ruled, now);
         }
         // Where nothing has ended what did not start does not start now.
         if queue.is_empty() || (blocked.is_some() && blocked == first(&queue)) {
@@ -414,13 +408,9 @@ pub(super) fn live(
         again = (order.changes() && !made.starts.is_empty()).then_some(now);
         for start in made.starts {
             let number = start.job.0;
-            let left = queue.remove(start.job).zip(waiting.remove(number));
-            let Some((queued, job)) = left else {
+            let Some(job) = waiting.remove(number) else {
                 continue;
             };
-            if let Some(ruled) = &mut ruled {
-                ruled.starts(queued.standing.share, &start.allocation, now);
-            }
             let ran = Ran {
                 number,
                 job,
@@ -428,20 +418,43 @@ pub(super) fn live(
             };
             held.started(&ran);
             ends.push(Reverse((ran.end(), number)));
-            let running = Running {
-                allocation: start.allocation,
-                since: now,
-                until: start.until,
-                standing: queued.standing,
-                ending: false,
-            };
-            cluster.start_as(start.job, running);
+            match &mut ruled {
+                Some(ruled) => ruled.start(start, &mut queue, &mut cluster, now),
+                None => {
+                    queue.remove(start.job);
+                    cluster.start(start.job, start.allocation, start.until);
+                }
+            }
             see(ran);
         }
     }
 }
 
+/// Takes jobs out of the queue that are held from now on, and lets those wait that are held
+/// no longer.
+#[inline(never)]
+fn move_held(
+    held: &mut Held,
+    queue: &mut Queue,
+    waiting: &mut Waiting,
+    ruled: &mut Option<&mut Ruled>,
+    now: Time,
+) {
+    while let Some(number) = held.leaves(now) {
+        let left = waiting.remove(number);
+        if let Some((job, its)) = left.zip(queue.remove(JobNumber(number))) {
+            held.take_back(number, job, its.into(), now);
+        }
+    }
+    while let Some((number, job, asked)) = held.take(now) {
+        let asked = stand(number, asked, ruled);
+        queue.insert(queued(number, job, asked));
+        waiting.insert(number, job);
+    }
+}
+
 /// Gives what counts for a job that joins the queue now.
+#[inline]
 fn stand(number: u64, asked: Asked, ruled: &mut Option<&mut Ruled>) -> Asked {
     match ruled {
         Some(ruled) => ruled.stand(number, asked),
