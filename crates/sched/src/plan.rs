@@ -153,10 +153,12 @@ pub fn plan_on(
 ) -> Plan {
     let mut round = Round::new(policy, cluster, queue, now, effort);
     match policy.backfill {
-        Backfill::Conservative => round.conservative(memory),
+        Backfill::Conservative => {
+            round.conservative(memory);
+            round.preempt();
+        }
         Backfill::None | Backfill::Easy { .. } => round.easy(memory),
     }
-    round.preempt();
     if let Some(window) = cluster.next_window(now).filter(|_| !queue.is_empty()) {
         let wake_at = round.plan.wake_at.unwrap_or(window);
         round.plan.wake_at = Some(wake_at.min(window));
@@ -270,16 +272,22 @@ impl<'a> Round<'a> {
             self.take_started(&mut space, &mut taken);
         }
         let blocked_job = blocked.queued.job;
+        self.head = Some(&blocked.queued);
+        // What others make room for is to have it, and not who comes in between.
+        let beside = self.preempt();
         let shadow = match (self.policy.backfill, space.cores()) {
             (Backfill::Easy { .. }, 1..) => self.shadow(&space, blocked),
             _ => None,
         };
+        let shadow = shadow.map(|shadow| match beside {
+            Some(beside) => (self.now, beside),
+            None => shadow,
+        });
         let closed = is_open.iter().any(|nodes| nodes.is_empty());
         let verdict = match closed {
             true => Verdict::Closed,
             false => Verdict::Room,
         };
-        self.head = Some(&blocked.queued);
         self.plan.verdicts.push((blocked_job, verdict));
         let (Backfill::Easy { scan }, Some((shadow, mut extra))) = (self.policy.backfill, shadow)
         else {
@@ -393,18 +401,19 @@ impl<'a> Round<'a> {
         Used::one(queued.request.total(), self.now, self.now + queued.limit)
     }
 
-    /// Has others make room for the first that does not start, if it may.
-    fn preempt(&mut self) {
-        let Some(queued) = self.head.filter(|queued| queued.standing.rank > 0) else {
-            return;
-        };
+    /// Has others make room for the first that does not start, if it may; gives what is free
+    /// beside it then.
+    fn preempt(&mut self) -> Option<Space> {
+        let queued = self.head.filter(|queued| queued.standing.rank > 0)?;
         let mut space = self.cluster.space().clone();
         for start in &self.plan.starts {
             space.take(&start.allocation);
         }
         let among = self.masks.of(queued, self.now);
         let placement = self.policy.placement;
-        self.plan.preemptions = preempt(self.cluster, space, &among, queued, placement);
+        let (gone, beside) = preempt(self.cluster, space, &among, queued, placement)?;
+        self.plan.preemptions = gone;
+        Some(beside)
     }
 
     /// Takes out of what is free what starts and was not taken yet.

@@ -18,15 +18,16 @@ pub struct Preemption {
 }
 
 /// Chooses whom a job may have out of its way, so that it has room beside what is left:
-/// the lowest rank first, and of equals who has run for the shortest time. Nothing where
-/// that would not be enough, or is not needed any more, as enough are told to end.
+/// the lowest rank first, and of equals who has run for the shortest time; gives what is
+/// free beside the job when they have gone, too. Nothing where that would not be enough, or
+/// is not needed any more, as enough are told to end.
 pub(crate) fn preempt(
     cluster: &Cluster,
     mut space: Space,
     among: &Among,
     queued: &Queued,
     placement: Placement,
-) -> Vec<Preemption> {
+) -> Option<(Vec<Preemption>, Space)> {
     let rank = queued.standing.rank;
     let fits = |space: &Space| {
         let steps = std::cell::Cell::new(0);
@@ -43,7 +44,7 @@ pub(crate) fn preempt(
         space.release(&its.allocation);
     }
     if rank == 0 || fits(&space).is_some() {
-        return Vec::new();
+        return None;
     }
     let may = |job: &JobNumber, its: &Running| match its.standing.yields {
         _ if its.standing.rank >= rank => false,
@@ -72,21 +73,20 @@ pub(crate) fn preempt(
         for (_, its) in &spared {
             fewer.take(&gives(its));
         }
-        let all = match fits(&fewer) {
-            Some(_) => needed,
-            None => gone,
+        let (all, mut left, taken) = match fits(&fewer) {
+            Some(taken) => (needed, fewer, taken),
+            None => (gone, space, found),
         };
+        left.take(&taken);
         let by = queued.job;
-        return all
-            .into_iter()
-            .map(|(&job, its)| Preemption {
-                job,
-                by,
-                rests: its.standing.yields == Yields::Rests,
-            })
-            .collect();
+        let all = all.into_iter().map(|(&job, its)| Preemption {
+            job,
+            by,
+            rests: its.standing.yields == Yields::Rests,
+        });
+        return Some((all.collect(), left));
     }
-    Vec::new()
+    None
 }
 
 fn meet(a: &Allocation, b: &Allocation) -> bool {
@@ -108,7 +108,7 @@ mod tests {
     use crate::amounts::Amounts;
     use crate::cluster::{Node, NodeNumber};
     use crate::order::{Order, Standing};
-    use crate::plan::{Policy, plan};
+    use crate::plan::{Backfill, Policy, plan};
     use crate::queue::Queue;
     use crate::request::Request;
     use crate::time::Time;
@@ -215,6 +215,47 @@ mod tests {
             },
         });
         (cluster, queue)
+    }
+
+    #[test]
+    fn what_others_leave_is_for_whom_they_leave_and_others_pass_beside_it_only() {
+        let starts = |yields| {
+            // One runs on 2 of 4 cores; three are asked for, behind that two and one.
+            let (mut cluster, mut queue) = beside(3, 0);
+            cluster.end(JobNumber(1));
+            let part = Part::of(NodeNumber(0), Amounts::cores(2000));
+            let running = Running {
+                allocation: [part].into_iter().collect(),
+                since: Time(0),
+                until: Time(100),
+                standing: Standing {
+                    yields,
+                    ..Standing::default()
+                },
+                ending: false,
+            };
+            cluster.start_as(JobNumber(1), running);
+            for (job, cores) in [(3, 2), (4, 1)] {
+                queue.insert(Queued {
+                    job: JobNumber(job),
+                    submitted: Time(job),
+                    limit: Duration::from_micros(10),
+                    least: None,
+                    request: Request::one(Amounts::cores(cores * 1000)).into(),
+                    standing: Standing::default(),
+                });
+            }
+            let policy = Policy {
+                backfill: Backfill::Easy { scan: Order::Fifo },
+                ..Policy::default()
+            };
+            let made = plan(policy, &cluster, &queue, Time(10));
+            let started = made.starts.iter().map(|start| start.job.0);
+            let gone = made.preemptions.iter().map(|gone| gone.job.0);
+            (started.collect::<Vec<_>>(), gone.collect::<Vec<_>>())
+        };
+        assert_eq!(starts(ENDS), (vec![4], vec![1]));
+        assert_eq!(starts(Yields::No), (vec![3], vec![]), "it may pass");
     }
 
     #[test]
