@@ -254,6 +254,83 @@ fn workloads_of_a_model_run_several_times_and_policies_have_the_same() {
 }
 
 #[test]
+fn jobs_of_a_model_are_as_in_a_log_that_is_given() {
+    let home = TestDir::new();
+    let made = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(&home, &[&["sim", "generate"], &words[..]].concat())
+    };
+    // Sixteen processors for an hour, and for twice as long in the other half of the day.
+    let job = |number: u64| {
+        let (submit, run) = match number % 4 {
+            0 => (number * 20_000 + 45_000, 7200),
+            _ => (number * 20_000, 3600),
+        };
+        format!("{number} {submit} -1 {run} 16 -1 -1 16 {run} -1 1 1 1 -1 1 -1 -1 -1\n")
+    };
+    let jobs: String = (0..200).map(job).collect();
+    let log = file(&home, "like.swf", &format!("; MaxProcs: 64\n{jobs}"));
+    let text = made(&format!("downey --like {log} --jobs 500")).ok();
+    let said = |what: &str| assert!(text.contains(what), "{what}: {text}");
+    said("; MaxProcs: 64\n");
+    said(" 16.0 to 16.0 processors");
+    let field = |line: &str, at: usize| -> u64 {
+        let word = line.split_whitespace().nth(at).expect("18 fields");
+        word.parse().expect("a number")
+    };
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(';')).collect();
+    assert_eq!(lines.len(), 500);
+    assert!(lines.iter().all(|line| field(line, 7) == 16));
+    let runs = lines.iter().map(|line| field(line, 3));
+    let mean = runs.sum::<u64>() / 500;
+    assert!((3600..6000).contains(&mean), "{mean}");
+    let days = field(lines[499], 1) as f64 / 86_400.0;
+    assert!((500.0 / days / 4.32 - 1.0).abs() < 0.2, "{days}");
+
+    // Without a log, for another machine, and through the verb that repeats it.
+    let plain = made("downey --jobs 50 --processors 1000").ok();
+    assert!(plain.contains("; MaxProcs: 1000\n") && plain.contains(" 1 to all processors"));
+    let model = ["sim", "model", "downey", "--like", &log, "--jobs", "100"];
+    let told = run(&home, &[&model[..], &["--output", "json"]].concat()).ok();
+    let rows: Vec<Value> = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(rows[0]["processors"], 64);
+
+    made(&format!("lublin --like {log}")).refused("--like is for the model downey", "published");
+    let few = file(&home, "few.swf", "; MaxProcs: 4\n");
+    made(&format!("downey --like {few}")).refused("fewer than ten jobs", "without --like");
+    let bad = file(
+        &home,
+        "bad.swf",
+        &format!("; MaxProcs: 64\nnonsense\n{jobs}"),
+    );
+    made(&format!("downey --like {bad}")).refused("line 2", "--skip-malformed");
+    made(&format!("downey --like {bad} --skip-malformed --jobs 1")).ok();
+    made("downey --skip-malformed").refused("required arguments", "--help");
+}
+
+/// What the model has without a log is what it finds in the one that it is of; that is in
+/// short numbers, so jobs are the same but for seldom a second.
+#[test]
+fn jobs_of_a_model_without_a_log_are_those_of_the_sp2() {
+    requires!("traces");
+    let home = TestDir::new();
+    let folder: PathBuf = traces().expect("it is there");
+    let log = folder.join("KTH-SP2-1996-2.1-cln.swf.gz");
+    let log = log.display().to_string();
+    let words = ["sim", "generate", "downey", "--jobs", "1"];
+    let found = run(&home, &[&words[..], &["--like", &log]].concat()).ok();
+    let plain = run(&home, &words).ok();
+    let same = ["10.6 to 461", " 70.8 and 14.7 jobs"];
+    for said in same {
+        assert!(
+            found.contains(said) && plain.contains(said),
+            "{found}{plain}"
+        );
+    }
+    assert!(found.contains(" 0.4 to 23.0 processors"), "{found}");
+}
+
+#[test]
 fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
     let home = TestDir::new();
     let model = |words: &str| {

@@ -10,6 +10,7 @@
 
 mod after;
 mod chart;
+mod downey;
 mod interval;
 mod lublin;
 mod policy;
@@ -23,6 +24,7 @@ mod what_if;
 
 pub use after::After;
 pub use chart::{Bar, Curve, gantt};
+pub use downey::{Downey, Habits, LogUniform, NoModel};
 pub use interval::Interval;
 pub use lublin::{Kinds, Lublin};
 pub use policy::{Named, UnknownPolicy};

@@ -12,7 +12,7 @@ use hyperion_sys::entry::ExitCode;
 use serde::Serialize;
 
 use super::cores::{Progress, on_all_cores};
-use super::generate::Model;
+use super::generate::Words;
 use super::nodes::Nodes;
 use super::policies;
 use crate::args::OutputFormat;
@@ -24,14 +24,13 @@ use crate::output;
 // The words of `hyperion sim model`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The model
-    #[arg(value_enum)]
-    model: Model,
+    #[command(flatten)]
+    model: Words,
     /// How many jobs each workload has
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     jobs: u64,
-    /// Sizes of the machine
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "128", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    /// Sizes of the machine: 128, or that of the log of --like
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     processors: Vec<u64>,
     #[command(flatten)]
     nodes: Nodes,
@@ -120,8 +119,13 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             "--warm-up is to be less than --jobs",
         ));
     }
+    let model = args.model.model()?;
+    let sizes = match &args.processors[..] {
+        [] => &[model.processors],
+        sizes => sizes,
+    };
     let mut cases = Vec::new();
-    for &processors in &args.processors {
+    for &processors in sizes {
         let machine = args.nodes.machine(processors)?;
         for &load in &args.load {
             cases.extend(policies.iter().map(|policy| Case {
@@ -141,7 +145,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let progress = Progress::new(ctx, all.len() as u64 * args.jobs);
     let summaries = on_all_cores(&all, |(case, number)| {
         let seed = Seed(args.seed).replication(*number);
-        let mut jobs = args.model.jobs(case.processors, seed).peekable();
+        let mut jobs = model.jobs(case.processors, seed).peekable();
         let first = jobs.peek().map_or(Time(0), |job| job.submit);
         let jobs = jobs.map(|job| Ok::<_, Infallible>(job.at_load(first, case.load)));
         let jobs = jobs.take(usize::try_from(args.jobs).unwrap_or(usize::MAX));
