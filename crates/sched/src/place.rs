@@ -161,11 +161,8 @@ impl Lay<'_> {
                 if !self.settle(at, free, &mut taken) {
                     break;
                 }
-                let end = nodes.end.min(
-                    nodes
-                        .start
-                        .saturating_add(u32::try_from(missing / count).unwrap_or(u32::MAX)),
-                );
+                let wanted = u32::try_from(missing / count).unwrap_or(u32::MAX);
+                let end = nodes.end.min(nodes.start.saturating_add(wanted));
                 let some = nodes.start..end;
                 missing -= count * some.len() as u64;
                 nodes.start = end;

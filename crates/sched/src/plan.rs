@@ -139,10 +139,10 @@ pub fn plan(policy: Policy, cluster: &Cluster, queue: &Queue, now: Time) -> Plan
 
 /// Does what [`plan`] does with so much effort, and goes on from what was kept in mind.
 ///
-/// A step is a look at a job, or at nodes that follow each other and are alike. A round that spent its effort is cut short
-/// ([`Plan::unfinished`]); the next with the same memory goes on there. With
-/// [`Backfill::Conservative`] no reservation that is kept in mind is given up for a
-/// later one, unless what it counted on is not there any more.
+/// A step is a look at a job, or at nodes that follow each other and are alike. A round that
+/// spent its effort is cut short ([`Plan::unfinished`]); the next with the same memory goes
+/// on there. With [`Backfill::Conservative`] no reservation that is kept in mind is given up
+/// for a later one, unless what it counted on is not there any more.
 pub fn plan_on(
     policy: Policy,
     cluster: &Cluster,

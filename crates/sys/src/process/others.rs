@@ -6,6 +6,27 @@ use std::time::Duration;
 use hyperion_model::{Bytes, CpuSet, Usage};
 use rustix::process::Pid;
 
+/// The text of proc_pid_stat(5), of a process or a thread.
+struct Stat(String);
+
+impl Stat {
+    /// Reads that of a process, or of a folder of `/proc` below its own; `None` when it is gone.
+    fn of(pid: Pid, below: &str) -> Option<Self> {
+        let path = format!("/proc/{}{below}/stat", pid.as_raw_pid());
+        crate::kernel_file::read(path).ok().map(Self)
+    }
+
+    /// Gives a field from the third on, by its number there. The second, a name in
+    /// parentheses, may hold anything; what follows its last ')' is fixed.
+    fn field(&self, number: usize) -> Option<&str> {
+        self.0.rsplit_once(") ")?.1.split(' ').nth(number - 3)
+    }
+
+    fn number(&self, number: usize) -> Option<u64> {
+        self.field(number)?.parse().ok()
+    }
+}
+
 /// What `/proc` says of a running process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -15,19 +36,13 @@ pub struct Standing {
     pub stopped: bool,
 }
 
-/// Reads how a process of this host stands, by proc_pid_stat(5). One that only
-/// waits to be reaped does not run.
+/// Reads how a process of this host stands. One that only waits to be reaped does not run.
 pub fn standing(pid: Pid) -> Option<Standing> {
-    let text = crate::kernel_file::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    // The name in parentheses may hold anything; what follows its last ')' is fixed.
-    let fields = text.rsplit_once(") ")?.1;
-    if fields.starts_with(['Z', 'X']) {
-        return None;
-    }
-    Some(Standing {
-        // Field 22, counted from the third.
-        started: fields.split(' ').nth(19)?.parse().ok()?,
-        stopped: fields.starts_with(['T', 't']),
+    let stat = Stat::of(pid, "")?;
+    let state = stat.field(3)?;
+    (!matches!(state, "Z" | "X")).then_some(Standing {
+        started: stat.number(22)?,
+        stopped: matches!(state, "T" | "t"),
     })
 }
 
@@ -64,44 +79,33 @@ pub fn bind(thread: Option<(Pid, u32)>, cpus: &CpuSet) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(thread, &mask)?)
 }
 
-/// Reads what a process of this host has done, by proc_pid_stat(5); `None` when it is gone.
+/// Reads what a process of this host has done; `None` when it is gone.
 pub fn work(pid: Pid) -> Option<Work> {
-    let folder = format!("/proc/{}", pid.as_raw_pid());
-    let fields = |path: String| -> Option<Vec<String>> {
-        let text = crate::kernel_file::read(path).ok()?;
-        let fields = text.rsplit_once(") ")?.1.split(' ');
-        Some(fields.map(str::to_owned).collect())
-    };
-    let own = fields(format!("{folder}/stat"))?;
-    // Fields 14 and 15, counted from the third.
-    let ticks = |i: usize| own.get(i)?.parse::<u64>().ok();
-    let waits_for_disk = threads(pid)
-        .iter()
-        .filter_map(|thread| fields(format!("{folder}/task/{thread}/stat")))
-        .any(|fields| fields.first().is_some_and(|state| state == "D"));
+    let own = Stat::of(pid, "")?;
+    let mut threads = threads(pid).into_iter();
     Some(Work {
-        ticks: ticks(11)? + ticks(12)?,
-        waits_for_disk,
+        ticks: own.number(14)? + own.number(15)?,
+        waits_for_disk: threads.any(|thread| {
+            let stat = Stat::of(pid, &format!("/task/{thread}"));
+            stat.is_some_and(|stat| stat.field(3) == Some("D"))
+        }),
     })
 }
 
 /// Adds up what processes of this host use, and what those have used that they have waited
-/// for, by proc_pid_stat(5). Memory is what each has resident: what two share counts twice.
-/// `None` where there are none.
+/// for. Memory is what each has resident: what two share counts twice. `None` where there
+/// are none.
 pub fn usage(processes: &[Pid]) -> Usage {
     let second = rustix::param::clock_ticks_per_second().max(1);
     let time = |ticks: u64| Duration::from_millis(ticks.saturating_mul(1000) / second);
     let page = rustix::param::page_size() as u64;
     let each = processes.iter().filter_map(|pid| {
-        let text = crate::kernel_file::read(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-        let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-        // By their numbers there, of which the first here is 3.
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let stat = Stat::of(*pid, "")?;
         Some(Usage {
-            cpu_user: Some(time(field(14)? + field(16)?)),
-            cpu_system: Some(time(field(15)? + field(17)?)),
-            memory_current: Some(Bytes(field(24)?.saturating_mul(page))),
-            pids: field(20),
+            cpu_user: Some(time(stat.number(14)? + stat.number(16)?)),
+            cpu_system: Some(time(stat.number(15)? + stat.number(17)?)),
+            memory_current: Some(Bytes(stat.number(24)?.saturating_mul(page))),
+            pids: stat.number(20),
             ..Usage::default()
         })
     });
