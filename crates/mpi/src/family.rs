@@ -209,6 +209,17 @@ pub fn launcher_major(view: &mut dyn RootView, launcher: &str) -> Option<u32> {
         .find_map(|(name, major)| is_program(view, &join(bin, name)).then_some(major))
 }
 
+/// Tells what ranks of a launcher may ask it by, where that is known: Open MPI's serves PMIx,
+/// and Hydra, which MPICH, Intel MPI and MVAPICH have, PMI-1.
+pub fn launcher_serves(view: &mut dyn RootView, path: &str) -> Option<Pmi> {
+    if is_open_mpi_launcher(view, path) {
+        return Some(Pmi::Pmix);
+    }
+    let real = view.entry(path)?.path;
+    let name = base_name(&real);
+    (name.contains("hydra") || name.contains("mpich")).then_some(Pmi::Pmi1)
+}
+
 /// Tells Open MPI's `mpirun` from MPICH's, which is a link to `mpiexec.hydra`.
 fn is_open_mpi_launcher(view: &mut dyn RootView, path: &str) -> bool {
     let real = view.entry(path).map(|e| e.path).unwrap_or_default();

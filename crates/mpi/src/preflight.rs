@@ -2,10 +2,10 @@
 //! which MPI it speaks.
 
 use crate::elf::{Elf, ElfError, Version};
-use crate::family::{Mpi, detect, launcher_major, open_mpi_launcher};
+use crate::family::{Mpi, Pmi, detect, launcher_major, launcher_serves, open_mpi_launcher};
 use crate::loader::SearchPath;
 use crate::python::{self, Source, mpi4py_module};
-use crate::root::{EntryKind, RootView, base_name, join, text};
+use crate::root::{EntryKind, RootView, base_name, is_program, join, text};
 use crate::shell;
 
 /// How many programs are looked at for one command.
@@ -70,6 +70,21 @@ pub struct Python {
     pub module: Option<String>,
 }
 
+/// A launcher that a command calls by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    /// Its name, as it is called.
+    pub name: String,
+    /// What its ranks may ask it by; `None` of a launcher that is not known so well.
+    pub serves: Option<Pmi>,
+}
+
+/// Tells whether a command is a launcher of ranks, by its name.
+pub fn is_launcher(argv: &[String]) -> bool {
+    let program = shell::unwrap(argv).first();
+    program.is_some_and(|name| shell::is_launcher(base_name(name)))
+}
+
 /// What was seen of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -90,7 +105,7 @@ pub struct Facts {
     /// The MPI that the program, or one that it starts, is linked to.
     pub mpi: Option<Mpi>,
     /// The launcher that the command or its script calls by itself.
-    pub own_launcher: Option<String>,
+    pub own_launcher: Option<Launcher>,
     /// Open MPI's launcher, when the program needs it.
     pub open_mpi_launcher: Option<String>,
     /// The first number of its version, where neither program nor library tell.
@@ -135,11 +150,16 @@ pub fn inspect(view: &mut dyn RootView, command: &Command<'_>) -> Facts {
     facts
 }
 
-fn lookup(view: &mut dyn RootView, name: &str, path: &str, cwd: &str) -> Lookup {
-    let folders: Vec<&str> = match name.contains('/') {
+/// Gives the folders from which a program's name leads to it.
+fn folders<'a>(name: &str, path: &'a str, cwd: &'a str) -> Vec<&'a str> {
+    match name.contains('/') {
         true => vec![cwd],
         false => path.split(':').filter(|f| !f.is_empty()).collect(),
-    };
+    }
+}
+
+fn lookup(view: &mut dyn RootView, name: &str, path: &str, cwd: &str) -> Lookup {
+    let folders = folders(name, path, cwd);
     let mut refused = None;
     for folder in folders.iter().filter(|_| !name.is_empty()) {
         let candidate = join(folder, name);
@@ -188,10 +208,18 @@ impl Look<'_> {
             return;
         }
         self.programs_left -= 1;
-        if shell::is_launcher(base_name(name)) {
-            self.facts.own_launcher.get_or_insert_with(|| name.clone());
+        let found = lookup(view, name, self.command.path, cwd);
+        let launches = shell::is_launcher(base_name(name));
+        if launches && self.facts.own_launcher.is_none() {
+            self.facts.own_launcher = Some(Launcher {
+                name: name.clone(),
+                serves: match &found {
+                    Lookup::Found(path) => launcher_serves(view, path),
+                    _ => None,
+                },
+            });
         }
-        let Lookup::Found(path) = lookup(view, name, self.command.path, cwd) else {
+        let Lookup::Found(path) = found else {
             if depth > 0 && self.facts.binary.is_none() {
                 self.facts.missing_interpreter.get_or_insert(name.clone());
             }
@@ -211,11 +239,26 @@ impl Look<'_> {
         let inner = shell::unwrap(argv);
         if inner.len() < argv.len() {
             self.walk(view, inner, cwd, depth + 1);
+        } else if launches {
+            let inner = self.launched(view, argv, cwd);
+            self.walk(view, inner, cwd, depth + 1);
         } else if python::is_python(name) {
             self.python(view, &path, argv, cwd);
         } else if shell::is_shell(name) {
             self.shell(view, argv, cwd, depth);
         }
+    }
+
+    /// Gives what a launcher starts: from the first word on that is a program's. Its options,
+    /// and what these are given, are not.
+    fn launched<'a>(&self, view: &mut dyn RootView, argv: &'a [String], cwd: &str) -> &'a [String] {
+        let mut is_program = |word: &String| {
+            let folders = folders(word, self.command.path, cwd);
+            let mut places = folders.iter().map(|folder| join(folder, word));
+            !word.starts_with('-') && places.any(|place| is_program(view, &place))
+        };
+        let first = (1..argv.len()).find(|at| is_program(&argv[*at]));
+        &argv[first.unwrap_or(argv.len())..]
     }
 
     fn binary(&mut self, view: &mut dyn RootView, path: &str, elf: &Elf) {
@@ -355,6 +398,10 @@ mod tests {
             .link("/lib/libmpi.so.40", "libmpi.so.40.30.4")
             .program("/usr/bin/orterun", program(vec!["libc.so.6"]))
             .link("/usr/bin/mpirun", "orterun")
+            .program("/usr/bin/mpiexec.hydra", program(vec!["libc.so.6"]))
+            .link("/usr/bin/mpiexec", "mpiexec.hydra")
+            .program("/usr/bin/nice", program(vec!["libc.so.6"]))
+            .program("/usr/bin/srun", program(vec!["libc.so.6"]))
             .program("/bin/sh", program(vec!["libc.so.6"]))
             .program("/usr/bin/env", program(vec!["libc.so.6"]))
             .program("/usr/bin/python3.11", program(vec!["libc.so.6"]))
@@ -413,12 +460,31 @@ mod tests {
 
     #[test]
     fn a_script_that_starts_its_own_ranks_is_left_to_do_so() {
-        assert_eq!(look("./own.sh").own_launcher.as_deref(), Some("mpiexec"));
-        assert_eq!(
-            look("mpirun -n 4 ./solve").own_launcher.as_deref(),
-            Some("mpirun")
-        );
-        assert_eq!(look("./run.sh").own_launcher, None);
+        let launcher = |line| look(line).own_launcher.map(|its| (its.name, its.serves));
+        let is = |name: &str, serves| Some((name.to_owned(), serves));
+        assert_eq!(launcher("./own.sh"), is("mpiexec", Some(Pmi::Pmi1)));
+        let line = "mpirun -n 4 ./solve";
+        assert_eq!(launcher(line), is("mpirun", Some(Pmi::Pmix)));
+        assert_eq!(launcher("srun ./solve"), is("srun", None));
+        assert_eq!(launcher("./run.sh"), None);
+    }
+
+    #[test]
+    fn what_a_launcher_starts_is_looked_at() {
+        for line in [
+            "./own.sh",
+            "mpirun -n 4 ./solve",
+            "mpiexec -n 4 -bind-to core -wdir /work /work/solve 100",
+            "env A=1 mpirun --oversubscribe -x PATH nice ./solve",
+        ] {
+            assert_eq!(family(line), Some(Family::Mpich), "{line}");
+        }
+        let line = "mpiexec -n 2 python3 hello.py";
+        assert_eq!(family(line), Some(Family::OpenMpi));
+        assert_eq!(family("mpiexec -n 2"), None);
+        // What is started first is the launcher.
+        let binary = look("mpirun -n 4 ./solve").binary.expect("one");
+        assert_eq!(binary.path, "/usr/bin/mpirun");
     }
 
     #[test]

@@ -92,6 +92,31 @@ fn ranks_know_their_number_and_how_many_they_are() {
 }
 
 #[test]
+fn a_launcher_of_another_mpi_than_the_programs_is_warned_of() {
+    hyperion_testkit::requires!(
+        "command:mpiexec.mpich",
+        "path:/usr/lib/python3/dist-packages/mpi4py"
+    );
+    let site = Site::new();
+    // mpi4py of the distribution is built with Open MPI.
+    let program = [
+        "/usr/bin/python3",
+        "-c",
+        "from mpi4py import MPI; print(MPI.COMM_WORLD.size)",
+    ];
+    let run = |launcher: &[&str]| {
+        let run = ["run", "--rm", "--isolation", "process"];
+        site.run(&[&run[..], launcher, &program].concat())
+    };
+    let done = run(&["mpiexec.mpich", "-n", "2"]).expect_code(0);
+    assert_eq!(done.out, "1\n1\n");
+    let warned = "! launcher   mpiexec.mpich serves PMI-1, Open MPI asks by PMIx";
+    assert!(done.err.contains(warned), "{done:?}");
+    let alone = run(&[]).expect_code(0);
+    assert_eq!((alone.out.as_str(), alone.err.as_str()), ("1\n", ""));
+}
+
+#[test]
 fn ranks_of_the_launcher_of_open_mpi_know_the_same() {
     hyperion_testkit::requires!("command:mpirun.openmpi");
     let site = Site::new();

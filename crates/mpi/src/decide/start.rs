@@ -8,7 +8,7 @@ use super::resources::single_copy_works;
 use super::{HostFacts, LaunchKind, count};
 use crate::family::{Family, Mpi, Pmi};
 use crate::openmpi::OpenMpi;
-use crate::preflight::Facts;
+use crate::preflight::{Facts, Launcher};
 
 pub(super) fn start(
     facts: &Facts,
@@ -18,15 +18,19 @@ pub(super) fn start(
 ) -> Result<LaunchKind, Refusal> {
     let ranks = ask.ranks;
     if let (Some(launcher), MpiChoice::Auto) = (&facts.own_launcher, ask.mpi) {
+        let name = &launcher.name;
+        strangers(facts, launcher, notes);
         notes.add(
             "start",
-            format!("one process; {launcher} inside starts the ranks"),
+            format!("one process; {name} inside starts the ranks"),
             "the command or its script calls it",
         );
         if ranks > 1 {
             notes.warn(
                 "ranks",
-                format!("the number given to {launcher} counts, {ranks} is only passed on as HYPERION_SIZE"),
+                format!(
+                    "the number given to {name} counts, {ranks} is only passed on as HYPERION_SIZE"
+                ),
                 "--mpi none starts the command itself that often",
             );
         }
@@ -79,6 +83,38 @@ pub(super) fn start(
             notes.add("start", "one process", "no MPI library was seen");
             Ok(LaunchKind::None)
         }
+    }
+}
+
+/// Warns of a launcher whose ranks do not ask it who they are: each takes itself for the
+/// only one, and nothing fails.
+fn strangers(facts: &Facts, launcher: &Launcher, notes: &mut Notes) {
+    let python = facts.python.as_ref();
+    let unused = |mpi: &&Mpi| {
+        python.is_some_and(|its| !its.imports && its.module.as_ref() == Some(&mpi.needed_by))
+    };
+    let Some(mpi) = facts.mpi.as_ref().filter(|mpi| !unused(mpi)) else {
+        return;
+    };
+    describe(mpi, notes);
+    let strange = match launcher.serves {
+        Some(Pmi::Pmix) => mpi.pmi == Pmi::Pmi1,
+        Some(Pmi::Pmi1) => mpi.pmi == Pmi::Pmix,
+        _ => false,
+    };
+    if let (true, Some(serves)) = (strange, launcher.serves) {
+        let (name, asks) = (&launcher.name, mpi.pmi);
+        notes.warn(
+            "launcher",
+            format!(
+                "{name} serves {serves}, {} asks by {asks}: each rank takes itself for the only one",
+                mpi.family
+            ),
+            format!(
+                "leave {name} out: -n N of hyperion starts them; or call the one of {}",
+                mpi.family
+            ),
+        );
     }
 }
 

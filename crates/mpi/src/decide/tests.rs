@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::family::{Family, Mpi, Pmi};
-use crate::preflight::{Binary, Lookup, Python, Script};
+use crate::preflight::{Binary, Launcher, Lookup, Python, Script};
 
 fn mpi(family: Family, pmi: Pmi) -> Mpi {
     Mpi {
@@ -140,7 +140,7 @@ fn open_mpi_is_started_by_its_own_launcher() {
 #[test]
 fn a_script_with_its_own_launcher_is_started_once() {
     let mut facts = facts(None);
-    facts.own_launcher = Some("mpiexec".into());
+    facts.own_launcher = launcher(Pmi::Pmi1);
     let plan = decide(&facts, &host(), &ask(4)).expect("a plan");
     assert_eq!((plan.kind, plan.processes), (LaunchKind::None, 1));
     let none = Parallel {
@@ -149,6 +149,39 @@ fn a_script_with_its_own_launcher_is_started_once() {
     };
     let plan = decide(&facts, &host(), &none).expect("a plan");
     assert_eq!((plan.kind, plan.processes), (LaunchKind::None, 4));
+}
+
+fn launcher(serves: Pmi) -> Option<Launcher> {
+    Some(Launcher {
+        name: "mpiexec".into(),
+        serves: Some(serves),
+    })
+}
+
+#[test]
+fn a_launcher_of_another_mpi_is_named() {
+    let with = |family, pmi, serves| Facts {
+        own_launcher: launcher(serves),
+        ..facts(Some(mpi(family, pmi)))
+    };
+    let plan = |facts: &Facts| decide(facts, &host(), &ask(1)).expect("a plan");
+    let warned = |facts: &Facts| plan(facts).notes.iter().any(|note| note.warning);
+    assert!(warned(&with(Family::Mpich, Pmi::Pmi1, Pmi::Pmix)));
+    assert!(!warned(&with(Family::Mpich, Pmi::Pmi1, Pmi::Pmi1)));
+    assert!(!warned(&with(Family::OpenMpi, Pmi::Pmix, Pmi::Pmix)));
+    let mut strange = with(Family::OpenMpi, Pmi::Pmix, Pmi::Pmi1);
+    insta::assert_snapshot!(plan(&strange).to_string(), @"
+      program    /work/solve for x86_64, glibc 2.34 or newer  [ELF header]
+      mpi        Open MPI 4.1.4 by PMIx  [/work/solve needs libmpi.so]
+    ! launcher   mpiexec serves PMI-1, Open MPI asks by PMIx: each rank takes itself for the only one  [leave mpiexec out: -n N of hyperion starts them; or call the one of Open MPI]
+      start      one process; mpiexec inside starts the ranks  [the command or its script calls it]
+    ");
+    // mpi4py that is only installed asks nobody.
+    strange.python = Some(Python {
+        imports: false,
+        module: strange.mpi.as_ref().map(|mpi| mpi.needed_by.clone()),
+    });
+    assert!(!warned(&strange));
 }
 
 #[test]

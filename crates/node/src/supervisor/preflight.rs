@@ -4,7 +4,7 @@ use hyperion_isolation::{Asker, FileKind, Sandbox, SandboxError};
 use hyperion_model::{Bytes, Level, MpiChoice, Preflight, ProcessSpec};
 use hyperion_mpi::decide::{self, LaunchKind, LaunchPlan};
 use hyperion_mpi::family::Mpi;
-use hyperion_mpi::preflight::{Command, inspect};
+use hyperion_mpi::preflight::{Command, inspect, is_launcher};
 use hyperion_mpi::root::{Entry, EntryKind, RootView};
 
 use super::{Problem, Supervisor};
@@ -70,9 +70,11 @@ pub(super) struct Decision {
 impl Supervisor {
     /// Decides how the ranks are started; gives `None` when the job was only to be looked at.
     pub(super) fn preflight(&mut self) -> Result<Option<Decision>, Problem> {
-        let parallel = &self.launch.plan.job.parallel;
+        let job = &self.launch.plan.job;
+        let parallel = &job.parallel;
         // One rank needs no launcher, and a look costs more than its start.
         let needed = parallel.ranks > 1
+            || is_launcher(&job.argv)
             || parallel.preflight != Preflight::Quiet
             || !matches!(parallel.mpi, MpiChoice::Auto | MpiChoice::None);
         if !needed {
