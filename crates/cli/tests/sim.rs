@@ -413,7 +413,7 @@ fn what_is_left_out_of_a_log_is_told_by_line_and_rule() {
     let done = run(&home, &["sim", "swf", &trace, "--skip-malformed"]).expect_code(0);
     for note in [
         "not in the order of submission (first in line 3)",
-        "1 job left out: no run time (first in line 4)",
+        "1 job left out: no run time, field 4 is not above 0 (first in line 4)",
         "1 job left out: field 5 (allocated processors) is no number: \"x\" (first in line 5)",
     ] {
         assert!(done.err.contains(note), "{note}: {}", done.err);

@@ -36,16 +36,16 @@ pub struct Logged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum Dropped {
     /// It was submitted before the log began.
-    #[error("submitted before the log begins")]
+    #[error("submitted before the log begins, field 2 (submit time) is below 0")]
     Submit,
     /// It did not run.
-    #[error("no run time")]
+    #[error("no run time, field 4 is not above 0")]
     Run,
     /// It had no processors.
-    #[error("no processors")]
+    #[error("no processors, neither field 8 (asked for) nor 5 (had) is above 0")]
     Processors,
     /// The machine has not so many.
-    #[error("more processors than the machine has")]
+    #[error("more processors (field 8, else 5) than the machine has")]
     TooLarge,
 }
 
