@@ -331,6 +331,46 @@ fn jobs_of_a_model_without_a_log_are_those_of_the_sp2() {
 }
 
 #[test]
+fn fairness_and_the_utilization_of_a_window_are_told_where_they_are_asked_for() {
+    let home = TestDir::new();
+    // The second waits as long as it runs.
+    let job = |number, submit, user| {
+        format!("{number} {submit} -1 100 2 -1 -1 2 100 -1 1 {user} 1 -1 1 -1 -1 -1\n")
+    };
+    let jobs = [job(1, 0, 7), job(2, 0, 8), job(3, 500, 7)].concat();
+    let log = file(&home, "two.swf", &format!("; MaxProcs: 2\n{jobs}"));
+    let swf = |more: &[&str]| {
+        let words = ["sim", "swf", &log, "--policy", "fifo"];
+        run(&home, &[&words[..], more].concat())
+    };
+    let asked = ["--detail", "--window", "150:9m10s"];
+    let found = json(&swf(&[&asked[..], &["--output", "json"]].concat()).ok());
+    assert_eq!(found["fair_jobs"], 16.0 / 18.0);
+    assert_eq!(found["fair_users"], 0.9);
+    assert_eq!(found["avg_slowdown"], 4.0 / 3.0);
+    assert_eq!(found["window"]["util"], 0.25);
+    assert_eq!(
+        (&found["window"]["from"], &found["window"]["to"]),
+        (&150.into(), &550.into())
+    );
+    let table = swf(&asked).ok();
+    assert!(
+        table.contains(" fifo    25.0 %          2:13        1.33       0.889  0.900"),
+        "{table}"
+    );
+    assert!(
+        table.lines().all(|line| line.chars().count() <= 80),
+        "{table}"
+    );
+    // Nobody who did not ask is told.
+    let plain = json(&swf(&["--output", "json"]).ok());
+    assert!(!plain.contains_key("fair_jobs") && !plain.contains_key("window"));
+    assert_eq!(swf(&[]).ok().lines().count(), 3);
+    swf(&["--window", "10"]).refused("such as 30d:300d", "--help");
+    swf(&["--window", "10:5"]).refused("it is to end after it begins", "--help");
+}
+
+#[test]
 fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
     let home = TestDir::new();
     let model = |words: &str| {

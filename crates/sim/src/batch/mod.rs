@@ -31,6 +31,6 @@ pub use policy::{Named, UnknownPolicy};
 pub use resample::{Block, Blocks, Workload};
 pub use run::{Machine, Ran, Stuck, run};
 pub use simulation::Simulation;
-pub use summary::{Seconds, Summary, Tally};
+pub use summary::{Detail, Seconds, Summary, Tally, Window};
 pub use trace::{Dropped, Job, Logged};
 pub use what_if::{Change, Past, Site, World, take_too_large};

@@ -59,6 +59,14 @@ pub(crate) struct Args {
     /// Count nothing of so many jobs, with which the machine fills
     #[arg(long, value_name = "N", default_value_t = 0)]
     warm_up: usize,
+    /// Tell the utilization between two times of the log, too: seconds, or spans, such as
+    /// 30d:300d
+    #[arg(long, value_name = "FROM:TO", value_parser = window)]
+    window: Option<(Time, Time)>,
+    /// Tell the mean slowdown without a bound, too, and how alike jobs were treated, and users:
+    /// Jain's index of their bounded slowdowns
+    #[arg(long)]
+    detail: bool,
     /// Write when each job was submitted, started and ended, in seconds, as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -85,6 +93,32 @@ pub(crate) struct Args {
         conflicts_with_all = ["trace", "policy", "from_job", "jobs", "processors", "nodes", "load", "skip_malformed"]
     )]
     resume: Option<PathBuf>,
+}
+
+impl Args {
+    /// Begins to count for a machine of so many processors.
+    fn tally(&self, processors: u64) -> Tally {
+        let tally = Tally::new(processors).with_window(self.window);
+        let tally = tally.with_digest(self.warm_up as u64);
+        match self.detail {
+            true => tally.in_detail(),
+            false => tally,
+        }
+    }
+}
+
+/// Reads two times.
+fn window(text: &str) -> Result<(Time, Time), String> {
+    let (from, to) = text
+        .split_once(':')
+        .ok_or("two times with : between them are wanted, such as 30d:300d")?;
+    let time = |text| parse_duration(text).map(|span| Time(0) + span);
+    let both = time(from).and_then(|from| Ok((from, time(to)?)));
+    let (from, to) = both.map_err(|error| error.to_string())?;
+    match from < to {
+        true => Ok((from, to)),
+        false => Err("it is to end after it begins".to_owned()),
+    }
 }
 
 const FILES: snapshot::Of = snapshot::Of {
@@ -139,10 +173,9 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             })
         })
         .collect();
-    let keep = args.report.is_some() || args.csv.is_some() || args.gantt;
     let progress = Progress::new(ctx, (cases.len() * jobs.len()) as u64);
     let schedules = on_all_cores(&cases, |case| {
-        case.schedule(machine, jobs, args.warm_up, keep, progress.counter())
+        case.schedule(machine, jobs, args, progress.counter())
     })?;
     drop(progress);
     tell(&schedules, machine, path, args, ctx)
@@ -186,7 +219,7 @@ fn cut(
     }
     let machine = simulation.machine();
     let warm_up = args.warm_up as u64;
-    let mut tally = Tally::new(machine.all()).with_digest(warm_up);
+    let mut tally = args.tally(machine.all());
     let counted = simulation.ran().iter().filter(|ran| ran.number >= warm_up);
     counted.for_each(|ran| tally.add(ran));
     let schedule = Schedule {
@@ -232,6 +265,14 @@ fn tell(
                 "POLICY", "WAIT", "LONGEST", "SLOWDOWN", "AT ONCE", "USED", "MAKESPAN",
             ];
             output::table(&head, schedules.iter().map(row))?;
+            if args.detail || args.window.is_some() {
+                let mut head = vec!["POLICY"];
+                head.extend(args.window.map(|_| "USED IN WINDOW"));
+                if args.detail {
+                    head.extend(["TURNAROUND", "UNBOUNDED", "FAIR", "FAIR TO USERS"]);
+                }
+                output::table(&head, schedules.iter().map(more))?;
+            }
             if args.gantt {
                 output::line(gantt::charts(schedules, all).trim_end())?;
             }
@@ -259,18 +300,19 @@ impl Case<'_> {
         &self,
         machine: Machine,
         jobs: &[Found],
-        warm_up: usize,
-        keep: bool,
+        args: &Args,
         mut counter: Counter<'_>,
     ) -> anyhow::Result<Schedule> {
+        let keep = args.report.is_some() || args.csv.is_some() || args.gantt;
         let mut all = Vec::new();
-        let mut tally = Tally::new(machine.all()).with_digest(warm_up as u64);
+        let mut tally = args.tally(machine.all());
+        let first = args.warm_up as u64;
         let arrivals = at_load(jobs, self.load).map(Ok::<_, Infallible>);
         let (order, backfill) = (self.policy.order, self.policy.backfill);
         simulate(machine, order, backfill, arrivals, |ran| {
             counter.add();
-            if ran.number >= warm_up as u64 {
-                tally.add(&ran);
+            if ran.number >= first {
+                tally.add_of(&ran, jobs[ran.number as usize].user);
             }
             if keep {
                 all.push(ran);
@@ -301,17 +343,38 @@ fn write_csv(file: &Path, schedules: &[Schedule]) -> io::Result<()> {
 
 fn row(schedule: &Schedule) -> Vec<String> {
     let summary = &schedule.summary;
-    let span = |seconds: f64| clock(Duration::from_secs_f64(seconds));
     vec![
         schedule.policy.clone(),
         span(summary.avg_wait),
         span(summary.max_wait.as_f64()),
         format!("{:.2}", summary.avg_bsld),
-        format!(
-            "{:.1} %",
-            100.0 * summary.zero_wait as f64 / summary.jobs as f64
-        ),
-        format!("{:.1} %", 100.0 * summary.util),
+        share(summary.zero_wait as f64 / summary.jobs as f64),
+        share(summary.util),
         span(summary.makespan.as_f64()),
     ]
+}
+
+/// Tells what is told only where it was asked for.
+fn more(schedule: &Schedule) -> Vec<String> {
+    let summary = &schedule.summary;
+    let mut words = vec![schedule.policy.clone()];
+    words.extend(summary.window.map(|window| share(window.util)));
+    if let Some(detail) = summary.detail {
+        let index = |index: f64| format!("{index:.3}");
+        words.extend([
+            span(summary.avg_turnaround),
+            format!("{:.2}", detail.avg_slowdown),
+            index(detail.fair_jobs),
+            detail.fair_users.map_or_else(String::new, index),
+        ]);
+    }
+    words
+}
+
+fn span(seconds: f64) -> String {
+    clock(Duration::from_secs_f64(seconds))
+}
+
+fn share(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }

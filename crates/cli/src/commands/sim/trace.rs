@@ -32,6 +32,8 @@ pub(super) struct Trace {
 /// A job of a log.
 pub(super) struct Found {
     pub(super) job: Job,
+    /// Whose it is, where the log says it.
+    pub(super) user: Option<i64>,
     /// Seconds that it really waited, where the log says it.
     wait: i64,
     line: u64,
@@ -100,6 +102,7 @@ pub(super) fn read(
                     match Job::of(logged, u64::MAX) {
                         Ok(its) => jobs.push(Found {
                             job: its,
+                            user: Some(job.user).filter(|user| *user >= 0),
                             wait: job.wait,
                             line: number,
                         }),
