@@ -371,6 +371,32 @@ fn fairness_and_the_utilization_of_a_window_are_told_where_they_are_asked_for() 
 }
 
 #[test]
+fn what_was_simulated_is_a_log_like_any_other() {
+    let home = TestDir::new();
+    let made = ["sim", "generate", "lublin", "--jobs", "300", "--seed", "3"];
+    let trace = file(&home, "made.swf", &run(&home, &made).ok());
+    let out = home.path().join("out.swf").display().to_string();
+    let summary = |log: &str, more: &[&str]| {
+        let words = ["sim", "swf", log, "--policy", "easy", "--output", "json"];
+        json(&run(&home, &[&words[..], more].concat()).ok())
+    };
+    let first = summary(&trace, &["--swf", &out]);
+    let log = std::fs::read_to_string(&out).expect("written");
+    let waits = log.lines().filter(|line| !line.starts_with(';'));
+    let waits: Vec<f64> = waits
+        .map(|line| line.split(' ').nth(2).expect("a field"))
+        .map(|wait| wait.parse().expect("a number"))
+        .collect();
+    assert_eq!(waits.len(), 300);
+    assert_eq!(waits.iter().sum::<f64>() / 300.0, first["avg_wait"]);
+    // The same jobs come out of it.
+    assert_eq!(summary(&out, &[]), first);
+    let two = ["sim", "swf", &trace, "--swf", &out, "--policy", "fifo,easy"];
+    run(&home, &two).refused("--swf is for one policy", "--policy");
+    run(&home, &["sim", "swf", &trace, "--swf", "/nowhere/x.swf"]).refused("/nowhere/x.swf", "");
+}
+
+#[test]
 fn jobs_lie_on_nodes_where_these_are_said_and_processors_are_shared_evenly() {
     let home = TestDir::new();
     let model = |words: &str| {

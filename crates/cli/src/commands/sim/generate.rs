@@ -171,7 +171,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn line(number: u64, job: &Job) -> Line {
+/// Gives the line of a job that has not started.
+pub(super) fn line(number: u64, job: &Job) -> Line {
     let processors = job.processors.cast_signed();
     let seconds = |span: std::time::Duration| span.as_secs().cast_signed();
     Line {

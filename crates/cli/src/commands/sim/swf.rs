@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use hyperion_formats::swf::{self, Line};
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_sched::Time;
-use hyperion_sim::batch::{Job, Machine, Named, Simulation, Tally, run as simulate};
+use hyperion_sim::batch::{Job, Machine, Named, Ran, Simulation, Tally, run as simulate};
 use hyperion_sys::entry::ExitCode;
 
 use super::cores::{Counter, Progress, on_all_cores};
 use super::gantt;
+use super::generate::line;
 use super::nodes::{Nodes, on_nodes};
 use super::page::{Schedule, page};
 use super::policies;
@@ -70,6 +72,10 @@ pub(crate) struct Args {
     /// Write when each job was submitted, started and ended, in seconds, as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Write what was simulated as a log in the same format, with how long each job waited:
+    /// under one policy, at one load
+    #[arg(long, value_name = "FILE")]
+    swf: Option<PathBuf>,
     /// Draw the first jobs under each policy, processors by time
     #[arg(long)]
     gantt: bool,
@@ -149,12 +155,20 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
             format!("{able} of its jobs can run"),
         ));
     }
-    if let Some(until) = args.until {
-        let ([policy], [load]) = (&policies[..], &args.load[..]) else {
-            let what = "--until is for one policy, at one load";
-            return Err(advised(Class::User, what, "name one with --policy"));
-        };
-        let jobs = at_load(jobs, *load).collect();
+    let for_one = [
+        ("--until", args.until.is_some()),
+        ("--swf", args.swf.is_some()),
+    ];
+    let one = match (&policies[..], &args.load[..]) {
+        ([policy], [load]) => Some((policy, *load)),
+        _ => None,
+    };
+    if let (None, Some((flag, _))) = (one, for_one.iter().find(|(_, given)| *given)) {
+        let what = format!("{flag} is for one policy, at one load");
+        return Err(advised(Class::User, what, "name one with --policy"));
+    }
+    if let (Some(until), Some((policy, load))) = (args.until, one) {
+        let jobs = at_load(jobs, load).collect();
         let simulation = Simulation::new(machine, policy.clone(), jobs)?;
         return cut(simulation, until, path, args, ctx);
     }
@@ -178,7 +192,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         case.schedule(machine, jobs, args, progress.counter())
     })?;
     drop(progress);
-    tell(&schedules, machine, path, args, ctx)
+    tell(&schedules, machine, path, jobs, args, ctx)
 }
 
 /// Goes on from a file.
@@ -227,20 +241,25 @@ fn cut(
         summary: tally.summary(),
         ran: simulation.ran().to_vec(),
     };
-    tell(&[schedule], machine, name, args, ctx)
+    tell(&[schedule], machine, name, &[], args, ctx)
 }
 
-/// Writes what is to be written, and tells the rest.
+/// Writes what is to be written, and tells the rest. Of a snapshot no job of the log is known.
 fn tell(
     schedules: &[Schedule],
     machine: Machine,
     name: &Path,
+    jobs: &[Found],
     args: &Args,
     ctx: &Context,
 ) -> anyhow::Result<ExitCode> {
     let all = machine.all();
     if let Some(file) = &args.csv {
         write_csv(file, schedules).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let (Some(file), [only]) = (&args.swf, schedules) {
+        let log = log(only, machine, jobs);
+        std::fs::write(file, log).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(file) = &args.report {
         let page = page(&name.display().to_string(), all, schedules);
@@ -303,7 +322,8 @@ impl Case<'_> {
         args: &Args,
         mut counter: Counter<'_>,
     ) -> anyhow::Result<Schedule> {
-        let keep = args.report.is_some() || args.csv.is_some() || args.gantt;
+        let written = [&args.report, &args.csv, &args.swf];
+        let keep = args.gantt || written.iter().any(|file| file.is_some());
         let mut all = Vec::new();
         let mut tally = args.tally(machine.all());
         let first = args.warm_up as u64;
@@ -339,6 +359,40 @@ fn write_csv(file: &Path, schedules: &[Schedule]) -> io::Result<()> {
         }
     }
     out.flush()
+}
+
+/// Writes a schedule as a log.
+fn log(schedule: &Schedule, machine: Machine, jobs: &[Found]) -> String {
+    let mut ran: Vec<&Ran> = schedule.ran.iter().collect();
+    ran.sort_by_key(|ran| ran.number);
+    let seconds = |at: Time| (at.0 / 1_000_000).cast_signed();
+    let lines: Vec<Line> = ran
+        .into_iter()
+        .map(|ran| Line {
+            wait: seconds(ran.start) - seconds(ran.job.submit),
+            user: jobs
+                .get(ran.number as usize)
+                .and_then(|found| found.user)
+                .unwrap_or(-1),
+            ..line(ran.number + 1, &ran.job)
+        })
+        .collect();
+    // In a pool each processor is for itself.
+    let nodes = match machine.nodes {
+        1 => machine.all(),
+        nodes => nodes.into(),
+    };
+    let head = [
+        ("Version", "2.2".to_owned()),
+        (
+            "Note",
+            format!("simulated by hyperion sim swf under {}", schedule.policy),
+        ),
+        ("MaxJobs", lines.len().to_string()),
+        ("MaxNodes", nodes.to_string()),
+        ("MaxProcs", machine.all().to_string()),
+    ];
+    swf::write(&head, &lines)
 }
 
 fn row(schedule: &Schedule) -> Vec<String> {
