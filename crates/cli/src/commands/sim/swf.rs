@@ -332,7 +332,10 @@ impl Case<'_> {
         simulate(machine, order, backfill, arrivals, |ran| {
             counter.add();
             if ran.number >= first {
-                tally.add_of(&ran, jobs[ran.number as usize].user);
+                match args.detail {
+                    true => tally.add_of(&ran, jobs[ran.number as usize].user()),
+                    false => tally.add(&ran),
+                }
             }
             if keep {
                 all.push(ran);
@@ -372,7 +375,7 @@ fn log(schedule: &Schedule, machine: Machine, jobs: &[Found]) -> String {
             wait: seconds(ran.start) - seconds(ran.job.submit),
             user: jobs
                 .get(ran.number as usize)
-                .and_then(|found| found.user)
+                .and_then(Found::user)
                 .unwrap_or(-1),
             ..line(ran.number + 1, &ran.job)
         })

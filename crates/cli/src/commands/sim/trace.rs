@@ -32,14 +32,19 @@ pub(super) struct Trace {
 /// A job of a log.
 pub(super) struct Found {
     pub(super) job: Job,
-    /// Whose it is, where the log says it.
-    pub(super) user: Option<i64>,
+    /// Whose it is; negative where the log does not say it.
+    user: i64,
     /// Seconds that it really waited, where the log says it.
     wait: i64,
     line: u64,
 }
 
 impl Found {
+    /// Tells whose it is, where the log says it.
+    pub(super) fn user(&self) -> Option<i64> {
+        Some(self.user).filter(|user| *user >= 0)
+    }
+
     /// Gives when it really started, where the log says it.
     pub(super) fn started(&self) -> Option<Time> {
         let wait = u64::try_from(self.wait).ok()?;
@@ -102,7 +107,7 @@ pub(super) fn read(
                     match Job::of(logged, u64::MAX) {
                         Ok(its) => jobs.push(Found {
                             job: its,
-                            user: Some(job.user).filter(|user| *user >= 0),
+                            user: job.user,
                             wait: job.wait,
                             line: number,
                         }),
