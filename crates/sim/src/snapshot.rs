@@ -27,7 +27,7 @@ impl Kind {
     /// One more for each change of what is kept, or of how; a test tells when it is due.
     const fn format(self) -> u32 {
         match self {
-            Self::Scenario => 2,
+            Self::Scenario => 3,
             Self::Schedule => 1,
         }
     }

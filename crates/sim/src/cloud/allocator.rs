@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::host::Host;
+use super::host::{Host, Lies};
 use super::scenario::{Allocation, Vm};
 
 /// Which host a VM gets, of those of a datacenter; and which VM a container, of those of a
@@ -42,8 +42,8 @@ impl Allocator {
     }
 
     /// Finds a host for a VM, and puts the VM there. The first host that suits is the
-    /// only one that is tried.
-    pub(super) fn place(&mut self, hosts: &mut [Host], vm: &Vm) -> Option<u32> {
+    /// only one that is tried. Gives it, and where on it the VM lies.
+    pub(super) fn place(&mut self, hosts: &mut [Host], vm: &Vm) -> Option<(u32, Lies)> {
         let from = match self.policy {
             Allocation::RoundRobin => (0, self.turn),
             _ => (0, 0),
@@ -51,16 +51,14 @@ impl Allocator {
         let tried = self.ranked.range(from..).chain(self.ranked.range(..from));
         let suits = |host: &u32| hosts[*host as usize].suits(vm);
         let host = tried.map(|(_, host)| *host).find(suits)?;
-        let taken = self.change(hosts, host, |its| its.take(vm));
-        if taken {
-            self.turn = host + 1;
-        }
-        taken.then_some(host)
+        let lies = self.change(hosts, host, |its| its.take(vm))?;
+        self.turn = host + 1;
+        Some((host, lies))
     }
 
     /// Lets a VM go.
-    pub(super) fn give_up(&mut self, hosts: &mut [Host], host: u32, vm: &Vm) {
-        self.change(hosts, host, |its| its.give_up(vm));
+    pub(super) fn give_up(&mut self, hosts: &mut [Host], (host, lies): (u32, Lies), vm: &Vm) {
+        self.change(hosts, host, |its| its.give_up(lies, vm));
     }
 
     fn change<T>(&mut self, hosts: &mut [Host], host: u32, how: impl FnOnce(&mut Host) -> T) -> T {

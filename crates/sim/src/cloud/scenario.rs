@@ -182,6 +182,8 @@ pub enum Topology {
 pub enum Stage {
     /// So many million instructions on each of its cores.
     Run(u64),
+    /// So many on each of its GPUs, once it has them.
+    Gpu(u64),
     /// Sends data to another cloudlet, and goes on.
     Send {
         /// Its number.
@@ -270,6 +272,21 @@ pub struct Host {
     /// eleven what SPECpower_ssj2008 measures. Nothing is counted when it is not said.
     #[serde(default)]
     pub power_watts: Vec<f64>,
+    /// GPUs of each, which VMs have whole.
+    #[serde(default)]
+    pub gpus: u32,
+    /// Millions of instructions per second of each GPU.
+    #[serde(default)]
+    pub gpu_mips: f64,
+    /// What its GPUs draw beside that, all together, by the share of them that works.
+    #[serde(default)]
+    pub gpu_power_watts: Vec<f64>,
+    /// NUMA nodes among which its cores and its memory are divided evenly.
+    #[serde(default = "one")]
+    pub numa_nodes: u32,
+    /// The share of its MIPS that a VM loses for which no node of them had room alone.
+    #[serde(default)]
+    pub numa_overhead: f64,
 }
 
 /// How a host fails and is repaired, time and again: 0.001 s at least each time.
@@ -401,6 +418,9 @@ pub struct Vm {
     /// Of its host's.
     #[serde(default)]
     pub bandwidth_mbps: u64,
+    /// GPUs of its host's.
+    #[serde(default)]
+    pub gpus: u32,
     /// How its cloudlets have its cores.
     #[serde(default)]
     pub scheduler: Sharing,
@@ -430,6 +450,11 @@ impl Vm {
             scheduler: self.scheduler,
             failure: None,
             power_watts: Vec::new(),
+            gpus: self.gpus,
+            gpu_mips: 0.0,
+            gpu_power_watts: Vec::new(),
+            numa_nodes: 1,
+            numa_overhead: 0.0,
         }
     }
 }
@@ -451,6 +476,9 @@ pub struct Cloudlet {
     /// Cores that it works on at once.
     #[serde(default = "one")]
     pub cores: u32,
+    /// GPUs that it works on in place of cores; where it has stages, in those that say so.
+    #[serde(default)]
+    pub gpus: u32,
     /// The number of its VM; else the VMs take turns.
     pub vm: Option<u32>,
     /// The number of its container, where there are some; else these take turns.
@@ -479,6 +507,17 @@ pub struct Cloudlet {
     /// What share of its VM's bandwidth it asks for, in a dynamic datacenter.
     #[serde(default)]
     pub utilization_bandwidth: Utilization,
+}
+
+impl Cloudlet {
+    /// On how many cores or GPUs it works at a stage, and whether it is GPUs.
+    pub(super) fn units(&self, stage: Option<&Stage>) -> (u32, bool) {
+        match (stage, self.gpus) {
+            (Some(Stage::Gpu(_)), gpus) => (gpus, true),
+            (None, gpus) if gpus > 0 => (gpus, true),
+            _ => (self.cores, false),
+        }
+    }
 }
 
 const fn one() -> u32 {

@@ -10,7 +10,7 @@ use super::scenario::Sharing;
 /// never less than it should be.
 const LEAST: f64 = 1e-6;
 
-/// The cloudlets of a VM: CloudSim's `CloudletSchedulerTimeShared` and
+/// The cloudlets of a VM on its cores, or on its GPUs: CloudSim's `CloudletSchedulerTimeShared` and
 /// `CloudletSchedulerSpaceShared`.
 ///
 /// Every cloudlet that runs gets the same MIPS on each of its cores, so one number says
@@ -48,8 +48,9 @@ struct Class {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Piece {
     pub(super) cloudlet: u32,
-    pub(super) cores: u32,
-    /// Million instructions on each of its cores.
+    /// Cores that it works on, or GPUs.
+    pub(super) units: u32,
+    /// Million instructions on each of them.
     pub(super) length: f64,
 }
 
@@ -146,9 +147,9 @@ impl Work {
     /// It counts as if it had been there when the datacenter last looked.
     pub(super) fn submit(&mut self, piece: Piece, looked: Moment) -> Option<f64> {
         self.settle(looked);
-        if self.free() < u64::from(piece.cores) {
+        if self.free() < u64::from(piece.units) {
             let entered = self.enter();
-            let class = self.class(piece.cores);
+            let class = self.class(piece.units);
             class.waiting.push_back(Waiting { entered, piece });
             return None;
         }
@@ -269,13 +270,13 @@ impl Work {
     }
 
     fn start(&mut self, piece: Piece) {
-        self.busy += u64::from(piece.cores);
+        self.busy += u64::from(piece.units);
         let running = Running {
             end: self.done + piece.length,
             entered: self.enter(),
             cloudlet: piece.cloudlet,
         };
-        self.class(piece.cores).running.push(Reverse(running));
+        self.class(piece.units).running.push(Reverse(running));
     }
 
     fn enter(&mut self) -> u32 {

@@ -28,12 +28,18 @@ impl Datacenter {
                     }
                 }
             }
-            let watts = &host.power_watts;
-            rule(
-                watts.len() != 1 && watts.iter().all(|w| w.is_finite() && *w >= 0.0),
-                place.key("power_watts"),
-                "two numbers at least, each 0 at least",
-            )?;
+            for (key, watts) in [
+                ("power_watts", &host.power_watts),
+                ("gpu_power_watts", &host.gpu_power_watts),
+            ] {
+                let good = watts.len() != 1 && watts.iter().all(|w| w.is_finite() && *w >= 0.0);
+                rule(
+                    good,
+                    place.key(key),
+                    "two numbers at least, each 0 at least",
+                )?;
+            }
+            host.check_parts(&place)?;
         }
         for (number, storage) in self.storage.iter().enumerate() {
             storage.check(&place.key("storage").index(number))?;
@@ -85,6 +91,9 @@ impl Datacenter {
                 place.key("scheduler"),
                 "time-shared: VMs of a dynamic datacenter share cores",
             )?;
+            let plain = host.gpus == 0 && host.numa_nodes == 1;
+            let right = "not there, nor numa_nodes: a dynamic datacenter has neither";
+            rule(plain, place.key("gpus"), right)?;
             let moves = dynamic.overload.is_some();
             let chosen = moves || self.allocation == Allocation::PowerAware;
             rule(
@@ -171,6 +180,20 @@ impl Network {
 }
 
 impl Host {
+    /// Checks its GPUs and its NUMA nodes.
+    fn check_parts(&self, place: &Place) -> Result<(), Finding> {
+        let drawing = self.gpus > 0 || self.gpu_power_watts.is_empty();
+        let right = "not there without gpus";
+        rule(drawing, place.key("gpu_power_watts"), right)?;
+        if self.gpus > 0 {
+            speed(self.gpu_mips, place.key("gpu_mips"))?;
+        }
+        let nodes = (1..=64).contains(&self.numa_nodes);
+        rule(nodes, place.key("numa_nodes"), "a number from 1 to 64")?;
+        let share = (0.0..=0.99).contains(&self.numa_overhead);
+        rule(share, place.key("numa_overhead"), "a share from 0 to 0.99")
+    }
+
     /// Gives the key of what it has too little of for a VM, be it ever so empty.
     pub(super) fn lacks(&self, vm: &Vm) -> Option<&'static str> {
         let all = self.mips * f64::from(self.cores);
@@ -180,6 +203,7 @@ impl Host {
             ("mips", self.mips < vm.mips),
             ("cores", all < vm.mips * f64::from(vm.cores)),
             ("cores", whole && self.cores < vm.cores),
+            ("gpus", self.gpus < vm.gpus),
             ("memory_mib", small(self.memory_mib, vm.memory_mib)),
             ("storage_mib", small(self.storage_mib, vm.storage_mib)),
             (

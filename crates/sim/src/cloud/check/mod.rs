@@ -138,6 +138,11 @@ impl Scenario {
             let place = Place::of("broker", number).key("container");
             let right = "none where there is a dynamic datacenter: VMs are given what cloudlets ask for, and have no rooms for others";
             rule(!dynamic || its.container.is_empty(), place, right)?;
+            for (group, vm) in its.vm.iter().enumerate() {
+                let place = Place::of("broker", number).key("vm").index(group);
+                let right = "none where there is a dynamic datacenter";
+                rule(!dynamic || vm.gpus == 0, place.key("gpus"), right)?;
+            }
         }
         self.check_kept()?;
         self.check_files()?;
@@ -365,6 +370,15 @@ impl Broker {
                 }
             }
             cloudlet.check_utilizations(&place)?;
+            let its_own = cloudlet.vm.or(cloudlet.container);
+            let ids_of_workers = if nested { &containers } else { &vms };
+            let mut workers = ids_of_workers.iter().zip(self.workers());
+            let enough = workers.all(|(ids, vm)| {
+                let other = its_own.is_some_and(|id| !ids.contains(&id));
+                other || cloudlet.gpus <= vm.gpus
+            });
+            let right = "no more than each machine that it may get has";
+            rule(enough, place.key("gpus"), right)?;
             let numbered = |id: u32| ids.iter().any(|range| range.contains(&id));
             cloudlet.check_stages(&place, numbered)?;
             let mut workers = self.workers().iter();
@@ -406,9 +420,11 @@ impl Cloudlet {
         for (number, stage) in self.stages.iter().enumerate() {
             let place = place.key("stages").index(number);
             match stage {
-                Stage::Run(length) => {
+                Stage::Run(length) | Stage::Gpu(length) => {
                     let good = (1..=1_000_000_000_000).contains(length);
-                    rule(good, place, "1 MI at least, and 1e12 at most")?;
+                    rule(good, place.clone(), "1 MI at least, and 1e12 at most")?;
+                    let has = self.gpus > 0 || !matches!(stage, Stage::Gpu(_));
+                    rule(has, place, "for a cloudlet with gpus")?;
                 }
                 Stage::Send { to, .. } => {
                     rule(

@@ -37,7 +37,7 @@ impl World {
         let vm = its.vm;
         let task = Task {
             cloudlet,
-            cores: its.cores,
+            cores: its.units,
             length: its.length,
             cpu: model(&like.utilization, 0),
             memory: model(&like.utilization_memory, 1),

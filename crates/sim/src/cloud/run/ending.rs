@@ -14,23 +14,28 @@ impl World {
         for vm in &mut self.vms {
             if let Some(stay) = &mut vm.stay
                 && self.datacenters[stay.datacenter as usize].dynamic.is_none()
-                && let Some(meter) = &mut self.hosts[stay.host as usize].meter
             {
-                meter.change(&mut stay.share, 0.0, 0, now);
-                for (cloudlet, left) in stay.work.lose(now) {
-                    if left.is_some() {
-                        self.cloudlets[cloudlet as usize].draw_no_more(&stay.share);
+                let host = &mut self.hosts[stay.host as usize];
+                for (gpus, pool) in stay.pools() {
+                    let Some(meter) = host.meter(gpus) else {
+                        continue;
+                    };
+                    meter.change(&mut pool.share, 0.0, 0, now);
+                    for (cloudlet, left) in pool.work.lose(now) {
+                        if left.is_some() {
+                            self.cloudlets[cloudlet as usize].draw_no_more(&pool.share);
+                        }
                     }
+                    *vm.joules.get_or_insert(0.0) += pool.share.joules;
                 }
-                *vm.joules.get_or_insert(0.0) += stay.share.joules;
             }
         }
         self.leave(cut, &mut summary);
         for (number, its) in (0..).zip(&mut self.datacenters) {
             for (nth, host) in (0..).zip(its.hosts()) {
-                if let Some(meter) = &mut self.hosts[host as usize].meter {
-                    summary.hosts.push((number, nth, meter.until(now)));
-                    summary.idle.push(meter.idle());
+                if let Some((joules, idle)) = self.hosts[host as usize].drawn(now) {
+                    summary.hosts.push((number, nth, joules));
+                    summary.idle.push(idle);
                 }
             }
             if let Some(dynamic) = &mut its.dynamic {

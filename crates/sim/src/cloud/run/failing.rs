@@ -104,28 +104,30 @@ impl World {
         let now = self.events.now();
         for vm in self.hosts[place as usize].vms.clone() {
             if let Some(stay) = &mut self.vms[vm as usize].stay {
-                let lost = stay.work.lose(now);
                 let center = &mut self.datacenters[datacenter as usize];
                 center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
-                meter(&mut self.hosts, stay, now);
-                for (cloudlet, left) in lost {
-                    let its = &mut self.cloudlets[cloudlet as usize];
-                    if let Some(left) = left {
-                        its.draw_no_more(&stay.share);
-                        match how.progress {
-                            Progress::Lose => its.begun = false,
-                            Progress::Keep => its.length = left,
+                let mut lost = std::mem::take(&mut stay.lost);
+                for (gpus, pool) in stay.pools() {
+                    let had = pool.work.lose(now);
+                    meter(&mut self.hosts[place as usize], gpus, pool, now);
+                    for (cloudlet, left) in had {
+                        let its = &mut self.cloudlets[cloudlet as usize];
+                        if let Some(left) = left {
+                            its.draw_no_more(&pool.share);
+                            match how.progress {
+                                Progress::Lose => its.begun = false,
+                                Progress::Keep => its.length = left,
+                            }
                         }
+                        lost.push(cloudlet);
                     }
-                    stay.lost.push(cloudlet);
                 }
+                stay.lost = lost;
             }
         }
         let failed = &mut self.hosts[place as usize];
         failed.down = true;
-        if let Some(meter) = &mut failed.meter {
-            meter.switch(true, now);
-        }
+        failed.switch(true, now);
     }
 
     pub(super) fn repair(&mut self, datacenter: u32, host: u32) {
@@ -152,9 +154,7 @@ impl World {
         self.look(datacenter);
         let repaired = &mut self.hosts[place as usize];
         repaired.down = false;
-        if let Some(meter) = &mut repaired.meter {
-            meter.switch(false, self.events.now());
-        }
+        repaired.switch(false, self.events.now());
         let vms = repaired.vms.clone();
         self.take_up(datacenter, &vms);
     }
@@ -195,20 +195,22 @@ impl World {
 
     /// Places a VM anew, with its containers. Gives whether there was room.
     fn move_away(&mut self, datacenter: u32, vm: u32, from: u32) -> bool {
-        let like = self.vms[vm as usize].like(&self.scenario);
+        let its = &self.vms[vm as usize];
+        let like = its.like(&self.scenario);
         let allocator = &mut self.datacenters[datacenter as usize].allocator;
-        let Some(to) = allocator.place(&mut self.hosts, like) else {
+        let (Some(to), Some(stay)) = (allocator.place(&mut self.hosts, like), &its.stay) else {
             return false;
         };
-        allocator.give_up(&mut self.hosts, from, like);
+        allocator.give_up(&mut self.hosts, (from, stay.lies), like);
         let all = std::mem::take(&mut self.hosts[from as usize].vms);
         let moves = |its: &u32| *its == vm || self.vms[*its as usize].on == vm;
         let (moved, stay): (Vec<u32>, Vec<u32>) = all.into_iter().partition(moves);
         self.hosts[from as usize].vms = stay;
-        self.hosts[to as usize].vms.extend(&moved);
+        self.hosts[to.0 as usize].vms.extend(&moved);
         for its in &moved {
+            let (cores, gpus) = self.works(*its, to);
             if let Some(stay) = &mut self.vms[*its as usize].stay {
-                stay.host = to;
+                stay.move_to(to, cores, gpus);
             }
         }
         self.take_up(datacenter, &moved);

@@ -11,6 +11,7 @@ mod scaling;
 mod setup;
 mod simulation;
 mod stages;
+mod stay;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::broker::Broker;
 use super::clock::Moment;
 use super::datacenter::Datacenter;
 use super::events::{Event, Events, To};
-use super::host::Host;
+use super::host::{Host, Lies};
 use super::latency::Latency;
 use super::network::{Cables, Flows};
 use super::power::Share;
@@ -32,6 +33,7 @@ use failing::Failing;
 use scaling::Scaler;
 pub use simulation::{Simulation, run};
 use stages::Stages;
+use stay::{Pool, Stay};
 
 /// No VM.
 const NONE: u32 = u32::MAX;
@@ -65,32 +67,19 @@ impl Vm {
     }
 }
 
-/// What a VM is while it is there.
-#[derive(Debug, Serialize, Deserialize)]
-struct Stay {
-    datacenter: u32,
-    host: u32,
-    /// How many VMs were made before it.
-    nth: u32,
-    work: Work,
-    /// From when on something in it is over.
-    ripe: Moment,
-    share: Share,
-    /// Cloudlets that wait for its host to work again.
-    lost: Vec<u32>,
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 struct Cloudlet {
     id: u32,
     /// The one that it is bound to, or has got.
     vm: u32,
-    cores: u32,
+    /// Cores that it works on, or GPUs.
+    units: u32,
+    on_gpus: bool,
     length: f64,
     submitted: f64,
     start: f64,
     finish: f64,
-    /// What it has drawn; while it runs, less what a core of its VM had drawn before.
+    /// What it has drawn; while it runs, less what each of these had drawn before.
     joules: f64,
     /// Whether it has begun, and lost nothing since.
     begun: bool,
@@ -106,13 +95,13 @@ impl Cloudlet {
         }
     }
 
-    /// Begins to draw what cores of its VM draw, of which it has some.
+    /// Begins to draw what cores of its VM draw, or GPUs, of which it has some.
     fn begin_to_draw(&mut self, share: &Share) {
-        self.joules -= f64::from(self.cores) * share.core;
+        self.joules -= f64::from(self.units) * share.core;
     }
 
     fn draw_no_more(&mut self, share: &Share) {
-        self.joules += f64::from(self.cores) * share.core;
+        self.joules += f64::from(self.units) * share.core;
     }
 }
 
@@ -297,7 +286,7 @@ impl World {
             true => self.make_container(vm),
             false => self.make_vm(datacenter, vm),
         };
-        let left = self.left(vm);
+        let works = host.map(|host| (host, self.works(vm, host)));
         let its = &mut self.vms[vm as usize];
         let like = its.like(&self.scenario);
         if host.is_some() && !nested {
@@ -305,15 +294,9 @@ impl World {
             self.summary.cost += cost.per_memory_mib * like.memory_mib as f64
                 + cost.per_storage_mib * like.storage_mib as f64;
         }
-        its.stay = host.map(|host| Stay {
-            datacenter,
-            host,
-            nth: self.made,
-            work: Work::new(like.scheduler, like.cores, like.mips, left, now),
-            ripe: Moment::NEVER,
-            share: Share::default(),
-            lost: Vec::new(),
-        });
+        let made = self.made;
+        its.stay =
+            works.map(|(host, (cores, gpus))| Stay::new(datacenter, host, made, cores, gpus));
         self.made += u32::from(host.is_some());
         let event = Event::Answer {
             vm,
@@ -324,8 +307,9 @@ impl World {
         self.events.post(then, To::Broker(its.broker), event);
     }
 
-    /// Makes a VM on a host that has room for it, if there is one. Gives the host.
-    fn make_vm(&mut self, datacenter: u32, vm: u32) -> Option<u32> {
+    /// Makes a VM on a host that has room for it, if there is one. Gives the host, and where
+    /// on it the VM lies.
+    fn make_vm(&mut self, datacenter: u32, vm: u32) -> Option<(u32, Lies)> {
         let like = self.vms[vm as usize].like(&self.scenario);
         let center = &mut self.datacenters[datacenter as usize];
         let first = center.hosts().start;
@@ -335,11 +319,22 @@ impl World {
             let kept =
                 self.scaling.contains_key(&broker) || groups.any(|group| !group.stages.is_empty());
             let host = dynamic.make(vm, like, kept, self.events.now());
-            return host.map(|host| first + host);
+            return host.map(|host| (first + host, Lies::Anywhere));
         }
-        let host = center.allocator.place(&mut self.hosts, like)?;
-        self.hosts[host as usize].vms.push(vm);
-        Some(host)
+        let place = center.allocator.place(&mut self.hosts, like)?;
+        self.hosts[place.0 as usize].vms.push(vm);
+        Some(place)
+    }
+
+    /// What is done on the cores of a VM, or a container, at a place, and on its GPUs.
+    fn works(&self, vm: u32, (host, lies): (u32, Lies)) -> (Work, Option<Work>) {
+        let now = self.events.now();
+        let like = self.vms[vm as usize].like(&self.scenario);
+        // One of a dynamic datacenter is not listed.
+        let host = self.hosts.get(host as usize);
+        let left = self.left(vm) * host.map_or(1.0, |host| host.left(lies));
+        let cores = Work::new(like.scheduler, like.cores, like.mips, left, now);
+        (cores, host.and_then(|host| stay::gpus(like, host, now)))
     }
 
     /// The share of its MIPS that cloudlets in a VM, or in a container on one, have.
@@ -436,7 +431,7 @@ impl World {
         let its = &mut self.cloudlets[cloudlet as usize];
         let piece = Piece {
             cloudlet,
-            cores: its.cores,
+            units: its.units,
             length: its.length,
         };
         let center = &mut self.datacenters[datacenter as usize];
@@ -445,20 +440,23 @@ impl World {
         let Some(stay) = &mut self.vms[vm as usize].stay else {
             return;
         };
-        if self.hosts[stay.host as usize].down {
+        let host = stay.host;
+        if self.hosts[host as usize].down {
             stay.lost.push(cloudlet);
             return;
         }
-        let takes = stay.work.submit(piece, looked);
-        meter(&mut self.hosts, stay, now);
+        let pool = stay.pool(its.on_gpus);
+        let takes = pool.work.submit(piece, looked);
+        meter(&mut self.hosts[host as usize], its.on_gpus, pool, now);
         if let Some(takes) = takes {
             its.begin(now);
-            its.begin_to_draw(&stay.share);
+            its.begin_to_draw(&pool.share);
             let event = Event::Look { datacenter };
             let end = Moment(now.0 + takes);
             self.events.post(end, To::Datacenter(datacenter), event);
         }
-        center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
+        let over = stay.over_from();
+        center.forecast.note(vm, &mut stay.ripe, over);
         center.look_again(vm);
     }
 
@@ -482,21 +480,25 @@ impl World {
             let Some(stay) = &mut its.stay else {
                 continue;
             };
-            let look = stay.work.look(now);
-            center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
-            if stay.work.unsettled() {
+            let host = &mut self.hosts[stay.host as usize];
+            for (gpus, pool) in stay.pools() {
+                let look = pool.work.look(now);
+                meter(host, gpus, pool, now);
+                for cloudlet in &look.ended {
+                    self.cloudlets[*cloudlet as usize].draw_no_more(&pool.share);
+                }
+                if let Some(cloudlet) = look.started {
+                    let its = &mut self.cloudlets[cloudlet as usize];
+                    its.begin(now);
+                    its.begin_to_draw(&pool.share);
+                }
+                over.extend(look.ended);
+            }
+            let ripe = stay.over_from();
+            center.forecast.note(vm, &mut stay.ripe, ripe);
+            if stay.unsettled() {
                 center.look_again(vm);
             }
-            meter(&mut self.hosts, stay, now);
-            for cloudlet in &look.ended {
-                self.cloudlets[*cloudlet as usize].draw_no_more(&stay.share);
-            }
-            if let Some(cloudlet) = look.started {
-                let its = &mut self.cloudlets[cloudlet as usize];
-                its.begin(now);
-                its.begin_to_draw(&stay.share);
-            }
-            over.extend(look.ended);
         }
         if !self.stages.is_empty() {
             self.go_on(datacenter, &found, &mut over, since);
@@ -506,7 +508,7 @@ impl World {
         let center = &mut self.datacenters[datacenter as usize];
         let expected = |vm: u32| {
             let stay = self.vms[vm as usize].stay.as_ref();
-            stay.map_or(Moment::NEVER, |stay| stay.work.expected(now))
+            stay.map_or(Moment::NEVER, |stay| stay.expected(now))
         };
         if let Some((next, event)) = center.next(datacenter, now, least, expected) {
             self.events.post(next, To::Datacenter(datacenter), event);
@@ -589,7 +591,10 @@ impl World {
     /// Whether it is known what hosts of a datacenter draw.
     fn is_metered(&self, datacenter: u32) -> bool {
         let hosts = &self.scenario.datacenter[datacenter as usize].host;
-        hosts.iter().any(|group| !group.power_watts.is_empty())
+        let watts = |group: &scenario::Host| {
+            !group.power_watts.is_empty() || !group.gpu_power_watts.is_empty()
+        };
+        hosts.iter().any(watts)
     }
 
     fn destroy(&mut self, datacenter: u32, vm: u32) {
@@ -605,13 +610,17 @@ impl World {
             return;
         }
         center.forecast.note(vm, &mut stay.ripe, Moment::NEVER);
-        if let Some(meter) = &mut self.hosts[stay.host as usize].meter {
-            meter.change(&mut stay.share, 0.0, 0, now);
-            *its.joules.get_or_insert(0.0) += stay.share.joules;
+        let host = &mut self.hosts[stay.host as usize];
+        for (gpus, pool) in stay.pools() {
+            if let Some(meter) = host.meter(gpus) {
+                meter.change(&mut pool.share, 0.0, 0, now);
+                *its.joules.get_or_insert(0.0) += pool.share.joules;
+            }
         }
         if !its.nested {
             let like = its.like(&self.scenario);
-            center.allocator.give_up(&mut self.hosts, stay.host, like);
+            let place = (stay.host, stay.lies);
+            center.allocator.give_up(&mut self.hosts, place, like);
         }
         let host = &mut self.hosts[stay.host as usize];
         host.vms.retain(|other| *other != vm);
@@ -627,10 +636,10 @@ impl World {
     }
 }
 
-/// Notes what a VM uses of its host from now on.
-fn meter(hosts: &mut [Host], stay: &mut Stay, now: Moment) {
-    if let Some(meter) = &mut hosts[stay.host as usize].meter {
-        let (used, cores) = (stay.work.used(), stay.work.busy());
-        meter.change(&mut stay.share, used, cores, now);
+/// Notes what a VM uses of the cores or the GPUs of its host from now on.
+fn meter(host: &mut Host, gpus: bool, pool: &mut Pool, now: Moment) {
+    if let Some(meter) = host.meter(gpus) {
+        let (used, units) = (pool.work.used(), pool.work.busy());
+        meter.change(&mut pool.share, used, units, now);
     }
 }

@@ -1,6 +1,6 @@
 use super::super::allocator::Allocator;
 use super::super::events::Event;
-use super::super::host::Host;
+use super::super::host::{Host, Lies};
 use super::World;
 
 /// What happens where cloudlets run in containers on VMs: ContainerCloudSim's
@@ -29,7 +29,7 @@ impl World {
                 &mut rooms,
                 self.vms[container as usize].like(&self.scenario),
             );
-            let Some(on) = place.map(|place| vms[place as usize]) else {
+            let Some(on) = place.map(|(place, _)| vms[place as usize]) else {
                 continue;
             };
             if let Some(stay) = &self.vms[on as usize].stay {
@@ -44,12 +44,12 @@ impl World {
         true
     }
 
-    /// Makes a container on its VM, where that still is. Gives the host.
-    pub(super) fn make_container(&mut self, container: u32) -> Option<u32> {
+    /// Makes a container on its VM, where that still is. Gives the host, and where it lies.
+    pub(super) fn make_container(&mut self, container: u32) -> Option<(u32, Lies)> {
         let on = self.vms[container as usize].on;
-        let host = self.vms[on as usize].stay.as_ref()?.host;
-        self.hosts[host as usize].vms.push(container);
-        Some(host)
+        let stay = self.vms[on as usize].stay.as_ref()?;
+        self.hosts[stay.host as usize].vms.push(container);
+        Some((stay.host, stay.lies))
     }
 
     /// Gives all VMs of a broker up that it has, and before them its containers.

@@ -81,7 +81,7 @@ impl World {
                 let dynamic = &self.datacenters[stay.datacenter as usize].dynamic;
                 used += match dynamic {
                     Some(its) => its.asks(*number).min(most),
-                    None => stay.work.used(),
+                    None => stay.used(),
                 };
                 all += most;
             }

@@ -148,10 +148,12 @@ impl World {
             let first = ids.start;
             let vm = group.vm.or(group.container).map_or(NONE, place);
             let mut lengths = stream();
+            let (units, on_gpus) = group.units(group.stages.first());
             self.cloudlets.extend(ids.map(|id| Cloudlet {
                 id,
                 vm,
-                cores: group.cores,
+                units,
+                on_gpus,
                 length: length(group, &mut lengths),
                 submitted: 0.0,
                 start: 0.0,
@@ -177,7 +179,7 @@ impl World {
 fn length(group: &scenario::Cloudlet, chance: &mut ChaCha8Rng) -> f64 {
     match (group.length_mi, group.stages.first()) {
         (Some(length), _) => length.draw(chance).round().max(1.0),
-        (None, Some(Stage::Run(length))) => *length as f64,
+        (None, Some(Stage::Run(length) | Stage::Gpu(length))) => *length as f64,
         (None, _) => 0.0,
     }
 }

@@ -195,30 +195,47 @@ impl World {
             }));
         }
         match stages.get(at.stage) {
-            Some(Stage::Run(length)) => {
-                let its = &self.cloudlets[cloudlet as usize];
+            Some(stage @ (Stage::Run(length) | Stage::Gpu(length))) => {
+                let its = &mut self.cloudlets[cloudlet as usize];
+                (its.units, its.on_gpus) = group.like(&self.scenario).units(Some(stage));
                 let piece = Piece {
                     cloudlet,
-                    cores: its.cores,
+                    units: its.units,
                     length: *length as f64,
                 };
-                let vm = its.vm;
+                let (vm, on_gpus, now) = (its.vm, its.on_gpus, self.events.now());
                 let center = &mut self.datacenters[datacenter as usize];
                 if center.dynamic.is_some() {
-                    self.cloudlets[cloudlet as usize].length = piece.length;
+                    its.length = piece.length;
                     let stage = at.stage;
                     self.give_task(datacenter, cloudlet, stage);
                 } else if let Some(stay) = &mut self.vms[vm as usize].stay {
                     if self.hosts[stay.host as usize].down {
-                        self.cloudlets[cloudlet as usize].length = piece.length;
+                        its.length = piece.length;
                         stay.lost.push(cloudlet);
                         return;
                     }
-                    stay.work.resume(piece, since, self.events.now());
-                    center.forecast.note(vm, &mut stay.ripe, stay.work.ripe());
+                    let pool = stay.pool(on_gpus);
+                    let begins = match on_gpus {
+                        // It waits where none are free.
+                        true => pool.work.submit(piece, now).is_some(),
+                        false => {
+                            pool.work.resume(piece, since, now);
+                            true
+                        }
+                    };
+                    meter(
+                        &mut self.hosts[stay.host as usize],
+                        on_gpus,
+                        stay.pool(on_gpus),
+                        now,
+                    );
+                    if begins {
+                        its.begin_to_draw(&stay.pool(on_gpus).share);
+                    }
+                    let over = stay.over_from();
+                    center.forecast.note(vm, &mut stay.ripe, over);
                     center.look_again(vm);
-                    meter(&mut self.hosts, stay, self.events.now());
-                    self.cloudlets[cloudlet as usize].begin_to_draw(&stay.share);
                 }
             }
             Some(_) => self.wait(datacenter, cloudlet),
