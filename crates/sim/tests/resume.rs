@@ -38,7 +38,9 @@ impl Draw {
     /// Makes a scenario of containers, hosts that fail, brokers that scale, cloudlets that send data,
     /// a dynamic datacenter, or none of these.
     fn scenario(&mut self) -> String {
-        let kind = self.of(&["plain", "nested", "fails", "scales", "sends", "dynamic"]);
+        let kind = self.of(&[
+            "plain", "nested", "fails", "scales", "sends", "dynamic", "devices",
+        ]);
         let mut text = format!("seed = {}\nstop_s = 400\n", self.below(1000));
         if self.yes() {
             let latency = self.share();
@@ -99,7 +101,7 @@ impl Draw {
         }
         let (fate, progress) = (self.of(&["wait", "move"]), self.of(&["lose", "keep"]));
         let progress = if kind == "sends" { "keep" } else { progress };
-        let others = kind == "dynamic" || kind == "sends";
+        let others = ["dynamic", "sends", "devices"].contains(&kind);
         let failure = match kind == "fails" || others && self.yes() {
             true => format!(
                 "failure = {{ after_s = {{ weibull = [2, 60] }}, repair_s = {{ uniform = [1, 20] }}, vms = '{fate}', progress = '{progress}' }},"
@@ -111,10 +113,16 @@ impl Draw {
             "storage = [{{ bandwidth_mbps = 100, file = [{{ name = 'file', bytes = 40000000 }}] }}]"
         )
         .expect("a string");
+        let devices = match kind {
+            "devices" => {
+                "gpus = 4, gpu_mips = 900, gpu_power_watts = [5, 90], numa_nodes = 2, numa_overhead = 0.1,"
+            }
+            _ => "",
+        };
         let sharing = self.sharing(kind == "dynamic" || kind == "sends");
         writeln!(
             text,
-            "host = [{{ count = {count}, cores = {cores}, mips = 1000, memory_mib = 4096, bandwidth_mbps = 1000, scheduler = '{sharing}', {failure} power_watts = [50, 70, 100] }}]"
+            "host = [{{ count = {count}, cores = {cores}, mips = 1000, memory_mib = 4096, bandwidth_mbps = 1000, scheduler = '{sharing}', {devices} {failure} power_watts = [50, 70, 100] }}]"
         )
         .expect("a string");
     }
@@ -142,9 +150,10 @@ impl Draw {
             200 + self.below(700),
             64 + self.below(900),
         );
+        let gpus = if kind == "devices" { 2 } else { 0 };
         writeln!(
             text,
-            "vm = [{{ count = {count}, mips = {mips}, memory_mib = {memory}, bandwidth_mbps = 10, scheduler = '{sharing}', overhead = [0.03] }}]"
+            "vm = [{{ gpus = {gpus}, count = {count}, mips = {mips}, memory_mib = {memory}, bandwidth_mbps = 10, scheduler = '{sharing}', overhead = [0.03] }}]"
         )
         .expect("a string");
         if kind == "nested" || kind == "fails" && self.yes() {
@@ -168,6 +177,10 @@ impl Draw {
             .expect("a string");
             return;
         }
+        let gpus = match kind {
+            "devices" => 1 + self.below(2),
+            _ => 0,
+        };
         let utilization = match kind {
             "dynamic" => {
                 "utilization = { uniform = [0, 1] }, utilization_memory = { every_s = 9, values = [0.1, 0.9, 0.4] },"
@@ -184,7 +197,7 @@ impl Draw {
         let count = 1 + self.below(30);
         writeln!(
             text,
-            "cloudlet = [{{ count = {count}, length_mi = {length}, gap_s = {gap}, {files} {utilization} }}]"
+            "cloudlet = [{{ gpus = {gpus}, count = {count}, length_mi = {length}, gap_s = {gap}, {files} {utilization} }}]"
         )
         .expect("a string");
     }
@@ -340,7 +353,7 @@ fn a_change_of_what_is_kept_needs_a_new_number_of_the_format() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(
-        digest, "2218ab3ac157889ce2192db3f12e905c22e09bd1403b7641ebd41996c400b7d5",
+        digest, "9c771a74d42a2c9faefaa45ac063f8d42a1911138ae799f4c222b4d94a312226",
         "raise the format in src/snapshot.rs, and put the new digest here"
     );
 }
