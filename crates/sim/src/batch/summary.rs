@@ -67,7 +67,8 @@ pub struct Window {
 pub struct Detail {
     /// The mean slowdown without a bound: (wait + run) / run.
     pub avg_slowdown: f64,
-    /// How alike jobs were treated: [`Jain`]'s index of their bounded slowdowns.
+    /// How alike jobs were treated: the fairness index of Jain, Chiu and Hawe (1984) of their
+    /// bounded slowdowns.
     pub fair_jobs: f64,
     /// How alike users were, by the means of theirs; where users are known.
     #[serde(skip_serializing_if = "Option::is_none")]
