@@ -506,7 +506,7 @@ impl<'a> Round<'a> {
             let among = self.masks.of(&blocked.queued, at);
             if let Some(allocation) = self.fits(&future, None, &among, blocked) {
                 future.take(&allocation);
-                self.plan.wake_at = Some(at);
+                self.wake_at(at);
                 self.plan.reservations.push(Reservation {
                     job: blocked.queued.job,
                     at,
@@ -630,10 +630,18 @@ impl<'a> Round<'a> {
         held
     }
 
+    /// Has another round be made when a reservation begins. One that begins at any moment,
+    /// as others are over their time, does so when these end.
+    fn wake_at(&mut self, at: Time) {
+        if at.0 > self.now.0 + 1 {
+            let before = self.plan.wake_at.unwrap_or(at);
+            self.plan.wake_at = Some(before.min(at));
+        }
+    }
+
     fn keep(&mut self, queued: &'a Queued, at: Time, allocation: Allocation) {
         let job = queued.job;
-        let before = self.plan.wake_at.unwrap_or(at);
-        self.plan.wake_at = Some(before.min(at));
+        self.wake_at(at);
         self.head = self.head.or(Some(queued));
         self.plan.verdicts.push((job, Verdict::Room));
         self.plan.reservations.push(Reservation {

@@ -116,6 +116,33 @@ fn what_was_written_makes_the_same_ledger_and_the_same_again() {
 }
 
 #[test]
+fn nobody_looks_again_before_a_job_ends_that_is_over_its_time() {
+    let scan = Order::Fifo;
+    for backfill in [
+        Backfill::None,
+        Backfill::Easy { scan },
+        Backfill::Conservative,
+    ] {
+        let mut ledger = ledger(2, backfill);
+        for _ in 0..2 {
+            let event = submit(2, Duration::from_secs(60));
+            ledger.step(Time(0), event).expect("it is taken");
+        }
+        assert_eq!(ledger.schedule(Time(0)).len(), 1);
+        let limit = Time::seconds(60);
+        assert_eq!(ledger.wake_at(), Some(limit));
+        ledger.step(limit, Event::Tick).expect("it is told to end");
+        assert_eq!(ledger.schedule(limit), []);
+        assert_eq!(ledger.wake_at(), None, "{backfill:?}");
+        let task = TaskId { job: 1, index: 0 };
+        let end = Event::Over(task, hyperion_lifecycle::End::Lost);
+        let over = Time::seconds(65);
+        ledger.step(over, end).expect("it has ended");
+        assert_eq!(ledger.schedule(over).len(), 1);
+    }
+}
+
+#[test]
 fn a_job_that_takes_too_long_is_ended_at_its_limit_and_one_that_fits_nowhere_is_refused() {
     let seconds = Duration::from_secs;
     let job = |submit, run, estimate, processors| Job {
