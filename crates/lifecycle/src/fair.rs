@@ -138,7 +138,13 @@ impl Ledger {
     }
 
     /// Charges a share for what somebody has from now on, or does so no longer.
-    pub fn charge(&mut self, share: ShareNumber, allocation: &Allocation, begins: bool, at: Time) {
+    pub(crate) fn charge(
+        &mut self,
+        share: ShareNumber,
+        allocation: &Allocation,
+        begins: bool,
+        at: Time,
+    ) {
         let rate = rate(&self.site, &self.rules, allocation);
         self.fair.charge(share, rate, begins, at);
     }
@@ -152,7 +158,7 @@ impl Ledger {
     }
 
     /// Gives what is due to whom, where that counts.
-    pub fn due(&self, now: Time) -> Option<Vec<f64>> {
+    pub(crate) fn due(&self, now: Time) -> Option<Vec<f64>> {
         let counts = matches!(self.order, Order::Multifactor(weights) if weights.fair_share > 0);
         counts.then(|| self.fair.tree.factors(now))
     }

@@ -296,11 +296,19 @@ impl Ledger {
         scopes
     }
 
+    /// Puts a job under no limits, by its number, before it is submitted: one that was taken
+    /// when there were others.
+    pub fn lift_limits(&mut self, job: u64) {
+        self.unlimited.insert(job);
+    }
+
     /// Gives what counts for a job beside what it asks for.
     pub fn standing(&mut self, asked: &Submitted) -> Standing {
-        let scopes = self.scopes(asked).into_iter();
-        let scopes = scopes.filter(|(_, limits)| limits.limit_what_runs());
+        let mut scopes = self.scopes(asked);
+        let is_limited = !self.unlimited.contains(&asked.job);
+        scopes.retain(|(_, limits)| is_limited && limits.limit_what_runs());
         let scopes: Vec<(Scope, Caps)> = scopes
+            .into_iter()
             .map(|(scope, limits)| (scope, self.site.caps(limits)))
             .collect();
         let mut quotas: SmallVec<[QuotaNumber; 4]> = SmallVec::new();

@@ -52,6 +52,8 @@ pub struct Ledger {
     /// What was told of partitions, by name.
     pub(crate) partition_states: BTreeMap<String, PartitionState>,
     pub(crate) quotas: BTreeMap<Scope, QuotaNumber>,
+    /// Jobs that are under no limits.
+    pub(crate) unlimited: BTreeSet<u64>,
     /// Who has used how much.
     pub(crate) fair: Fair,
     /// How many tasks wait or run.
@@ -121,6 +123,7 @@ impl Ledger {
             closed: BTreeMap::new(),
             partition_states: BTreeMap::new(),
             quotas: BTreeMap::new(),
+            unlimited: BTreeSet::new(),
             open: BTreeMap::new(),
             site,
             order,

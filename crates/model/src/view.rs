@@ -132,6 +132,9 @@ pub struct Terms {
     /// What must have happened to other jobs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Condition>,
+    /// How many tasks of its array may run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u32>,
     /// It does not start before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begin: Option<Moment>,

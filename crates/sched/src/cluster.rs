@@ -237,13 +237,6 @@ impl Cluster {
         self.freed += u64::from(self.windows.remove(&window).is_some());
     }
 
-    /// Keeps nodes as another cluster does, under the same numbers; says whether some are
-    /// free earlier than was known.
-    pub fn keep_as(&mut self, other: &Self, is_freed: bool) {
-        self.windows.clone_from(&other.windows);
-        self.freed += u64::from(is_freed);
-    }
-
     /// Gives the times for which nodes are kept.
     pub fn windows(&self) -> &BTreeMap<WindowNumber, Window> {
         &self.windows

@@ -506,6 +506,7 @@ fn terms(job: &Job) -> Terms {
         nice: submission.nice,
         requeue: submission.requeue,
         after: submission.after.clone(),
+        at_once: submission.array.as_ref().and_then(|array| array.at_once),
         begin: asked.begin.map(|at| at.0),
         deadline: asked.deadline.map(|at| at.0),
         least_time: submission.least_time,

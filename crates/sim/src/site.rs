@@ -5,6 +5,7 @@
 //! when things happen.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::time::Duration;
 
 use hyperion_lifecycle::{Change, End, Event, Ledger, Record, Refusal, TaskId, Time};
@@ -38,11 +39,24 @@ impl Lasting {
 /// The kernel's number of the signal that asks to end.
 const SIGTERM: u8 = 15;
 
+/// What comes from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Something that happens, and may be refused.
+    Event(Event),
+    /// What was made of something once: it is not looked at anew.
+    Made(Change),
+}
+
+impl From<Event> for Told {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
+    }
+}
+
 /// Something that will happen.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Due {
-    /// What comes from outside, by its place in the list.
-    Told(usize),
     /// The ranks of a start run, if it is still that start.
     Up(TaskId, u64),
     /// They end.
@@ -60,20 +74,23 @@ struct Started {
     since: Time,
 }
 
-/// Lets things happen to a ledger from outside, each at its time, and shows every record
-/// and every refusal; ends when nothing is due any more.
+/// Lets things happen to a ledger from outside, told in the order of their times, and shows
+/// every record and every refusal; ends when nothing is due any more.
 ///
 /// `lasts` says what a start comes to: the task, and how many there were before. At each
-/// instant all that is due happens, in the order in which it became due, then jobs start.
-pub fn run(
+/// instant all that is told happens, then all that is due, in the order in which it became
+/// so, then jobs start. As with a server, jobs that ended long ago are forgotten where there
+/// are many.
+pub fn run<T: Into<Told>>(
     ledger: &mut Ledger,
-    told: Vec<(Time, Event)>,
+    told: impl IntoIterator<Item = (Time, T)>,
     lasts: impl FnMut(TaskId, u32) -> Lasting,
     see: impl FnMut(Result<&Record, (Time, Refusal)>),
 ) {
-    let mut world = World {
+    let told = told.into_iter().map(|(at, told)| (at, told.into()));
+    let world = World {
         ledger,
-        told: Vec::new(),
+        told: told.peekable(),
         due: BTreeMap::new(),
         next: 0,
         started: BTreeMap::new(),
@@ -81,28 +98,25 @@ pub fn run(
         lasts,
         see,
     };
-    for (number, (at, event)) in told.into_iter().enumerate() {
-        world.told.push(Some(event));
-        world.later(at, Due::Told(number));
-    }
     world.live();
 }
 
-struct World<'a, L, S> {
+struct World<'a, I: Iterator, L, S> {
     ledger: &'a mut Ledger,
-    told: Vec<Option<Event>>,
+    told: Peekable<I>,
     /// What will happen, by time and by the order in which it became due.
     due: BTreeMap<(Time, u64), Due>,
     next: u64,
     started: BTreeMap<TaskId, Started>,
-    /// How often a task was started.
+    /// How often a task was started that is not done.
     starts: BTreeMap<TaskId, u32>,
     lasts: L,
     see: S,
 }
 
-impl<L, S> World<'_, L, S>
+impl<I, L, S> World<'_, I, L, S>
 where
+    I: Iterator<Item = (Time, Told)>,
     L: FnMut(TaskId, u32) -> Lasting,
     S: FnMut(Result<&Record, (Time, Refusal)>),
 {
@@ -114,35 +128,51 @@ where
     fn live(mut self) {
         let mut last = Time(0);
         loop {
-            let first = self.due.first_key_value().map(|((at, _), _)| *at);
-            let Some(now) = first.into_iter().chain(self.ledger.wake_at()).min() else {
+            let told = self.told.peek().map(|(at, _)| *at);
+            let due = self.next_due();
+            let next = told.into_iter().chain(due).chain(self.ledger.wake_at());
+            let Some(now) = next.min() else {
                 return;
             };
             let now = now.max(last);
             last = now;
-            while let Some(entry) = self.due.first_entry().filter(|its| its.key().0 <= now) {
-                let due = entry.remove();
-                if let Some(event) = self.event(due) {
-                    self.tell(now, event);
+            while let Some((_, told)) = self.told.next_if(|(at, _)| *at <= now) {
+                match told {
+                    Told::Event(event) => self.tell(now, event),
+                    Told::Made(change) => {
+                        let record = Record { at: now, change };
+                        self.ledger.apply(&record);
+                        self.carry_out(now, vec![record]);
+                    }
+                }
+            }
+            while self.next_due().is_some_and(|at| at <= now) {
+                match self.due.pop_first() {
+                    Some((_, Due::Up(task, _))) => self.tell(now, Event::Up(task)),
+                    Some((_, Due::Over(task, _, end))) => self.tell(now, Event::Over(task, end)),
+                    None => {}
                 }
             }
             self.tell(now, Event::Tick);
             let records = self.ledger.schedule(now);
             self.carry_out(now, records);
+            for job in self.ledger.leaving() {
+                self.tell(now, Event::Forget(job));
+            }
         }
     }
 
-    /// Gives what is told of something that was due; nothing where it is no more.
-    fn event(&mut self, due: Due) -> Option<Event> {
-        let still = |task: &TaskId, turn: u64| {
-            let its = self.started.get(task);
-            its.is_some_and(|its| its.turn == turn)
-        };
-        match due {
-            Due::Told(number) => self.told.get_mut(number)?.take(),
-            Due::Up(task, turn) => still(&task, turn).then_some(Event::Up(task)),
-            Due::Over(task, turn, end) => still(&task, turn).then_some(Event::Over(task, end)),
+    /// Tells when something is due next; what is no more is not.
+    fn next_due(&mut self) -> Option<Time> {
+        while let Some(entry) = self.due.first_entry() {
+            let (Due::Up(task, turn) | Due::Over(task, turn, _)) = *entry.get();
+            let its = self.started.get(&task);
+            if its.is_some_and(|its| its.turn == turn) {
+                return Some(entry.key().0);
+            }
+            entry.remove();
         }
+        None
     }
 
     fn tell(&mut self, now: Time, event: Event) {
@@ -169,8 +199,11 @@ where
                 }
                 Change::Resumed { task, .. } => self.go_on(task, now),
                 Change::Stopping { task, .. } => self.stop(task, now),
-                Change::Ended { task, .. } => {
+                Change::Ended { task, again, .. } => {
                     self.started.remove(&task);
+                    if !again {
+                        self.starts.remove(&task);
+                    }
                 }
                 _ => {}
             }

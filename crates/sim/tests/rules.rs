@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyperion_lifecycle::{
-    Account, Booking, Event, Ledger, Limits, Partition, Qos, Rules, Site as Has, TaskId, Time, Who,
+    Account, Booking, Event, Ledger, Limits, Partition, Qos, Rules, Site as Has, Task, TaskId,
+    Time, Who,
 };
-use hyperion_model::submission::{Command, Dialect, Per, Submission, TimeLimit};
+use hyperion_model::submission::{
+    Command, Condition, Dialect, Event as Happened, JobRef, JobWord, Per, Submission, TimeLimit,
+};
 use hyperion_sched::{Amounts, Backfill, Node, Order, Placement, Policy, Weights};
-use hyperion_sim::batch::{
-    After, Block, Blocks, Change, Job, Named, Past, Ran, Site, Workload, World,
-};
+use hyperion_sim::batch::{Block, Blocks, Change, Job, Named, Past, Ran, Site, Workload, World};
 use hyperion_sim::{Seed, site};
 use rand_chacha::rand_core::Rng as _;
 
@@ -30,7 +31,7 @@ struct Story {
     order: Order,
     backfill: Backfill,
     told: Vec<(Time, Event)>,
-    /// How long each job runs.
+    /// How long each job runs; tasks of an array by their index longer.
     runs: BTreeMap<u64, u64>,
 }
 
@@ -104,47 +105,21 @@ impl Story {
         let rules = self.rules.clone();
         let mut ledger = Ledger::with_rules(has.clone(), rules, self.order, policy);
         let lasts = |task: TaskId, _| {
-            let run = Duration::from_secs(self.runs[&task.job]);
+            let run = Duration::from_secs(self.runs[&task.job] + u64::from(task.index));
             site::Lasting {
                 ends_in: self.ends_in,
                 ..site::Lasting::of(run)
             }
         };
-        site::run(&mut ledger, self.told, lasts, |shown| {
+        let mut told = self.told;
+        told.sort_by_key(|(at, _)| *at);
+        site::run(&mut ledger, told, lasts, |shown| {
             if let Err((at, refusal)) = shown {
                 panic!("at {at:?}: {refusal}");
             }
         });
-        let past = |number: u64, job: &hyperion_lifecycle::Job| {
-            let task = job.task(0).expect("it ran");
-            let (started, ended) = task.started.zip(task.ended).expect("it ended");
-            let run = ended.since(started);
-            let since = |at: Time| at.since(job.submitted);
-            let begin = job.asked.begin.map(|begin| After::Submitted(since(begin)));
-            let holds = job.holds.iter();
-            Past {
-                asked: Some(Box::new((*job.asked).clone())),
-                after: begin,
-                holds: holds
-                    .filter_map(|hold| Some((since(hold.from), since(hold.until?))))
-                    .collect(),
-                ..Past::of(
-                    number,
-                    Job {
-                        submit: job.submitted,
-                        run,
-                        estimate: job.asked.limit,
-                        processors: 1,
-                    },
-                    Some(started),
-                )
-            }
-        };
-        let mut jobs: Vec<Past> = ledger
-            .jobs()
-            .iter()
-            .map(|(number, job)| past(*number, job))
-            .collect();
+        let jobs = ledger.jobs().values();
+        let mut jobs: Vec<Past> = jobs.flat_map(|job| pasts(job)).collect();
         jobs.sort_by_key(|past| past.job.submit);
         Told {
             site: Site {
@@ -163,10 +138,42 @@ impl Story {
     }
 }
 
+/// Gives the tasks of a job as a history has them.
+fn pasts(job: &hyperion_lifecycle::Job) -> Vec<Past> {
+    let past = |(index, task): (&u32, &Task)| {
+        let (started, ended) = task.started.zip(task.ended).expect("it ended");
+        let since = |at: Time| at.since(job.submitted);
+        let mut asked = (*job.asked).clone();
+        if let Some(array) = &mut asked.submission.array {
+            array.indices = index.to_string().parse().expect("an index");
+        }
+        let holds = job.holds.iter();
+        let its = Job {
+            submit: job.submitted,
+            run: ended.since(started),
+            estimate: asked.limit,
+            processors: 1,
+        };
+        Past {
+            asked: Some(Box::new(asked)),
+            holds: holds
+                .filter_map(|hold| Some((since(hold.from), since(hold.until?))))
+                .collect(),
+            ..Past::of(its, Some(started))
+        }
+    };
+    job.tasks().iter().map(past).collect()
+}
+
+/// Gives the number of a job.
+fn number(past: &Past) -> u64 {
+    past.asked.as_ref().expect("it is known").job
+}
+
 impl Told {
     /// Gives when jobs started, by number, in seconds.
     fn was(&self) -> Vec<(u64, u64)> {
-        let started = |past: &Past| (past.number, past.started.map_or(0, |at| at.0 / 1_000_000));
+        let started = |past: &Past| (number(past), past.started.map_or(0, |at| at.0 / 1_000_000));
         self.jobs.iter().map(started).collect()
     }
 
@@ -176,7 +183,7 @@ impl Told {
         let ran = self.ran(&Workload::of(&submitted));
         let start = |ran: &Ran| {
             (
-                self.jobs[ran.number as usize].number,
+                number(&self.jobs[ran.number as usize]),
                 ran.start.0 / 1_000_000,
             )
         };
@@ -368,6 +375,46 @@ fn each_part_of_a_priority_counts() {
     );
 }
 
+#[test]
+fn no_more_tasks_of_an_array_run_at_once_than_may() {
+    let mut story = Story::new(Order::Fifo, Rules::default());
+    let array = |text: &'static str| {
+        move |its: &mut Submission| {
+            its.array = Some(text.parse().expect("an array"));
+            its.time_limit = Some(TimeLimit::Span(Duration::from_secs(200)));
+        }
+    };
+    let first = story.submit(0, 1, (1, 100), array("0-4%2"));
+    story.submit(0, 2, (2, 100), array("7,9"));
+    story.submit(1, 3, (4, 50), |_| {});
+    // One waits for the task of its own number, and one for some.
+    let after = |tasks: Option<&str>, event| {
+        let (job, tasks) = (JobWord::Number(first), tasks);
+        let tasks = tasks.map(|tasks| tasks.parse().expect("indices"));
+        Some(Condition::Job(JobRef { job, tasks }, event))
+    };
+    story.submit(2, 1, (1, 10), |its| {
+        array("3-4%1")(its);
+        its.after = after(None, Happened::SameEnded);
+    });
+    story.submit(2, 1, (1, 10), |its| {
+        its.after = after(Some("0-1"), Happened::Ended)
+    });
+    let mut told = story.happens();
+    let first = [0, 0, 100, 101, 202];
+    assert_eq!(
+        told.starts(),
+        [&first[..], &[0, 0, 109, 204, 306, 101]].concat()
+    );
+    for past in &mut told.jobs {
+        let asked = past.asked.as_mut().expect("it is known");
+        let array = asked.submission.array.as_mut();
+        array.into_iter().for_each(|array| array.at_once = None);
+    }
+    let free: Vec<u64> = told.simulated().into_iter().map(|its| its.1).collect();
+    assert_eq!(free, [0, 0, 0, 0, 0, 0, 100, 107, 107, 111, 101]);
+}
+
 fn kept(nodes: &[&str], from: u64, until: u64, users: &[u32]) -> Booking {
     Booking {
         nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
@@ -466,7 +513,7 @@ fn jobs_that_were_held_are_held() {
     story.tell(500, Event::Tick);
     let mut told = story.happens();
     assert_eq!(told.starts(), [0, 150, 300, 100, 160]);
-    let third = told.jobs.iter().position(|past| past.number == third);
+    let third = told.jobs.iter().position(|past| number(past) == third);
     let past = &mut told.jobs[third.expect("it is there")];
     past.holds = vec![(Duration::from_secs(120), Duration::from_secs(900))];
     assert_eq!(told.simulated(), told.was(), "it runs by then");
@@ -523,10 +570,6 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
         ..Rules::default()
     };
     let mut story = Story::new(order, rules);
-    // Where room is kept, or the order changes, a ledger may start others when a job is told
-    // to end, and has not yet: there none is.
-    let is_ended = backfill == Backfill::None && !order.changes();
-    let longest = if is_ended { 2000 } else { 2500 };
     story.ends_in = Duration::from_secs(7);
     (story.backfill, story.nodes) = (backfill, &["a", "b", "c", "d"]);
     let mut at = 0;
@@ -546,13 +589,16 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
             let named = named.filter(|_| word != 2);
             its.parts[0].queues = named.map(|name| (*name).into()).into_iter().collect();
             // Less than is said, mostly; who is not done by then is ended, and that takes a while.
-            its.time_limit = Some(TimeLimit::Span(Duration::from_secs(longest)));
+            its.time_limit = Some(TimeLimit::Span(Duration::from_secs(2000)));
             if word == 2 && number > 20 {
                 its.reservation = Some("ada".into());
                 its.time_limit = Some(TimeLimit::Span(Duration::from_secs(size.1)));
             }
-            if word == 3 && is_ended {
+            if word == 3 {
                 its.time_limit = Some(TimeLimit::Span(Duration::from_secs(size.1 / 2 + 1)));
+            }
+            if word == 4 {
+                its.array = Some("1-9:2,20%2".parse().expect("an array"));
             }
         });
         if hold {

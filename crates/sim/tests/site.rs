@@ -55,7 +55,7 @@ fn simulate(ledger: &mut Ledger, jobs: &[Job]) -> (Vec<Record>, Vec<Refusal>) {
     let (mut records, mut refusals) = (Vec::new(), Vec::new());
     site::run(
         ledger,
-        told.collect(),
+        told,
         |task, _| site::Lasting::of(jobs[task.job as usize - 1].run),
         |shown| match shown {
             Ok(record) => records.push(record.clone()),

@@ -279,3 +279,19 @@ fn what_if_goes_by_the_rules_and_knows_who_was_held() {
     let (was, now) = (wait("as_it_was"), wait("simulated"));
     assert!(0.8 * was < now && now < 1.1 * was, "{was} s, {now} s");
 }
+
+#[test]
+fn what_if_lets_no_more_tasks_of_an_array_run_at_once_than_may() {
+    let queue = with_rules("");
+    let array = queue.wrap(&["--array=0-3%1", "--time=1"], "sleep 1");
+    queue.wait_over(&array);
+    let words = ["sim", "what-if", "--load", "1", "--replications", "0"];
+    let told = queue
+        .run(&[&words[..], &["--output", "json"]].concat())
+        .ok();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let wait = |its: &str| told[its]["avg_wait"].as_f64().expect("a number");
+    // None, one, two and three seconds.
+    let (was, now) = (wait("as_it_was"), wait("simulated"));
+    assert!(0.8 * was < now && now < 1.1 * was, "{was} s, {now} s");
+}

@@ -8,7 +8,6 @@
 //!
 //! What is kept follows the jobs that wait and run, not the trace.
 
-mod after;
 mod chart;
 mod downey;
 mod interval;
@@ -22,7 +21,6 @@ mod summary;
 mod trace;
 mod what_if;
 
-pub use after::After;
 pub use chart::{Bar, Curve, gantt};
 pub use downey::{Downey, Habits, LogUniform, NoModel};
 pub use interval::Interval;

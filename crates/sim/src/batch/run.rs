@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Job;
-use super::after::Held;
-use super::ruled::Ruled;
 
 /// Thousandths of a processor, as the scheduler counts them.
 const PROCESSOR: u64 = 1000;
@@ -77,32 +75,6 @@ impl Requests {
     }
 }
 
-/// What a job asks for, and what counts for it beside that where a site has rules.
-#[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) request: Arc<Request>,
-    /// Nothing does where it is absent.
-    pub(super) standing: Option<Arc<Standing>>,
-}
-
-impl From<Arc<Request>> for Asked {
-    fn from(request: Arc<Request>) -> Self {
-        Self {
-            request,
-            standing: None,
-        }
-    }
-}
-
-impl From<Queued> for Asked {
-    fn from(queued: Queued) -> Self {
-        Self {
-            request: queued.request,
-            standing: Some(queued.standing.into()),
-        }
-    }
-}
-
 /// A job that has started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
@@ -155,20 +127,12 @@ pub fn run<E>(
         if job.processors > machine.all() {
             return Err(Stuck::TooLarge(number));
         }
-        Ok((job, requests.get(job.processors).into()))
+        Ok((job, requests.get(job.processors)))
     });
-    run_on(
-        machine.cluster(),
-        order,
-        backfill,
-        asked,
-        (Held::default(), None),
-        see,
-    )
+    run_on(machine.cluster(), order, backfill, asked, see)
 }
 
-/// Lets jobs run on a cluster, each with what it asks of it and when what it is held for has
-/// happened, by the rules of a site where there are any, and shows each when it starts; as
+/// Lets jobs run on a cluster, each with what it asks of it, and shows each when it starts; as
 /// [`run`].
 ///
 /// A job for which the empty cluster has no room holds up those after it for ever, or never
@@ -180,8 +144,7 @@ pub(super) fn run_on<E>(
     cluster: Cluster,
     order: Order,
     backfill: Backfill,
-    jobs: impl IntoIterator<Item = Result<(Job, Asked), Stuck<E>>>,
-    (mut held, mut ruled): (Held, Option<Ruled>),
+    jobs: impl IntoIterator<Item = Result<(Job, Arc<Request>), Stuck<E>>>,
     mut see: impl FnMut(Ran),
 ) -> Result<(), Stuck<E>> {
     let (mut jobs, mut failed) = (jobs.into_iter(), None);
@@ -193,8 +156,7 @@ pub(super) fn run_on<E>(
         })
     };
     let state = State::new(cluster, order);
-    let terms = (&mut held, ruled.as_mut());
-    match live(state, backfill, None, &mut next, terms, &mut see) {
+    match live(state, backfill, None, &mut next, &mut see) {
         Err(Halt::Unsorted(number)) => Err(Stuck::Unsorted(number)),
         _ => failed.map_or(Ok(()), Err),
     }
@@ -230,13 +192,13 @@ impl State {
     }
 
     /// Lets a job wait.
-    pub(super) fn wait(&mut self, number: u64, job: Job, asked: Asked) {
-        self.queue.insert(queued(number, job, asked));
-        self.waiting.insert(number, job);
+    pub(super) fn wait(&mut self, number: u64, job: Job, request: Arc<Request>) {
+        self.queue.insert(queued(number, job, request));
+        self.waiting.push(number, job);
     }
 }
 
-/// Jobs that wait, by their numbers: nearly each comes with a greater one than those before it.
+/// Jobs that wait, by their numbers: each comes with a greater one than those before it.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Those that have started leave holes.
@@ -245,14 +207,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    fn insert(&mut self, number: u64, job: Job) {
-        match self.jobs.back() {
-            Some((last, _)) if *last > number => {
-                let at = self.jobs.partition_point(|(its, _)| *its < number);
-                self.jobs.insert(at, (number, Some(job)));
-            }
-            _ => self.jobs.push_back((number, Some(job))),
-        }
+    fn push(&mut self, number: u64, job: Job) {
+        self.jobs.push_back((number, Some(job)));
     }
 
     /// Takes a job out.
@@ -295,15 +251,14 @@ impl Waiting {
 }
 
 /// Gives what the scheduler sees of a job.
-pub(super) fn queued(number: u64, job: Job, asked: Asked) -> Queued {
-    let standing = asked.standing.as_deref();
+pub(super) fn queued(number: u64, job: Job, request: Arc<Request>) -> Queued {
     Queued {
         job: JobNumber(number),
         submitted: job.submit,
         limit: job.estimate,
         least: None,
-        standing: standing.map_or_else(Standing::default, Standing::clone),
-        request: asked.request,
+        request,
+        standing: Standing::default(),
     }
 }
 
@@ -315,7 +270,7 @@ pub(super) enum Halt {
 }
 
 /// Gives the next job.
-pub(super) type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Asked)>, Halt>;
+pub(super) type Next<'a> = &'a mut dyn FnMut() -> Result<Option<(Job, Arc<Request>)>, Halt>;
 
 /// Lets all happen that is before a moment, if one is named: in one piece of code for all,
 /// which is compiled for speed here. Gives how it stands then; the next job may have been
@@ -325,7 +280,6 @@ pub(super) fn live(
     backfill: Backfill,
     until: Option<Time>,
     next_job: Next<'_>,
-    (held, mut ruled): (&mut Held, Option<&mut Ruled>),
     see: &mut dyn FnMut(Ran),
 ) -> Result<State, Halt> {
     let State {
@@ -343,16 +297,11 @@ pub(super) fn live(
     };
     let mut arrival = next_job()?;
     // The first is the first until another comes before it, and none passes it.
-    let is_strict = !order.changes() && backfill == Backfill::None && ruled.is_none();
-    let mut again = None;
+    let is_strict = !order.changes() && backfill == Backfill::None;
     loop {
         let next_end = ends.peek().map(|Reverse((at, _))| *at);
         let next_arrival = arrival.as_ref().map(|(job, _)| job.submit);
-        let next_held = held.next();
-        let mut next = earlier(next_end, earlier(next_arrival, next_held));
-        if let Some(ruled) = &ruled {
-            next = earlier(next, earlier(again, ruled.next()));
-        }
+        let next = earlier(next_end, next_arrival);
         let Some(now) = next.filter(|now| until.is_none_or(|until| *now < until)) else {
             return Ok(State {
                 cluster,
@@ -364,49 +313,33 @@ pub(super) fn live(
                 is_blocked,
             });
         };
-        again = None;
         while let Some(Reverse((at, job))) = ends.peek().copied()
             && at == now
         {
             ends.pop();
-            if let Some(ruled) = &mut ruled {
-                ruled.ends(JobNumber(job), &cluster, now);
-            }
             cluster.end(JobNumber(job));
         }
-        if let Some(ruled) = &mut ruled {
-            ruled.happen(now, &mut cluster, &mut queue);
-        }
-        let first = |queue: &Queue| queue.iter().next().map(|first| first.job);
-        let stays = is_blocked && is_strict && next_end != Some(now);
-        let blocked = stays.then(|| first(&queue)).flatten();
-        while let Some((job, asked)) = arrival.take_if(|(job, _)| job.submit == now) {
-            if let Some(asked) = held.hold((number, job), asked) {
-                let asked = stand(number, asked, &mut ruled);
-                queue.insert(queued(number, job, asked));
-                waiting.insert(number, job);
-            }
+        let new = number;
+        while let Some((job, request)) = arrival.take_if(|(job, _)| job.submit == now) {
+            queue.insert(queued(number, job, request));
+            waiting.push(number, job);
             number += 1;
             arrival = next_job()?;
             if arrival.as_ref().is_some_and(|(next, _)| next.submit < now) {
                 return Err(Halt::Unsorted(number));
             }
         }
-        if next_held.is_some_and(|next| next <= now) {
-            move_held(held, &mut queue, &mut waiting, &mut ruled, now);
-        }
         // Where nothing has ended what did not start does not start now.
-        if queue.is_empty() || (blocked.is_some() && blocked == first(&queue)) {
+        let Some(first) = queue.iter().next() else {
+            continue;
+        };
+        if is_blocked && is_strict && next_end != Some(now) && first.job.0 < new {
             continue;
         }
-        let made = match &mut ruled {
-            Some(ruled) => ruled.plan(policy, &cluster, &mut queue, now),
-            None => plan(policy, &cluster, &queue, now),
-        };
+        let made = plan(policy, &cluster, &queue, now);
         is_blocked = made.barrier.is_some();
-        // A server looks again when what it has started runs: others may come first then.
-        again = (order.changes() && !made.starts.is_empty()).then_some(now);
         for start in made.starts {
+            queue.remove(start.job);
             let number = start.job.0;
             let Some(job) = waiting.remove(number) else {
                 continue;
@@ -416,49 +349,10 @@ pub(super) fn live(
                 job,
                 start: now,
             };
-            held.started(&ran);
             ends.push(Reverse((ran.end(), number)));
-            match &mut ruled {
-                Some(ruled) => ruled.start(start, &mut queue, &mut cluster, now),
-                None => {
-                    queue.remove(start.job);
-                    cluster.start(start.job, start.allocation, start.until);
-                }
-            }
+            cluster.start(start.job, start.allocation, start.until);
             see(ran);
         }
-    }
-}
-
-/// Takes jobs out of the queue that are held from now on, and lets those wait that are held
-/// no longer.
-#[inline(never)]
-fn move_held(
-    held: &mut Held,
-    queue: &mut Queue,
-    waiting: &mut Waiting,
-    ruled: &mut Option<&mut Ruled>,
-    now: Time,
-) {
-    while let Some(number) = held.leaves(now) {
-        let left = waiting.remove(number);
-        if let Some((job, its)) = left.zip(queue.remove(JobNumber(number))) {
-            held.take_back(number, job, its.into(), now);
-        }
-    }
-    while let Some((number, job, asked)) = held.take(now) {
-        let asked = stand(number, asked, ruled);
-        queue.insert(queued(number, job, asked));
-        waiting.insert(number, job);
-    }
-}
-
-/// Gives what counts for a job that joins the queue now.
-#[inline]
-fn stand(number: u64, asked: Asked, ruled: &mut Option<&mut Ruled>) -> Asked {
-    match ruled {
-        Some(ruled) => ruled.stand(number, asked),
-        None => asked,
     }
 }
 
@@ -486,17 +380,16 @@ mod tests {
             processors: number,
         };
         let left = |waiting: &Waiting| waiting.iter().map(|(number, _)| number).collect::<Vec<_>>();
-        (5..100).for_each(|number| waiting.insert(number, job(number)));
+        (5..100).for_each(|number| waiting.push(number, job(number)));
         for number in (6..100).filter(|number| number % 10 != 0) {
             assert_eq!(waiting.remove(number), Some(job(number)));
             assert_eq!(waiting.remove(number), None, "{number} is gone");
             assert!(waiting.jobs.len() <= 2 * waiting.len());
         }
         assert_eq!(left(&waiting), [5, 10, 20, 30, 40, 50, 60, 70, 80, 90]);
-        waiting.insert(1000, job(1000));
-        waiting.insert(55, job(55));
+        waiting.push(1000, job(1000));
         assert!(waiting.remove(4).is_none() && waiting.remove(100).is_none());
-        for number in [1000, 5, 90, 55, 10] {
+        for number in [1000, 5, 90, 10] {
             assert_eq!(waiting.remove(number), Some(job(number)));
         }
         assert_eq!(left(&waiting), [20, 30, 40, 50, 60, 70, 80]);

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use hyperion_sched::{Amounts, JobNumber, NodeNumber, Part, Time};
 use serde::{Deserialize, Serialize};
 
-use super::after::Held;
 use super::run::{Halt, Machine, Ran, Requests, State, Stuck, live};
 use super::{Job, Named};
 use crate::snapshot::{self, Kind, SnapshotError};
@@ -124,13 +123,12 @@ impl Simulation {
         let mut coming = self.jobs.iter();
         let mut next = || {
             let job = coming.next();
-            Ok::<_, Halt>(job.map(|job| (*job, requests.get(job.processors).into())))
+            Ok::<_, Halt>(job.map(|job| (*job, requests.get(job.processors))))
         };
         let ran = &mut self.ran;
         // Jobs are in order, and there is always a next one or none: nothing stops it.
-        let (backfill, held) = (self.policy.backfill, &mut Held::default());
-        let see = &mut |one| ran.push(one);
-        if let Ok(state) = live(state, backfill, until, &mut next, (held, None), see) {
+        let (backfill, see) = (self.policy.backfill, &mut |one| ran.push(one));
+        if let Ok(state) = live(state, backfill, until, &mut next, see) {
             self.jobs.drain(..(state.number - first) as usize);
             self.state = state;
         }
@@ -190,7 +188,7 @@ impl Simulation {
         let mut state = State::new(kept.machine.cluster(), policy.order);
         (state.number, state.is_blocked) = (kept.number, kept.is_blocked);
         for (number, job) in kept.waiting {
-            state.wait(number, job, requests.get(job.processors).into());
+            state.wait(number, job, requests.get(job.processors));
         }
         for its in kept.running {
             let known = its.parts.iter().all(|(node, _)| *node < kept.machine.nodes);

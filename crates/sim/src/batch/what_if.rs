@@ -1,24 +1,31 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyperion_lifecycle::{Booked, Change as Said, Ledger, Rules, Submitted};
+use hyperion_lifecycle::{Booked, Event, Ledger, PartitionState, Rules, Submitted, Who};
 use hyperion_model::job::Level;
+use hyperion_model::submission::{Command, Dialect, Submission};
 use hyperion_sched::{
-    Amounts, Arrangement, Backfill, CORES, Node, NodeNumber, Order, Placement, Policy, Queue,
-    Request, Standing, Time, Yields, has_room, plan,
+    Amounts, Arrangement, Backfill, CORES, Node, NodeNumber, Order, Placement, Policy, Request,
+    Time, has_room,
 };
 
-use super::after::{After, Held, Stops};
 use super::resample::{Block, Workload};
 use super::ruled::Ruled;
-use super::run::{Asked, queued, run_on};
+use super::run::{queued, run_on};
 use super::trace::at_load;
 use super::{Job, Named, Ran, Stuck};
+use crate::site::Told;
 
 /// Thousandths of a processor, as the scheduler counts them.
 const PROCESSOR: u64 = 1000;
+
+/// Who says what is said of nodes.
+const OPERATOR: Who = Who {
+    user: 0,
+    operator: true,
+};
 
 /// What jobs ran on, and by which rules.
 #[derive(Debug, Clone, Default)]
@@ -37,17 +44,14 @@ pub struct Site {
 /// A job of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
-    /// Its number, by which others speak of it.
-    pub number: u64,
     /// When it came, and how long it ran.
     pub job: Job,
     /// What was asked, as the rules of the site know it; processors, wherever they are,
-    /// where that is absent.
+    /// where that is absent. A task of an array has that with its own index alone; what it
+    /// waits for is to come true, whatever others do.
     pub asked: Option<Box<Submitted>>,
     /// How it was fenced, where that is known.
     pub level: Option<Level>,
-    /// What must have happened before it can start.
-    pub after: Option<After>,
     /// From when on, and until when, somebody kept it from starting, after its submission;
     /// in that order.
     pub holds: Vec<(Duration, Duration)>,
@@ -71,25 +75,23 @@ pub enum Change {
 /// A history as it could have been.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// Says what the rules make of jobs; nothing runs on it.
+    site: Site,
+    /// It has heard of no job.
     ledger: Ledger,
-    /// The same before it has heard of a job.
-    fresh: Ledger,
-    /// There are rules, and jobs of which is known what they ask.
-    is_ruled: bool,
     order: Order,
     backfill: Backfill,
-    jobs: Vec<(Job, Asked)>,
-    /// For what those wait that do, by places.
-    after: BTreeMap<usize, After>,
-    /// When somebody kept them from starting, by places.
-    stops: BTreeMap<usize, Stops>,
-    /// What was asked where that means one thing now and another then: where who has used
-    /// what counts, and else of nodes that are kept. By places.
-    asked: BTreeMap<usize, Arc<Submitted>>,
-    booked: Vec<Booked>,
-    beyond: usize,
+    jobs: Vec<Job>,
+    runs: Runs,
     load: f64,
+}
+
+/// By what jobs start.
+#[derive(Debug, Clone)]
+enum Runs {
+    /// By the policy alone, each with what it asks for.
+    Plainly(Vec<Arc<Request>>),
+    /// By the rules of the site, too.
+    Ruled(Ruled),
 }
 
 impl Site {
@@ -151,50 +153,72 @@ impl Site {
     }
 
     fn ledger(&self, order: Order, backfill: Backfill) -> Ledger {
-        let (has, rules) = (self.has.clone(), self.rules.clone());
-        Ledger::with_rules(has, rules, order, policy(backfill))
-    }
-}
-
-const fn policy(backfill: Backfill) -> Policy {
-    Policy {
-        backfill,
-        placement: Placement::First,
+        let (has, mut rules) = (self.has.clone(), self.rules.clone());
+        for partition in rules.partitions.values_mut() {
+            // That one is closed today says nothing of then.
+            partition.state = PartitionState::Up;
+        }
+        for qos in rules.qos.values_mut() {
+            // Nobody makes room here.
+            qos.preempted = None;
+        }
+        let policy = Policy {
+            backfill,
+            placement: Placement::First,
+        };
+        Ledger::with_rules(has, rules, order, policy)
     }
 }
 
 impl Past {
     /// Makes one that asks for processors, wherever they are.
-    pub fn of(number: u64, job: Job, started: Option<Time>) -> Self {
+    pub fn of(job: Job, started: Option<Time>) -> Self {
         Self {
-            number,
             job,
             asked: None,
             level: None,
-            after: None,
             holds: Vec::new(),
             started,
         }
     }
 
-    /// Gives what it asks for, and what counts for it beside that.
-    fn asked(&self, ledger: &mut Ledger) -> Asked {
-        let Some(asked) = &self.asked else {
-            let cores = Amounts::cores(self.job.processors.saturating_mul(PROCESSOR));
-            let request = Request {
-                arrangement: Arrangement::Together,
-                ..Request::one(cores)
-            };
-            return Arc::new(request).into();
-        };
-        let standing = Standing {
-            // Nobody makes room here.
-            yields: Yields::No,
-            ..ledger.standing(asked)
-        };
-        Asked {
-            request: ledger.among(asked).into(),
-            standing: Some(standing.into()),
+    /// Gives what was asked.
+    pub(super) fn submitted(&self) -> Submitted {
+        if let Some(asked) = &self.asked {
+            return Submitted::clone(asked);
+        }
+        let command = Command::Room { kept: false };
+        Submitted {
+            job: 0,
+            user: 0,
+            submission: Submission::new(Dialect::Slurm, command),
+            request: self.plainly().into(),
+            limit: self.job.estimate,
+            begin: None,
+            deadline: None,
+            partition: None,
+        }
+    }
+
+    /// Gives its index, where it is a task of an array.
+    pub(super) fn index(&self) -> Option<u32> {
+        let array = self.asked.as_ref()?.submission.array.as_ref()?;
+        Some(array.indices.first())
+    }
+
+    /// Tells whether both are tasks of one array.
+    pub(super) fn is_of_array_with(&self, other: &Self) -> bool {
+        let job = |its: &Self| its.asked.as_ref().map(|asked| asked.job);
+        let came = |its: &Self| (job(its), its.job.submit);
+        self.index().is_some() && came(self) == came(other)
+    }
+
+    /// Gives what it asks for where nothing but its processors is known.
+    fn plainly(&self) -> Request {
+        let cores = Amounts::cores(self.job.processors.saturating_mul(PROCESSOR));
+        Request {
+            arrangement: Arrangement::Together,
+            ..Request::one(cores)
         }
     }
 
@@ -219,7 +243,8 @@ impl Past {
 pub fn take_too_large(site: &Site, jobs: &mut Vec<Past>) -> Vec<Past> {
     let mut ledger = site.ledger(Order::Fifo, Backfill::None);
     let fits = |past: &mut Past| {
-        let its = queued(0, past.job, past.asked(&mut ledger));
+        let request = ledger.among(&past.submitted());
+        let its = queued(0, past.job, request.into());
         !has_room(ledger.cluster(), &its)
     };
     jobs.extract_if(.., fits).collect()
@@ -240,57 +265,26 @@ impl World {
                 Change::Load(factor) => load = *factor,
             }
         }
-        let places: BTreeMap<u64, u64> = jobs.iter().map(|past| past.number).zip(0..).collect();
-        let after = jobs.iter().enumerate().filter_map(|(place, past)| {
-            let after = past.after.as_ref()?;
-            Some((place, after.among(&|number| places.get(&number).copied())?))
-        });
-        let stops = jobs.iter().map(|past| past.holds.clone()).enumerate();
-        let fresh = site.ledger(order, backfill);
-        let charges = fresh.due(Time(0)).is_some();
-        let asked = jobs.iter().enumerate().filter_map(|(place, past)| {
-            let asked = past.asked.as_ref()?;
-            let changes = charges || asked.submission.reservation.is_some();
-            changes.then(|| (place, Arc::new(Submitted::clone(asked))))
-        });
-        let mut world = Self {
-            ledger: fresh.clone(),
-            fresh,
-            is_ruled: jobs.iter().any(|past| past.asked.is_some()),
+        let ledger = site.ledger(order, backfill);
+        let fenced = |past: &Past| match fence {
+            Some((level, factor)) => past.fenced(level, factor),
+            None => past.job,
+        };
+        let now: Vec<Job> = jobs.iter().map(fenced).collect();
+        let is_ruled = jobs.iter().any(|past| past.asked.is_some());
+        let runs = match is_ruled {
+            true => Runs::Ruled(Ruled::new(&ledger, jobs, &now)),
+            false => Runs::Plainly(jobs.iter().map(|past| past.plainly().into()).collect()),
+        };
+        Self {
+            site,
+            ledger,
             order,
             backfill,
-            jobs: Vec::with_capacity(jobs.len()),
-            after: after.collect(),
-            stops: stops.filter(|(_, stops)| !stops.is_empty()).collect(),
-            asked: asked.collect(),
-            booked: site.booked,
-            beyond: 0,
+            jobs: now,
+            runs,
             load,
-        };
-        for past in jobs {
-            let job = fence.map_or(past.job, |(level, factor)| past.fenced(level, factor));
-            let mut asked = past.asked(&mut world.ledger);
-            if world.is_beyond(job, &asked) {
-                world.beyond += 1;
-                let standing = asked.standing.as_mut().map(Arc::make_mut);
-                standing.into_iter().for_each(|its| its.quotas.clear());
-            }
-            world.jobs.push((job, asked));
         }
-        world
-    }
-
-    /// Tells whether a job alone is more than the limits allow.
-    fn is_beyond(&self, job: Job, asked: &Asked) -> bool {
-        let standing = asked.standing.as_ref();
-        if standing.is_none_or(|standing| standing.quotas.is_empty()) {
-            return false;
-        }
-        let mut queue = Queue::new(self.order);
-        queue.insert(queued(0, job, asked.clone()));
-        let cluster = self.ledger.cluster();
-        let made = plan(policy(self.backfill), cluster, &queue, job.submit);
-        made.starts.is_empty()
     }
 
     /// Gives its processors.
@@ -301,120 +295,97 @@ impl World {
     /// Tells how many jobs are each more than the limits allow: those were others once. They
     /// are under none.
     pub fn beyond(&self) -> usize {
-        self.beyond
+        match &self.runs {
+            Runs::Plainly(_) => 0,
+            Runs::Ruled(ruled) => ruled.beyond(),
+        }
     }
 
-    /// Lets some of its jobs run, and shows each when it starts. A job waits for those for
-    /// which it waited, where they were submitted as long before it as they were. Nodes are
-    /// kept as they were at the times of which the workload is made.
+    /// Lets some of its jobs run, and shows each with its last start; what it stood still
+    /// counts as waiting. A job waits for those for which it waited, where they were submitted
+    /// as long before it as they were. Nodes are kept as they were at the times of which the
+    /// workload is made.
     ///
     /// # Errors
     /// [`Stuck`], where they are not in order.
     pub fn run(&self, drawn: &Workload, see: impl FnMut(Ran)) -> Result<(), Stuck<Infallible>> {
         let first = drawn.jobs.first().map_or(Time(0), |(_, at)| *at);
+        let requests = match &self.runs {
+            Runs::Plainly(requests) => requests,
+            Runs::Ruled(ruled) => {
+                let said = self.said(drawn, first);
+                let ledger = self.ledger.clone();
+                ruled.run(ledger, (&self.jobs, drawn), said, self.load, see);
+                return Ok(());
+            }
+        };
         let jobs = drawn.jobs.iter().map(|(place, submit)| {
-            let (job, asked) = &self.jobs[*place];
             let job = Job {
                 submit: *submit,
-                ..*job
+                ..self.jobs[*place]
             };
-            Ok((job.at_load(first, self.load), asked.clone()))
+            Ok((job.at_load(first, self.load), Arc::clone(&requests[*place])))
         });
-        let held = self.held(&drawn.jobs);
-        let ruled = self.is_ruled.then(|| self.ruled(drawn, first));
         let cluster = self.ledger.cluster().clone();
-        run_on(cluster, self.order, self.backfill, jobs, (held, ruled), see)
+        run_on(cluster, self.order, self.backfill, jobs, see)
     }
 
-    /// Says which of those that are drawn wait for which, and when they are kept from
-    /// starting, by their places among these.
-    fn held(&self, drawn: &[(usize, Time)]) -> Held {
-        if self.after.is_empty() && self.stops.is_empty() {
-            return Held::default();
-        }
-        let was = |place: usize| self.jobs[place].0.submit;
-        let mut before: BTreeMap<u64, (u64, Time)> = BTreeMap::new();
-        let (mut all, mut stops) = (BTreeMap::new(), BTreeMap::new());
-        for ((place, at), number) in drawn.iter().zip(0..) {
-            let after = self.after.get(place).and_then(|after| {
-                after.among(&|other| {
-                    let (number, before) = before.get(&other)?;
-                    let apart = was(*place).since(was(other as usize));
-                    (at.since(*before) == apart).then_some(*number)
-                })
-            });
-            all.extend(after.map(|after| (number, after)));
-            stops.extend(self.stops.get(place).map(|its| (number, its.clone())));
-            before.insert(*place as u64, (number, *at));
-        }
-        Held::new(all, stops)
-    }
-
-    /// Gives the rules for those that are drawn.
-    fn ruled(&self, drawn: &Workload, first: Time) -> Ruled {
+    /// Says what was said of nodes in the times of which a workload is made; what ends makes
+    /// room for what begins, also where both have the same name.
+    fn said(&self, drawn: &Workload, first: Time) -> Vec<(Time, Told)> {
         let blocks = drawn.blocks.iter();
         let booked = blocks.flat_map(|block| {
-            let its = self.booked.iter();
+            let its = self.site.booked.iter();
             let its = its.filter(|its| (block.from..block.until).contains(&its.booking.from));
-            its.filter_map(|its| self.said(its, block, first)).flatten()
+            its.flat_map(|its| self.booked(its, self.moved(its.booking.from, block, first)))
         });
-        let mut asked = BTreeMap::new();
-        if !self.asked.is_empty() {
-            let its = drawn.jobs.iter().zip(0..);
-            let its = its.filter_map(|((place, _), at)| Some((at, self.asked.get(place)?)));
-            asked.extend(its.map(|(at, asked)| (at, Arc::clone(asked))));
-        }
-        Ruled::new(self.fresh.clone(), booked, asked)
+        let mut said: Vec<(Time, Event)> = booked.collect();
+        said.sort_by_key(|(at, event)| (*at, matches!(event, Event::Book(..))));
+        said.into_iter()
+            .map(|(at, event)| (at, event.into()))
+            .collect()
     }
 
-    /// Says of nodes that were kept when that is said, and when it is over, where the time at
-    /// which that began is a time of a workload: it begins as much sooner as jobs come, and
-    /// lasts as long.
-    fn said(&self, its: &Booked, block: &Block, first: Time) -> Option<[(Time, Said); 2]> {
-        let moved = |at: Time| {
-            Time(
-                (block.at + at.since(Time(0)))
-                    .0
-                    .saturating_sub(block.from.0),
-            )
+    /// Says of nodes that were kept when that is said, and when it is taken back.
+    fn booked(&self, its: &Booked, moved: impl Fn(Time) -> Time) -> Vec<(Time, Event)> {
+        let (name, mut booking) = (its.name.clone(), its.booking.clone());
+        (booking.from, booking.until) = (moved(booking.from), moved(booking.until));
+        let gone = its.gone.map(&moved);
+        let gone = gone.map(|at| (at, Event::Unbook(OPERATOR, name.clone())));
+        let made = Event::Book(OPERATOR, name.clone(), booking);
+        let made = [(moved(its.made), made)].into_iter();
+        made.chain(gone).collect()
+    }
+
+    /// Moves what was said with the time of a workload in which something began: that begins
+    /// as much sooner as jobs come, and lasts as long.
+    fn moved(&self, began: Time, block: &Block, first: Time) -> impl Fn(Time) -> Time {
+        let (block, load) = (*block, self.load);
+        let sooner = move |at: Time| {
+            let moved = (block.at + at.since(Time(0))).0;
+            at_load(Time(moved.saturating_sub(block.from.0)), first, load)
         };
-        let sooner = |at: Time| at_load(moved(at), first, self.load);
-        let begin = sooner(its.booking.from);
-        let then = |at: Time| match at.0.checked_sub(its.booking.from.0) {
-            Some(after) => Time(begin.0.saturating_add(after)),
+        move |at| match at.0.checked_sub(began.0) {
+            Some(after) => Time(sooner(began).0.saturating_add(after)),
             None => sooner(at),
-        };
-        let (mut booking, name) = (its.booking.clone(), its.name.clone());
-        (booking.from, booking.until) = (begin, then(booking.until));
-        let made = then(its.made);
-        let gone = its.gone.map_or(booking.until, then).min(booking.until);
-        let named = name.clone();
-        (made < gone).then(|| {
-            let made = (made, Said::Booked { name, booking });
-            [made, (gone, Said::Unbooked { name: named })]
-        })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use hyperion_lifecycle::Partition;
-    use hyperion_model::submission::{Command, Dialect, Submission};
+    use hyperion_model::submission::{Condition, Event as Happened, JobRef, JobWord};
 
     use super::*;
 
-    /// A job that asks for something in a partition.
+    /// A job that asks for something in a partition, by the second of its submission.
     fn asks(past: Past, amounts: Amounts, partition: Option<&str>) -> Past {
-        let command = Command::Room { kept: false };
         let asked = Submitted {
-            job: past.number,
-            user: 1000,
-            submission: Submission::new(Dialect::Slurm, command),
+            job: past.job.submit.0 / 1_000_000,
             request: Request::one(amounts).into(),
-            limit: past.job.estimate,
-            begin: None,
-            deadline: None,
             partition: partition.map(str::to_owned),
+            ..past.submitted()
         };
         Past {
             asked: Some(asked.into()),
@@ -429,7 +400,7 @@ mod tests {
             estimate: Duration::from_secs(run),
             processors: cores,
         };
-        Past::of(submit, job, None)
+        Past::of(job, None)
     }
 
     fn starts(site: &Site, jobs: &[Past], changes: &[Change]) -> Vec<u64> {
@@ -512,27 +483,32 @@ mod tests {
     #[test]
     fn jobs_wait_for_others_that_were_drawn_with_them() {
         let site = Site::pool(4, None);
-        let after = |past: Past, after| Past {
-            after: Some(after),
-            ..past
+        let one = |past: Past| asks(past, Amounts::cores(PROCESSOR), None);
+        let after = |past: Past, after| {
+            let mut past = one(past);
+            let asked = past.asked.as_mut().expect("it asks");
+            asked.submission.after = Some(after);
+            past
         };
+        let happened = |job, event| {
+            let job = JobWord::Number(job);
+            Condition::Job(JobRef { job, tasks: None }, event)
+        };
+        let ended = |job| happened(job, Happened::Ended);
         let ten = Duration::from_secs(10);
+        let mut late = one(past(6, 10, 1));
+        let asked = late.asked.as_mut().expect("it asks");
+        asked.begin = Some(Time::seconds(16));
         let jobs = [
-            past(0, 100, 1),
-            past(1, 30, 1),
-            after(past(2, 10, 1), After::Ended(0)),
-            after(
-                past(3, 10, 1),
-                After::Any(vec![After::Ended(0), After::Ended(1)]),
-            ),
-            after(
-                past(4, 10, 1),
-                After::All(vec![After::Ended(1), After::Ended(2)]),
-            ),
-            after(past(5, 10, 1), After::Started(4, ten)),
-            after(past(6, 10, 1), After::Submitted(ten)),
+            one(past(0, 100, 1)),
+            one(past(1, 30, 1)),
+            after(past(2, 10, 1), ended(0)),
+            after(past(3, 10, 1), Condition::Any(vec![ended(0), ended(1)])),
+            after(past(4, 10, 1), Condition::All(vec![ended(1), ended(2)])),
+            after(past(5, 10, 1), happened(4, Happened::Started(ten))),
+            late,
             // Nobody knows that job, which is as if it had ended.
-            after(past(7, 10, 1), After::Ended(77)),
+            after(past(7, 10, 1), ended(77)),
         ];
         let right = [0, 1, 100, 31, 110, 120, 16, 7];
         for policy in ["fifo", "easy", "conservative"] {
@@ -555,17 +531,21 @@ mod tests {
         let mut ran = Vec::new();
         let see = |its: Ran| ran.push(its.start.0 / 1_000_000);
         world.run(&drawn, see).expect("in order");
+        ran.sort_unstable();
         assert_eq!(ran, [0, 100, 3602]);
     }
 
     #[test]
     fn who_waits_for_another_comes_before_those_that_came_later() {
         let site = Site::pool(1, None);
-        let waits = Past {
-            after: Some(After::Ended(0)),
-            ..past(1, 10, 1)
-        };
-        let jobs = [past(0, 50, 1), waits, past(2, 10, 1), past(40, 10, 1)];
+        let mut jobs = [(0, 50), (1, 10), (2, 10), (40, 10)].map(|(submit, run)| {
+            let cores = Amounts::cores(PROCESSOR);
+            asks(past(submit, run, 1), cores, None)
+        });
+        let waits = jobs[1].asked.as_mut().expect("it asks");
+        let (job, tasks) = (JobWord::Number(0), None);
+        let ended = Condition::Job(JobRef { job, tasks }, Happened::Ended);
+        waits.submission.after = Some(ended);
         assert_eq!(starts(&site, &jobs, &[]), [0, 50, 60, 70]);
     }
 

@@ -9,6 +9,7 @@ use hyperion_api::queue::{
 };
 use hyperion_lifecycle::{Booked, Booking, Partition, Rules, Submitted};
 use hyperion_model::Class;
+use hyperion_model::indices::Array;
 use hyperion_model::submission::{Command, Part, Submission};
 use hyperion_sched::{Amounts, Arrangement, Node, Request, Time};
 use hyperion_sim::batch::{Job, Named, Past, Site, take_too_large};
@@ -42,13 +43,13 @@ impl History {
         let trace = trace::read(path, processors, skip_malformed)?;
         let all = trace.processors;
         let of_node = trace.nodes.filter(|nodes| all.is_multiple_of(*nodes));
-        let jobs = trace.jobs.iter().zip(0..);
+        let jobs = trace.jobs.iter();
         Ok(Self {
             name: path.display().to_string(),
             site: Site::pool(all, of_node.map(|nodes| all / nodes)),
             names: vec![BTreeSet::new()],
             jobs: jobs
-                .map(|(found, number)| Past::of(number, found.job, found.started()))
+                .map(|found| Past::of(found.job, found.started()))
                 .collect(),
             policy: None,
         })
@@ -111,7 +112,7 @@ impl History {
         let since = |moment: u64| Time(moment.saturating_sub(first));
         let known = Known::of(views);
         let mut unknown = 0;
-        let past = |(view, number): (&JobView, u64)| {
+        let past = |view: &JobView| {
             let (started, ended) = (view.started?, view.ended?);
             let run = Duration::from_micros(ended.saturating_sub(started));
             if run.is_zero() {
@@ -119,8 +120,10 @@ impl History {
             }
             let holds = holds(view, started);
             unknown += usize::from(holds.is_none());
+            let mut asked = asked(view, &site);
+            asked.begin = view.terms.begin.map(since);
+            asked.submission.after = known.after(view);
             Some(Past {
-                number,
                 job: Job {
                     submit: since(view.submitted),
                     run,
@@ -128,14 +131,13 @@ impl History {
                     estimate: view.limit.unwrap_or(Duration::MAX),
                     processors: view.cores.0.div_ceil(1000).max(1),
                 },
-                asked: Some(Box::new(asked(view, &site))),
+                asked: Some(Box::new(asked)),
                 level: Some(view.level),
-                after: Some(known.after(view)),
                 holds: holds.unwrap_or_default(),
                 started: Some(since(started)),
             })
         };
-        let mut jobs: Vec<Past> = views.iter().zip(0..).filter_map(past).collect();
+        let mut jobs: Vec<Past> = views.iter().filter_map(past).collect();
         jobs.sort_by_key(|past| past.job.submit);
         note(views.len() - jobs.len(), "left out: never ran");
         note(unknown, "held nobody knows until when: as if never held");
@@ -245,7 +247,9 @@ impl Told {
             gone: view.gone.map(since),
         };
         let reservations = self.reservations.iter();
-        let lasted = reservations.filter(|its| its.until > first && its.gone != Some(first));
+        // Nodes that are there no more are kept for nobody.
+        let there = reservations.filter(|its| !its.nodes.is_empty());
+        let lasted = there.filter(|its| its.until > first && its.gone != Some(first));
         Site {
             has,
             rules,
@@ -271,6 +275,13 @@ fn asked(view: &JobView, site: &Site) -> Submitted {
         ..Part::default()
     };
     submission.parts = vec![part].into();
+    let index = view.index.as_ref();
+    submission.array = index
+        .and_then(|index| index.parse().ok())
+        .map(|indices| Array {
+            indices,
+            at_once: terms.at_once,
+        });
     Submitted {
         job: view.job,
         user: view.uid,
@@ -332,7 +343,8 @@ pub(super) fn note(jobs: usize, why: &str) {
 
 #[cfg(test)]
 mod tests {
-    use hyperion_sim::batch::{After, Change, Workload, World};
+    use hyperion_model::submission::{Condition, Event, JobRef, JobWord};
+    use hyperion_sim::batch::{Change, Workload, World};
     use serde_json::{Value, json};
 
     use super::*;
@@ -401,7 +413,11 @@ mod tests {
         let jobs = [
             job(1, "main", &json!({"name": "first"})),
             job(2, "main", &json!({"index": "7"})),
-            job(2, "main", &json!({"index": "8", "ended": 90_000_000})),
+            job(
+                2,
+                "main",
+                &json!({"index": "8", "ended": 90_000_000, "terms": {"at_once": 1}}),
+            ),
             job(
                 3,
                 "main",
@@ -416,16 +432,21 @@ mod tests {
             ),
         ];
         let history = history(&jobs);
-        let after = |place: usize| history.jobs[place].after.clone();
-        let ended =
-            |places: &[u64]| After::All(places.iter().map(|at| After::Ended(*at)).collect());
-        assert_eq!(after(0), Some(After::All(Vec::new())));
-        assert_eq!(after(3), Some(After::All(vec![ended(&[1])])));
-        assert_eq!(after(4), Some(After::All(vec![ended(&[1, 2])])));
-        let both = After::All(vec![ended(&[0]), ended(&[4])]);
-        assert_eq!(after(5), Some(After::All(vec![both])));
-        let begin = After::Submitted(Duration::from_secs(93));
-        assert_eq!(after(6), Some(After::All(vec![begin])));
+        let asked = |place: usize| history.jobs[place].asked.as_ref().expect("it is known");
+        let after = |place: usize| asked(place).submission.after.clone();
+        let happened = |job: u64, event| {
+            let (job, tasks) = (JobWord::Number(job), None);
+            Condition::Job(JobRef { job, tasks }, event)
+        };
+        let ended = |job| happened(job, Event::Ended);
+        assert_eq!(after(0), None);
+        let same = vec![happened(2, Event::SameEnded), ended(2)];
+        assert_eq!(after(3), Some(Condition::Any(same)));
+        assert_eq!(after(4), Some(ended(2)));
+        assert_eq!(after(5), Some(Condition::All(vec![ended(1), ended(4)])));
+        assert_eq!((after(6), asked(6).begin), (None, Some(Time::seconds(98))));
+        let array = asked(2).submission.array.as_ref().expect("a task of one");
+        assert_eq!((array.indices.first(), array.at_once), (8, Some(1)));
     }
 
     #[test]
