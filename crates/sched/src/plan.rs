@@ -155,7 +155,10 @@ pub fn plan_on(
     match policy.backfill {
         Backfill::Conservative => {
             round.conservative(memory);
-            round.preempt();
+            if round.preempt().is_some() {
+                // Nothing that was kept for others is in the way of whom they make room for.
+                memory.kept.clear();
+            }
         }
         Backfill::None | Backfill::Easy { .. } => round.easy(memory),
     }

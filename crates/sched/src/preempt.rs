@@ -108,7 +108,7 @@ mod tests {
     use crate::amounts::Amounts;
     use crate::cluster::{Node, NodeNumber};
     use crate::order::{Order, Standing};
-    use crate::plan::{Backfill, Policy, plan};
+    use crate::plan::{Backfill, Memory, Policy, plan, plan_on};
     use crate::queue::Queue;
     use crate::request::Request;
     use crate::time::Time;
@@ -256,6 +256,40 @@ mod tests {
         };
         assert_eq!(starts(ENDS), (vec![4], vec![1]));
         assert_eq!(starts(Yields::No), (vec![3], vec![]), "it may pass");
+    }
+
+    #[test]
+    fn what_is_kept_for_others_is_not_in_the_way_of_whom_others_make_room_for() {
+        let (mut cluster, mut queue) = beside(4, 4);
+        let first = queue.remove(JobNumber(2)).expect("it waits");
+        let low = |job, submitted, limit| Queued {
+            job: JobNumber(job),
+            submitted: Time(submitted),
+            limit: Duration::from_micros(limit),
+            least: None,
+            request: Request::one(Amounts::cores(4000)).into(),
+            standing: Standing::default(),
+        };
+        // One comes in the midst of the time that is asked for next.
+        queue.insert(low(3, 0, 50));
+        let policy = Policy {
+            backfill: Backfill::Conservative,
+            ..Policy::default()
+        };
+        let (mut memory, now) = (Memory::default(), Time(60));
+        let kept = plan_on(policy, &cluster, &queue, now, &mut memory, u64::MAX);
+        assert_eq!(kept.reservations[0].at, Time(100));
+        queue.insert(first);
+        let made = plan_on(policy, &cluster, &queue, now, &mut memory, u64::MAX);
+        assert_eq!(made.preemptions.len(), 1);
+        cluster.rest(JobNumber(1)).expect("it runs");
+        queue.insert(low(1, 0, 40));
+        let made = plan_on(policy, &cluster, &queue, now, &mut memory, u64::MAX);
+        assert_eq!(
+            made.starts[0].job,
+            JobNumber(2),
+            "and nobody is asked again"
+        );
     }
 
     #[test]
