@@ -76,7 +76,7 @@ pub struct Task {
     /// What it asks for to go on.
     #[serde(skip)]
     pub(crate) wants: Option<Arc<Request>>,
-    /// How long it has stood still before.
+    /// How long it has stood still before, or waited to be started again when it was dropped.
     pub still: Duration,
     /// It makes room for another, and has a while to end by itself.
     pub leaving: bool,
@@ -113,6 +113,18 @@ impl Task {
             why: None,
             cost: None,
         }
+    }
+
+    /// Counts a time for which it did not run since it was started.
+    pub(crate) fn rested(&mut self, still: Duration) {
+        self.until = self.until + still;
+        self.still += still;
+    }
+
+    /// Tells how long it did not run between its last start and its end.
+    pub fn stood_still(&self) -> Duration {
+        let last = self.suspended.zip(self.ended);
+        self.still + last.map_or(Duration::ZERO, |(since, ended)| ended.since(since))
     }
 }
 

@@ -543,6 +543,9 @@ impl Ledger {
             }
             let task = its.tasks.entry(index);
             let task = task.or_insert(Task::new(State::Cancelled, at));
+            if let Some(since) = task.ended {
+                task.rested(at.since(since));
+            }
             (task.state, task.told, task.ended) =
                 (State::Cancelled, Some(Why::Cancelled), Some(at));
             task.why = why.cloned();

@@ -101,8 +101,7 @@ impl Ledger {
             .suspended
             .take()
             .map_or(Default::default(), |since| at.since(since));
-        its.until = its.until + still;
-        its.still += still;
+        its.rested(still);
         its.room_for = None;
         its.wants = None;
         let until = its.until;

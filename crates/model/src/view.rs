@@ -51,6 +51,9 @@ pub struct JobView {
     /// When it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<Moment>,
+    /// For how long it did not run between its last start and its end: it stood still.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub still: Duration,
     /// How long it may run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Duration>,

@@ -167,6 +167,7 @@ impl Viewer<'_> {
             view.limit = (task.until != Time::NEVER).then_some(given);
         }
         view.ended = task.ended.map(|at| at.0);
+        view.still = task.ended.map_or(Duration::ZERO, |_| task.stood_still());
         view.end = task.end;
         view.why.clone_from(&task.why);
         view.reason = self.ledger.reason(id, self.now).map(waits);
@@ -213,6 +214,7 @@ impl Viewer<'_> {
             submitted: job.submitted.0,
             started: None,
             ended: None,
+            still: Duration::ZERO,
             limit: (asked.limit != Duration::MAX).then_some(asked.limit),
             starts: 0,
             tasks: part.map_or(1, tasks_of),

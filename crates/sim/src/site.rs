@@ -39,6 +39,9 @@ impl Lasting {
 /// The kernel's number of the signal that asks to end.
 const SIGTERM: u8 = 15;
 
+/// What is told to end when it has just begun takes so long at least.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// What comes from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
@@ -241,7 +244,13 @@ where
         let turn = self.next;
         if let Some(its) = self.started.get_mut(&task) {
             its.turn = turn;
-            let ends_in = its.lasting.ends_in;
+            // Nothing begins and ends in no time: two that are the next by turns, as what runs
+            // for them changes, would have a third begin and make room for ever.
+            let least = match its.since >= now {
+                true => SHORTEST,
+                false => Duration::ZERO,
+            };
+            let ends_in = its.lasting.ends_in.max(least);
             let end = End::Exit(Exit::Signal(SIGTERM));
             self.later(now + ends_in, Due::Over(task, turn, end));
         }

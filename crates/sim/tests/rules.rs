@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyperion_lifecycle::{
-    Account, Booking, Event, Ledger, Limits, Partition, Qos, Rules, Site as Has, Task, TaskId,
-    Time, Who,
+    Account, Booking, Event, Ledger, Limits, Partition, Preempted, Qos, Rules, Site as Has, State,
+    Task, TaskId, Time, Who,
 };
 use hyperion_model::submission::{
     Command, Condition, Dialect, Event as Happened, JobRef, JobWord, Per, Submission, TimeLimit,
@@ -24,15 +24,15 @@ const HOUR: u64 = 3600;
 
 /// What happens to a queue, in seconds.
 struct Story {
-    /// How long a job goes on that is told to end.
+    /// How long a job goes on that is told to end and takes longer than it may.
     ends_in: Duration,
     nodes: &'static [&'static str],
     rules: Rules,
     order: Order,
     backfill: Backfill,
     told: Vec<(Time, Event)>,
-    /// How long each job runs; tasks of an array by their index longer.
-    runs: BTreeMap<u64, u64>,
+    /// How long each job runs, and may; tasks of an array run by their index longer.
+    runs: BTreeMap<u64, (u64, Option<TimeLimit>)>,
 }
 
 /// What became of it: as it was written down, and when its jobs started, in seconds.
@@ -69,6 +69,7 @@ impl Story {
         submission.parts[0].tasks.insert(Per::Job, cores);
         submission.time_limit = Some(TimeLimit::Span(Duration::from_secs(run)));
         change(&mut submission);
+        let limit = submission.time_limit;
         let event = Event::Submit {
             who: Who {
                 user,
@@ -80,7 +81,7 @@ impl Story {
         };
         self.tell(at, event);
         let job = self.runs.len() as u64 + 1;
-        self.runs.insert(job, run);
+        self.runs.insert(job, (run, limit));
         job
     }
 
@@ -105,9 +106,15 @@ impl Story {
         let rules = self.rules.clone();
         let mut ledger = Ledger::with_rules(has.clone(), rules, self.order, policy);
         let lasts = |task: TaskId, _| {
-            let run = Duration::from_secs(self.runs[&task.job] + u64::from(task.index));
+            let (run, limit) = &self.runs[&task.job];
+            let run = Duration::from_secs(run + u64::from(task.index));
+            let is_over = matches!(limit, Some(TimeLimit::Span(limit)) if *limit < run);
             site::Lasting {
-                ends_in: self.ends_in,
+                ends_in: if is_over {
+                    self.ends_in
+                } else {
+                    Duration::ZERO
+                },
                 ..site::Lasting::of(run)
             }
         };
@@ -148,9 +155,10 @@ fn pasts(job: &hyperion_lifecycle::Job) -> Vec<Past> {
             array.indices = index.to_string().parse().expect("an index");
         }
         let holds = job.holds.iter();
+        let still = task.stood_still();
         let its = Job {
             submit: job.submitted,
-            run: ended.since(started),
+            run: Past::run(started, still, ended, task.state == State::Preempted),
             estimate: asked.limit,
             processors: 1,
         };
@@ -159,7 +167,7 @@ fn pasts(job: &hyperion_lifecycle::Job) -> Vec<Past> {
             holds: holds
                 .filter_map(|hold| Some((since(hold.from), since(hold.until?))))
                 .collect(),
-            ..Past::of(its, Some(started))
+            ..Past::of(its, Some(started + still))
         }
     };
     job.tasks().iter().map(past).collect()
@@ -522,8 +530,48 @@ fn jobs_that_were_held_are_held() {
     assert_eq!(starts, [0, 100, 110, 120, 170]);
 }
 
+#[test]
+fn jobs_make_room_for_others_as_they_did() {
+    for (preempted, starts, otherwise) in [
+        (Preempted::Requeue, [90, 40], [0, 100]),
+        (Preempted::Suspend, [50, 40], [0, 100]),
+        // Nobody knows how long it would have run.
+        (Preempted::Cancel, [0, 40], [0, 40]),
+    ] {
+        let qos = |rank, preempted| Qos {
+            rank,
+            preempted,
+            ..Qos::default()
+        };
+        let low = ("low".to_owned(), qos(0, Some(preempted)));
+        let high = ("high".to_owned(), qos(1, None));
+        let rules = Rules {
+            qos: [low, high].into(),
+            ..Rules::default()
+        };
+        let mut story = Story::new(Order::Fifo, rules);
+        story.submit(0, 1, (8, 100), |its| its.qos = Some("low".into()));
+        story.submit(40, 1, (8, 50), |its| its.qos = Some("high".into()));
+        let mut told = story.happens();
+        assert_eq!(told.starts(), starts, "{preempted:?}");
+        let low = told.site.rules.qos.get_mut("low");
+        low.expect("it is there").preempted = None;
+        let free: Vec<u64> = told.simulated().into_iter().map(|its| its.1).collect();
+        assert_eq!(free, otherwise, "{preempted:?}");
+    }
+}
+
+/// What becomes of jobs that make room, by the seed of a queue.
+const PREEMPTED: [Option<Preempted>; 4] = [
+    None,
+    Some(Preempted::Requeue),
+    Some(Preempted::Suspend),
+    Some(Preempted::Cancel),
+];
+
 /// A queue with everything, by chance.
 fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
+    let preempted = PREEMPTED[seed as usize % 4];
     let mut chance = Seed(seed).stream(0);
     let mut below = |most: u64| chance.next_u64() % most;
     let partition = |priority: u16, nodes: &[&str]| Partition {
@@ -551,7 +599,14 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
                     ..Qos::default()
                 },
             ),
-            ("normal".into(), Qos::default()),
+            (
+                "normal".into(),
+                Qos {
+                    preempted,
+                    grace_seconds: seed / 4 * 30,
+                    ..Qos::default()
+                },
+            ),
         ]
         .into(),
         each_user: Limits {
@@ -596,6 +651,11 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
             }
             if word == 3 {
                 its.time_limit = Some(TimeLimit::Span(Duration::from_secs(size.1 / 2 + 1)));
+            }
+            // Of one that does not run again nobody knows how long it took to end.
+            let is_over = size.1 > 1980 || word == 3;
+            if is_over && preempted == Some(Preempted::Cancel) {
+                its.qos = None;
             }
             if word == 4 {
                 its.array = Some("1-9:2,20%2".parse().expect("an array"));
@@ -644,8 +704,9 @@ fn what_a_server_made_of_jobs_is_what_is_simulated() {
             Backfill::Easy { scan: order },
             Backfill::Conservative,
         ] {
-            for seed in 0..4 {
+            for seed in [0, 1, 2, 3, 5, 7] {
                 let told = any(seed, order, backfill).happens();
+
                 assert_eq!(
                     told.simulated(),
                     told.was(),

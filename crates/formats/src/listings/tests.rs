@@ -54,6 +54,7 @@ fn job(number: u64) -> JobView {
         submitted: 37_000_000,
         started: None,
         ended: None,
+        still: Default::default(),
         limit: None,
         starts: 0,
         tasks: 1,

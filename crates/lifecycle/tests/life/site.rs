@@ -535,6 +535,12 @@ fn one_that_is_to_end_has_its_grace_before() {
     case.tell(Event::Over(its, End::Exit(Exit::Signal(9))));
     assert_eq!(case.started(), [task(high)]);
     assert_eq!(case.state(low, 0), State::Pending);
+    // What it waited to be started again is no time for which it ran.
+    case.at(200).tell(Event::Cancel(USER, low, None));
+    let its = case.ledger.jobs()[&low].task(0).expect("it was started");
+    let ran = (its.started, its.stood_still(), its.ended);
+    let waited = Duration::from_secs(70);
+    assert_eq!(ran, (Some(Time(0)), waited, Some(Time::seconds(200))));
     // One that ends by itself in its grace has ended well.
     let mut case = ranked(Preempted::Cancel, 30);
     let low = case.submit(4, of_qos("low"));

@@ -44,7 +44,7 @@ pub struct Site {
 /// A job of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
-    /// When it came, and how long it ran.
+    /// When it came, and how long it ran when it was started last.
     pub job: Job,
     /// What was asked, as the rules of the site know it; processors, wherever they are,
     /// where that is absent. A task of an array has that with its own index alone; what it
@@ -55,7 +55,7 @@ pub struct Past {
     /// From when on, and until when, somebody kept it from starting, after its submission;
     /// in that order.
     pub holds: Vec<(Duration, Duration)>,
-    /// When it really started.
+    /// When it really started last; later by what it stood still.
     pub started: Option<Time>,
 }
 
@@ -158,10 +158,6 @@ impl Site {
             // That one is closed today says nothing of then.
             partition.state = PartitionState::Up;
         }
-        for qos in rules.qos.values_mut() {
-            // Nobody makes room here.
-            qos.preempted = None;
-        }
         let policy = Policy {
             backfill,
             placement: Placement::First,
@@ -180,6 +176,14 @@ impl Past {
             holds: Vec::new(),
             started,
         }
+    }
+
+    /// Gives how long a job ran, by when it was started last, how long it stood still since,
+    /// and when it ended. One that ended to make room would have gone on, for a moment at
+    /// least: nobody knows for how long.
+    pub fn run(started: Time, still: Duration, ended: Time, made_room: bool) -> Duration {
+        let run = ended.since(started).saturating_sub(still);
+        run + Duration::from_micros(u64::from(made_room))
     }
 
     /// Gives what was asked.

@@ -11,6 +11,7 @@ use hyperion_lifecycle::{Booked, Booking, Partition, Rules, Submitted};
 use hyperion_model::Class;
 use hyperion_model::indices::Array;
 use hyperion_model::submission::{Command, Part, Submission};
+use hyperion_model::task::State;
 use hyperion_sched::{Amounts, Arrangement, Node, Request, Time};
 use hyperion_sim::batch::{Job, Named, Past, Site, take_too_large};
 
@@ -114,7 +115,8 @@ impl History {
         let mut unknown = 0;
         let past = |view: &JobView| {
             let (started, ended) = (view.started?, view.ended?);
-            let run = Duration::from_micros(ended.saturating_sub(started));
+            let made_room = view.state == State::Preempted;
+            let run = Past::run(Time(started), view.still, Time(ended), made_room);
             if run.is_zero() {
                 return None;
             }
@@ -134,7 +136,7 @@ impl History {
                 asked: Some(Box::new(asked)),
                 level: Some(view.level),
                 holds: holds.unwrap_or_default(),
-                started: Some(since(started)),
+                started: Some(since(started) + view.still),
             })
         };
         let mut jobs: Vec<Past> = views.iter().filter_map(past).collect();
@@ -268,6 +270,7 @@ fn asked(view: &JobView, site: &Site) -> Submitted {
     submission.qos.clone_from(&view.qos);
     submission.reservation.clone_from(&terms.reservation);
     (submission.nice, submission.priority) = (terms.nice, terms.fixed);
+    submission.requeue = terms.requeue;
     let part = Part {
         features: terms.features.clone(),
         hosts: terms.with.clone(),
