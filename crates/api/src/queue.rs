@@ -7,8 +7,8 @@ use hyperion_model::{Bytes, Class, Cores, Edit};
 use serde::{Deserialize, Serialize};
 
 pub use hyperion_model::view::{
-    AccountView, JobView, Moment, NodeView, PartitionView, QosView, ReservationView, RulesView,
-    ShareView, Terms, Waits,
+    AccountView, ClosureView, JobView, Moment, NodeView, PartitionView, QosView, ReservationView,
+    RulesView, ShareView, Terms, Waits,
 };
 
 /// What a client asks. Each question has one answer, in the order of the questions.
@@ -31,8 +31,9 @@ pub enum Request {
     SetNodes(Vec<String>, NodeChange),
     /// Say which nodes are kept for a time.
     Reservations,
-    /// Say which are or ever were, in the order in which that was said.
-    PastReservations,
+    /// Say which are or ever were, and when nodes and partitions were closed, in the order in
+    /// which that was said.
+    Closures,
     /// Keep nodes for a time, by a name.
     Reserve(Reservation),
     /// Keep them no longer.
@@ -140,8 +141,10 @@ pub enum Reply {
     Nodes(Vec<NodeView>),
     /// The partitions, by name; one where the site has none.
     Partitions(Vec<PartitionView>),
-    /// What is kept, by name; with what was, as it was said.
+    /// What is kept, by name.
     Reservations(Vec<ReservationView>),
+    /// What is or was kept, and what was closed.
+    Closures(Vec<ReservationView>, Vec<ClosureView>),
     /// Accounts and users: each account, then those in it.
     Shares(Vec<ShareView>),
     /// Accounts and qualities of service.

@@ -6,14 +6,18 @@ use hyperion_sched::{NodeSet, Queued, Time, Window};
 
 use crate::ledger::Ledger;
 use crate::record::Submitted;
-use crate::rules::{Booked, Booking, Closed, NodeState};
+use crate::rules::{Booked, Booking, Closed, Closure, NodeState, PartitionState, Shut};
 use crate::state::TaskId;
+
+/// So many times for which something was closed are kept in mind.
+const KEPT: usize = 10_000;
 
 impl Ledger {
     pub(crate) fn set_node(&mut self, name: &str, state: &NodeState, by: Option<u32>, at: Time) {
         let Some(number) = self.site.node(name) else {
             return;
         };
+        self.closes(Shut::Node(name.to_owned(), state.clone()), at);
         match state {
             NodeState::Up => {
                 self.closed.remove(name);
@@ -29,6 +33,29 @@ impl Ledger {
                 self.cluster.close(number);
             }
         }
+    }
+
+    pub(crate) fn set_partition(&mut self, name: &str, state: PartitionState, at: Time) {
+        self.closes(Shut::Partition(name.to_owned(), state), at);
+        self.partition_states.insert(name.to_owned(), state);
+        self.partition_changed(name, at);
+    }
+
+    /// Keeps in mind that something is closed from now on, or is no more.
+    fn closes(&mut self, of: Shut, at: Time) {
+        let mut before = self.closures.iter_mut().rev();
+        let before = before.find(|its| its.until.is_none() && its.of.is_of_what(&of));
+        if let Some(before) = before {
+            before.until = Some(at);
+        }
+        if of.is_open() {
+            return;
+        }
+        if self.closures.len() == KEPT {
+            self.closures.remove(0);
+        }
+        let (from, until) = (at, None);
+        self.closures.push(Closure { of, from, until });
     }
 
     pub(crate) fn unbook(&mut self, name: &str, at: Time) {
@@ -59,7 +86,7 @@ impl Ledger {
         (!self.partition_state(name).starts()).then_some(name)
     }
 
-    pub(crate) fn partition_changed(&mut self, name: &str, at: Time) {
+    fn partition_changed(&mut self, name: &str, at: Time) {
         let its = self
             .jobs
             .iter()
@@ -102,5 +129,24 @@ impl Ledger {
             made: at,
             gone: None,
         });
+    }
+}
+
+impl Shut {
+    /// Tells whether jobs start there.
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Node(_, state) => *state == NodeState::Up,
+            Self::Partition(_, state) => state.starts(),
+        }
+    }
+
+    /// Tells whether it is said of the same.
+    fn is_of_what(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Node(name, _), Self::Node(its, _)) => name == its,
+            (Self::Partition(name, _), Self::Partition(its, _)) => name == its,
+            _ => false,
+        }
     }
 }

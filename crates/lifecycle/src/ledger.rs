@@ -18,7 +18,7 @@ use crate::fair::Fair;
 use crate::grounds::{Scope, cluster};
 use crate::job::{Job, Task};
 use crate::record::{Change, Record, Submitted};
-use crate::rules::{Booked, Booking, Closed, NodeState, PartitionState, Rules};
+use crate::rules::{Booked, Booking, Closed, Closure, NodeState, PartitionState, Rules};
 use crate::state::{End, Reason, State, TaskId, Why, state_of};
 
 /// All jobs, by number. In boxes: a map keeps room for others beside each.
@@ -49,6 +49,8 @@ pub struct Ledger {
     pub(crate) booked: Vec<Booked>,
     /// Nodes on which no job starts, by name.
     pub(crate) closed: BTreeMap<String, Closed>,
+    /// When nodes and partitions were, in the order in which that was said.
+    pub(crate) closures: Vec<Closure>,
     /// What was told of partitions, by name.
     pub(crate) partition_states: BTreeMap<String, PartitionState>,
     pub(crate) quotas: BTreeMap<Scope, QuotaNumber>,
@@ -121,6 +123,7 @@ impl Ledger {
             bookings: BTreeMap::new(),
             booked: Vec::new(),
             closed: BTreeMap::new(),
+            closures: Vec::new(),
             partition_states: BTreeMap::new(),
             quotas: BTreeMap::new(),
             unlimited: BTreeSet::new(),
@@ -185,6 +188,12 @@ impl Ledger {
     /// Gives all that was ever kept for a time, in the order in which that was said.
     pub fn booked(&self) -> &[Booked] {
         &self.booked
+    }
+
+    /// Gives the times for which nodes and partitions were closed to jobs by whoever said so,
+    /// the last ten thousand, in the order in which that was said.
+    pub fn closures(&self) -> &[Closure] {
+        &self.closures
     }
 
     /// Gives the nodes and what runs on them.
@@ -357,8 +366,7 @@ impl Ledger {
                 self.stand_anew();
             }
             Change::Partition { name, state } => {
-                self.partition_states.insert(name.clone(), *state);
-                self.partition_changed(name, at);
+                self.set_partition(name, *state, at);
             }
         }
     }

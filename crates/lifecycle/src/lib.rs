@@ -44,8 +44,8 @@ pub use ledger::Ledger;
 pub use past::{Carried, Missing, Past};
 pub use record::{Change, Record, Submitted};
 pub use rules::{
-    Account, Booked, Booking, Closed, FairShare, Limits, NodeState, Partition, PartitionState,
-    Preempted, Qos, Rules,
+    Account, Booked, Booking, Closed, Closure, FairShare, Limits, NodeState, Partition,
+    PartitionState, Preempted, Qos, Rules, Shut,
 };
 pub use state::{End, Holder, Reason, State, TaskId, Why};
 

@@ -246,6 +246,26 @@ pub struct Booked {
     pub gone: Option<Time>,
 }
 
+/// A time for which no job started on a node or in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closure {
+    /// Of what.
+    pub of: Shut,
+    /// Since when.
+    pub from: Time,
+    /// Until when; nothing while it lasts.
+    pub until: Option<Time>,
+}
+
+/// What is closed to jobs, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shut {
+    /// A node, by its name.
+    Node(String, NodeState),
+    /// A partition, by its name.
+    Partition(String, PartitionState),
+}
+
 /// Whether jobs start on a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

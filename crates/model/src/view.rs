@@ -349,6 +349,24 @@ pub struct ReservationView {
     pub gone: Option<Moment>,
 }
 
+/// A time for which no job started on a node or in a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosureView {
+    /// The name of the node or partition.
+    pub name: String,
+    /// It is a partition.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub partition: bool,
+    /// What ran there was told to end.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub down: bool,
+    /// Since when.
+    pub from: Moment,
+    /// Until when; nothing while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+}
+
 /// What a site says of accounts and qualities of service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RulesView {

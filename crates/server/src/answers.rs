@@ -71,8 +71,9 @@ impl Server {
             Request::Nodes => Reply::Nodes(self.viewer(who, now).nodes()),
             Request::Partitions => Reply::Partitions(self.viewer(who, now).partitions()),
             Request::Reservations => Reply::Reservations(self.viewer(who, now).reservations()),
-            Request::PastReservations => {
-                Reply::Reservations(self.viewer(who, now).past_reservations())
+            Request::Closures => {
+                let mut viewer = self.viewer(who, now);
+                Reply::Closures(viewer.past_reservations(), viewer.closures())
             }
             Request::Shares => Reply::Shares(self.viewer(who, now).shares()),
             Request::Rules => Reply::Rules(self.viewer(who, now).rules()),

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hyperion_api::queue::{
-    AccountView, Filter, JobView, NodeView, PartitionView, QosView, ReservationView, RulesView,
-    ShareView, Terms, Waits,
+    AccountView, ClosureView, Filter, JobView, NodeView, PartitionView, QosView, ReservationView,
+    RulesView, ShareView, Terms, Waits,
 };
 use hyperion_lifecycle::{
-    Booked, Hold, Holder, Job, Ledger, NodeState, Partition, Preempted, Reason, ShareOf, State,
-    Submitted, Task, TaskId, Time, Who,
+    Booked, Closure, Hold, Holder, Job, Ledger, NodeState, Partition, Preempted, Reason, ShareOf,
+    Shut, State, Submitted, Task, TaskId, Time, Who,
 };
 use hyperion_model::errand::Step;
 use hyperion_model::indices;
@@ -336,6 +336,24 @@ impl Viewer<'_> {
     pub(crate) fn past_reservations(&mut self) -> Vec<ReservationView> {
         let all = self.ledger.booked().iter();
         all.map(|its| self.reservation(its)).collect()
+    }
+
+    /// Gives when nodes and partitions were closed, in the order in which that was said.
+    pub(crate) fn closures(&self) -> Vec<ClosureView> {
+        let of = |its: &Closure| {
+            let (name, partition, down) = match &its.of {
+                Shut::Node(name, state) => (name, false, matches!(state, NodeState::Down(_))),
+                Shut::Partition(name, _) => (name, true, false),
+            };
+            ClosureView {
+                name: name.clone(),
+                partition,
+                down,
+                from: its.from.0,
+                until: its.until.map(|at| at.0),
+            }
+        };
+        self.ledger.closures().iter().map(of).collect()
     }
 
     fn reservation(&mut self, booked: &Booked) -> ReservationView {

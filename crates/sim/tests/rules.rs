@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyperion_lifecycle::{
-    Account, Booking, Event, Ledger, Limits, Partition, Preempted, Qos, Rules, Site as Has, State,
-    Task, TaskId, Time, Who,
+    Account, Booking, Event, Ledger, Limits, NodeState, Partition, PartitionState, Preempted, Qos,
+    Rules, Site as Has, State, Task, TaskId, Time, Who,
 };
 use hyperion_model::submission::{
     Command, Condition, Dialect, Event as Happened, JobRef, JobWord, Per, Submission, TimeLimit,
@@ -133,6 +133,7 @@ impl Story {
                 has,
                 rules: self.rules,
                 booked: ledger.booked().to_vec(),
+                closed: ledger.closures().to_vec(),
                 pooled: None,
             },
             policy: Named {
@@ -500,6 +501,69 @@ fn nodes_are_kept_in_a_workload_when_they_were_kept_in_its_blocks() {
     assert_eq!(starts(ran), [0, 250, 300, 100]);
 }
 
+/// Nodes that were drained and down, and a partition that was closed, for a while.
+fn closings() -> Told {
+    let partition = |default| Partition {
+        default,
+        ..Partition::default()
+    };
+    let rules = Rules {
+        partitions: [
+            ("main".into(), partition(true)),
+            ("small".into(), partition(false)),
+        ]
+        .into(),
+        ..Rules::default()
+    };
+    let mut story = Story::new(Order::Fifo, rules);
+    let node = |name: &str, state| Event::Node(OPERATOR, name.into(), state);
+    let small = |state| Event::Partition(OPERATOR, "small".into(), state);
+    story.submit(0, 1, (4, 100), |_| {});
+    story.tell(10, node("a", NodeState::Drain("dust".into())));
+    story.submit(20, 1, (4, 100), |_| {});
+    story.submit(30, 1, (4, 50), |_| {});
+    story.tell(200, node("a", NodeState::Up));
+    story.submit(290, 1, (4, 100), |_| {});
+    // It is sent away, and begins again when the node is back.
+    story.submit(295, 1, (4, 100), |_| {});
+    story.tell(300, node("b", NodeState::Down("smoke".into())));
+    story.tell(350, node("b", NodeState::Up));
+    story.tell(400, small(PartitionState::Down));
+    story.submit(410, 1, (1, 10), |its| {
+        its.parts[0].queues = vec!["small".into()]
+    });
+    story.tell(450, small(PartitionState::Up));
+    story.happens()
+}
+
+#[test]
+fn nodes_and_partitions_are_closed_as_they_were() {
+    let mut told = closings();
+    assert_eq!(told.starts(), [0, 20, 120, 290, 350, 450]);
+    // As long as it was closed in the midst of what is drawn.
+    let jobs = told.jobs[..3]
+        .iter()
+        .map(|past| past.job.submit)
+        .enumerate();
+    let (from, until) = (Time(0), Time::seconds(250));
+    let block = |at| Block { from, until, at };
+    let hour = Time::seconds(HOUR);
+    let later = jobs.clone().map(|(job, at)| (job, Time(at.0 + hour.0)));
+    let workload = Workload {
+        jobs: jobs.chain(later).collect(),
+        blocks: vec![block(Time(0)), block(hour)],
+    };
+    let ran = told.ran(&workload).into_iter();
+    let starts: Vec<u64> = ran.map(|its| its.start.0 / 1_000_000).collect();
+    assert_eq!(starts, [0, 20, 120, HOUR, HOUR + 20, HOUR + 120]);
+    told.site.closed.clear();
+    // That it is closed today says nothing of then.
+    let small = told.site.rules.partitions.get_mut("small");
+    small.expect("it is there").state = PartitionState::Inactive;
+    let free: Vec<u64> = told.simulated().into_iter().map(|its| its.1).collect();
+    assert_eq!(free, [0, 20, 100, 290, 295, 410]);
+}
+
 #[test]
 fn jobs_that_were_held_are_held() {
     let mut story = Story::new(Order::Fifo, Rules::default());
@@ -667,6 +731,21 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
                 operator: false,
             };
             story.tell(at + stays, Event::Release(who, job));
+        }
+        if number % 30 == 10 {
+            let (node, long) = (["a", "b", "c", "d"][number / 30], 500 + below(4000));
+            let state = match below(2) {
+                0 => NodeState::Drain("dust".into()),
+                _ => NodeState::Down("smoke".into()),
+            };
+            let tell = |state| Event::Node(OPERATOR, node.into(), state);
+            story.tell(at, tell(state));
+            story.tell(at + long, tell(NodeState::Up));
+            let tell = |state| Event::Partition(OPERATOR, "b".into(), state);
+            if node == "c" {
+                story.tell(at, tell(PartitionState::Down));
+                story.tell(at + long, tell(PartitionState::Up));
+            }
         }
         if number % 30 == 20 {
             let (from, long) = (at + below(4000), 2000 + below(4000));

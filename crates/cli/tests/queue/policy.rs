@@ -268,16 +268,19 @@ fn what_if_goes_by_the_rules_and_knows_who_was_held() {
     let times = queue.list("history", &held)[0]["terms"]["held"].clone();
     let (from, until) = (times[0][0].as_u64(), times[0][1].as_u64());
     assert!(until > from.map(|from| from + 4_000_000), "{times}");
-    let words = ["sim", "what-if", "--load", "1", "--replications", "0"];
-    let told = queue
-        .run(&[&words[..], &["--output", "json"]].concat())
-        .ok();
-    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
-    let wait = |its: &str| told[its]["avg_wait"].as_f64().expect("a number");
     // None, one, two and three seconds, and four: without the limit it would be less by far,
     // and without the hold, too.
-    let (was, now) = (wait("as_it_was"), wait("simulated"));
+    let (was, now) = waits(&queue);
     assert!(0.8 * was < now && now < 1.1 * was, "{was} s, {now} s");
+}
+
+/// Gives what jobs waited on average, and what they wait in a simulation of that.
+fn waits(queue: &Queue) -> (f64, f64) {
+    let words = ["sim", "what-if", "--load", "1", "--replications", "0"];
+    let told = queue.run(&[&words[..], &["--output", "json"]].concat());
+    let told: serde_json::Value = serde_json::from_str(&told.ok()).expect("JSON");
+    let wait = |its: &str| told[its]["avg_wait"].as_f64().expect("a number");
+    (wait("as_it_was"), wait("simulated"))
 }
 
 #[test]
@@ -285,13 +288,24 @@ fn what_if_lets_no_more_tasks_of_an_array_run_at_once_than_may() {
     let queue = with_rules("");
     let array = queue.wrap(&["--array=0-3%1", "--time=1"], "sleep 1");
     queue.wait_over(&array);
-    let words = ["sim", "what-if", "--load", "1", "--replications", "0"];
-    let told = queue
-        .run(&[&words[..], &["--output", "json"]].concat())
-        .ok();
-    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
-    let wait = |its: &str| told[its]["avg_wait"].as_f64().expect("a number");
     // None, one, two and three seconds.
-    let (was, now) = (wait("as_it_was"), wait("simulated"));
+    let (was, now) = waits(&queue);
     assert!(0.8 * was < now && now < 1.1 * was, "{was} s, {now} s");
+}
+
+#[test]
+fn what_if_knows_when_nodes_were_drained() {
+    let queue = with_rules("");
+    let host = rustix::system::uname();
+    let node = host.nodename().to_string_lossy();
+    queue.run(&["drain", "--reason", "dust", &node]).ok();
+    let job = queue.wrap(&["--time=1"], "sleep 1");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    queue.run(&["undrain", &node]).ok();
+    queue.wait_over(&job);
+    let (was, now) = waits(&queue);
+    assert!(
+        2.9 < was && was < 1.1 * now && now < 1.1 * was,
+        "{was} s, {now} s"
+    );
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hyperion_lifecycle::{
-    Booking, Change, End, Event, Limits, NodeState, Partition, PartitionState, Preempted, Qos,
-    Reason, Refusal, Rules, RulesError, Scope, State, TaskId, Why,
+    Booking, Change, Closure, End, Event, Limits, NodeState, Partition, PartitionState, Preempted,
+    Qos, Reason, Refusal, Rules, RulesError, Scope, Shut, State, TaskId, Why,
 };
 use hyperion_model::report::Exit;
 use hyperion_model::submission::{NodeCount, Part, Per, Submission, TimeLimit};
@@ -176,6 +176,44 @@ fn nothing_starts_on_a_node_that_is_drained_and_nothing_goes_on_where_one_is_dow
     );
     let unknown = case.try_tell(tell("n7", NodeState::Up));
     assert_eq!(unknown, Err(RulesError::NoNode("n7".into()).into()));
+}
+
+#[test]
+fn when_something_was_closed_is_kept_in_mind() {
+    let rules = Rules {
+        partitions: BTreeMap::from([("main".into(), Partition::default())]),
+        ..Rules::default()
+    };
+    let mut case = Case::with_rules(2, 4, rules);
+    let node = |name: &str, state| Event::Node(OPERATOR, name.into(), state);
+    let drain = || NodeState::Drain("fan".into());
+    let down = || NodeState::Down("fire".into());
+    let main = |state| Event::Partition(OPERATOR, "main".into(), state);
+    case.tell(node("n0", drain()));
+    case.at(1).tell(main(PartitionState::Down));
+    case.at(2).tell(node("n1", drain()));
+    case.at(3).tell(node("n0", down()));
+    case.at(4).tell(main(PartitionState::Drain));
+    case.at(5).tell(node("n0", NodeState::Up));
+    let of_node = |name: &str, state| Shut::Node(name.into(), state);
+    let closed = |of, from, until: Option<u64>| Closure {
+        of,
+        from: Time::seconds(from),
+        until: until.map(Time::seconds),
+    };
+    let main = Shut::Partition("main".into(), PartitionState::Down);
+    let all = [
+        closed(of_node("n0", drain()), 0, Some(3)),
+        closed(main, 1, Some(4)),
+        closed(of_node("n1", drain()), 2, None),
+        closed(of_node("n0", down()), 3, Some(5)),
+    ];
+    assert_eq!(case.ledger.closures(), all);
+    for _ in 0..10_000 {
+        case.tell(node("n0", drain()));
+        case.tell(node("n0", NodeState::Up));
+    }
+    assert_eq!(case.ledger.closures().len(), 10_000, "but not all for ever");
 }
 
 #[test]

@@ -3,7 +3,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyperion_lifecycle::{Booked, Event, Ledger, PartitionState, Rules, Submitted, Who};
+use hyperion_lifecycle::{
+    Booked, Closure, Event, Ledger, NodeState, PartitionState, Rules, Shut, Submitted, Who,
+};
 use hyperion_model::job::Level;
 use hyperion_model::submission::{Command, Dialect, Submission};
 use hyperion_sched::{
@@ -36,6 +38,8 @@ pub struct Site {
     pub rules: Rules,
     /// The times for which nodes were kept, in the order in which that was said.
     pub booked: Vec<Booked>,
+    /// When nodes and partitions were closed to jobs, in the order in which that was said.
+    pub closed: Vec<Closure>,
     /// Where nothing is known of nodes, and the one that is there has all processors: how
     /// many of them a node has.
     pub pooled: Option<u64>,
@@ -243,6 +247,15 @@ impl Past {
     }
 }
 
+/// Tells whether something ends that was said of nodes or of a partition.
+fn ends(said: &Event) -> bool {
+    match said {
+        Event::Node(_, _, state) => *state == NodeState::Up,
+        Event::Partition(_, _, state) => state.starts(),
+        said => matches!(said, Event::Unbook(..)),
+    }
+}
+
 /// Takes out the jobs for which the empty site has no room; gives them.
 pub fn take_too_large(site: &Site, jobs: &mut Vec<Past>) -> Vec<Past> {
     let mut ledger = site.ledger(Order::Fifo, Backfill::None);
@@ -307,8 +320,8 @@ impl World {
 
     /// Lets some of its jobs run, and shows each with its last start; what it stood still
     /// counts as waiting. A job waits for those for which it waited, where they were submitted
-    /// as long before it as they were. Nodes are kept as they were at the times of which the
-    /// workload is made.
+    /// as long before it as they were. Nodes are kept and closed, and partitions closed, as they
+    /// were at the times of which the workload is made.
     ///
     /// # Errors
     /// [`Stuck`], where they are not in order.
@@ -334,19 +347,39 @@ impl World {
         run_on(cluster, self.order, self.backfill, jobs, see)
     }
 
-    /// Says what was said of nodes in the times of which a workload is made; what ends makes
-    /// room for what begins, also where both have the same name.
+    /// Says what was said of nodes and partitions in the times of which a workload is made;
+    /// what ends makes room for what begins, also where both have the same name.
     fn said(&self, drawn: &Workload, first: Time) -> Vec<(Time, Told)> {
-        let blocks = drawn.blocks.iter();
-        let booked = blocks.flat_map(|block| {
-            let its = self.site.booked.iter();
-            let its = its.filter(|its| (block.from..block.until).contains(&its.booking.from));
-            its.flat_map(|its| self.booked(its, self.moved(its.booking.from, block, first)))
-        });
-        let mut said: Vec<(Time, Event)> = booked.collect();
-        said.sort_by_key(|(at, event)| (*at, matches!(event, Event::Book(..))));
-        said.into_iter()
-            .map(|(at, event)| (at, event.into()))
+        let mut said: Vec<(Time, Event)> = Vec::new();
+        for block in &drawn.blocks {
+            let is_of = |began: Time| (block.from..block.until).contains(&began);
+            let booked = self.site.booked.iter();
+            for its in booked.filter(|its| is_of(its.booking.from)) {
+                said.extend(self.booked(its, self.moved(its.booking.from, block, first)));
+            }
+            let closed = self.site.closed.iter();
+            for its in closed.filter(|its| is_of(its.from)) {
+                said.extend(self.closed(its, self.moved(its.from, block, first)));
+            }
+        }
+        said.sort_by_key(|(at, event)| (*at, !ends(event)));
+        let said = said.into_iter();
+        said.map(|(at, event)| (at, event.into())).collect()
+    }
+
+    /// Says of what was closed when that is said, and when it is opened.
+    fn closed(&self, its: &Closure, moved: impl Fn(Time) -> Time) -> Vec<(Time, Event)> {
+        let [closes, opens] = match its.of.clone() {
+            Shut::Node(name, state) => {
+                [state, NodeState::Up].map(|state| Event::Node(OPERATOR, name.clone(), state))
+            }
+            Shut::Partition(name, state) => [state, PartitionState::Up]
+                .map(|state| Event::Partition(OPERATOR, name.clone(), state)),
+        };
+        let opens = its.until.map(|until| (moved(until), opens));
+        [(moved(its.from), closes)]
+            .into_iter()
+            .chain(opens)
             .collect()
     }
 

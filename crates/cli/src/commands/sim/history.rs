@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use hyperion_api::queue::{
-    Filter, JobView, NodeView, PartitionView, Reply, Request as Asked, ReservationView,
+    ClosureView, Filter, JobView, NodeView, PartitionView, Reply, Request as Asked, ReservationView,
 };
-use hyperion_lifecycle::{Booked, Booking, Partition, Rules, Submitted};
+use hyperion_lifecycle::{
+    Booked, Booking, Closure, NodeState, Partition, PartitionState, Rules, Shut, Submitted,
+};
 use hyperion_model::Class;
 use hyperion_model::indices::Array;
 use hyperion_model::submission::{Command, Part, Submission};
@@ -74,8 +76,8 @@ impl History {
             if let Reply::Partitions(all) = server.ask(&Asked::Partitions)? {
                 told.partitions = all;
             }
-            if let Reply::Reservations(all) = server.ask(&Asked::PastReservations)? {
-                told.reservations = all;
+            if let Reply::Closures(kept, closed) = server.ask(&Asked::Closures)? {
+                (told.reservations, told.closures) = (kept, closed);
             }
         }
         let mut policy = None;
@@ -192,6 +194,7 @@ struct Told {
     partitions: Vec<PartitionView>,
     /// Those that were, too.
     reservations: Vec<ReservationView>,
+    closures: Vec<ClosureView>,
     /// What its file says, where that can be read.
     rules: Option<Rules>,
 }
@@ -252,9 +255,26 @@ impl Told {
         // Nodes that are there no more are kept for nobody.
         let there = reservations.filter(|its| !its.nodes.is_empty());
         let lasted = there.filter(|its| its.until > first && its.gone != Some(first));
+        // What is closed to this day was so as long as is told of jobs.
+        let last = views.iter().filter_map(|view| view.ended).max();
+        let closed = |view: &ClosureView| {
+            let why = String::new();
+            Closure {
+                of: match (view.partition, view.down) {
+                    (true, _) => Shut::Partition(view.name.clone(), PartitionState::Down),
+                    (_, true) => Shut::Node(view.name.clone(), NodeState::Down(why)),
+                    (_, false) => Shut::Node(view.name.clone(), NodeState::Drain(why)),
+                },
+                from: since(view.from),
+                until: view.until.or(last).map(since),
+            }
+        };
+        let closures = self.closures.iter();
+        let closures = closures.filter(|its| its.until.is_none_or(|until| until > first));
         Site {
             has,
             rules,
+            closed: closures.map(closed).collect(),
             booked: lasted.map(booked).collect(),
             pooled: None,
         }
@@ -524,11 +544,17 @@ mod tests {
         let ada: ReservationView = serde_json::from_value(reservation.clone()).expect("kept");
         reservation["until"] = 500_000.into();
         let before = serde_json::from_value(reservation).expect("kept");
+        let closures = json!([
+            {"name": "b", "from": 0, "until": 1_000_000},
+            {"name": "b", "down": true, "from": 0, "until": 2_000_000},
+            {"name": "main", "partition": true, "from": 4_000_000},
+        ]);
         let licences = [("fluent".to_owned(), 1), ("matlab".to_owned(), 5)];
         let told = Told {
             nodes,
             partitions,
             reservations: vec![before, ada],
+            closures: serde_json::from_value(closures).expect("closed"),
             rules: Some(Rules {
                 licences: licences.into(),
                 ..Rules::default()
@@ -567,5 +593,15 @@ mod tests {
         let at = Time::seconds;
         assert_eq!(times, (at(2), at(10), at(20), Some(at(14))));
         assert_eq!(kept.booking.nodes, ["a".to_owned()].into());
+        let closed = |of, from, until| Closure {
+            of,
+            from: at(from),
+            until: Some(at(until)),
+        };
+        let down = Shut::Node("b".into(), NodeState::Down(String::new()));
+        let main = Shut::Partition("main".into(), PartitionState::Down);
+        // The last job ended at 30, when the first had come for 29.
+        let all = [closed(down, 0, 1), closed(main, 3, 29)];
+        assert_eq!(history.site.closed, all);
     }
 }
