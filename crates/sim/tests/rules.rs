@@ -691,6 +691,7 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
     let mut story = Story::new(order, rules);
     story.ends_in = Duration::from_secs(7);
     (story.backfill, story.nodes) = (backfill, &["a", "b", "c", "d"]);
+    let long_after = Duration::from_secs(1000);
     let mut at = 0;
     for number in 0..120 {
         at += below(200);
@@ -720,6 +721,11 @@ fn any(seed: u64, order: Order, backfill: Backfill) -> Story {
             let is_over = size.1 > 1980 || word == 3;
             if is_over && preempted == Some(Preempted::Cancel) {
                 its.qos = None;
+            }
+            if word == 5 && number > 0 {
+                let (job, tasks) = (JobWord::Number(1 + stays % number as u64), None);
+                let event = [Happened::Ended, Happened::Started(long_after)][(stays % 2) as usize];
+                its.after = Some(Condition::Job(JobRef { job, tasks }, event));
             }
             if word == 4 {
                 its.array = Some("1-9:2,20%2".parse().expect("an array"));
