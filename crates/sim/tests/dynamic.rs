@@ -503,7 +503,7 @@ fn of_machines_on_a_full_host_the_one_leaves_that_the_others_predict_best() {
         let scenario = read(&text(select, rounds));
         let mut simulation = Simulation::new(scenario).expect("a right scenario");
         simulation.run(f64::INFINITY);
-        let (_, summary) = simulation.finish();
+        let (_, summary) = simulation.finish().into_parts();
         assert!(summary.services[0].migrations > 0, "{summary:?}");
         let drawn = |vm: u32| {
             summary

@@ -61,7 +61,7 @@ pub use check::{Finding, Place, Step};
 pub use law::{Law, Quantity};
 pub use read::{ReadError, line};
 pub use result::{Failures, Left, Ran, Scaled, Service, Summary, Why};
-pub use run::{Simulation, run};
+pub use run::{Finished, Simulation, run};
 pub use scenario::{
     Allocation, Broker, Cloudlet, Cost, Datacenter, Dynamic, Failure, Fate, File, Host, Link,
     Network, Overload, Pause, Progress, Scaling, Scenario, Select, Sharing, Stage, Storage,

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use hyperion_model::Class;
 use hyperion_model::units::parse_duration;
 use hyperion_sim::cloud::{
-    Failures, Left, Ran, ReadError, Scaled, Scenario, Service, Simulation, Summary, TraceError,
+    Failures, Finished, Left, Ran, ReadError, Scaled, Scenario, Service, Simulation, TraceError,
     line,
 };
 use hyperion_sys::entry::ExitCode;
@@ -162,29 +162,29 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         snapshot::keep(simulation.snapshot(), file, FILES, left, until)?;
     }
     let scenario = simulation.scenario();
-    let (mut ran, summary) = simulation.finish();
+    let mut finished = simulation.finish();
     // As CloudSim lists them: by broker, as they came back.
-    ran.sort_by_key(|one: &Ran| one.broker);
+    finished.sort_by_broker();
     if let Some(file) = &args.csv {
-        write_csv(file, &scenario, &ran)
+        write_csv(file, &scenario, &finished)
             .with_context(|| format!("cannot write {}", file.display()))?;
     }
     match ctx.output {
-        OutputFormat::Json => output::json(&Found(&scenario, &ran, &summary))?,
+        OutputFormat::Json => output::json(&Found(&scenario, &finished))?,
         OutputFormat::Quiet => {}
-        OutputFormat::Human => tell(&scenario, &ran, &summary)?,
+        OutputFormat::Human => tell(&scenario, &finished)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn write_csv(file: &Path, scenario: &Scenario, ran: &[Ran]) -> io::Result<()> {
+fn write_csv(file: &Path, scenario: &Scenario, finished: &Finished) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(file)?);
     writeln!(
         out,
         "broker,cloudlet,datacenter,host,vm,container,submitted,start,finish,cost,joules"
     )?;
-    for one in ran {
-        let row = row(scenario, one);
+    for one in finished.ran() {
+        let row = row(scenario, &one);
         let (broker, datacenter) = (quoted(row.broker), quoted(row.datacenter));
         let container = row
             .container
@@ -247,15 +247,16 @@ fn traces(path: &Path) -> std::io::Result<Vec<(String, String)>> {
 }
 
 /// All that was found. Its rows are made as they are written: there may be millions.
-struct Found<'s>(&'s Scenario, &'s [Ran], &'s Summary);
+struct Found<'s>(&'s Scenario, &'s Finished);
 
 impl Serialize for Found<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(scenario, ran, summary) = *self;
+        let Self(scenario, finished) = *self;
+        let summary = finished.summary();
         let mut found = serializer.serialize_map(None)?;
         found.serialize_entry(
             "cloudlets",
-            &Rows(|| ran.iter().map(|one| row(scenario, one))),
+            &Rows(|| finished.ran().map(|one| row(scenario, &one))),
         )?;
         let left = || summary.left.iter().map(|one| not_run(scenario, one));
         found.serialize_entry("not_run", &Rows(left))?;
@@ -388,16 +389,17 @@ fn not_run<'s>(scenario: &'s Scenario, left: &Left) -> NotRun<'s> {
 }
 
 /// Lists what ended, and says how many did not, and why.
-fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<()> {
+fn tell(scenario: &Scenario, finished: &Finished) -> anyhow::Result<()> {
+    let (ran, summary) = (|| finished.ran(), finished.summary());
     // A column of nothing is left out.
-    let nested = ran.iter().any(|one| one.container.is_some());
+    let nested = ran().any(|one| one.container.is_some());
     let mut head = vec!["BROKER", "CLOUDLET", "DATACENTER", "HOST", "VM"];
     head.extend(nested.then_some("CONTAINER"));
     head.extend(["TIME", "START", "FINISH"]);
-    let metered = ran.iter().any(|one| one.joules.is_some());
+    let metered = ran().any(|one| one.joules.is_some());
     head.extend(metered.then_some("JOULES"));
-    let rows = ran.iter().take(LISTED).map(|one| {
-        let row = row(scenario, one);
+    let rows = ran().take(LISTED).map(|one| {
+        let row = row(scenario, &one);
         let mut cells = vec![
             row.broker.to_owned(),
             row.cloudlet.to_string(),
@@ -418,8 +420,8 @@ fn tell(scenario: &Scenario, ran: &[Ran], summary: &Summary) -> anyhow::Result<(
         cells
     });
     output::table(&head, rows)?;
-    if ran.len() > LISTED {
-        let more = ran.len() - LISTED;
+    if ran().len() > LISTED {
+        let more = ran().len() - LISTED;
         output::line(format!("and {more} more: --output json lists all"))?;
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();

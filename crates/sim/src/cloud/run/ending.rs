@@ -5,7 +5,7 @@ use super::{Cloudlets, Vm, World};
 impl World {
     /// Says what is left, and what all came to; at a moment if something was still to
     /// happen then.
-    pub(super) fn end(mut self, at: Moment) -> Summary {
+    pub(super) fn end(&mut self, at: Moment) -> Summary {
         let cut = self.events.stop(at);
         let now = self.events.now();
         let mut summary = std::mem::take(&mut self.summary);

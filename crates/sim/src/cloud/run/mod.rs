@@ -31,7 +31,7 @@ use super::scenario::{self, Scenario};
 use super::work::{Piece, Work};
 use failing::Failing;
 use scaling::Scaler;
-pub use simulation::{Simulation, run};
+pub use simulation::{Finished, Simulation, run};
 use stages::Stages;
 use stay::{Pool, Stay};
 
@@ -151,7 +151,16 @@ struct World {
     /// Cloudlets that are in a datacenter, and since when there are so many.
     inside: (u64, f64),
     /// Cloudlets that are back, until they are taken.
-    ran: Vec<Ran>,
+    ran: Vec<Ended>,
+}
+
+/// A cloudlet that is back, and where it was: its VM may have moved since. There may be
+/// millions, so what can be found again is not kept.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Ended {
+    cloudlet: u32,
+    datacenter: u32,
+    host: u32,
 }
 
 impl World {
@@ -546,7 +555,7 @@ impl World {
         let number = its.vm;
         // One that came to nothing is known already.
         if !its.done {
-            self.tell(broker, cloudlet);
+            self.note_ended(cloudlet);
         }
         self.vms[number as usize].out -= 1;
         if self.brokers[broker as usize].returned() {
@@ -554,38 +563,53 @@ impl World {
         }
     }
 
-    /// Tells of a cloudlet that has ended.
-    fn tell(&mut self, broker: u32, cloudlet: u32) {
-        let group = self.group(cloudlet).like(&self.scenario);
+    /// Notes a cloudlet that has ended.
+    fn note_ended(&mut self, cloudlet: u32) {
         let its = &mut self.cloudlets[cloudlet as usize];
-        let vm = &self.vms[its.vm as usize];
-        let Some(stay) = &vm.stay else {
+        let Some(stay) = &self.vms[its.vm as usize].stay else {
             return;
         };
         its.done = true;
+        let ended = Ended {
+            cloudlet,
+            datacenter: stay.datacenter,
+            host: stay.host,
+        };
+        self.summary.add(&self.told(&ended));
+        self.ran.push(ended);
+    }
+
+    /// Tells of a cloudlet that has ended.
+    fn told(&self, ended: &Ended) -> Ran {
+        let Ended {
+            cloudlet,
+            datacenter,
+            host,
+        } = *ended;
+        let group = self.group(cloudlet);
+        let like = group.like(&self.scenario);
         let its = &self.cloudlets[cloudlet as usize];
-        let cost = self.scenario.datacenter[stay.datacenter as usize].cost;
+        let vm = &self.vms[its.vm as usize];
+        let cost = self.scenario.datacenter[datacenter as usize].cost;
         let on = match vm.nested {
             true => &self.vms[vm.on as usize],
             false => vm,
         };
-        let ran = Ran {
-            broker,
+        Ran {
+            broker: group.broker,
             cloudlet: its.id,
-            datacenter: stay.datacenter,
-            host: stay.host - self.datacenters[stay.datacenter as usize].hosts().start,
+            datacenter,
+            host: host - self.datacenters[datacenter as usize].hosts().start,
             vm: on.id,
             container: vm.nested.then_some(vm.id),
             submitted: its.submitted,
             start: its.start,
             finish: its.finish,
             cost: cost.per_second * (its.finish - its.start)
-                + cost.per_byte * group.input_bytes as f64
-                + cost.per_byte * group.output_bytes as f64,
-            joules: self.is_metered(stay.datacenter).then_some(its.joules),
-        };
-        self.summary.add(&ran);
-        self.ran.push(ran);
+                + cost.per_byte * like.input_bytes as f64
+                + cost.per_byte * like.output_bytes as f64,
+            joules: self.is_metered(datacenter).then_some(its.joules),
+        }
     }
 
     /// Whether it is known what hosts of a datacenter draw.

@@ -30,7 +30,7 @@ use crate::snapshot::{self, Kind, SnapshotError};
 /// let mut again = Simulation::resume(&file)?;
 /// assert_eq!(again.time(), 60.0);
 /// again.run(f64::INFINITY);
-/// let (ran, _) = again.finish();
+/// let (ran, _) = again.finish().into_parts();
 /// assert_eq!(ran[1].finish, 80.01, "both share one core of 250 MIPS");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -78,15 +78,15 @@ impl Simulation {
     }
 
     /// Gives the cloudlets that have ended so far, as their brokers got them back.
-    pub fn ran(&self) -> &[Ran] {
-        &self.world.ran
+    pub fn ran(&self) -> impl ExactSizeIterator<Item = Ran> {
+        self.world.ran.iter().map(|ended| self.world.told(ended))
     }
 
-    /// Gives the cloudlets that have ended, and what all came to: as if the scenario
-    /// stopped where it is, if something is left.
-    pub fn finish(mut self) -> (Vec<Ran>, Summary) {
-        let ran = std::mem::take(&mut self.world.ran);
-        (ran, self.world.end(self.reached))
+    /// Ends it: as if the scenario stopped where it is, if something is left.
+    pub fn finish(mut self) -> Finished {
+        let summary = self.world.end(self.reached);
+        let world = self.world;
+        Finished { world, summary }
     }
 
     /// Gives a file from which [`Simulation::resume`] goes on: the clock, what is still to
@@ -129,6 +129,38 @@ impl Simulation {
     }
 }
 
+/// What a scenario came to, and its cloudlets. There may be millions of these: what is told
+/// of one is put together when it is asked for.
+#[derive(Debug)]
+pub struct Finished {
+    world: World,
+    summary: Summary,
+}
+
+impl Finished {
+    /// Gives what all came to.
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Gives the cloudlets that have ended, as their brokers got them back.
+    pub fn ran(&self) -> impl ExactSizeIterator<Item = Ran> {
+        self.world.ran.iter().map(|ended| self.world.told(ended))
+    }
+
+    /// Puts those of each broker together, in the order of brokers.
+    pub fn sort_by_broker(&mut self) {
+        let mut ran = std::mem::take(&mut self.world.ran);
+        ran.sort_by_key(|ended| self.world.group(ended.cloudlet).broker);
+        self.world.ran = ran;
+    }
+
+    /// Gives both.
+    pub fn into_parts(self) -> (Vec<Ran>, Summary) {
+        (self.ran().collect(), self.summary)
+    }
+}
+
 /// Lets a scenario happen, and shows each cloudlet when its broker gets it back.
 ///
 /// The same scenario gives the same results, bit for bit.
@@ -140,7 +172,8 @@ pub fn run(scenario: &Scenario, mut see: impl FnMut(Ran)) -> Result<Summary, Fin
     let mut simulation = Simulation::new(scenario.clone())?;
     let until = simulation.reach(f64::INFINITY);
     while simulation.step(until) {
-        simulation.world.ran.drain(..).for_each(&mut see);
+        simulation.ran().for_each(&mut see);
+        simulation.world.ran.clear();
     }
-    Ok(simulation.finish().1)
+    Ok(simulation.finish().summary)
 }
