@@ -6,7 +6,7 @@ use hyperion_testkit::{requires, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::site::{LONG, Running, Site, is_gone, wait_gone};
+use crate::site::{LONG, Running, Site, finish, is_gone, wait_gone};
 
 #[test]
 fn a_detached_job_is_listed_while_it_runs_and_afterwards_with_all() {
@@ -26,6 +26,25 @@ fn a_detached_job_is_listed_while_it_runs_and_afterwards_with_all() {
     assert_eq!(rows[0]["id"], *job);
     assert_eq!(rows[0]["state"], "ended");
     assert_eq!(rows[0]["exit_code"], 143);
+}
+
+#[test]
+fn a_job_that_somebody_waits_for_is_soon_listed_as_running() {
+    let site = Site::new();
+    for flags in [&["--rm"][..], &["--rm", "--report=json"], &[]] {
+        let words = [
+            &["run", "--isolation", "process"][..],
+            flags,
+            &["sleep", "60"],
+        ]
+        .concat();
+        let run = Running::start(&site, &words);
+        let listed = || site.run(&["ps"]).ok().contains("running");
+        assert!(wait_until(LONG, listed), "{flags:?}");
+        let job = site.run(&["ps", "-q"]).ok();
+        site.run(&["stop", &job]).ok();
+        run.finish().expect_code(143);
+    }
 }
 
 #[test]
@@ -76,6 +95,10 @@ fn exec_runs_beside_the_ranks_with_its_own_code_input_variables_and_folder() {
     exec(&[&job, "no-such-program"]).expect_code(127);
     exec(&[&job, "/etc/passwd"]).expect_code(126);
     assert_eq!(exec(&[&job, "sh", "-c", "echo $OF"]).ok(), "job");
+    let mut passed_on = site.command(&["exec", "-e", "OF", &job, "sh", "-c", "echo $OF"]);
+    passed_on.env("OF", "caller");
+    assert_eq!(finish(passed_on).ok(), "caller");
+    exec(&["-e", "=x", &job, "true"]).refused("has no name before '='", "NAME=VALUE");
     assert_eq!(
         exec(&["-e", "OF=exec", &job, "sh", "-c", "echo $OF"]).ok(),
         "exec"

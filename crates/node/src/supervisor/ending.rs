@@ -21,7 +21,9 @@ impl Supervisor {
         let now = Instant::now();
         if self.memory.look(now, self.sandbox.as_deref()) {
             self.looked = self.settled;
-            // A short job that somebody waits for is over before anybody could ask for it.
+        }
+        if self.record_at.is_some_and(|at| now >= at) {
+            self.looked = self.settled;
             self.try_record_running();
         }
         if self.limit_at.is_some_and(|at| now >= at) {

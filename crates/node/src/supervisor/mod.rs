@@ -67,6 +67,12 @@ const GRACE: Duration = Duration::from_secs(10);
 /// How long what was killed may take to show that something is left that hears it.
 const LIFE: Duration = Duration::from_secs(1);
 
+/// When it is written down that a job runs which somebody waits for: one that is
+/// shorter is over before anybody could ask for it.
+const RECORDED_AFTER: Duration = Duration::from_millis(100);
+/// When that is tried again, where there was no room for it.
+const RECORDED_AGAIN: Duration = Duration::from_secs(1);
+
 /// How many events are heard of a sandbox at a time, before others have their turn.
 const EVENTS: usize = 64;
 
@@ -114,6 +120,7 @@ fn supervise(launch: Launch, mut first: Wire) -> io::Result<()> {
         memory: MemoryWatch::default(),
         more: false,
         recorded: false,
+        record_at: None,
         settled: false,
         looked: false,
         kill_at: None,
@@ -198,6 +205,8 @@ struct Supervisor {
     more: bool,
     /// That it runs is written down.
     recorded: bool,
+    /// When that is written down of a job that somebody waits for.
+    record_at: Option<Instant>,
     /// Nothing has happened for a moment, and memory was given back.
     settled: bool,
     /// What a look at the job's memory needs has come back since then.
@@ -416,9 +425,10 @@ impl Supervisor {
                 if self.launch.counted {
                     self.memory.start(since);
                 }
-                if self.launch.attach.is_none() {
+                match self.launch.attach {
                     // Whoever hears of the start may ask for the job.
-                    self.record_running()?;
+                    None => self.record_running()?,
+                    Some(_) => self.record_at = Some(since + RECORDED_AFTER),
                 }
                 self.clients.tell_all(&Tell::Started);
                 // The report needs it, and now there is time.
@@ -468,7 +478,10 @@ impl Supervisor {
     /// Writes down that it runs if that can be done now: a full disk ends nothing
     /// that runs, and is tried again.
     fn try_record_running(&mut self) {
-        let _ = self.record_running();
+        self.record_at = None;
+        if self.record_running().is_err() {
+            self.record_at = Some(Instant::now() + RECORDED_AGAIN);
+        }
     }
 
     /// Waits for something to happen and deals with it.
@@ -538,6 +551,7 @@ impl Supervisor {
             self.kill_at,
             self.limit_at,
             self.unkept_at,
+            self.record_at,
             self.retry_at,
             self.memory.next(),
         ];
