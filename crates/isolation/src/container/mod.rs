@@ -26,7 +26,7 @@ use std::path::Path;
 
 use hyperion_model::job::Network;
 use hyperion_model::report::Exit;
-use hyperion_model::{Level, MountKind, RootSource, SandboxSpec, UsernsMode, nodes};
+use hyperion_model::{Level, MountKind, Propagation, RootSource, SandboxSpec, UsernsMode, nodes};
 use hyperion_sys::caps::CapSet;
 use hyperion_sys::mount::{self, Change, NO_DEV, NO_SUID, READ_ONLY};
 use hyperion_sys::process::{self, Fork, namespace};
@@ -59,7 +59,7 @@ struct Go {
     lowers: usize,
     /// Whether a mapped mount of the scratch folder comes.
     scratch: bool,
-    /// For each mount of the spec, whether its mapped source comes.
+    /// For each mount of the spec, whether its source comes.
     binds: Vec<bool>,
     /// Whether the child is in a group of its own of version 2, which it may see.
     own_group: bool,
@@ -202,6 +202,19 @@ fn release(
             };
             go.binds.push(mapped.is_some());
             mounts.extend(mapped);
+        }
+    } else if spec.userns == UsernsMode::Host {
+        for mount in &spec.container.mounts {
+            // What the child opens itself only hears of the host's mounts.
+            let shared = match &mount.kind {
+                MountKind::Bind {
+                    source,
+                    propagation: Propagation::Shared,
+                } => mount::clone_tree(CWD, source, true).ok(),
+                _ => None,
+            };
+            go.binds.push(shared.is_some());
+            mounts.extend(shared);
         }
     }
     let fds: Vec<BorrowedFd<'_>> = mounts.iter().map(AsFd::as_fd).collect();
