@@ -382,6 +382,15 @@ impl Sandbox for Guest {
         self.cgroup.usage().since(&self.base)
     }
 
+    fn usage_now(&self) -> Usage {
+        let Some(init) = self.init.filter(|_| self.cgroup.is_empty()) else {
+            return self.usage();
+        };
+        let mut all = process::descendants(init);
+        all.push(init);
+        process::usage(&all)
+    }
+
     fn records(&self) -> Vec<SandboxRecord> {
         // Its number is its own until it is waited for here.
         let started = self.init.and_then(process::standing);

@@ -210,7 +210,12 @@ pub trait Sandbox {
     /// Gives what all processes inside have used together so far.
     fn usage(&self) -> Usage;
 
-    /// Gives what each of several nodes has used; none where there is one.
+    /// Gives what the processes inside use now, where there are no groups that know it.
+    fn usage_now(&self) -> Usage {
+        self.usage()
+    }
+
+    /// Gives what each of several nodes uses now; none where there is one.
     fn usage_of_nodes(&self) -> Vec<Usage> {
         Vec::new()
     }

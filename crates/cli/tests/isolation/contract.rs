@@ -199,6 +199,10 @@ fn a_user_is_taken_by_name_and_by_number(f: &Fixture) {
         assert_eq!(done.code, 125, "{done:?}");
         assert!(done.err.contains("hint: "), "{done:?}");
     }
+    if f.level.container && !f.level.machine && !f.level.real_root {
+        f.run(&["-u", "70000"], &["ids"])
+            .refused("privileges", "ids");
+    }
     let unknown = f.run(&["-u", "nobody-knows"], &["ids"]);
     assert_eq!(unknown.code, 125, "{unknown:?}");
     assert!(unknown.err.contains("user"), "{unknown:?}");
@@ -482,6 +486,53 @@ fn a_debugger_beside_the_job_can_trace_it(f: &Fixture) {
         "EPERM\n"
     );
     f.hyperion(&["stop", "-t", "0s", &id]).ok();
+}
+
+/// The host's part is played by a mount namespace of the test's own.
+#[test]
+fn mounts_show_on_the_other_side_as_asked() {
+    for level in [Level::ROOT, Level::REAL_ROOT, Level::LONE_USER] {
+        at(level, |f| {
+            let work = f.path("work").display().to_string();
+            // As the contract's users, root's words are those of whoever calls.
+            let (uid, gid) = f.ids();
+            let script = format!(
+                "mount -t tmpfs none {work} && mount --make-shared {work} && \
+                 exec setpriv --reuid {uid} --regid {gid} --clear-groups \"$0\" \"$@\""
+            );
+            let of = |option: &str| {
+                let mount = format!("{work}:/mnt{option}");
+                let words = ["cat", "/proc/self/mountinfo"];
+                let all = f
+                    .run_in_private_mounts(&script, &["-v", &mount], &words)
+                    .ok();
+                let line = all.lines().find(|line| line.contains(" /mnt "));
+                let line = line.expect("it is mounted").to_owned();
+                (line.contains(" shared:"), line.contains(" master:"))
+            };
+            assert_eq!(of(""), (false, false));
+            assert_eq!(of(":rprivate"), (false, false));
+            assert_eq!(of(":rslave"), (false, true));
+            // A user's namespace only hears of the host's mounts.
+            let root = uid == 0;
+            assert_eq!(of(":rshared"), (root, !root));
+        });
+    }
+}
+
+#[test]
+fn without_a_group_stats_ask_the_processes() {
+    at(Level::LONE_USER, |f| {
+        let id = f.start(&[], &["stay"]);
+        let told = f.hyperion(&["stats", "--output", "json", &id]).ok();
+        let rows: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        let usage = &rows[0]["usage"];
+        assert!(usage["memory_current"].as_u64() > Some(10_000), "{told}");
+        // The init, and the program.
+        assert!(usage["pids"].as_u64() > Some(1), "{told}");
+        assert!(rows[0]["cores"].is_number(), "{told}");
+        f.hyperion(&["stop", "-t", "0s", &id]).ok();
+    });
 }
 
 #[test]

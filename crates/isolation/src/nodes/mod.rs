@@ -347,14 +347,18 @@ impl Sandbox for Nodes {
     }
 
     fn usage(&self) -> Usage {
-        let members = self.usage_of_nodes();
-        members
-            .iter()
-            .fold(Usage::default(), |all, one| all.plus(one))
+        let members = self.members.iter();
+        members.fold(Usage::default(), |all, one| all.plus(&one.usage()))
+    }
+
+    fn usage_now(&self) -> Usage {
+        let members = self.usage_of_nodes().into_iter();
+        members.fold(Usage::default(), |all, one| all.plus(&one))
     }
 
     fn usage_of_nodes(&self) -> Vec<Usage> {
-        self.members.iter().map(|member| member.usage()).collect()
+        let members = self.members.iter();
+        members.map(|member| member.usage_now()).collect()
     }
 
     fn records(&self) -> Vec<SandboxRecord> {

@@ -383,7 +383,7 @@ impl Supervisor {
             Ask::Stop { grace_ms } => self.stop(std::time::Duration::from_millis(grace_ms))?,
             Ask::Stats => {
                 let used = self.sandbox.as_ref();
-                let used = used.map(|s| (s.usage(), s.usage_of_nodes()));
+                let used = used.map(|s| (s.usage_now(), s.usage_of_nodes()));
                 let (usage, nodes) = used.unwrap_or_default();
                 self.clients.tell(id, &Tell::Stats { usage, nodes });
             }
