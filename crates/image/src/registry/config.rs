@@ -20,33 +20,11 @@ use thiserror::Error;
 
 use crate::reference::valid_host;
 
-/// What is wrong with the configuration of registries.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// A key is not known.
-    #[error("unknown key {key:?} for the registry {registry}{}", did_you_mean(*nearest))]
-    UnknownKey {
-        /// In which registry's table.
-        registry: String,
-        /// The key.
-        key: String,
-        /// The known key that comes nearest.
-        nearest: Option<&'static str>,
-    },
-    /// A value has the wrong type.
-    #[error("the settings of the registry {registry} are malformed")]
-    Malformed {
-        /// In which registry's table.
-        registry: String,
-        /// What is wrong.
-        #[source]
-        source: toml::de::Error,
-    },
-    /// The name of a registry or mirror is not `host`, `host:port` or, for a
-    /// mirror, one of these followed by a path.
-    #[error("{0:?} is not a registry: write host or host:port")]
-    Host(String),
-}
+/// The name of a registry or mirror is not `host`, `host:port` or, for a mirror, one of
+/// these followed by a path.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{0:?} is not a registry: write host or host:port")]
+pub struct ConfigError(pub String);
 
 /// Settings of one registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -60,11 +38,9 @@ pub struct RegistrySettings {
     pub ca: Option<PathBuf>,
 }
 
-const KEYS: [&str; 3] = ["mirrors", "insecure", "ca"];
-
 /// Settings by registry, which is written `host` or `host:port`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "toml::Table")]
+#[serde(try_from = "BTreeMap<String, RegistrySettings>")]
 pub struct Registries(BTreeMap<String, RegistrySettings>);
 
 impl Registries {
@@ -91,62 +67,28 @@ impl Registries {
     }
 }
 
-impl TryFrom<toml::Table> for Registries {
+impl TryFrom<BTreeMap<String, RegistrySettings>> for Registries {
     type Error = ConfigError;
 
-    fn try_from(table: toml::Table) -> Result<Self, ConfigError> {
-        let mut all = BTreeMap::new();
-        for (registry, value) in table {
-            if !valid_host(&registry) {
-                return Err(ConfigError::Host(registry));
+    fn try_from(all: BTreeMap<String, RegistrySettings>) -> Result<Self, ConfigError> {
+        for (registry, settings) in &all {
+            let host_of = |mirror: &str| mirror.split('/').next().is_some_and(valid_host);
+            let wrong = (!valid_host(registry)).then_some(registry);
+            let wrong = wrong.or_else(|| settings.mirrors.iter().find(|m| !host_of(m)));
+            if let Some(wrong) = wrong {
+                return Err(ConfigError(wrong.clone()));
             }
-            if let Some(key) = value
-                .as_table()
-                .and_then(|t| t.keys().find(|key| !KEYS.contains(&key.as_str())))
-            {
-                return Err(ConfigError::UnknownKey {
-                    nearest: nearest(key),
-                    key: key.clone(),
-                    registry,
-                });
-            }
-            let settings: RegistrySettings =
-                value.try_into().map_err(|source| ConfigError::Malformed {
-                    registry: registry.clone(),
-                    source,
-                })?;
-            for mirror in &settings.mirrors {
-                let host = mirror
-                    .split_once('/')
-                    .map_or(mirror.as_str(), |(host, _)| host);
-                if !valid_host(host) {
-                    return Err(ConfigError::Host(mirror.clone()));
-                }
-            }
-            all.insert(registry, settings);
         }
         Ok(Self(all))
     }
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |key| format!(", did you mean {key:?}?"))
-}
-
-fn nearest(key: &str) -> Option<&'static str> {
-    KEYS.into_iter()
-        .map(|known| (strsim::damerau_levenshtein(key, known), known))
-        .filter(|(distance, known)| *distance <= known.len() / 2)
-        .min()
-        .map(|(_, known)| known)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Registries, ConfigError> {
-        Registries::try_from(toml::from_str::<toml::Table>(text).expect("toml"))
+    fn read(text: &str) -> Result<Registries, toml::de::Error> {
+        toml::from_str(text)
     }
 
     #[test]
@@ -161,36 +103,28 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_refused_with_the_nearest() {
-        let error = read("[\"r.io\"]\nmiror = []\n").expect_err("unknown");
-        assert_eq!(
-            error.to_string(),
-            "unknown key \"miror\" for the registry r.io, did you mean \"mirrors\"?"
-        );
-        let error = read("[\"r.io\"]\ncolour = 1\n").expect_err("unknown");
-        assert!(matches!(
-            error,
-            ConfigError::UnknownKey { nearest: None, .. }
-        ));
-    }
-
-    #[test]
-    fn wrong_types_and_hosts_are_refused() {
-        assert!(matches!(
-            read("[\"r.io\"]\ninsecure = 1\n"),
-            Err(ConfigError::Malformed { .. })
-        ));
-        assert!(matches!(
-            read("\"r.io\" = 1\n"),
-            Err(ConfigError::Malformed { .. })
-        ));
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, said, place) in [
+            ("[\"r.io\"]\nmiror = []\n", "unknown field `miror`", 9..14),
+            (
+                "[a]\n[\"r.io\"]\ninsecure = 1\n",
+                "invalid type: integer",
+                24..25,
+            ),
+            ("\"r.io\" = 1\n", "invalid type: integer", 9..10),
+        ] {
+            let error = read(text).expect_err("wrong");
+            assert!(error.message().contains(said), "{error}");
+            assert_eq!(error.span(), Some(place), "{error}");
+        }
         for text in [
             "[\"https://r.io\"]\n",
             "[\"r.io/x\"]\n",
             "[\"r.io\"]\nmirrors = [\"http://m\"]\n",
             "[\"r.io\"]\nmirrors = [\"\"]\n",
         ] {
-            assert!(matches!(read(text), Err(ConfigError::Host(_))), "{text}");
+            let error = read(text).expect_err("wrong");
+            assert!(error.message().contains("is not a registry"), "{error}");
         }
     }
 
