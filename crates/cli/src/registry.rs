@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use hyperion_image::Digest;
 use hyperion_image::registry::{Access, AuthFiles, Event, Progress, ProxySettings};
-use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressStyle};
+use hyperion_model::{Bytes, Class};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::args::OutputFormat;
 use crate::context::Context;
+use crate::errors;
 
 // Flags of every verb that talks to a registry.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -34,6 +36,18 @@ impl RegistryArgs {
             proxy: proxy(),
             ..Access::default()
         }
+    }
+
+    /// As [`Self::access`], where credentials are looked up: a file that is named is there.
+    pub(crate) fn access_as_told(&self, ctx: &Context) -> anyhow::Result<Access> {
+        if let Some(file) = self.authfile.as_ref().filter(|file| !file.exists()) {
+            return Err(errors::advised(
+                Class::NotFound,
+                format!("there is no file of credentials {}", file.display()),
+                "check --authfile; `hyperion login --authfile FILE` makes one",
+            ));
+        }
+        Ok(self.access(ctx))
     }
 
     /// Gives the file in which a login is kept.
@@ -147,7 +161,7 @@ impl Progress for Shown {
                 match self {
                     Self::Bars(bars) => bars.finish(digest, *size, what),
                     Self::Lines => {
-                        eprintln!("{} {what}, {}", digest.short(), BinaryBytes(*size));
+                        eprintln!("{} {what}, {}", digest.short(), Bytes(*size));
                     }
                     Self::Nothing => {}
                 }

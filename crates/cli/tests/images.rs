@@ -122,6 +122,7 @@ fn bad_words_and_files_are_refused_with_a_hint() {
     let junk = home.path().join("junk");
     std::fs::write(&junk, b"this is no archive").expect("a file");
     let junk = junk.display().to_string();
+    let pinned = format!("x@sha256:{}", "1".repeat(64));
     let table: &[(&[&str], &str, &str)] = &[
         (&["image", "rm", "nothing"], "not-found", "ls"),
         (
@@ -132,6 +133,17 @@ fn bad_words_and_files_are_refused_with_a_hint() {
         (&["image", "inspect", "nothing"], "not-found", "ls"),
         (&["image", "import", &junk, "x"], "user", "tar archive"),
         (&["image", "import", &tree, "Upper"], "user", "write upper"),
+        (
+            &["image", "import", &tree, "Not One"],
+            "user",
+            "parts of a path",
+        ),
+        (&["image", "import", &tree, &pinned], "user", "leave out @"),
+        (
+            &["image", "load", "--name", &pinned, &junk],
+            "user",
+            "leave out @",
+        ),
         (
             &["image", "import", "/no/such/folder", "x"],
             "not-found",

@@ -166,6 +166,8 @@ fn a_login_is_checked_kept_and_forgotten() {
     ];
     let output = with_input(command(home.path(), &login), "wrong\n");
     assert_eq!(output.status.code(), Some(125));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("does not accept the credentials: "), "{told}");
     let file = home.path().join(".docker/config.json");
     assert!(!file.exists());
     let output = with_input(command(home.path(), &login), "secret\n");
@@ -256,15 +258,42 @@ fn errors_name_the_cause_and_the_fix() {
         "{told}"
     );
     assert!(
-        told.contains("hint: check that the registry runs"),
+        told.contains(
+            "\ncause: Connection refused (os error 111)\nhint: check that the registry runs"
+        ),
         "{told}"
     );
+    assert_eq!(told.matches("cause: ").count(), 1, "{told}");
     let told = fail(home.path(), &["push", "r.invalid/x"]);
     assert!(told.contains("there is no image"), "{told}");
     let told = fail(home.path(), &["pull", "--platform", "arm", "x"]);
     assert!(told.contains("linux/arm64"), "{told}");
     let told = fail(home.path(), &["login", "-u", "me", "r.invalid"]);
-    assert!(told.contains("--password-stdin"), "{told}");
+    assert!(
+        told.contains("hint: pipe it in: hyperion login -u NAME --password-stdin"),
+        "{told}"
+    );
+    let told = fail(
+        home.path(),
+        &["pull", "--authfile", "nowhere", "127.0.0.1:1/x"],
+    );
+    assert!(
+        told.contains("no file of credentials nowhere\nhint: "),
+        "{told}"
+    );
+    let docker = home.path().join(".docker");
+    std::fs::create_dir(&docker).expect("folder");
+    for (text, hint) in [
+        ("{", "hint: correct the file"),
+        (
+            r#"{"credsStore":"none-such"}"#,
+            "hint: install docker-credential-none-such",
+        ),
+    ] {
+        std::fs::write(docker.join("config.json"), text).expect("written");
+        let told = fail(home.path(), &["pull", "127.0.0.1:1/x"]);
+        assert!(told.contains(hint), "{told}");
+    }
 }
 
 #[test]

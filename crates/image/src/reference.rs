@@ -87,7 +87,13 @@ impl ReferenceError {
                 let name = url.split_once("://").map_or("", |(_, rest)| rest);
                 format!("leave out the scheme: {name}")
             }
-            Self::Uppercase(name) => format!("write {}", name.to_lowercase()),
+            Self::Uppercase(name) => {
+                let lower = name.to_lowercase();
+                match lower.parse::<ImageReference>() {
+                    Ok(_) => format!("write {lower}"),
+                    Err(other) => other.hint(),
+                }
+            }
             Self::Path { .. } => {
                 "parts of a path are a-z and 0-9, joined by one of . _ __ or hyphens".into()
             }
@@ -157,6 +163,12 @@ impl ImageReference {
             _ => rest.to_owned(),
         }
     }
+}
+
+/// Gives a name as people write it; what is no name of an image stays as it is.
+pub fn familiar(name: &str) -> String {
+    let reference: Result<ImageReference, _> = name.parse();
+    reference.map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }
 
 impl fmt::Display for ImageReference {

@@ -6,10 +6,11 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use hyperion_image::bootstrap::{Bootstrap, bootstrap};
 use hyperion_image::layer::pack::Compression;
+use hyperion_image::reference::familiar;
 use hyperion_image::registry::Platform;
 use hyperion_image::store::{HistoryEntry, NewImage, Pruned, RuntimeConfig};
 use hyperion_image::{ImageRecord, ImageReference, Store, archive, import};
@@ -22,7 +23,8 @@ use serde_json::json;
 use super::{pull, push};
 use crate::args::OutputFormat;
 use crate::context::Context;
-use crate::output;
+use crate::output::Narrow;
+use crate::{errors, output};
 
 /// The verbs of `hyperion image`.
 #[derive(Debug, Subcommand)]
@@ -209,6 +211,7 @@ pub(crate) fn run(command: &ImageCommand, ctx: &Context) -> anyhow::Result<ExitC
         C::History(name) => history(&store, name, ctx)?,
         C::Tag(args) => {
             let record = store.resolve(&args.image)?;
+            check_new_name(&args.name)?;
             store.tag(&args.name, &record.digest)?;
         }
         C::Rm(args) => {
@@ -235,9 +238,19 @@ pub(crate) fn run(command: &ImageCommand, ctx: &Context) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn familiar(name: &str) -> String {
-    let reference: Result<ImageReference, _> = name.parse();
-    reference.map_or_else(|_| name.to_owned(), |reference| reference.familiar())
+/// Refuses a name that no image gets here. One with a digest says itself what it means,
+/// and comes with what is pulled.
+fn check_new_name(name: &str) -> anyhow::Result<()> {
+    let cannot = || format!("{name:?} is not an image name");
+    let reference: ImageReference = name.parse().with_context(cannot)?;
+    match reference.digest() {
+        None => Ok(()),
+        Some(digest) => Err(errors::advised(
+            Class::User,
+            format!("{name:?} says by its digest which image it means"),
+            format!("give a name with a tag: leave out @{digest}"),
+        )),
+    }
 }
 
 fn ls(store: &Store, ctx: &Context) -> anyhow::Result<()> {
@@ -282,9 +295,13 @@ fn ls(store: &Store, ctx: &Context) -> anyhow::Result<()> {
                 ]
             };
 
-            output::table(
+            output::table_within(
                 &["NAME", "DIGEST", "CREATED", "SIZE"],
                 rows.into_iter().map(row),
+                Narrow {
+                    cut: &[0],
+                    leave_out: &[2],
+                },
             )?;
         }
     }
@@ -399,15 +416,19 @@ fn removed(pruned: &Pruned, ctx: &Context) -> anyhow::Result<()> {
 
 fn save(store: &Store, args: &SaveArgs, ctx: &Context) -> anyhow::Result<()> {
     let images = &args.names.images;
+    let stdout = std::io::stdout();
+    if args.file.is_none() && stdout.is_terminal() {
+        return Err(errors::advised(
+            Class::User,
+            "an archive is not written to a terminal",
+            "name a file with -o, or pipe it on",
+        ));
+    }
     let busy = Busy::new(ctx, "saving");
     match (&args.file, args.layout) {
         (Some(folder), true) => archive::save_layout(store, images, folder)?,
         (Some(path), false) => save_file(store, images, path)?,
         (None, _) => {
-            let stdout = std::io::stdout();
-            if stdout.is_terminal() {
-                bail!("an archive is not written to a terminal: name a file with -o");
-            }
             let out = File::from(stdout.as_fd().try_clone_to_owned()?);
             archive::save(store, images, out)?;
         }
@@ -435,12 +456,15 @@ fn save_file(store: &Store, images: &[String], path: &Path) -> anyhow::Result<()
 
 fn load(store: &Store, args: &LoadArgs, ctx: &Context) -> anyhow::Result<()> {
     let name = args.name.as_deref();
+    name.map(check_new_name).transpose()?;
     let path = args.path.as_ref().or(args.input.as_ref());
     let path = path.filter(|path| path.as_os_str() != "-");
+    let piped = path.is_none().then(stdin).transpose()?;
+    let path = path.map_or(Path::new("standard input"), PathBuf::as_path);
     let busy = Busy::new(ctx, "loading");
-    let loaded = match path {
-        Some(path) => archive::load(store, path, name)?,
-        None => archive::load_stream(store, stdin()?, Path::new("standard input"), name)?,
+    let loaded = match piped {
+        Some(stdin) => archive::load_stream(store, stdin, path, name)?,
+        None => archive::load(store, path, name)?,
     };
     drop(busy);
     if ctx.output == OutputFormat::Json {
@@ -460,15 +484,24 @@ fn load(store: &Store, args: &LoadArgs, ctx: &Context) -> anyhow::Result<()> {
 fn stdin() -> anyhow::Result<File> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        bail!("an archive is not read from a terminal: name a file, or pipe it in");
+        return Err(errors::advised(
+            Class::User,
+            "an archive is not read from a terminal",
+            "name a file, or pipe it in",
+        ));
     }
     Ok(File::from(stdin.as_fd().try_clone_to_owned()?))
 }
 
 fn import_root(store: &Store, args: &ImportArgs, ctx: &Context) -> anyhow::Result<()> {
+    check_new_name(&args.name)?;
     for pair in &args.env {
         if !pair.contains('=') {
-            bail!("{pair:?} is not NAME=VALUE");
+            return Err(errors::advised(
+                Class::User,
+                format!("{pair:?} is not NAME=VALUE"),
+                "the image's variables are written whole, such as --env LANG=C.UTF-8",
+            ));
         }
     }
     let epoch = source_date_epoch()?;
@@ -505,6 +538,7 @@ fn import_root(store: &Store, args: &ImportArgs, ctx: &Context) -> anyhow::Resul
 
 fn bootstrap_image(store: &Store, args: &BootstrapArgs, ctx: &Context) -> anyhow::Result<()> {
     let name = args.name.as_ref().unwrap_or(&args.base);
+    check_new_name(name)?;
     let wanted = Bootstrap {
         base: args.base.clone(),
         include: args.include.clone(),

@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use hyperion_image::reference::{DEFAULT_REGISTRY, parse_host};
 use hyperion_image::registry::{Credentials, auth, verify};
+use hyperion_model::Class;
 use hyperion_sys::entry::ExitCode;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use crate::args::OutputFormat;
 use crate::context::Context;
-use crate::output;
 use crate::registry::RegistryArgs;
+use crate::{errors, output};
 
 /// The longest password or token that is read, in bytes.
 const MAX_PASSWORD: u64 = 64 << 10;
@@ -100,7 +101,11 @@ fn credentials(args: &LoginArgs) -> anyhow::Result<Credentials> {
         return checked(user, password);
     }
     if !std::io::stdin().is_terminal() {
-        bail!("standard input is no terminal to ask for a password: use --password-stdin");
+        return Err(errors::advised(
+            Class::User,
+            "standard input is no terminal to ask for a password",
+            "pipe it in: hyperion login -u NAME --password-stdin HOST < FILE",
+        ));
     }
     let user = match &args.username {
         Some(user) => user.clone(),
@@ -110,11 +115,18 @@ fn credentials(args: &LoginArgs) -> anyhow::Result<Credentials> {
 }
 
 fn checked(user: String, password: String) -> anyhow::Result<Credentials> {
+    let wrong = |what: &str, hint: &str| Err(errors::advised(Class::User, what, hint));
     if user.is_empty() || password.is_empty() {
-        bail!("neither the user's name nor the password may be empty");
+        return wrong(
+            "neither the user's name nor the password may be empty",
+            "name the user with -u; with --password-stdin the password comes from standard input",
+        );
     }
     if user.contains(':') {
-        bail!("a user's name holds no colon");
+        return wrong(
+            "a user's name holds no colon",
+            "leave the password out of it",
+        );
     }
     Ok(Credentials::Password { user, password })
 }

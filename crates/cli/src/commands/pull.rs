@@ -29,7 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let name: ImageReference = args.name.parse()?;
     let store = Store::open(&ctx.images())?;
-    let access = args.registry.access(ctx);
+    let access = args.registry.access_as_told(ctx)?;
     let shown = Shown::new(ctx.output);
     let pulled = registry::pull(&access, &store, &name, args.platform.as_ref(), &shown)?;
     match ctx.output {

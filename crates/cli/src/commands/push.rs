@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|image| Ok(store.resolve(image)?.digest))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let access = args.registry.access(ctx);
+    let access = args.registry.access_as_told(ctx)?;
     let shown = Shown::new(ctx.output);
     let pushed = registry::push(&access, &store, &digests, &name, &shown)?;
     match ctx.output {

@@ -15,12 +15,24 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
 /// A name could not be resolved.
-#[derive(Debug, Error)]
-#[error("the name {name} cannot be resolved")]
-pub(super) struct ResolveError {
+#[derive(Debug, Clone, Error)]
+#[error("the name {name} cannot be resolved: {said}")]
+pub struct ResolveError {
     name: String,
-    #[source]
-    source: NetError,
+    /// What the resolver said.
+    said: String,
+}
+
+impl ResolveError {
+    fn new(name: &str, error: &NetError) -> Self {
+        let said = match error.is_no_records_found() {
+            // Its own words hold the whole question, as the library keeps it.
+            true => "no name server has an address for it".to_owned(),
+            false => error.to_string(),
+        };
+        let name = name.to_owned();
+        Self { name, said }
+    }
 }
 
 /// Looks names up in /etc/hosts and at the servers of /etc/resolv.conf.
@@ -31,10 +43,7 @@ impl Resolve for Dns {
     fn resolve(&self, name: Name) -> Resolving {
         let this = self.clone();
         Box::pin(async move {
-            let fail = |source| ResolveError {
-                name: name.as_str().to_owned(),
-                source,
-            };
+            let fail = |error: NetError| ResolveError::new(name.as_str(), &error);
             let resolver = match this.0.get() {
                 Some(resolver) => resolver,
                 None => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::auth::AuthError;
+use super::dns::ResolveError;
 use crate::digest::Digest;
 use crate::store::StoreError;
 
@@ -19,7 +20,7 @@ pub enum RegistryError {
         host: String,
         /// What the resolver said.
         #[source]
-        source: reqwest::Error,
+        source: ResolveError,
     },
     /// Nobody listens there.
     #[error("the registry {host} refuses connections")]
@@ -96,13 +97,14 @@ pub enum RegistryError {
     },
     /// The registry does not accept the credentials.
     #[error(
-        "{host} does not accept the credentials for {repository}{}",
+        "{host} does not accept the credentials{}{}",
+        of(repository),
         colon(said)
     )]
     LoginRefused {
         /// The registry.
         host: String,
-        /// The repository, or the registry itself.
+        /// The repository; empty for the registry itself.
         repository: String,
         /// The registry's own words.
         said: String,
@@ -126,7 +128,7 @@ pub enum RegistryError {
         realm: String,
     },
     /// The registry has no such image.
-    #[error("{host} has no image {repository}, {target}")]
+    #[error("{host} has no image {repository}{}{target}", joint(target))]
     NoImage {
         /// The registry.
         host: String,
@@ -283,6 +285,18 @@ pub enum RegistryError {
     Auth(#[from] AuthError),
 }
 
+fn of(repository: &str) -> String {
+    match repository {
+        "" => String::new(),
+        repository => format!(" for {repository}"),
+    }
+}
+
+/// Gives what stands before a tag, or before a digest.
+fn joint(target: &str) -> char {
+    if target.contains(':') { '@' } else { ':' }
+}
+
 fn colon(text: &str) -> String {
     if text.is_empty() {
         String::new()
@@ -298,7 +312,7 @@ impl RegistryError {
         // The address may hold a signature that opens the content.
         let source = error.without_url();
         match Trouble::of(&source) {
-            Trouble::Name => Self::UnknownHost { host, source },
+            Trouble::Name(source) => Self::UnknownHost { host, source },
             Trouble::Refused => Self::Refused { host, source },
             Trouble::PlainHttp => Self::PlainHttp { host, source },
             Trouble::Certificate => Self::Certificate { host, source },
@@ -333,7 +347,7 @@ impl RegistryError {
 }
 
 enum Trouble {
-    Name,
+    Name(ResolveError),
     Refused,
     PlainHttp,
     Certificate,
@@ -345,8 +359,8 @@ impl Trouble {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(cause) = next {
             next = cause.source();
-            if cause.is::<super::dns::ResolveError>() {
-                return Self::Name;
+            if let Some(unresolved) = cause.downcast_ref::<ResolveError>() {
+                return Self::Name(unresolved.clone());
             }
             match cause.downcast_ref::<rustls::Error>() {
                 Some(rustls::Error::InvalidMessage(_)) => return Self::PlainHttp,

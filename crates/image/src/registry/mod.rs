@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub use auth::{AuthError, AuthFiles, Credentials};
 pub use config::{ConfigError, Registries, RegistrySettings};
+pub use dns::ResolveError;
 pub use error::RegistryError;
 pub use platform::{Platform, PlatformError};
 pub use pull::{Pulled, pull};

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::rootfs::{AS_DISK, AS_EXT4, OWNED_BY_CALLER, remove_all};
 use super::{Adding, ImageRecord, Store, StoreError, open_lock};
 use crate::digest::Digest;
+use crate::reference::familiar;
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -76,6 +77,7 @@ impl Store {
             return Ok(pruned);
         }
         if names.len() > 1 && !force {
+            let names = names.iter().map(|name| familiar(name)).collect();
             return Err(StoreError::ManyNames { digest, names });
         }
         let mine = match self.claim(&digest)? {
