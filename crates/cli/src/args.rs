@@ -192,15 +192,20 @@ fn in_our_shape(text: &str, likely: Option<&str>) -> String {
                 continue;
             }
             // "a similar argument exists: '--ranks'", "some similar values exist: 'a', 'b'"
-            hints.push(match tip.split_once(" exist") {
+            match tip.split_once(" exist") {
+                Some((what, _)) if what.contains(" similar ") && likely.is_some() => {}
                 Some((what, names)) if what.contains(" similar ") => {
                     let names = names.trim_start_matches('s').trim_start_matches(": ");
-                    format!("did you mean {}?", names.replace("', '", "' or '"))
+                    let names = names.split(", ").filter(|name| !is_hidden(name));
+                    let names: Vec<&str> = names.collect();
+                    if !names.is_empty() {
+                        hints.push(format!("did you mean {}?", names.join(" or ")));
+                    }
                 }
-                _ => tip.to_owned(),
-            });
+                _ => hints.push(tip.to_owned()),
+            }
         } else if !line.starts_with("For more information") && !line.trim().is_empty() {
-            lines.push(line.to_owned());
+            lines.push(numbers_in_words(line));
         }
     }
     if hints.is_empty() {
@@ -208,6 +213,36 @@ fn in_our_shape(text: &str, likely: Option<&str>) -> String {
     }
     lines.extend(hints.into_iter().map(|h| format!("hint: {h}")));
     lines.join("\n") + "\n"
+}
+
+/// Tells whether it is a verb for the program itself, as it stands in a hint.
+fn is_hidden(quoted: &str) -> bool {
+    let name = quoted.trim_matches('\'');
+    let cli = Cli::command();
+    cli.find_subcommand(name)
+        .is_some_and(|verb| verb.is_hide_set())
+}
+
+/// Says what is meant where the standard library says how it failed to read a number.
+fn numbers_in_words(line: &str) -> String {
+    const SAID: [(&str, &str); 3] = [
+        ("invalid digit found in string", "a whole number is meant"),
+        (
+            "cannot parse integer from empty string",
+            "a whole number is meant",
+        ),
+        (
+            "number too large to fit in target type",
+            "that is too large a number",
+        ),
+    ];
+    let said = SAID
+        .iter()
+        .find_map(|(said, meant)| Some((line.strip_suffix(said)?, meant)));
+    said.map_or_else(
+        || line.to_owned(),
+        |(before, meant)| format!("{before}{meant}"),
+    )
 }
 
 #[cfg(test)]
@@ -235,6 +270,38 @@ mod tests {
         let told = in_our_shape(&error.render().to_string(), None);
         assert!(
             told.ends_with("\nhint: add --help to see what can be written\n"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn dockers_verbs_are_answered_with_ours_and_hidden_ones_are_not_named() {
+        let told = |words: &[&str]| {
+            let words = ["hyperion"].iter().chain(words);
+            let error = Cli::try_parse_from(words).expect_err("no such verb");
+            in_our_shape(
+                &error.render().to_string(),
+                errors::likely_of(&error).as_deref(),
+            )
+        };
+        for (verb, ours) in [("images", "image ls"), ("rmi", "image rm")] {
+            let told = told(&[verb]);
+            assert!(
+                told.ends_with(&format!("\nhint: did you mean {ours}?\n")),
+                "{told}"
+            );
+        }
+        assert!(!told(&["agents"]).contains("'agent'"));
+        assert!(told(&["image", "lss"]).contains("'ls'"));
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_told_in_words() {
+        let error = Cli::try_parse_from(["hyperion", "run", "--pids", "many", "image"])
+            .expect_err("no number");
+        let told = in_our_shape(&error.render().to_string(), None);
+        assert!(
+            told.contains("'--pids <N>': a whole number is meant"),
             "{told}"
         );
     }

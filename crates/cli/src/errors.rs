@@ -8,16 +8,19 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Error;
-use hyperion_image::registry::RegistryError;
-use hyperion_image::{ReferenceError, RootfsError, StoreError};
+use clap::error::{ContextKind, ContextValue};
+use hyperion_image::registry::{AuthError, RegistryError};
+use hyperion_image::{ReferenceError, StoreError};
 use hyperion_model::mount::MountError;
 use hyperion_model::resources::ResourceError;
 use hyperion_model::{Class, JobId, Mount, Rlimit};
 use hyperion_node::JobError;
 use hyperion_sys::entry::ExitCode;
+use hyperion_sys::signals;
 use hyperion_sys::userns::UsernsError;
 
 use crate::args::OutputFormat;
+use crate::commands::NoSignal;
 use crate::output;
 
 /// What is told of an error besides its words.
@@ -86,9 +89,32 @@ pub(crate) fn likely<'a>(written: &str, known: impl Iterator<Item = &'a str>) ->
     (likeness(best) > 0.75).then_some(best)
 }
 
-/// Finds what was likely meant by a value that a flag refused.
+/// Verbs of docker and podman that have another name here.
+const DOCKERS: [(&str, &str); 10] = [
+    ("build", "image bootstrap"),
+    ("history", "image history"),
+    ("images", "image ls"),
+    ("import", "image import"),
+    ("load", "image load"),
+    ("pause", "suspend"),
+    ("rmi", "image rm"),
+    ("save", "image save"),
+    ("tag", "image tag"),
+    ("unpause", "resume"),
+];
+
+/// Finds what was likely meant by a verb that there is not, or by a value that a flag refused.
 pub(crate) fn likely_of(error: &clap::Error) -> Option<String> {
+    if let Some(ContextValue::String(verb)) = error.get(ContextKind::InvalidSubcommand) {
+        let ours = DOCKERS.iter().find(|(theirs, _)| theirs == verb);
+        return ours.map(|&(_, ours)| ours.to_owned());
+    }
     let source = std::error::Error::source(error)?;
+    if let Some(NoSignal(name)) = source.downcast_ref() {
+        let upper = name.to_uppercase();
+        let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+        return likely(short, signals::names()).map(str::to_owned);
+    }
     let ResourceError::RlimitName(name) = source.downcast_ref()? else {
         return None;
     };
@@ -110,8 +136,6 @@ fn classify(error: &Error) -> Told {
             };
         }
         let known = cause.downcast_ref().and_then(of_job);
-        let known = known.or_else(|| cause.downcast_ref().and_then(of_store));
-        let known = known.or_else(|| cause.downcast_ref().and_then(of_rootfs));
         let known = known.or_else(|| cause.downcast_ref().map(of_mount));
         if let Some(told) = known.or_else(|| cause.downcast_ref().and_then(of_userns)) {
             return told;
@@ -194,49 +218,18 @@ fn of_root(error: &std::io::Error) -> Option<Told> {
     })
 }
 
-/// What to do about the store of images; nothing where the cause says more.
-fn of_store(error: &StoreError) -> Option<Told> {
-    use StoreError as E;
-    let (class, hint) = match error {
-        E::NoImage(_) => (
-            Class::NotFound,
-            "`hyperion image ls` lists what there is, `hyperion pull` fetches more; a folder is written with a '/' or './' before it",
-        ),
-        E::Ambiguous { .. } => (Class::User, "write more of the id"),
-        E::ManyNames { .. } => (Class::User, "say which name"),
-        E::InUse(_) => (Class::Conflict, "`hyperion ps` lists the jobs that run"),
-        E::Busy => (Class::Unavailable, "try again in a moment"),
-        E::WrongDigest { .. } | E::WrongSize { .. } | E::MissingBlob(_) => (
-            Class::Internal,
-            "the store is damaged: `hyperion image prune` heals it, then pull the image again",
-        ),
-        E::Io { source, .. } => return of_root(source),
-        _ => return None,
-    };
-    Some(Told {
-        class,
-        hint: Some(hint.into()),
-    })
-}
-
-/// What to do about an image that does not become a root file system.
-fn of_rootfs(error: &RootfsError) -> Option<Told> {
-    match error {
-        RootfsError::Store(store) => of_store(store),
-        RootfsError::Layer { .. } => None,
-        RootfsError::ParallelFilesystem { .. } => Some(Told {
-            class: Class::Unsupported,
-            hint: Some("name a local disk with --root, or make the image one file (see `hyperion help image`)".into()),
-        }),
-    }
-}
-
 fn of_mount(error: &MountError) -> Told {
     let hint = match error {
         MountError::Option(written) => match likely(written, Mount::OPTIONS.into_iter()) {
             Some(meant) => format!("did you mean {meant}?"),
             None => format!("there are {}", Mount::OPTIONS.join(", ")),
         },
+        MountError::Value { option, .. } => match *option {
+            "size" => "a size is a number and a unit, such as 64MiB".into(),
+            "mode" => "a mode is in octal digits, such as 1777".into(),
+            _ => "there are private, slave and shared, with an r before it or not".into(),
+        },
+        MountError::Twice(_) => "leave one of them out, or give it another target".into(),
         MountError::Volume(_) => "for example -v /data:/data:ro".into(),
         MountError::Target(_) => "write where it is to be seen inside, such as /data".into(),
         MountError::Mount(_) | MountError::Source(_) => {
@@ -292,9 +285,10 @@ fn of_registry(error: &RegistryError) -> Option<Told> {
             ),
         ),
         E::LoginNeeded { host, .. } => (Class::Denied, format!("hyperion login {host}")),
-        E::LoginRefused { host, .. } => {
-            (Class::Denied, format!("log in anew: hyperion login {host}"))
-        }
+        E::LoginRefused { host, .. } => (
+            Class::Denied,
+            format!("check name and password, and log in anew: hyperion login {host}"),
+        ),
         E::Forbidden { host, .. } => (
             Class::Denied,
             format!(
@@ -342,6 +336,16 @@ fn of_registry(error: &RegistryError) -> Option<Told> {
         E::Status { .. } => (
             Class::Unavailable,
             "the registry's owner finds more in its log".into(),
+        ),
+        E::Auth(AuthError::Malformed { .. } | AuthError::Entry { .. }) => (
+            Class::User,
+            "correct the file, or name another with --authfile".into(),
+        ),
+        E::Auth(AuthError::HelperStart { helper, .. }) => (
+            Class::User,
+            format!(
+                "install {helper}, or take it out of credsStore and credHelpers in docker's config.json"
+            ),
         ),
         E::NotAnImage { .. } => {
             return Some(Told {
@@ -396,12 +400,23 @@ pub(crate) fn hint_of(error: &Error) -> String {
     classify(error).hint.unwrap_or_default()
 }
 
+/// What the HTTP client says of itself where its cause says what happened.
+const IN_BETWEEN: [&str; 4] = [
+    "error sending request",
+    "client error (Connect)",
+    "client error (SendRequest)",
+    "tcp connect error",
+];
+
 /// Prints an error with its causes and a hint, and gives the exit code.
 pub(crate) fn report(error: &Error, format: OutputFormat) -> ExitCode {
     let told = classify(error);
     let mut causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    // Some libraries say in each error what its cause says again.
+    // Some libraries say in each error what its cause says again, or only that they are in between.
     causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
+    let last = causes.len().saturating_sub(1);
+    let mut at = 0..;
+    causes.retain(|cause| at.next() == Some(last) || !IN_BETWEEN.contains(&cause.as_str()));
     if format == OutputFormat::Json {
         let value = serde_json::json!({
             "error": error.to_string(), "causes": causes, "class": told.class, "hint": told.hint,

@@ -242,7 +242,12 @@ impl Session {
                     Typed::End => input = None,
                     Typed::Detach => {
                         drop(_raw);
-                        eprintln!("\nleft job {id} running: come back with `hyperion attach {id}`");
+                        match self.job {
+                            true => eprintln!(
+                                "\nleft job {id} running: come back with `hyperion attach {id}`"
+                            ),
+                            false => eprintln!("\nleft the command running beside job {id}"),
+                        }
                         return Ok(0);
                     }
                 }

@@ -1,5 +1,6 @@
 //! Host folders and memory file systems that a sandbox sees.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,9 +20,20 @@ pub enum MountError {
     /// An option that no mount has.
     #[error("a mount has no option {0:?}")]
     Option(String),
-    /// The target is not absolute or tries to climb.
-    #[error("the target {0:?} must be an absolute path without '..'")]
+    /// An option whose value it does not take.
+    #[error("{value:?} is no value of a mount's {option}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What was written.
+        value: String,
+    },
+    /// The target is not absolute, tries to climb, or is the root itself.
+    #[error("the target {0:?} must be an absolute path below '/', without '..'")]
     Target(PathBuf),
+    /// Two mounts have the same target.
+    #[error("two mounts have the target {0:?}")]
+    Twice(PathBuf),
     /// The source of a bind mount is not absolute.
     #[error("the source {0:?} must be an absolute path")]
     Source(PathBuf),
@@ -154,14 +166,14 @@ impl Mount {
                 "target" | "dst" | "destination" => target = Some(PathBuf::from(value)),
                 "readonly" | "ro" => read_only = !matches!(value, "false" | "0"),
                 "exec" => exec = true,
-                "tmpfs-size" | "size" => size = Some(value.parse().map_err(|_| bad())?),
-                "tmpfs-mode" | "mode" => mode = u32::from_str_radix(value, 8).map_err(|_| bad())?,
+                "tmpfs-size" | "size" => size = Some(size_of(value)?),
+                "tmpfs-mode" | "mode" => mode = mode_of(value)?,
                 "bind-propagation" => {
-                    propagation = match value.trim_start_matches('r') {
+                    propagation = match value.strip_prefix('r').unwrap_or(value) {
                         "private" => Propagation::Private,
                         "slave" => Propagation::Slave,
                         "shared" => Propagation::Shared,
-                        _ => return Err(MountError::Option(field.to_owned())),
+                        _ => return Err(wrong("bind-propagation", value)),
                     }
                 }
                 _ => return Err(MountError::Option(key.to_owned())),
@@ -192,14 +204,14 @@ impl Mount {
         let (target, options) = s.split_once(':').unwrap_or((s, ""));
         let (mut size, mut mode, mut exec, mut read_only) = (None, 0o1777, false, false);
         for option in options.split(',').filter(|o| !o.is_empty()) {
-            let bad = || MountError::Option(option.to_owned());
             match option.split_once('=') {
-                Some(("size", value)) => size = Some(value.parse().map_err(|_| bad())?),
-                Some(("mode", value)) => mode = u32::from_str_radix(value, 8).map_err(|_| bad())?,
+                Some(("size", value)) => size = Some(size_of(value)?),
+                Some(("mode", value)) => mode = mode_of(value)?,
                 None if option == "ro" => read_only = true,
                 None if option == "exec" => exec = true,
                 None if ["rw", "noexec", "nosuid", "nodev"].contains(&option) => {}
-                _ => return Err(bad()),
+                Some((key, _)) => return Err(MountError::Option(key.to_owned())),
+                None => return Err(MountError::Option(option.to_owned())),
             }
         }
         let kind = MountKind::Tmpfs { size, mode, exec };
@@ -211,12 +223,39 @@ impl Mount {
         .checked()
     }
 
+    /// Refuses mounts of which one would cover another.
+    ///
+    /// # Errors
+    /// [`MountError::Twice`].
+    pub fn check_targets(all: &[Self]) -> Result<(), MountError> {
+        let mut targets = BTreeSet::new();
+        match all.iter().find(|mount| !targets.insert(&mount.target)) {
+            Some(mount) => Err(MountError::Twice(mount.target.clone())),
+            None => Ok(()),
+        }
+    }
+
     fn checked(self) -> Result<Self, MountError> {
         if !is_plain_absolute(&self.target) || self.target == Path::new("/") {
             return Err(MountError::Target(self.target));
         }
         Ok(self)
     }
+}
+
+fn wrong(option: &'static str, value: &str) -> MountError {
+    let value = value.to_owned();
+    MountError::Value { option, value }
+}
+
+fn size_of(value: &str) -> Result<Bytes, MountError> {
+    value.parse().map_err(|_| wrong("size", value))
+}
+
+fn mode_of(value: &str) -> Result<u32, MountError> {
+    let mode = u32::from_str_radix(value, 8).ok();
+    let mode = mode.filter(|&mode| mode <= 0o7777);
+    mode.ok_or_else(|| wrong("mode", value))
 }
 
 /// Tells whether a path is absolute and has no `.` or `..` component.
@@ -273,6 +312,25 @@ mod tests {
         assert!(m.read_only);
         assert!(Mount::parse_mount("type=bind,target=/b").is_err());
         assert!(Mount::parse_tmpfs("/t:size=4m,exec").is_ok());
-        assert!(Mount::parse_tmpfs("/t:siz=4m").is_err());
+        assert_eq!(
+            Mount::parse_tmpfs("/t:siz=4m"),
+            Err(MountError::Option("siz".into()))
+        );
+        assert_eq!(Mount::parse_tmpfs("/t:mode=9"), Err(wrong("mode", "9")));
+        assert_eq!(
+            Mount::parse_mount("src=/a,dst=/b,bind-propagation=rslav"),
+            Err(wrong("bind-propagation", "rslav"))
+        );
+    }
+
+    #[test]
+    fn a_mount_does_not_cover_another_of_the_same_target() {
+        let volume = |text| Mount::parse_volume(text).expect("valid");
+        let all = [volume("/a:/x"), volume("/a:/x/y"), volume("/b:/x/")];
+        assert_eq!(Mount::check_targets(&all[..2]), Ok(()));
+        assert_eq!(
+            Mount::check_targets(&all),
+            Err(MountError::Twice("/x/".into()))
+        );
     }
 }

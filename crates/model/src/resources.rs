@@ -21,6 +21,9 @@ pub enum ResourceError {
     /// Not a limit as `--ulimit` takes it.
     #[error("{0:?} is not a limit: write NAME=SOFT[:HARD], such as nofile=1024:4096")]
     Rlimit(String),
+    /// What applies at once is more than how far it may be raised.
+    #[error("in {0:?} the soft limit is above the hard one: write NAME=SOFT:HARD")]
+    RlimitAbove(String),
     /// The limit has an unknown name.
     #[error("there is no limit named {0:?}")]
     RlimitName(String),
@@ -231,7 +234,10 @@ impl FromStr for Rlimit {
             (None, Some(_)) => true,
             (Some(soft), Some(hard)) => soft > hard,
         };
-        if above { Err(bad()) } else { Ok(limit) }
+        match above {
+            true => Err(ResourceError::RlimitAbove(s.to_owned())),
+            false => Ok(limit),
+        }
     }
 }
 

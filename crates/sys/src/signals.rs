@@ -124,7 +124,7 @@ pub(crate) fn hear_of_children() {
 }
 
 /// The names that `kill -l` knows, without `SIG`, with their numbers.
-const NAMES: [(&str, i32); 21] = [
+const NAMES: [(&str, i32); 31] = [
     ("HUP", libc::SIGHUP),
     ("INT", libc::SIGINT),
     ("QUIT", libc::SIGQUIT),
@@ -146,7 +146,22 @@ const NAMES: [(&str, i32); 21] = [
     ("TSTP", libc::SIGTSTP),
     ("SYS", libc::SIGSYS),
     ("WINCH", libc::SIGWINCH),
+    ("STKFLT", libc::SIGSTKFLT),
+    ("TTIN", libc::SIGTTIN),
+    ("TTOU", libc::SIGTTOU),
+    ("URG", libc::SIGURG),
+    ("XCPU", libc::SIGXCPU),
+    ("XFSZ", libc::SIGXFSZ),
+    ("VTALRM", libc::SIGVTALRM),
+    ("PROF", libc::SIGPROF),
+    ("IO", libc::SIGIO),
+    ("PWR", libc::SIGPWR),
 ];
+
+/// Lists the names of signals, without `SIG`.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|&(name, _)| name)
+}
 
 /// Finds a signal by name (`TERM`, `SIGTERM`, any case) or number.
 pub fn by_name(text: &str) -> Option<i32> {
@@ -234,6 +249,8 @@ mod tests {
         assert_eq!(by_name("TERM"), Some(15));
         assert_eq!(by_name("sigkill"), Some(9));
         assert_eq!(by_name("10"), Some(10));
+        let named: std::collections::BTreeSet<i32> = NAMES.iter().map(|n| n.1).collect();
+        assert_eq!(named, (1..32).collect());
         assert_eq!(by_name("65"), None);
         assert_eq!(by_name("FOO"), None);
         assert_eq!(name(11), "SIGSEGV");

@@ -7,6 +7,7 @@ use hyperion_node::talk::Ask;
 use hyperion_node::{Client, Jobs};
 use hyperion_sys::entry::ExitCode;
 
+use super::run;
 use crate::context::Context;
 use crate::errors;
 use crate::session::{self, Session};
@@ -20,7 +21,7 @@ pub(crate) struct Args {
     /// Make a terminal
     #[arg(short = 't', long)]
     tty: bool,
-    /// Set a variable, NAME=VALUE
+    /// Set a variable, NAME=VALUE, or pass on the caller's, NAME
     #[arg(short = 'e', long, value_name = "VAR")]
     env: Vec<String>,
     /// Working folder
@@ -46,11 +47,12 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Some(node) => find_node(&args.job, &job.asked()?.plan, node)?,
         None => 0,
     };
+    let env = run::variables(args.env)?;
     let mut client = Client::connect(&job)?;
     let process = ProcessSpec {
         node,
         argv: args.command,
-        env: args.env,
+        env: env.into_iter().map(|(n, v)| format!("{n}={v}")).collect(),
         cwd: args.workdir.unwrap_or_default(),
         user: args.user,
         tty: args.tty,

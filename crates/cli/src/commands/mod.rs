@@ -30,6 +30,7 @@ use crate::context::Context;
 
 pub(crate) use queue::submit::Args as SubmitArgs;
 pub(crate) use run::Args as RunArgs;
+pub(crate) use stop::NoSignal;
 
 /// Every verb. The flags of a verb are put together only when it is used
 /// (`defer`), so what is said of it stands here: documentation of its `Args`

@@ -44,8 +44,20 @@ pub(crate) struct WaitArgs {
     jobs: Vec<String>,
 }
 
-fn parse_signal(text: &str) -> Result<i32, String> {
-    signals::by_name(text).ok_or_else(|| format!("there is no signal {text:?}"))
+/// No signal is named so.
+#[derive(Debug)]
+pub(crate) struct NoSignal(pub(crate) String);
+
+impl std::fmt::Display for NoSignal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "there is no signal {:?}", self.0)
+    }
+}
+
+impl std::error::Error for NoSignal {}
+
+fn parse_signal(text: &str) -> Result<i32, NoSignal> {
+    signals::by_name(text).ok_or_else(|| NoSignal(text.to_owned()))
 }
 
 /// Ends jobs: SIGTERM, grace, SIGKILL.

@@ -11,7 +11,7 @@ use hyperion_image::layer::pack::PackError;
 use hyperion_image::{RootfsError, StoreError};
 use hyperion_model::Class;
 
-use super::Told;
+use super::{Told, of_root};
 
 /// Finds the class and the hint of an error about an image.
 pub(super) fn classify(error: &(dyn Error + 'static)) -> Option<Told> {
@@ -66,8 +66,9 @@ fn of_store(error: &StoreError) -> Option<Told> {
             told(Class::Unavailable, AGAIN)
         }
         E::NotAnImage { .. } => plain(Class::Unsupported),
-        // The cause says more: what is wrong with the name, with the disk.
-        E::BadName { .. } | E::Io { .. } => None,
+        E::Io { source, .. } => of_root(source),
+        // The cause says more: what is wrong with the name.
+        E::BadName { .. } => None,
         _ => plain(Class::User),
     }
 }

@@ -123,8 +123,25 @@ fn words_that_mean_nothing_are_refused_with_an_example() {
         .refused("there is no /no/such/folder to mount", "mkdir");
     contain(&site, &["--mount", "type=bind,sauce=/x"])
         .refused("a mount has no option", "did you mean source?");
+    contain(&site, &["-v", "/tmp:/"]).refused("below '/'", "inside");
+    contain(&site, &["-v", "/tmp:/x", "--tmpfs", "/x"])
+        .refused("two mounts have the target \"/x\"", "another target");
+    contain(&site, &["--tmpfs", "/x:size=much"])
+        .refused("\"much\" is no value of a mount's size", "64MiB");
+    let propagation = "type=bind,source=/tmp,target=/x,bind-propagation=rslav";
+    contain(&site, &["--mount", propagation]).refused("\"rslav\" is no value", "slave");
+    contain(&site, &["--hostname", "a b"]).refused("\"a b\" is no name of a host", "letters");
+    run(&site, &["--ulimit", "nofile=9:8"]).refused("the soft limit is above", "--help");
+    run(&site, &["--pids", "many"]).refused("a whole number is meant", "--help");
+    run(&site, &["-e", ""]).refused("\"\" has no name", "NAME=VALUE");
+    let variables = site.path().join("variables");
+    std::fs::write(&variables, "# all\n\n  A=1\nB C=2\n").expect("written");
+    run(&site, &["--env-file", variables.to_str().expect("text")])
+        .refused("\"B C\" in ", "without blanks");
     site.run(&["kill", "-s", "FOO", "x"])
         .refused("there is no signal \"FOO\"", "--help");
+    site.run(&["kill", "-s", "SIGTREM", "x"])
+        .refused("there is no signal \"SIGTREM\"", "TERM");
     assert!(!site.root().join("jobs").exists(), "nothing was started");
 }
 
@@ -193,6 +210,7 @@ fn limits_above_the_host_are_refused_before_the_start() {
         .refused("asks for 900TiB of memory and this host has", "--memory");
     run(&site, &["--cpus", "9000"]).refused("asks for 9000 cores", "--cpus");
     run(&site, &["--cpuset", "4000"]).refused("asks for processors 4000", "--cpuset");
+    run(&site, &["--pids", "99999999999"]).refused("asks for 99999999999 processes", "--pids");
     run(&site, &["--ranks-per-node", "1", "-n", "2"])
         .refused("need several nodes", "--ranks-per-node");
     assert!(site.jobs().is_empty());

@@ -203,6 +203,11 @@ fn a_command_beside_a_job_has_a_terminal_of_its_own() {
     terminal.wait_for("GOT-INT");
     terminal.keys(b"exit 9\r");
     assert_eq!(terminal.end(), 9);
+    let mut terminal = Terminal::start(&site, &words, 50, 90);
+    terminal.wait_for("READY");
+    terminal.keys(b"\x10\x11");
+    terminal.wait_for("left the command running beside job");
+    assert_eq!(terminal.end(), 0);
     assert_eq!(site.state(&job), "running");
 }
 

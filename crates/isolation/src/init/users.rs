@@ -95,7 +95,8 @@ pub(crate) fn find(text: &str, passwd: &str, group: &str) -> Option<UserSpec> {
             .flatten()
     };
     let groups = if wanted_group.is_none() {
-        group.lines().filter_map(member).collect()
+        let others = group.lines().filter_map(member);
+        others.filter(|&other| other != gid).collect()
     } else {
         Vec::new()
     };
@@ -113,7 +114,7 @@ mod tests {
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nbroken\nana:x:1000:100:Ana:/home/ana:/bin/sh\n";
-    const GROUP: &str = "root:x:0:\nusers:x:100:\nvideo:x:44:ana,bob\n";
+    const GROUP: &str = "root:x:0:\nusers:x:100:ana\nvideo:x:44:ana,bob\n";
 
     #[test]
     fn a_user_is_found_by_name_and_by_number() {

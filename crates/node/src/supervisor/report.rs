@@ -166,14 +166,17 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
     };
     match error {
         SandboxError::Spawn { step: SpawnStep::Privileges, .. } if !geteuid().is_root() => Some(
-            "only root is known inside: `hyperion doctor` says how to get more user ids (/etc/subuid)".into(),
+            "inside are only root and the ids that /etc/subuid and /etc/subgid give you: `hyperion doctor` says how to get more".into(),
+        ),
+        SandboxError::Spawn { step: SpawnStep::Privileges, source, .. } if source.raw_os_error() == Some(22) => Some(
+            "a container knows the ids 0 to 65535, those of the host with --userns host".into(),
         ),
         SandboxError::Spawn { source, program, step: SpawnStep::Execute } => match source.raw_os_error() {
             Some(2) if program.contains('/') => Some("the file is missing, or the interpreter that it names is".into()),
             Some(2) if level == Level::Process => Some("it is in no folder of PATH: install it, or write its path".into()),
             Some(2) => Some("look at what is inside with: hyperion run IMAGE ls /usr/bin".into()),
             Some(8) => Some("the file is not a program for this architecture, or a script without '#!' in its first line".into()),
-            Some(13) => Some("is it marked executable? chmod +x FILE".into()),
+            Some(13) => Some("is it a program, and marked executable? chmod +x FILE".into()),
             _ => None,
         },
         // ENOSPC is what the kernel says when the limit on them is reached, 0 included.
@@ -205,7 +208,7 @@ pub(super) fn hint(problem: &Problem, level: Level) -> Option<String> {
             "allow more with --pids, where the init counts too, or more to this user: `ulimit -u` tells".into(),
         ),
         SandboxError::Spawn { step: SpawnStep::User, .. } => {
-            Some("-u takes a name of the image's /etc/passwd, or a number".into())
+            Some("-u takes a name of the image's /etc/passwd or a number, and after ':' one of its /etc/group or a number".into())
         }
         SandboxError::Setup { step, source } if step == "mounting /proc" && source.kind() == io::ErrorKind::PermissionDenied => Some(
             "the container around this one hides parts of /proc: start it with --security-opt systempaths=unconfined (docker) or unmask=ALL (podman), or use --isolation process here".into(),

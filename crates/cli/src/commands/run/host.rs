@@ -16,6 +16,9 @@ const LEAST_MEMORY: Bytes = Bytes(4 << 20);
 /// More ranks than that have no room on any host: each takes a process and three pipes.
 const MOST_RANKS: u32 = 65_536;
 
+/// The largest process number that Linux knows.
+const MOST_PIDS: u64 = 4 << 20;
+
 /// What this host has.
 pub(in crate::commands) struct HostSize {
     /// The processors that this process may use.
@@ -154,7 +157,17 @@ impl HostSize {
                 "choose of these with --cpuset",
             );
         }
+        if let Some(pids) = resources.pids.filter(|&n| n > MOST_PIDS) {
+            let asked = format!("{pids} processes");
+            return above(asked, format!("room for {MOST_PIDS}"), "lower --pids");
+        }
         let container = &job.container;
+        if let Some(name) = container.hostname.as_ref().filter(|n| !is_host_name(n)) {
+            let what = format!("{name:?} is no name of a host");
+            let hint =
+                "write at most 64 letters, digits, '-', '_' and '.', a letter or digit first";
+            return Err(errors::advised(Class::User, what, hint));
+        }
         if let Err(name) = CapSet::adjusted(&container.cap_add, &container.cap_drop) {
             let known = CapSet::names().iter().copied();
             let hint = match errors::likely(&name.to_uppercase(), known) {
@@ -178,4 +191,12 @@ impl HostSize {
         }
         Ok(())
     }
+}
+
+/// Tells whether programs that look a host's name up can make use of this one.
+fn is_host_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(fits)
 }

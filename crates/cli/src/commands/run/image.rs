@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::layer::erofs::Form;
+use hyperion_image::registry::Platform;
 use hyperion_image::store::is_better_unpacked;
 use hyperion_image::{ImageRecord, Owners, RootForm, RootPolicy, Store, StoreError};
 use hyperion_model::{Class, Level, RootSource, UsernsMode};
 
 use crate::commands::pull;
 use crate::context::Context;
-use crate::errors;
+use crate::{errors, output};
 
 /// Finds the image: a folder on this host, or a name in the store.
 pub(super) fn find(
@@ -42,7 +43,11 @@ pub(super) fn find(
                 format!("the image {name} is not in the store, and cannot be pulled")
             })?
         }
-        (_, found) => found?,
+        (_, found) => {
+            let record = found?;
+            warn_of_another_processor(&record);
+            record
+        }
     };
     let owners = owners(userns);
     // A machine takes its image as a disk, which needs no right to mount.
@@ -84,6 +89,16 @@ pub(super) fn as_ext4(
         RootSource::Layers { .. } | RootSource::Host => {
             anyhow::bail!("an image as one file is one file")
         }
+    }
+}
+
+/// Warns as a pull does: what is inside may run all the same, by binfmt_misc(5) for one.
+fn warn_of_another_processor(record: &ImageRecord) {
+    let host = Platform::host();
+    if !record.arch.is_empty() && record.arch != host.architecture {
+        let (os, arch) = (&record.os, &record.arch);
+        let warning = format!("the image is for {os}/{arch}, not for this host");
+        output::talk("warning", warning);
     }
 }
 

@@ -196,6 +196,7 @@ fn mounts(args: &Args) -> anyhow::Result<Vec<Mount>> {
             *source = std::path::absolute(&*source)?;
         }
     }
+    Mount::check_targets(&all)?;
     Ok(all)
 }
 
@@ -214,27 +215,40 @@ fn environment(args: &Args, level: Level) -> anyhow::Result<BTreeMap<String, Str
             .with_context(|| format!("cannot read {}", file.display()))?;
         let lines = text
             .lines()
-            .map(str::trim)
+            .map(str::trim_start)
             .filter(|l| !l.is_empty() && !l.starts_with('#'));
-        words.extend(lines.map(str::to_owned));
+        for line in lines {
+            let name = line.split_once('=').map_or(line, |(name, _)| name);
+            if name.contains(char::is_whitespace) {
+                return Err(errors::advised(
+                    Class::User,
+                    format!("{name:?} in {} is no name of a variable", file.display()),
+                    "write NAME=VALUE without blanks before '=', and # before a remark",
+                ));
+            }
+            words.push(line.to_owned());
+        }
     }
     words.extend(args.env.iter().cloned());
+    env.extend(variables(words)?);
+    Ok(env)
+}
+
+/// Reads `NAME=VALUE`, or `NAME` for what the caller has set, if anything.
+pub(in crate::commands) fn variables(words: Vec<String>) -> anyhow::Result<Vec<(String, String)>> {
+    let mut read = Vec::new();
     for word in words {
         match word.split_once('=') {
-            Some(("", _)) => {
+            _ if word.is_empty() || word.starts_with('=') => {
                 return Err(errors::advised(
                     Class::User,
                     format!("{word:?} has no name before '='"),
                     "write NAME=VALUE, or NAME to pass on the caller's",
                 ));
             }
-            Some((name, value)) => drop(env.insert(name.to_owned(), value.to_owned())),
-            None => {
-                if let Ok(value) = std::env::var(&word) {
-                    env.insert(word, value);
-                }
-            }
+            Some((name, value)) => read.push((name.to_owned(), value.to_owned())),
+            None => read.extend(std::env::var(&word).ok().map(|value| (word, value))),
         }
     }
-    Ok(env)
+    Ok(read)
 }

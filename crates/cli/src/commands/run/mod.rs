@@ -35,6 +35,7 @@ pub(super) use folders::{NINEP, find_virtiofsd};
 pub(super) use host::HostSize;
 pub(super) use huge::pages as huge_pages;
 pub(super) use ids::own_ids;
+pub(in crate::commands) use job::variables;
 pub(super) use vm::{accelerator, find_qemu, refuse_lacking, refuse_too_little};
 pub(crate) use words::{Args, Isolate};
 
