@@ -104,8 +104,6 @@ pub fn changes(folder: &Path, bytes: &[u8]) -> Result<Taken, FolderError> {
 /// # Errors
 /// Why something stays.
 pub fn remove(path: &Path) -> io::Result<()> {
-    Ok(unpack::remove(
-        rustix::fs::CWD,
-        path.as_os_str().as_bytes(),
-    )?)
+    unpack::remove(rustix::fs::CWD, path.as_os_str().as_bytes())?;
+    Ok(())
 }

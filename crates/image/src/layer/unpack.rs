@@ -516,17 +516,19 @@ fn mark_opaque(folder: &OwnedFd) -> rustix::io::Result<()> {
 ///
 /// However deep that is: links let an archive make folders deeper than any
 /// name is long, so one folder is open at a time and the way back is `..`.
-pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
-    let Some(mut here) = remove_one(parent, name)? else {
-        return Ok(());
+/// Gives how many bytes that frees.
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<u64> {
+    let mut freed = 0;
+    let Some(mut here) = remove_one(parent, name, &mut freed)? else {
+        return Ok(freed);
     };
     let mut way = vec![(CString::new(name).map_err(|_| Errno::INVAL)?, names(&here)?)];
     loop {
         let Some((_, left)) = way.last_mut() else {
-            return Ok(());
+            return Ok(freed);
         };
         if let Some(next) = left.pop() {
-            if let Some(folder) = remove_one(here.as_fd(), next.to_bytes())? {
+            if let Some(folder) = remove_one(here.as_fd(), next.to_bytes(), &mut freed)? {
                 here = folder;
                 way.push((next, names(&here)?));
             }
@@ -534,7 +536,8 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<
         }
         let done = way.pop().map(|(name, _)| name).unwrap_or_default();
         if way.is_empty() {
-            return rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+            rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+            return Ok(freed);
         }
         here = rustix::fs::openat(&here, "..", OPEN_FOLDER, Mode::empty())?;
         rustix::fs::unlinkat(&here, done, AtFlags::REMOVEDIR)?;
@@ -542,7 +545,17 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<
 }
 
 /// Removes what is no folder, and opens what is one so that it can be emptied.
-fn remove_one(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
+fn remove_one(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    freed: &mut u64,
+) -> rustix::io::Result<Option<OwnedFd>> {
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_folder = FileType::from_raw_mode(stat.st_mode).is_dir();
+    // What has another name stays until that goes too.
+    if is_folder || stat.st_nlink == 1 {
+        *freed += stat.st_blocks.cast_unsigned() * 512;
+    }
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return other.map(|()| None),

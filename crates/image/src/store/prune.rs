@@ -1,7 +1,6 @@
 //! Removing images, and what nothing refers to.
 
 use std::collections::HashSet;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -104,8 +103,8 @@ impl Store {
             }
             for diff_id in lost.diff_ids.difference(&live.diff_ids) {
                 let folder = self.dir.join("layers").join(diff_id.hex());
-                remove_all(&folder)?;
-                remove_all(Path::new(&format!("{}{OWNED_BY_CALLER}", folder.display())))?;
+                pruned.file(&folder)?;
+                pruned.file(Path::new(&format!("{}{OWNED_BY_CALLER}", folder.display())))?;
             }
         }
         Ok(pruned)
@@ -251,14 +250,7 @@ fn try_lock(path: &Path) -> Result<Option<OwnedFd>, StoreError> {
 impl Pruned {
     /// Removes a file or folder and counts its bytes.
     fn file(&mut self, path: &Path) -> Result<(), StoreError> {
-        use std::os::unix::fs::MetadataExt;
-        let bytes = match std::fs::symlink_metadata(path) {
-            Ok(metadata) => metadata.blocks() * 512,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(StoreError::std("read", path)(e)),
-        };
-        remove_all(path)?;
-        self.bytes += bytes;
+        self.bytes += remove_all(path)?;
         Ok(())
     }
 }

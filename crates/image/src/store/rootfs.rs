@@ -379,11 +379,12 @@ fn failed(layer: &LayerRecord) -> impl FnOnce(LayerError) -> RootfsError + use<>
     move |source| RootfsError::Layer { blob, source }
 }
 
-/// Removes a file or a whole folder, if it is there.
-pub(super) fn remove_all(path: &Path) -> Result<(), StoreError> {
+/// Removes a file or a whole folder, if it is there; gives how many bytes that frees.
+pub(super) fn remove_all(path: &Path) -> Result<u64, StoreError> {
     use std::os::unix::ffi::OsStrExt;
     match unpack::remove(CWD, path.as_os_str().as_bytes()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Ok(freed) => Ok(freed),
+        Err(rustix::io::Errno::NOENT) => Ok(0),
         Err(errno) => Err(StoreError::io("remove", path)(errno)),
     }
 }

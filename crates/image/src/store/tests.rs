@@ -408,6 +408,19 @@ fn of_eight_processes_that_unpack_an_image_one_does_the_work() {
 }
 
 #[test]
+fn what_was_unpacked_counts_as_freed() {
+    let (_dir, store) = store();
+    let layer = Archive::new()
+        .file("dir/big", &vec![1; 1 << 20])
+        .hard_link("dir/again", "dir/big");
+    let record = image(&store, "x", &[layer.bytes()]);
+    drop(store.rootfs(&record, &policy(RootForm::Folders)));
+    let freed = store.remove("x", false).expect("removed").bytes;
+    // A file counts once, whatever number of names it has.
+    assert!((1 << 20..2 << 20).contains(&freed), "{freed}");
+}
+
+#[test]
 fn a_full_disk_is_a_clean_error() {
     hyperion_testkit::requires!("root");
     // A file size limit stops writes as a full disk does, and needs no mount.
