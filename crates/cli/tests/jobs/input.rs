@@ -337,6 +337,20 @@ fn a_job_goes_on_when_its_log_is_full() {
 }
 
 #[test]
+fn a_job_that_has_filled_the_disk_itself_is_written_down_with_its_end() {
+    requires!("root", "userns", "command:unshare", "command:mount");
+    let site = Site::new();
+    let root = site.rootfs(&["sh", "head"]);
+    let script = format!(
+        "\"$0\" run '{root}' sh -c 'head -c 1M /dev/zero > /big; exit 4'; echo \"code $?\";
+        \"$0\" ps -a"
+    );
+    let done = with_small_disk(&site, &script).expect_code(0);
+    assert!(done.out.starts_with("code 4\n"), "{done:?}");
+    assert!(done.out.contains("ended (4)"), "{done:?}");
+}
+
+#[test]
 fn what_is_closed_of_the_first_descriptors_is_opened_before_a_file_becomes_one() {
     let site = Site::new();
     let words = [

@@ -271,17 +271,16 @@ impl Supervisor {
 
     /// Writes the record, tells everybody, and then removes what nobody waits for.
     fn finish(mut self, end: End) -> io::Result<()> {
-        let folder = &self.folder;
         let job = &self.launch.plan.job;
         failpoint!("before-end");
         // What never ran has told its starter why, and leaves nothing: its name can be used again.
         let never_ran = end.report.is_none();
         let remove = job.remove || never_ran;
         let written = if remove {
-            self.launch.jobs.free_name(folder, job.name.as_ref());
+            self.launch.jobs.free_name(&self.folder, job.name.as_ref());
             Ok(())
         } else {
-            folder.write("end.json", &end).map(drop)
+            self.folder.write("end.json", &end).map(drop)
         };
         // Whoever hears the end may remove the image at once.
         self.launch.keep.clear();
@@ -290,6 +289,8 @@ impl Supervisor {
         if first {
             self.clean_up(remove);
         }
+        // The room may have gone to what the job itself has written, which is gone now.
+        let written = written.or_else(|_| self.folder.write("end.json", &end).map(drop));
         if written.is_err() {
             self.folder.unlock();
         }
