@@ -105,7 +105,7 @@ pub(crate) fn wait(args: &WaitArgs, ctx: &Context) -> anyhow::Result<ExitCode> {
                 // It ended between the two looks, or was removed, or lost.
                 None => match job.end() {
                     Some(end) => end.code,
-                    None if job.path.exists() => return Err(JobError::NotRunning(job.id).into()),
+                    None if job.path.exists() => return Err(errors::supervisor_gone(&job.id)),
                     None => return Err(JobError::NotFound(name.clone()).into()),
                 },
             },

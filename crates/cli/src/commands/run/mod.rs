@@ -22,14 +22,17 @@ use hyperion_isolation::process::ProcessIsolation;
 use hyperion_isolation::vm::kernel::Kernels;
 use hyperion_isolation::vm::{Machine, VmIsolation};
 use hyperion_model::report::Phase;
-use hyperion_model::{Class, JobId, JobSpec, Level, NodePlan, RootSource, RootSpec, SandboxSpec};
+use hyperion_model::{
+    Class, JobId, JobSpec, Level, NodePlan, RootSource, RootSpec, SandboxSpec, UsernsMode,
+};
 use hyperion_node::Jobs;
 use hyperion_node::supervisor::{Launch, start};
 use hyperion_sys::entry::ExitCode;
+use hyperion_sys::rlimit;
 
 use crate::context::Context;
-use crate::errors;
 use crate::session::{self, Label, Session};
+use crate::{errors, output};
 
 pub(super) use folders::{NINEP, find_virtiofsd};
 pub(super) use host::HostSize;
@@ -168,6 +171,7 @@ pub(super) fn prepare(
         id,
         job,
     };
+    warn_of_capped_limits(&plan);
     let phases = vec![Phase {
         name: "image".into(),
         took: began.elapsed(),
@@ -223,6 +227,22 @@ pub(super) fn random() -> anyhow::Result<u64> {
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
         .context("the kernel gives no randomness")?;
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// Says which limits the sandbox cannot raise as far as asked. The host's root can, and
+/// a machine has no limits of this host.
+fn warn_of_capped_limits(plan: &NodePlan) {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && plan.sandbox.userns == UsernsMode::Host || plan.job.level == Level::Vm {
+        return;
+    }
+    for limit in &plan.job.rlimits {
+        if let Some(cap) = rlimit::cap_of(limit) {
+            let name = &limit.name;
+            let warning = format!("--ulimit {name} goes up to the hard limit of its caller, {cap}");
+            output::talk("warning", warning);
+        }
+    }
 }
 
 /// Only root can do without a user namespace.

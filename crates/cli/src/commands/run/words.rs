@@ -206,7 +206,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SPAN", value_parser = parse_duration, help_heading = "Resources")]
     pub(super) time: Option<Duration>,
 
-    /// Mount a folder of the host, SOURCE:TARGET[:ro]
+    /// Mount a folder of the host, SOURCE:TARGET[:ro]; with :rslave what the host
+    /// mounts there later is seen too, with :rshared also the other way round
     #[arg(short = 'v', long, value_name = "VOLUME", help_heading = "Files")]
     pub(super) volume: Vec<String>,
     /// Mount, type=bind|tmpfs,source=…,target=…[,readonly]
