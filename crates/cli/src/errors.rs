@@ -347,12 +347,7 @@ fn of_registry(error: &RegistryError) -> Option<Told> {
                 "install {helper}, or take it out of credsStore and credHelpers in docker's config.json"
             ),
         ),
-        E::NotAnImage { .. } => {
-            return Some(Told {
-                class: Class::Unsupported,
-                hint: None,
-            });
-        }
+        E::NotAnImage { .. } => (Class::Unsupported, image::NO_IMAGE.into()),
         E::NoSpace { .. } => (
             Class::Unavailable,
             "`hyperion image prune` removes what nothing uses; --root chooses another disk".into(),

@@ -56,7 +56,10 @@ impl RegistryArgs {
             .clone()
             .or_else(|| path("REGISTRY_AUTH_FILE"))
             .or_else(docker_file)
-            .ok_or_else(|| anyhow::anyhow!("HOME is not set: name a file with --authfile"))
+            .ok_or_else(|| {
+                let hint = "name a file with --authfile";
+                errors::advised(Class::User, "HOME is not set", hint)
+            })
     }
 }
 

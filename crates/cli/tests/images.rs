@@ -116,6 +116,30 @@ fn an_archive_goes_through_a_pipe() {
 }
 
 #[test]
+fn an_archive_cannot_claim_the_digest_of_another_image() {
+    let (home, other) = (TestDir::new(), TestDir::new());
+    let made = json(&home, &["image", "import", &tree(&home), "base"]);
+    let layout = home.path().join("layout");
+    let layout = layout.to_str().expect("text");
+    ok(&home, &["image", "save", "--layout", "-o", layout, "base"]);
+    let index = home.path().join("layout/index.json");
+    let honest = std::fs::read_to_string(&index).expect("an index");
+    let naming = |digest: &str| {
+        let name = format!("docker.io/library/base@{digest}");
+        let text = honest.replace("docker.io/library/base:latest", &name);
+        assert_ne!(text, honest);
+        std::fs::write(&index, text).expect("written");
+    };
+    naming(&format!("sha256:{}", "1".repeat(64)));
+    let (class, told) = refused(&other, &["image", "load", layout]);
+    assert_eq!(class, "user");
+    assert!(told.contains("leave out the digest"), "{told}");
+    assert_eq!(json(&other, &["image", "ls"]), Value::Array(Vec::new()));
+    naming(made["digest"].as_str().expect("a digest"));
+    ok(&other, &["image", "load", layout]);
+}
+
+#[test]
 fn bad_words_and_files_are_refused_with_a_hint() {
     let home = TestDir::new();
     let tree = tree(&home);
@@ -138,11 +162,10 @@ fn bad_words_and_files_are_refused_with_a_hint() {
             "user",
             "parts of a path",
         ),
-        (&["image", "import", &tree, &pinned], "user", "leave out @"),
         (
-            &["image", "load", "--name", &pinned, &junk],
+            &["image", "import", &tree, &pinned],
             "user",
-            "leave out @",
+            "leave out the digest",
         ),
         (
             &["image", "import", "/no/such/folder", "x"],
@@ -151,11 +174,15 @@ fn bad_words_and_files_are_refused_with_a_hint() {
         ),
         (&["image", "load", &tree], "user", "import"),
         (&["image", "load", &junk], "user", ""),
-        (&["image", "bootstrap", "plan9:first"], "user", ""),
+        (
+            &["image", "bootstrap", "plan9:first"],
+            "user",
+            "debian:bookworm",
+        ),
         (
             &["image", "bootstrap", "debian:bookworm", "--include=-x,y"],
             "user",
-            "",
+            "packages are named",
         ),
     ];
     for (words, class, hint) in table {

@@ -264,6 +264,13 @@ fn errors_name_the_cause_and_the_fix() {
         "{told}"
     );
     assert_eq!(told.matches("cause: ").count(), 1, "{told}");
+    Image::new(1000).put(home.path(), "127.0.0.1:1/tool");
+    let told = fail(home.path(), &["run", "127.0.0.1:1/toll", "true"]);
+    assert!(told.contains("refuses connections"), "{told}");
+    assert!(
+        told.contains("hint: did you mean 127.0.0.1:1/tool?"),
+        "{told}"
+    );
     let told = fail(home.path(), &["push", "r.invalid/x"]);
     assert!(told.contains("there is no image"), "{told}");
     let told = fail(home.path(), &["pull", "--platform", "arm", "x"]);

@@ -498,7 +498,13 @@ impl Contents<'_> {
                 (None, None, None) => return Err(ArchiveError::NoName(self.path.to_owned())),
             };
             let digest = self.image(&entry.descriptor, 0)?;
-            self.store.tag(&given, &digest)?;
+            // A name may say the digest of the index around the image: it was checked too.
+            match given.parse::<ImageReference>() {
+                Ok(name) if name.digest() == Some(entry.descriptor.digest) => {
+                    self.store.tag_fetched(&name, &digest)?;
+                }
+                _ => drop(self.store.tag(&given, &digest)?),
+            }
             match loaded.iter_mut().find(|image| image.digest == digest) {
                 Some(image) => image.names.push(given),
                 None => loaded.push(Loaded {

@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 use thiserror::Error;
 
 use crate::digest::Digest;
-use crate::import::{ImportError, check_name, name_layer, store_archive};
+use crate::import::{ImportError, name_layer, store_archive};
 use crate::layer::pack::Compression;
-use crate::store::{NewImage, RuntimeConfig, Store, StoreError};
+use crate::store::{NewImage, RuntimeConfig, Store, StoreError, check_name};
 
 /// The label by which an image made before is found again.
 const LABEL: &str = "org.hyperion.bootstrap";
@@ -24,7 +24,7 @@ const NO_MODE: &str = "unable to pick chroot mode";
 #[derive(Debug, Error)]
 pub enum BootstrapError {
     /// The text names no distribution and suite.
-    #[error("{0:?} names no distribution: write debian:bookworm or ubuntu:noble")]
+    #[error("{0:?} names no distribution and suite")]
     Base(String),
     /// A package's name that no package can have.
     #[error("{0:?} is not the name of a package")]

@@ -10,7 +10,9 @@ use crate::digest::Digest;
 use crate::layer::pack::{Compression, LayerWriter, PackError, pack};
 use crate::layer::tar::Tar;
 use crate::layer::{LayerError, LayerStream, Limits, Name};
-use crate::store::{Adding, Descriptor, LayerRecord, NewBlob, NewImage, Store, StoreError};
+use crate::store::{
+    Adding, Descriptor, LayerRecord, NewBlob, NewImage, Store, StoreError, check_name,
+};
 
 /// Why something did not become an image.
 #[derive(Debug, Error)]
@@ -93,15 +95,6 @@ pub fn import_stream(
     check_name(name)?;
     let layer = store_archive(store, input, path, compression)?;
     Ok(name_layer(store, adding, layer, name, new)?)
-}
-
-/// Says that a name cannot be given before there was work for it.
-pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
-    let parsed = name.parse::<crate::ImageReference>();
-    parsed.map(drop).map_err(|source| StoreError::BadName {
-        name: name.to_owned(),
-        source,
-    })
 }
 
 /// Stores an archive as a layer. The caller holds [`Store::adding`].

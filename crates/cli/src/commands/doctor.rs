@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
-use hyperion_model::{Check, Verdict};
+use hyperion_model::{Check, Class, Verdict};
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::host::{self, Host, Inventory};
 use hyperion_sys::kvm;
 
 use crate::args::OutputFormat;
 use crate::context::Context;
-use crate::output;
+use crate::{errors, output};
 
 // Words of `hyperion doctor`.
 #[derive(Debug, clap::Args)]
@@ -70,13 +70,12 @@ fn chosen(all: Vec<Check>, names: &[String]) -> anyhow::Result<Vec<Check>> {
         if all.iter().any(|c| c.name == *name) {
             continue;
         }
-        let likeness = |c: &&Check| (strsim::jaro_winkler(&c.name, name) * 1000.0) as u32;
-        match all.iter().max_by_key(likeness) {
-            Some(check) if likeness(&check) > 750 => {
-                bail!("there is no check {name:?}: did you mean {:?}?", check.name)
-            }
-            _ => bail!("there is no check {name:?}"),
-        }
+        let hint = match errors::likely(name, all.iter().map(|c| &*c.name)) {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => "`hyperion doctor` without a name makes all checks".into(),
+        };
+        let what = format!("there is no check {name:?}");
+        return Err(errors::advised(Class::User, what, hint));
     }
     let wanted = |c: &Check| names.is_empty() || names.contains(&c.name);
     Ok(all.into_iter().filter(wanted).collect())

@@ -13,7 +13,7 @@ use hyperion_image::layer::pack::Compression;
 use hyperion_image::reference::familiar;
 use hyperion_image::registry::Platform;
 use hyperion_image::store::{HistoryEntry, NewImage, Pruned, RuntimeConfig};
-use hyperion_image::{ImageRecord, ImageReference, Store, archive, import};
+use hyperion_image::{ImageRecord, Store, archive, import};
 use hyperion_isolation::vm;
 use hyperion_model::{Bytes, Class, UsernsMode};
 use hyperion_sys::entry::ExitCode;
@@ -211,7 +211,6 @@ pub(crate) fn run(command: &ImageCommand, ctx: &Context) -> anyhow::Result<ExitC
         C::History(name) => history(&store, name, ctx)?,
         C::Tag(args) => {
             let record = store.resolve(&args.image)?;
-            check_new_name(&args.name)?;
             store.tag(&args.name, &record.digest)?;
         }
         C::Rm(args) => {
@@ -236,21 +235,6 @@ pub(crate) fn run(command: &ImageCommand, ctx: &Context) -> anyhow::Result<ExitC
         C::Bootstrap(args) => bootstrap_image(&store, args, ctx)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Refuses a name that no image gets here. One with a digest says itself what it means,
-/// and comes with what is pulled.
-fn check_new_name(name: &str) -> anyhow::Result<()> {
-    let cannot = || format!("{name:?} is not an image name");
-    let reference: ImageReference = name.parse().with_context(cannot)?;
-    match reference.digest() {
-        None => Ok(()),
-        Some(digest) => Err(errors::advised(
-            Class::User,
-            format!("{name:?} says by its digest which image it means"),
-            format!("give a name with a tag: leave out @{digest}"),
-        )),
-    }
 }
 
 fn ls(store: &Store, ctx: &Context) -> anyhow::Result<()> {
@@ -456,7 +440,6 @@ fn save_file(store: &Store, images: &[String], path: &Path) -> anyhow::Result<()
 
 fn load(store: &Store, args: &LoadArgs, ctx: &Context) -> anyhow::Result<()> {
     let name = args.name.as_deref();
-    name.map(check_new_name).transpose()?;
     let path = args.path.as_ref().or(args.input.as_ref());
     let path = path.filter(|path| path.as_os_str() != "-");
     let piped = path.is_none().then(stdin).transpose()?;
@@ -494,7 +477,6 @@ fn stdin() -> anyhow::Result<File> {
 }
 
 fn import_root(store: &Store, args: &ImportArgs, ctx: &Context) -> anyhow::Result<()> {
-    check_new_name(&args.name)?;
     for pair in &args.env {
         if !pair.contains('=') {
             return Err(errors::advised(
@@ -538,7 +520,6 @@ fn import_root(store: &Store, args: &ImportArgs, ctx: &Context) -> anyhow::Resul
 
 fn bootstrap_image(store: &Store, args: &BootstrapArgs, ctx: &Context) -> anyhow::Result<()> {
     let name = args.name.as_ref().unwrap_or(&args.base);
-    check_new_name(name)?;
     let wanted = Bootstrap {
         base: args.base.clone(),
         include: args.include.clone(),

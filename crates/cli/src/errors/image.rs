@@ -40,10 +40,6 @@ fn told(class: Class, hint: impl Into<String>) -> Option<Told> {
     })
 }
 
-fn plain(class: Class) -> Option<Told> {
-    Some(Told { class, hint: None })
-}
-
 fn of_store(error: &StoreError) -> Option<Told> {
     use StoreError as E;
     const AGAIN: &str = "remove the image and bring it again: `hyperion image rm`, `hyperion pull`";
@@ -65,11 +61,15 @@ fn of_store(error: &StoreError) -> Option<Told> {
         E::WrongDigest { .. } | E::MissingBlob(_) | E::WrongSize { .. } => {
             told(Class::Unavailable, AGAIN)
         }
-        E::NotAnImage { .. } => plain(Class::Unsupported),
+        E::Pinned(_) => told(
+            Class::User,
+            "leave out the digest: a tag can be given to any image",
+        ),
+        E::NotAnImage { .. } => told(Class::Unsupported, NO_IMAGE),
         E::Io { source, .. } => of_root(source),
         // The cause says more: what is wrong with the name.
         E::BadName { .. } => None,
-        _ => plain(Class::User),
+        _ => told(Class::User, BROKEN),
     }
 }
 
@@ -84,6 +84,10 @@ fn of_rootfs(error: &RootfsError) -> Option<Told> {
         RootfsError::Layer { source, .. } => of_layer(source),
     }
 }
+
+/// What else a registry or an archive may hold.
+pub(super) const NO_IMAGE: &str =
+    "charts, signatures and other artifacts cannot be run: name an image";
 
 /// What nobody here can mend.
 const BROKEN: &str = "the image is broken: bring it again, or ask who made it";
@@ -126,7 +130,7 @@ fn of_archive(error: &ArchiveError) -> Option<Told> {
             "a tar of a root file system becomes an image with `hyperion image import`",
         ),
         ArchiveError::Damaged { source, .. } => of_layer(source),
-        _ => plain(Class::User),
+        _ => told(Class::User, BROKEN),
     }
 }
 
@@ -162,7 +166,14 @@ fn of_bootstrap(error: &BootstrapError) -> Option<Told> {
             Class::Unavailable,
             "the lines above say why; check the suite, the names of the packages and the mirror (--mirror)",
         ),
-        BootstrapError::Base(_) | BootstrapError::Package(_) => plain(Class::User),
+        BootstrapError::Base(_) => told(
+            Class::User,
+            "write debian:bookworm or ubuntu:noble, or another suite of theirs",
+        ),
+        BootstrapError::Package(_) => told(
+            Class::User,
+            "packages are named by letters, digits and + - . : = ~, with commas between them",
+        ),
         BootstrapError::Start(_) => None,
         BootstrapError::Import(error) => of_import(error),
         BootstrapError::Store(error) => of_store(error),

@@ -129,7 +129,7 @@ impl Pull<'_> {
         let _adding = self.store.adding()?;
         let moved = self.fetch(&endpoint, parts, progress).await?;
         let digest = self.store.put_blob(&image.bytes)?;
-        self.store.tag(&self.name.to_string(), &digest)?;
+        self.store.tag_fetched(self.name, &digest)?;
         Ok(Pulled {
             digest,
             target,

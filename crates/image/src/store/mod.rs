@@ -41,6 +41,7 @@ pub(crate) use image::Manifest;
 pub use image::{Descriptor, HistoryEntry, ImageRecord, LayerRecord, RuntimeConfig};
 pub use prune::Pruned;
 pub use refs::Reference;
+pub(crate) use refs::check_name;
 pub use rootfs::{
     Lease, Root, RootForm, RootPolicy, RootfsError, has_mountable_files, is_better_unpacked,
     parallel_filesystem,
@@ -106,6 +107,9 @@ pub enum StoreError {
         #[source]
         source: crate::reference::ReferenceError,
     },
+    /// A name whose digest is not that of the image that is to get it.
+    #[error("{0:?} says by its digest that it means another image")]
+    Pinned(String),
     /// No such image.
     #[error("there is no image {0:?}")]
     NoImage(String),

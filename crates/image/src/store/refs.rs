@@ -27,9 +27,23 @@ impl Store {
     /// A name that meant another image means this one from now on.
     ///
     /// # Errors
-    /// What is missing, damaged or not understood; the name is as before.
+    /// [`StoreError::Pinned`]; what is missing, damaged or not understood. The name is as before.
     pub fn tag(&self, name: &str, digest: &Digest) -> Result<ImageRecord, StoreError> {
-        let name = canonical(name)?;
+        let reference = parse(name)?;
+        if reference.digest().is_some_and(|pinned| pinned != *digest) {
+            return Err(StoreError::Pinned(name.to_owned()));
+        }
+        self.tag_fetched(&reference, digest)
+    }
+
+    /// As [`Store::tag`], for what was fetched by that name and checked against its digest,
+    /// which may be that of an index around the image.
+    pub(crate) fn tag_fetched(
+        &self,
+        name: &ImageReference,
+        digest: &Digest,
+    ) -> Result<ImageRecord, StoreError> {
+        let name = name.to_string();
         let _adding = self.adding()?;
         let record = self.record(digest)?;
         for layer in &record.layers {
@@ -209,11 +223,25 @@ fn is_prefix(text: &str) -> bool {
 
 /// Makes a name whole, as docker does: `debian` is `docker.io/library/debian:latest`.
 fn canonical(name: &str) -> Result<String, StoreError> {
-    let reference: ImageReference = name.parse().map_err(|source| StoreError::BadName {
+    Ok(parse(name)?.to_string())
+}
+
+fn parse(name: &str) -> Result<ImageReference, StoreError> {
+    name.parse().map_err(|source| StoreError::BadName {
         name: name.to_owned(),
         source,
-    })?;
-    Ok(reference.to_string())
+    })
+}
+
+/// Says that a name cannot be given to what is made for it, before there was work for it.
+///
+/// # Errors
+/// [`StoreError::BadName`]; [`StoreError::Pinned`], for nobody knows a digest beforehand.
+pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
+    match parse(name)?.digest() {
+        None => Ok(()),
+        Some(_) => Err(StoreError::Pinned(name.to_owned())),
+    }
 }
 
 /// The file name for a name: itself with everything but letters, digits and
@@ -302,6 +330,21 @@ mod tests {
         assert_eq!(store.untag("x:1").expect("untagged"), two);
         assert!(matches!(store.untag("x:1"), Err(StoreError::NoImage(_))));
         assert_eq!(store.images().expect("listed").len(), 2);
+    }
+
+    #[test]
+    fn a_name_with_a_digest_means_no_other_image() {
+        let (_dir, store) = store();
+        let (one, two) = (image(&store, "one"), image(&store, "two"));
+        let pinned = format!("x@{one}");
+        assert!(matches!(
+            store.tag(&pinned, &two),
+            Err(StoreError::Pinned(_))
+        ));
+        assert_eq!(store.list().expect("listed"), []);
+        store.tag(&pinned, &one).expect("tagged");
+        assert_eq!(store.resolve(&pinned).expect("found").digest, one);
+        assert!(matches!(check_name(&pinned), Err(StoreError::Pinned(_))));
     }
 
     #[test]

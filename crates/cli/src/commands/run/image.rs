@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hyperion_image::layer::erofs::Form;
+use hyperion_image::reference::familiar;
 use hyperion_image::registry::Platform;
 use hyperion_image::store::is_better_unpacked;
 use hyperion_image::{ImageRecord, Owners, RootForm, RootPolicy, Store, StoreError};
@@ -39,8 +40,17 @@ pub(super) fn find(
     let record = match (pull, store.resolve(name)) {
         ("always", _) => pull::bring(ctx, &store, name)?,
         ("missing", Err(StoreError::NoImage(_))) => {
-            pull::bring(ctx, &store, name).with_context(|| {
-                format!("the image {name} is not in the store, and cannot be pulled")
+            pull::bring(ctx, &store, name).map_err(|error| {
+                let what = format!("the image {name} is not in the store, and cannot be pulled");
+                match nearest(&store, name) {
+                    Some(near) => errors::advised(
+                        Class::NotFound,
+                        error,
+                        format!("did you mean {near}? `hyperion image ls` lists what there is"),
+                    )
+                    .context(what),
+                    None => error.context(what),
+                }
             })?
         }
         (_, found) => {
@@ -90,6 +100,14 @@ pub(super) fn as_ext4(
             anyhow::bail!("an image as one file is one file")
         }
     }
+}
+
+/// Finds the image of the store that was likely meant.
+fn nearest(store: &Store, name: &str) -> Option<String> {
+    let named = store.list().ok()?;
+    let names: Vec<String> = named.iter().map(|r| familiar(&r.name)).collect();
+    let names = names.iter().map(|n| n.strip_suffix(":latest").unwrap_or(n));
+    errors::likely(name, names).map(str::to_owned)
 }
 
 /// Warns as a pull does: what is inside may run all the same, by binfmt_misc(5) for one.
