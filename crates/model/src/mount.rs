@@ -1,6 +1,5 @@
 //! Host folders and memory file systems that a sandbox sees.
 
-use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -223,15 +222,16 @@ impl Mount {
         .checked()
     }
 
-    /// Refuses mounts of which one would cover another.
+    /// Puts mounts into an order in which none covers another: what lies below the
+    /// target of another comes after it.
     ///
     /// # Errors
     /// [`MountError::Twice`].
-    pub fn check_targets(all: &[Self]) -> Result<(), MountError> {
-        let mut targets = BTreeSet::new();
-        match all.iter().find(|mount| !targets.insert(&mount.target)) {
-            Some(mount) => Err(MountError::Twice(mount.target.clone())),
-            None => Ok(()),
+    pub fn in_order(mut all: Vec<Self>) -> Result<Vec<Self>, MountError> {
+        all.sort_by(|a, b| a.target.cmp(&b.target));
+        match all.windows(2).find(|two| two[0].target == two[1].target) {
+            Some(two) => Err(MountError::Twice(two[1].target.clone())),
+            None => Ok(all),
         }
     }
 
@@ -324,13 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_does_not_cover_another_of_the_same_target() {
+    fn a_mount_covers_no_other() {
         let volume = |text| Mount::parse_volume(text).expect("valid");
-        let all = [volume("/a:/x"), volume("/a:/x/y"), volume("/b:/x/")];
-        assert_eq!(Mount::check_targets(&all[..2]), Ok(()));
-        assert_eq!(
-            Mount::check_targets(&all),
-            Err(MountError::Twice("/x/".into()))
-        );
+        let (outer, inner) = (volume("/a:/x"), volume("/a:/x/y"));
+        let all = vec![inner.clone(), outer.clone()];
+        assert_eq!(Mount::in_order(all), Ok(vec![outer.clone(), inner.clone()]));
+        let all = vec![outer, inner, volume("/b:/x/")];
+        assert_eq!(Mount::in_order(all), Err(MountError::Twice("/x/".into())));
     }
 }

@@ -43,7 +43,11 @@ fn parse_since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
-    let span = parse_duration(text).map_err(|e| e.to_string())?;
+    let span = parse_duration(text).map_err(|_| {
+        format!(
+            "{text:?} is no span of time, such as 10m, and no time, such as 2026-11-21T10:00:00Z"
+        )
+    })?;
     Timestamp::now()
         .checked_sub(span)
         .map_err(|e| e.to_string())

@@ -138,6 +138,8 @@ fn words_that_mean_nothing_are_refused_with_an_example() {
     std::fs::write(&variables, "# all\n\n  A=1\nB C=2\n").expect("written");
     run(&site, &["--env-file", variables.to_str().expect("text")])
         .refused("\"B C\" in ", "without blanks");
+    site.run(&["logs", "--since", "soon", "x"])
+        .refused("such as 10m, and no time, such as 2026", "--help");
     site.run(&["kill", "-s", "FOO", "x"])
         .refused("there is no signal \"FOO\"", "--help");
     site.run(&["kill", "-s", "SIGTREM", "x"])

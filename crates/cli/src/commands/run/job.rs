@@ -196,8 +196,7 @@ fn mounts(args: &Args) -> anyhow::Result<Vec<Mount>> {
             *source = std::path::absolute(&*source)?;
         }
     }
-    Mount::check_targets(&all)?;
-    Ok(all)
+    Ok(Mount::in_order(all)?)
 }
 
 /// Collects variables: files first, then flags; a bare name passes on the caller's.
