@@ -76,7 +76,7 @@ fn a_killed_supervisor_takes_its_job_along_and_leaves_a_lost_record() {
     site.run(&["exec", "lost", "true"])
         .refused("is not running", "logs");
     site.run(&["wait", "lost"])
-        .refused("is not running", "logs");
+        .refused("ended unexpectedly", "hyperion rm");
     assert!(site.run(&["logs", "-f", "lost"]).ok().contains("pid"));
     site.run(&["rm", "lost"]).ok();
     assert!(site.jobs().is_empty());
