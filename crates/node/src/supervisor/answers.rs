@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hyperion_isolation::{Asker, Sandbox, SandboxError};
 use hyperion_model::report::Exit;
-use hyperion_sys::signals::{self, SIGKILL, SignalFd};
+use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::clients::{Clients, Said};
@@ -134,6 +134,10 @@ impl Supervisor {
 
     /// Writes down how a job ends that hangs inside.
     fn give_up(&mut self) {
+        // A stop may have been heard before what is waited for was asked.
+        if self.ended_by == SIGTERM as u8 && self.kill_at.is_some_and(|at| at <= Instant::now()) {
+            self.ended_by = SIGKILL as u8;
+        }
         for (_, _, said) in &self.clients.said {
             match *said {
                 Said::Ask(Ask::Signal(signal)) if signals::ENDING.contains(&signal) => {
