@@ -194,7 +194,7 @@ impl Bars {
             return bar.clone();
         }
         let bar = self.all.add(ProgressBar::new(size));
-        let style = "{prefix} {bar:30} {binary_bytes:>11} of {binary_total_bytes:<11} {binary_bytes_per_sec}";
+        let style = "{prefix} {bar:26} {binary_bytes:>11} of {binary_total_bytes:<11} {binary_bytes_per_sec}";
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }

@@ -136,7 +136,8 @@ fn an_archive_cannot_claim_the_digest_of_another_image() {
     assert!(told.contains("leave out the digest"), "{told}");
     assert_eq!(json(&other, &["image", "ls"]), Value::Array(Vec::new()));
     naming(made["digest"].as_str().expect("a digest"));
-    ok(&other, &["image", "load", layout]);
+    let done = run(&other, &["image", "load", layout, "--name", "mine"]).expect_code(0);
+    assert!(done.err.contains("--name mine is not used"), "{done:?}");
 }
 
 #[test]

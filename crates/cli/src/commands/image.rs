@@ -450,6 +450,18 @@ fn load(store: &Store, args: &LoadArgs, ctx: &Context) -> anyhow::Result<()> {
         None => archive::load(store, path, name)?,
     };
     drop(busy);
+    if let Some(name) = name
+        && !loaded
+            .iter()
+            .flat_map(|image| &image.names)
+            .any(|own| own == name)
+    {
+        let hint = "`hyperion image tag` gives another";
+        output::talk(
+            "note",
+            format!("--name {name} is not used: the image has a name; {hint}"),
+        );
+    }
     if ctx.output == OutputFormat::Json {
         return output::json(&loaded);
     }

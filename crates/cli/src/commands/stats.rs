@@ -6,7 +6,7 @@ use anyhow::bail;
 use hyperion_model::Usage;
 use hyperion_node::client::Heard;
 use hyperion_node::talk::{Ask, Tell};
-use hyperion_node::{Client, Jobs, State};
+use hyperion_node::{Client, JobFolder, Jobs, State};
 use hyperion_sys::entry::ExitCode;
 use rustix::event::{Timespec, poll};
 use serde_json::json;
@@ -55,14 +55,19 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     } else {
         jobs.find_all(&args.jobs)?
     };
-    let mut clients = Vec::new();
-    for job in chosen {
+    let begin = |job: JobFolder| {
         let mut names = vec![job.id.to_string()];
         names.extend(job.asked()?.plan.node_names());
         let mut client = Client::connect(&job)?;
         let first = ask(&mut client)?;
-        clients.push((names, client, first, Instant::now()));
-    }
+        Ok((names, client, first, Instant::now()))
+    };
+    // Of all that run, some may end meanwhile.
+    let named = !args.jobs.is_empty();
+    let clients = chosen.into_iter().map(begin);
+    let clients: Vec<_> = clients
+        .filter(|begun| named || begun.is_ok())
+        .collect::<anyhow::Result<_>>()?;
     if !clients.is_empty() {
         let _ = poll(
             &mut [],
@@ -74,7 +79,10 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     }
     let mut all = Vec::new();
     for (names, mut client, first, since) in clients {
-        let now = ask(&mut client)?;
+        let now = match ask(&mut client) {
+            Err(_) if !named => continue,
+            now => now?,
+        };
         let took = since.elapsed();
         let rows = names.into_iter().zip(first.into_iter().zip(now));
         let rows = rows.map(|(name, (first, usage))| Row {
