@@ -284,6 +284,14 @@ fn of_registry(error: &RegistryError) -> Option<Told> {
                 settings(host)
             ),
         ),
+        E::NoCertificate(_) => (
+            Class::User,
+            "`ca` names a file of certificates in PEM: -----BEGIN CERTIFICATE-----".into(),
+        ),
+        E::Proxy(_) => (
+            Class::User,
+            "correct HTTPS_PROXY, HTTP_PROXY or ALL_PROXY: http://HOST:PORT".into(),
+        ),
         E::LoginNeeded { host, .. } => (Class::Denied, format!("hyperion login {host}")),
         E::LoginRefused { host, .. } => (
             Class::Denied,

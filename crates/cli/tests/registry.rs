@@ -288,6 +288,19 @@ fn errors_name_the_cause_and_the_fix() {
         told.contains("no file of credentials nowhere\nhint: "),
         "{told}"
     );
+    let mut pull = command(home.path(), &["pull", "127.0.0.1:1/x"]);
+    Done::of(pull.env("HTTPS_PROXY", "a:://b"))
+        .refused("not the address of a proxy", "HTTPS_PROXY");
+    let settings = home.path().join("config/hyperion");
+    std::fs::create_dir_all(&settings).expect("folder");
+    let text = "[registries.\"127.0.0.1:1\"]\nca = \"/dev/null\"\n";
+    std::fs::write(settings.join("config.toml"), text).expect("written");
+    let told = fail(home.path(), &["pull", "127.0.0.1:1/x"]);
+    assert!(
+        told.contains("no certificate in /dev/null\nhint: `ca` names"),
+        "{told}"
+    );
+    std::fs::remove_file(settings.join("config.toml")).expect("removed");
     let docker = home.path().join(".docker");
     std::fs::create_dir(&docker).expect("folder");
     for (text, hint) in [

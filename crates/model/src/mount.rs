@@ -1,5 +1,6 @@
 //! Host folders and memory file systems that a sandbox sees.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -222,17 +223,18 @@ impl Mount {
         .checked()
     }
 
-    /// Puts mounts into an order in which none covers another: what lies below the
-    /// target of another comes after it.
+    /// Puts mounts into an order in which none covers another: the deeper a target lies, the
+    /// later it comes.
     ///
     /// # Errors
     /// [`MountError::Twice`].
     pub fn in_order(mut all: Vec<Self>) -> Result<Vec<Self>, MountError> {
-        all.sort_by(|a, b| a.target.cmp(&b.target));
-        match all.windows(2).find(|two| two[0].target == two[1].target) {
-            Some(two) => Err(MountError::Twice(two[1].target.clone())),
-            None => Ok(all),
+        let mut targets = BTreeSet::new();
+        if let Some(second) = all.iter().find(|mount| !targets.insert(&mount.target)) {
+            return Err(MountError::Twice(second.target.clone()));
         }
+        all.sort_by_key(|mount| mount.target.components().count());
+        Ok(all)
     }
 
     fn checked(self) -> Result<Self, MountError> {

@@ -547,6 +547,9 @@ fn client(
             source,
         })?;
         let certificates = Certificate::from_pem_bundle(&pem).map_err(setup)?;
+        if certificates.is_empty() {
+            return Err(RegistryError::NoCertificate(path.to_owned()));
+        }
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(setup)

@@ -84,6 +84,9 @@ pub enum RegistryError {
         #[source]
         source: std::io::Error,
     },
+    /// The file of trusted certificates holds none.
+    #[error("there is no certificate in {}", .0.display())]
+    NoCertificate(PathBuf),
     /// A proxy's address is malformed.
     #[error("{0:?} is not the address of a proxy")]
     Proxy(String),
