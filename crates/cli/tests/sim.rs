@@ -157,6 +157,10 @@ fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
         change.as_f64().expect("a number")
     };
     assert_eq!(found["variants"][1]["procs"], 256);
+    // What shares alone would say stands beside it: queues are what it leaves out.
+    let naive = "\nby shares alone: conservative: +0 %; + 64 nodes: -50 %; vm +200 %: +200 %";
+    assert!(table.ends_with(naive), "{table}");
+    assert_eq!(found["variants"][1]["naive_change"], -0.5);
     assert!(of(1, "high") < 0.0, "twice the nodes: {found:?}");
     assert!(of(2, "low") > 0.0, "longer jobs: {found:?}");
     assert!(of(0, "low") <= of(0, "high"), "{found:?}");
@@ -174,6 +178,25 @@ fn a_history_stands_beside_what_it_would_have_been_and_how_sure_that_is() {
         "--add-nodes N",
     );
     refused(&["--isolation", "vm=lots"], "vm=20%", "");
+    // What isolation costs may be what it did.
+    for (name, seconds) in [("plain", "0.2"), ("fenced", "0.3")] {
+        let job = ["run", "--name", name, "--isolation", "process"];
+        run(&home, &[&job[..], &["sleep", seconds]].concat()).ok();
+    }
+    let measured = ["--isolation", "process=plain:fenced", "--output", "json"];
+    let measured = [&base[..], &["--replications", "0"], &measured].concat();
+    let measured = json(&run(&home, &measured).ok());
+    let more = measured["variants"][0]["naive_change"]
+        .as_f64()
+        .expect("a number");
+    assert!((0.3..0.7).contains(&more), "{more}");
+    let other = ["--isolation", "vm=plain:fenced"];
+    refused(
+        &other,
+        "fenced as process, not as vm",
+        "process=plain:fenced",
+    );
+    refused(&["--isolation", "vm=plain:none"], "no job \"none\"", "");
     refused(
         &["--policy", "esay"],
         "there is no policy",

@@ -27,17 +27,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     for name in &args.jobs {
-        let job = Jobs::new(&ctx.root).find(name)?;
-        match job.end().and_then(|e| e.report) {
-            Some(report) => reports.push((name.clone(), report)),
-            None => {
-                return Err(errors::advised(
-                    Class::NotFound,
-                    format!("job {name} has no report: it never ran, or has not ended"),
-                    format!("wait for its end: hyperion wait {name}"),
-                ));
-            }
-        }
+        reports.push((name.clone(), find(name, ctx)?));
     }
     if ctx.output == OutputFormat::Json {
         let all: Vec<_> = reports.iter().map(|(_, r)| with_metrics(r)).collect();
@@ -46,6 +36,21 @@ pub(crate) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         output::line(table(&reports))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Finds what a job cost.
+///
+/// # Errors
+/// No such job, or one that has no report.
+pub(crate) fn find(name: &str, ctx: &Context) -> anyhow::Result<RunReport> {
+    let job = Jobs::new(&ctx.root).find(name)?;
+    job.end().and_then(|end| end.report).ok_or_else(|| {
+        errors::advised(
+            Class::NotFound,
+            format!("job {name} has no report: it never ran, or has not ended"),
+            format!("wait for its end: hyperion wait {name}"),
+        )
+    })
 }
 
 /// Prints one report on standard error, where it does not mix with the job's output.

@@ -20,6 +20,7 @@ use super::history::{History, note};
 use super::policies;
 use crate::args::OutputFormat;
 use crate::commands::queue::list::clock;
+use crate::commands::report;
 use crate::context::Context;
 use crate::errors::advised;
 use crate::output;
@@ -38,8 +39,9 @@ pub(crate) struct Args {
     /// like one by its name
     #[arg(long, value_name = "[LIKE:]N", value_delimiter = ',')]
     add_nodes: Vec<Nodes>,
-    /// With every job fenced so, and taking so much longer if it was not
-    #[arg(long, value_name = "LEVEL=PERCENT%", value_delimiter = ',')]
+    /// With every job fenced so, and taking so much longer if it was not: in percent, vm=20%,
+    /// or as the second of two jobs did, by their reports, vm=PLAIN:FENCED
+    #[arg(long, value_name = "LEVEL=COST", value_delimiter = ',')]
     isolation: Vec<Fence>,
     /// With jobs coming so many times as fast
     #[arg(long, value_name = "FACTOR", value_delimiter = ',', value_parser = policies::factor)]
@@ -90,24 +92,71 @@ impl FromStr for Nodes {
 #[derive(Debug, Clone, PartialEq)]
 struct Fence {
     level: Level,
-    percent: f64,
+    cost: Cost,
+}
+
+/// By how much longer jobs take at a level.
+#[derive(Debug, Clone, PartialEq)]
+enum Cost {
+    Percent(f64),
+    /// As the second of two jobs took longer than the first.
+    Measured(String, String),
 }
 
 impl FromStr for Fence {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write a level and how much longer jobs take: vm=20%".to_owned();
-        let (level, percent) = text.split_once('=').ok_or_else(wrong)?;
+        let wrong = || {
+            "write a level and how much longer jobs take, vm=20%, or two jobs that were measured, \
+             vm=PLAIN:FENCED"
+                .to_owned()
+        };
+        let (level, cost) = text.split_once('=').ok_or_else(wrong)?;
         let levels = [Level::Process, Level::Container, Level::Vm];
         let level = levels.into_iter().find(|its| its.to_string() == level);
-        let percent = percent.strip_suffix('%').unwrap_or(percent).trim();
+        let level = level.ok_or_else(wrong)?;
+        if let Some((plain, fenced)) = cost.split_once(':') {
+            let cost = Cost::Measured(plain.to_owned(), fenced.to_owned());
+            return Ok(Self { level, cost });
+        }
+        let percent = cost.strip_suffix('%').unwrap_or(cost).trim();
         match percent.parse::<f64>() {
             Ok(percent) if (-99.0..=10_000.0).contains(&percent) => Ok(Self {
-                level: level.ok_or_else(wrong)?,
-                percent,
+                level,
+                cost: Cost::Percent(percent),
             }),
             _ => Err(wrong()),
         }
+    }
+}
+
+impl Fence {
+    /// Gives by how many percent longer jobs take.
+    ///
+    /// # Errors
+    /// Jobs without a report, or one that was not fenced so.
+    fn percent(&self, ctx: &Context) -> anyhow::Result<f64> {
+        let (plain, fenced) = match &self.cost {
+            Cost::Percent(percent) => return Ok(*percent),
+            Cost::Measured(plain, fenced) => (plain, fenced),
+        };
+        let median = |name: &str| {
+            let report = report::find(name, ctx)?;
+            let times = report.service_times();
+            let median = times.map(|times| times.p50.as_secs_f64());
+            let median = median.filter(|median| *median > 0.0);
+            let median = median.with_context(|| format!("job {name} was not measured"))?;
+            anyhow::Ok((report.level, median))
+        };
+        let ((_, before), (level, after)) = (median(plain)?, median(fenced)?);
+        if level != self.level {
+            return Err(advised(
+                Class::User,
+                format!("job {fenced} was fenced as {level}, not as {}", self.level),
+                format!("name one that was: --isolation {level}={plain}:{fenced}"),
+            ));
+        }
+        Ok(100.0 * (after / before - 1.0))
     }
 }
 
@@ -115,6 +164,9 @@ impl FromStr for Fence {
 struct Variant {
     name: String,
     world: World,
+    /// By which factor times would change if each job had its share of the machine, and no
+    /// queue: as what is to be done does, divided by the processors.
+    share: f64,
 }
 
 /// What the answer is made of.
@@ -138,6 +190,7 @@ struct Row {
     name: String,
     #[serde(flatten)]
     summary: Summary,
+    naive_change: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     avg_wait_change: Option<Interval>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,7 +215,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         (None, Some(ruled)) => ruled.clone(),
         (None, None) => policies::policy("easy")?,
     };
-    let variants = variants(args, &history, &now)?;
+    let variants = variants(args, &history, &now, ctx)?;
     note(
         variants[0].world.beyond(),
         "more than the limits allow now: under none of them",
@@ -175,7 +228,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         .collect();
     let progress = Progress::new(ctx, (all.len() * submitted.len()) as u64);
     let summaries = on_all_cores(&all, |&(variant, number)| {
-        let Variant { name, world } = &variants[variant];
+        let Variant { name, world, .. } = &variants[variant];
         let mut counter = progress.counter();
         let mut tally = Tally::new(world.processors());
         let drawn = match number {
@@ -202,6 +255,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
         Row {
             name: variant.name.clone(),
             summary: summaries[at].clone(),
+            naive_change: variant.share - 1.0,
             avg_wait_change: drawn(|its| its.avg_wait),
             avg_bsld_change: drawn(|its| its.avg_bsld),
         }
@@ -222,23 +276,34 @@ pub(super) fn run(args: &Args, ctx: &Context) -> anyhow::Result<ExitCode> {
 }
 
 /// Makes the history as it is, and each way in which it is to be otherwise.
-fn variants(args: &Args, history: &History, now: &Named) -> anyhow::Result<Vec<Variant>> {
-    let mut changes: Vec<(String, Change)> = Vec::new();
+fn variants(
+    args: &Args,
+    history: &History,
+    now: &Named,
+    ctx: &Context,
+) -> anyhow::Result<Vec<Variant>> {
+    // Beside each by which factor it changes what is to be done.
+    let mut changes: Vec<(String, Change, f64)> = Vec::new();
     for name in &args.policy {
-        changes.push((name.clone(), Change::Policy(policies::policy(name)?)));
+        let policy = policies::policy(name)?;
+        changes.push((name.clone(), Change::Policy(policy), 1.0));
     }
     for Nodes { like, count } in &args.add_nodes {
         let node = history.like(like.as_deref())?;
         let like = like.as_ref().map(|like| format!("{like}:"));
         let name = format!("+ {}{count} nodes", like.unwrap_or_default());
-        changes.push((name, Change::Nodes(node, *count)));
+        changes.push((name, Change::Nodes(node, *count), 1.0));
     }
-    for Fence { level, percent } in &args.isolation {
-        let change = Change::Isolation(*level, 1.0 + percent / 100.0);
-        changes.push((format!("{level} {percent:+} %"), change));
+    for fence in &args.isolation {
+        let (level, percent) = (fence.level, fence.percent(ctx)?);
+        let factor = 1.0 + percent / 100.0;
+        let change = Change::Isolation(level, factor);
+        // Of what was measured a tenth is enough.
+        let percent = (10.0 * percent).round() / 10.0;
+        changes.push((format!("{level} {percent:+} %"), change, factor));
     }
     for load in &args.load {
-        changes.push((format!("load {load}"), Change::Load(*load)));
+        changes.push((format!("load {load}"), Change::Load(*load), *load));
     }
     if changes.is_empty() {
         return Err(advised(
@@ -255,23 +320,22 @@ fn variants(args: &Args, history: &History, now: &Named) -> anyhow::Result<Vec<V
             "leave out --together, or one of them",
         ));
     }
-    let world = |changes: &[Change]| World::new(&history.site, &history.jobs, now, changes);
-    let mut all = vec![Variant {
-        name: format!("simulated, {}", now.name),
-        world: world(&[]),
-    }];
-    match args.together {
-        true => {
-            let (names, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
-            all.push(Variant {
-                name: names.join(", "),
-                world: world(&changes),
-            });
-        }
-        false => all.extend(changes.into_iter().map(|(name, change)| Variant {
-            name,
-            world: world(&[change]),
-        })),
+    let processors = history.site.processors() as f64;
+    let variant = |name: String, changes: &[Change], work: f64| {
+        let world = World::new(&history.site, &history.jobs, now, changes);
+        let share = work * processors / world.processors() as f64;
+        Variant { name, world, share }
+    };
+    let mut all = vec![variant(format!("simulated, {}", now.name), &[], 1.0)];
+    if args.together {
+        let names: Vec<&str> = changes.iter().map(|(name, ..)| name.as_str()).collect();
+        let work = changes.iter().map(|(.., work)| work).product();
+        let name = names.join(", ");
+        let changes: Vec<Change> = changes.into_iter().map(|(_, change, _)| change).collect();
+        all.push(variant(name, &changes, work));
+    } else {
+        let each = changes.into_iter();
+        all.extend(each.map(|(name, change, work)| variant(name, &[change], work)));
     }
     Ok(all)
 }
@@ -317,7 +381,13 @@ fn tell(answer: &Answer, ctx: &Context) -> anyhow::Result<()> {
             clock(length),
         ))?;
     }
-    Ok(())
+    let naive = answer.variants.iter().map(|its| {
+        // Nothing has no sign.
+        let percent = (100.0 * its.naive_change).round() + 0.0;
+        format!("{}: {percent:+} %", its.name)
+    });
+    let naive: Vec<String> = naive.collect();
+    output::line(format!("by shares alone: {}", naive.join("; ")))
 }
 
 fn row(
