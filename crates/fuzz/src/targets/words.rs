@@ -53,9 +53,7 @@ pub(super) const REGISTRIES: Target = Target {
     name: "registries",
     about: "the settings of registries in TOML",
     run: |bytes| {
-        if let Ok(table) = toml::from_str::<toml::Table>(&String::from_utf8_lossy(bytes)) {
-            let _ = Registries::try_from(table);
-        }
+        let _ = toml::from_str::<Registries>(&String::from_utf8_lossy(bytes));
     },
     seeds: || {
         texts(&[

@@ -420,9 +420,12 @@ mod tests {
         assert_eq!(nodes("2"), Ok((None, 2)));
         assert_eq!(nodes("gpu:h100:3"), Ok((Some("gpu:h100".into()), 3)));
         assert!(nodes("gpu").is_err() && nodes("0").is_err() && nodes("gpu:-1").is_err());
-        let fence = |text: &str| text.parse::<Fence>().map(|its| (its.level, its.percent));
-        assert_eq!(fence("vm=20%"), Ok((Level::Vm, 20.0)));
-        assert_eq!(fence("process=-2.5"), Ok((Level::Process, -2.5)));
+        let fence = |text: &str| text.parse::<Fence>().map(|its| (its.level, its.cost));
+        assert_eq!(fence("vm=20%"), Ok((Level::Vm, Cost::Percent(20.0))));
+        let less = Cost::Percent(-2.5);
+        assert_eq!(fence("process=-2.5"), Ok((Level::Process, less)));
+        let measured = Cost::Measured("plain".into(), "fenced".into());
+        assert_eq!(fence("vm=plain:fenced"), Ok((Level::Vm, measured)));
         for wrong in ["vm", "jail=3%", "vm=", "vm=-100%", "vm=NaN%"] {
             assert!(fence(wrong).is_err(), "{wrong}");
         }
