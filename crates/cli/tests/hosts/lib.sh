@@ -146,7 +146,7 @@ runs_without_limits() { # [ID]: of another user inside
   if [ -n "$1" ]; then
     gives "$1" run container --rm -u "$1" -- id -u
   else
-    says 125 'hint: only root is known inside' run container --rm -u 7 -- id -u
+    says 125 'hint: inside are only root and the ids' run container --rm -u 7 -- id -u
   fi
 }
 usage_comes_from_processes() {
