@@ -117,23 +117,10 @@ fn give_back(free: &mut BTreeMap<u64, u64>, bar: Bar) {
 mod tests {
     use super::*;
     use crate::Seed;
-    use crate::batch::{Job, Kinds, Lublin, Machine, run};
+    use crate::batch::run::ran;
+    use crate::batch::{Kinds, Lublin, Machine, run};
     use hyperion_sched::{Backfill, Order};
     use std::convert::Infallible;
-
-    fn ran(submit: u64, start: u64, run: u64, processors: u64) -> Ran {
-        let run = Duration::from_secs(run);
-        Ran {
-            number: start,
-            job: Job {
-                submit: Time::seconds(submit),
-                run,
-                estimate: run,
-                processors,
-            },
-            start: Time::seconds(start),
-        }
-    }
 
     #[test]
     fn a_curve_has_the_area_of_what_ran_and_waited() {

@@ -93,6 +93,22 @@ impl Ran {
     }
 }
 
+/// Makes a job that ran, in seconds, numbered by its start.
+#[cfg(test)]
+pub(super) fn ran(submit: u64, start: u64, run: u64, processors: u64) -> Ran {
+    let run = std::time::Duration::from_secs(run);
+    Ran {
+        number: start,
+        job: Job {
+            submit: Time::seconds(submit),
+            run,
+            estimate: run,
+            processors,
+        },
+        start: Time::seconds(start),
+    }
+}
+
 /// Why a simulation does not go on.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Stuck<E> {

@@ -376,23 +376,8 @@ fn ratio(part: f64, whole: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Job;
+    use super::super::run::ran;
     use super::*;
-
-    /// A job that ran, in seconds.
-    fn ran(submit: u64, start: u64, run: u64, processors: u64) -> Ran {
-        let run = Duration::from_secs(run);
-        Ran {
-            number: 0,
-            job: Job {
-                submit: Time::seconds(submit),
-                run,
-                estimate: run,
-                processors,
-            },
-            start: Time::seconds(start),
-        }
-    }
 
     #[test]
     fn utilization_is_that_of_the_window_which_is_stated() {

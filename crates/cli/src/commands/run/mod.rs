@@ -232,11 +232,14 @@ pub(super) fn random() -> anyhow::Result<u64> {
 /// Says which limits the sandbox cannot raise as far as asked. The host's root can, and
 /// a machine has no limits of this host.
 fn warn_of_capped_limits(plan: &NodePlan) {
-    let is_root = rustix::process::geteuid().is_root();
-    if is_root && plan.sandbox.userns == UsernsMode::Host || plan.job.level == Level::Vm {
+    let rlimits = &plan.job.rlimits;
+    if rlimits.is_empty() || plan.job.level == Level::Vm {
         return;
     }
-    for limit in &plan.job.rlimits {
+    if plan.sandbox.userns == UsernsMode::Host && rustix::process::geteuid().is_root() {
+        return;
+    }
+    for limit in rlimits {
         if let Some(cap) = rlimit::cap_of(limit) {
             let name = &limit.name;
             let warning = format!("--ulimit {name} goes up to the hard limit of its caller, {cap}");

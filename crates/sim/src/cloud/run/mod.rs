@@ -579,6 +579,11 @@ impl World {
         self.ran.push(ended);
     }
 
+    /// Tells of the cloudlets that are back, in that order.
+    fn ran(&self) -> impl ExactSizeIterator<Item = Ran> {
+        self.ran.iter().map(|ended| self.told(ended))
+    }
+
     /// Tells of a cloudlet that has ended.
     fn told(&self, ended: &Ended) -> Ran {
         let Ended {

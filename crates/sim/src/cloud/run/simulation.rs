@@ -79,7 +79,7 @@ impl Simulation {
 
     /// Gives the cloudlets that have ended so far, as their brokers got them back.
     pub fn ran(&self) -> impl ExactSizeIterator<Item = Ran> {
-        self.world.ran.iter().map(|ended| self.world.told(ended))
+        self.world.ran()
     }
 
     /// Ends it: as if the scenario stopped where it is, if something is left.
@@ -145,7 +145,7 @@ impl Finished {
 
     /// Gives the cloudlets that have ended, as their brokers got them back.
     pub fn ran(&self) -> impl ExactSizeIterator<Item = Ran> {
-        self.world.ran.iter().map(|ended| self.world.told(ended))
+        self.world.ran()
     }
 
     /// Puts those of each broker together, in the order of brokers.
