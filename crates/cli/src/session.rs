@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context as _;
 use hyperion_model::JobId;
 use hyperion_node::client::Heard;
 use hyperion_node::log::Stream;
+use hyperion_node::supervisor::end_orphans;
 use hyperion_node::talk::{Ask, INPUT_WINDOW, Size, Tell};
 use hyperion_node::{Client, End, Failure};
 use hyperion_sys::entry::ExitCode;
@@ -81,6 +82,15 @@ pub(crate) struct Session {
     pub(crate) input: bool,
     /// It is the job itself, not a command beside it: signals are passed on.
     pub(crate) job: bool,
+    /// Signals as they come, where they are watched already.
+    pub(crate) arrived: Option<SignalFd>,
+}
+
+/// Has signals wait until a session hears them.
+pub(crate) fn watch_signals() -> io::Result<SignalFd> {
+    let mut watched = signals::FORWARDED.to_vec();
+    watched.push(SIGWINCH);
+    SignalFd::new(&watched)
 }
 
 /// Gives the size of the terminal on standard output, if it is one.
@@ -101,7 +111,7 @@ pub(crate) fn wait_started(mut client: Client, id: &JobId) -> anyhow::Result<Exi
                 return Ok(ExitCode::SUCCESS);
             }
             // It was over before it could be told that it had started.
-            Some(Heard::Told(Tell::Ended(end))) if end.report.is_some() => {
+            Some(Heard::Told(Tell::Ended(end))) if end.has_run() => {
                 crate::output::line(id)?;
                 return Ok(ExitCode::SUCCESS);
             }
@@ -124,9 +134,18 @@ impl Session {
         id: &JobId,
         at_end: impl FnOnce(&End) -> anyhow::Result<()>,
     ) -> anyhow::Result<u8> {
-        let mut watched = signals::FORWARDED.to_vec();
-        watched.push(SIGWINCH);
-        let arrived = SignalFd::new(&watched)?;
+        // The job has just been asked for: it has said nothing yet.
+        let fresh = self.arrived.is_some();
+        let arrived = match self.arrived.take() {
+            Some(arrived) => arrived,
+            None => watch_signals()?,
+        };
+        if fresh && !self.raw && !self.input {
+            // What is needed then is made while the job begins.
+            let fds = [client.as_fd(), arrived.as_fd()];
+            let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            let _ = poll(&mut fds, None);
+        }
         let _raw = self.raw.then(RawTerminal::enter).transpose()?.flatten();
         let mut printer = Printer::new(self.label, std::mem::take(&mut self.files));
         let mut input = self.input.then_some(Input::default());
@@ -257,7 +276,10 @@ impl Session {
 
     fn hear(&self, client: &mut Client, id: &JobId) -> anyhow::Result<Option<Heard>> {
         match client.try_hear() {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(errors::supervisor_gone(id)),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                end_orphans(id);
+                Err(errors::supervisor_gone(id))
+            }
             other => other.context("cannot talk to the supervisor"),
         }
     }
@@ -425,7 +447,7 @@ pub(crate) fn tell_failure(end: &End) {
     // A single command that merely ends with a code has said itself what it had to say.
     let plain = (failure.rank, failure.task) == (None, None)
         && failure.hint.is_none()
-        && end.report.is_some()
+        && end.has_run()
         && end.code != 124;
     if !plain {
         print_failure(failure);

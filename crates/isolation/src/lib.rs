@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod vm;
 pub mod wire;
 
+mod bare;
 mod guest;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -90,6 +91,8 @@ pub struct Stage {
     pub port: Option<Rc<OwnedFd>>,
     /// Where this host has groups.
     pub groups: Layout,
+    /// Nothing is to be around a process, and nobody beside it: neither a group nor an init.
+    pub bare: bool,
     /// Whether anybody may read what is used inside.
     pub counted: bool,
 }
@@ -240,6 +243,15 @@ pub trait Sandbox {
     /// # Errors
     /// [`SandboxError::Lost`].
     fn collect(&mut self) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    /// Sees to it that all that carries a variable ends with this process, now that nobody
+    /// else does: an init does.
+    ///
+    /// # Errors
+    /// [`SandboxError::Init`].
+    fn guard(&mut self, _variable: &str) -> Result<(), SandboxError> {
         Ok(())
     }
 

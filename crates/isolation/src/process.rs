@@ -9,6 +9,7 @@ use hyperion_sys::cgroup::{Cgroup, Layout};
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
 
+use crate::bare::Bare;
 use crate::guest::Guest;
 use crate::init::{self, Confinement, Duty};
 use crate::wire::Wire;
@@ -20,6 +21,9 @@ pub struct ProcessIsolation;
 
 impl Isolation for ProcessIsolation {
     fn create(&self, spec: &SandboxSpec, stage: &Stage) -> Result<Box<dyn Sandbox>, SandboxError> {
+        if stage.bare {
+            return Ok(Box::new(Bare::new(stage.folder.clone())?));
+        }
         let (ours, theirs) = Wire::pair().map_err(SandboxError::Init)?;
         let layout = &stage.groups;
         // On version 2 the init must be born in its group; on version 1 it enters

@@ -38,6 +38,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::supervisor::end_orphans;
+
 /// What goes wrong with the records of jobs.
 #[derive(Debug, Error)]
 pub enum JobError {
@@ -165,8 +167,18 @@ pub struct End {
     /// Its sandbox was killed from outside, and nobody knows how its command would have ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
-    /// What it cost; none when it never started.
+    /// What it cost; none when it never started, or nobody may read it.
     pub report: Option<RunReport>,
+    /// It started, and nobody may read what it cost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncounted: bool,
+}
+
+impl End {
+    /// Tells whether anything of it has run.
+    pub fn has_run(&self) -> bool {
+        self.uncounted || self.report.is_some()
+    }
 }
 
 /// All jobs below one root.
@@ -199,13 +211,8 @@ impl Jobs {
     /// # Errors
     /// [`JobError::NameTaken`]; nothing is left behind then.
     pub fn create(&self, plan: &NodePlan) -> Result<JobFolder, JobError> {
-        let path = self.place(&plan.id);
-        self.make_place(&path)?;
-        let mut folder = JobFolder {
-            id: plan.id.clone(),
-            path,
-            lock: None,
-        };
+        let mut folder = self.unmade(&plan.id);
+        self.make_place(&folder.path)?;
         let made = folder
             .write_asked(plan)
             .and_then(|()| match &plan.job.name {
@@ -221,12 +228,20 @@ impl Jobs {
         }
     }
 
-    /// Gives the folder of a job that another process has made, and has handed its lock over.
-    pub(crate) fn taken_over(&self, id: &JobId, lock: OwnedFd) -> JobFolder {
+    /// Gives the folder that a job has when it is made.
+    pub(crate) fn unmade(&self, id: &JobId) -> JobFolder {
         JobFolder {
             id: id.clone(),
             path: self.place(id),
+            lock: None,
+        }
+    }
+
+    /// Gives the folder of a job that another process has made, and has handed its lock over.
+    pub(crate) fn taken_over(&self, id: &JobId, lock: OwnedFd) -> JobFolder {
+        JobFolder {
             lock: Some(lock.into()),
+            ..self.unmade(id)
         }
     }
 
@@ -590,6 +605,8 @@ impl JobFolder {
                 hyperion_isolation::process::clean_up_cgroups(&self.id, nodes as u32);
             }
         }
+        // What had neither an init nor a group.
+        end_orphans(&self.id);
         if let Ok(asked) = self.asked() {
             let _ = hyperion_isolation::container::remove_scratch(
                 &self.scratch(),

@@ -38,14 +38,20 @@ macro_rules! main {
     ($run:path) => {
         // SAFETY: the program has no other function of this name, for it has no `main` of Rust's.
         #[unsafe(no_mangle)]
-        extern "C" fn main(_: i32, _: *const *const u8) -> i32 {
-            $crate::entry::start($run)
+        extern "C" fn main(count: i32, words: *mut *mut u8) -> i32 {
+            // SAFETY: they are what a `main` is called with.
+            unsafe { $crate::entry::start($run, count, words) }
         }
     };
 }
 
 /// Calls `run` and ends the process.
-pub fn start(run: fn() -> ExitCode) -> ! {
+///
+/// # Safety
+/// `count` and `words` are what the program's `main` was called with, and this is its only call.
+pub unsafe fn start(run: fn() -> ExitCode, count: i32, words: *mut *mut u8) -> ! {
+    // SAFETY: the caller's promise.
+    unsafe { crate::process::remember_words(count, words) };
     open_first_three();
     crate::signals::ignore_broken_pipes();
     crate::signals::hear_of_children();

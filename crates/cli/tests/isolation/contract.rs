@@ -42,6 +42,13 @@ macro_rules! everywhere {
     };
 }
 
+macro_rules! where_nothing_is_kept {
+    ($($check:ident),* $(,)?) => {
+        level!(passing_process_of_root, PASSING: $($check),*);
+        level!(passing_process_of_a_user, USER_PASSING: $($check),*);
+    };
+}
+
 macro_rules! in_containers {
     ($($check:ident),* $(,)?) => {
         mod with_a_root_of_its_own {
@@ -58,6 +65,7 @@ macro_rules! in_containers {
 
 everywhere! {
     exit_codes_and_signals_come_back,
+    how_a_job_ended_is_kept,
     what_cannot_be_started_gets_127_or_126,
     output_and_error_come_separately,
     the_environment_is_what_was_asked,
@@ -68,6 +76,19 @@ everywhere! {
     limits_hold_or_are_refused,
     a_limit_on_files_is_capped_at_the_hard_limit,
     usage_is_reported,
+    only_the_standard_streams_are_open,
+    a_strict_umask_of_the_caller_does_no_harm,
+}
+
+where_nothing_is_kept! {
+    exit_codes_and_signals_come_back,
+    what_cannot_be_started_gets_127_or_126,
+    output_and_error_come_separately,
+    the_environment_is_what_was_asked,
+    the_working_folder_is_what_was_asked,
+    a_user_is_taken_by_name_and_by_number,
+    a_daemon_does_not_survive_its_job,
+    a_limit_on_files_is_capped_at_the_hard_limit,
     only_the_standard_streams_are_open,
     a_strict_umask_of_the_caller_does_no_harm,
 }
@@ -91,6 +112,10 @@ fn exit_codes_and_signals_come_back(f: &Fixture) {
     assert_eq!(f.run(&[], &["raise", "9"]).code, 128 + 9);
     let segfault = f.run(&[], &["raise", "11"]);
     assert_eq!(segfault.code, 128 + 11);
+}
+
+fn how_a_job_ended_is_kept(f: &Fixture) {
+    f.run(&[], &["raise", "11"]);
     let ids = f.hyperion(&["ps", "-aq"]).ok();
     let exits: Vec<String> = ids
         .lines()

@@ -59,6 +59,16 @@ impl Level {
         real_root: false,
         ..Self::PROCESS
     };
+    /// Root, with nothing that is kept and nothing around it.
+    pub(crate) const PASSING: Self = Self {
+        words: &["--isolation", "process", "--rm"],
+        ..Self::PROCESS
+    };
+    /// A user, likewise.
+    pub(crate) const USER_PASSING: Self = Self {
+        words: Self::PASSING.words,
+        ..Self::USER_PROCESS
+    };
     /// Root, whose container has ids of its own.
     pub(crate) const ROOT: Self = Self {
         needs: &["root", "userns"],

@@ -248,6 +248,122 @@ fn a_killed_starter_leaves_the_job_running() {
     nothing_is_left(&site, &[job]);
 }
 
+/// Starts a job at process level of which nothing is kept, whose rank has a child in a
+/// session of its own; gives its id.
+fn start_passing(site: &Site) -> (Running, String) {
+    let script = "(exec setsid sleep 301) & echo up; exec sleep 302";
+    let words = ["run", "--rm", "--isolation", "process", "sh", "-c", script];
+    let run = Running::start(site, &words);
+    let started = wait_until(LONG, || site.run(&["ps"]).out.contains("running"));
+    assert!(started);
+    let job = only_job(site);
+    site.wait_for_log(&job, "up");
+    (run, job)
+}
+
+/// Gives what a process has started, and what that has.
+fn descendants(pid: Pid) -> Vec<Pid> {
+    hyperion_sys::process::descendants(pid)
+}
+
+#[test]
+fn a_job_of_which_nothing_is_kept_is_found_while_it_runs_and_needs_no_group() {
+    let site = Site::new();
+    let (run, job) = start_passing(&site);
+    assert_eq!(
+        cgroups(std::slice::from_ref(&job)),
+        [] as [std::path::PathBuf; 0]
+    );
+    let inside = descendants(site.processes(&job).0);
+    assert_eq!(inside.len(), 2, "{inside:?}");
+    assert_eq!(site.run(&["exec", &job, "echo", "here"]).ok(), "here");
+    site.run(&["stop", &job]).ok();
+    run.finish().expect_code(143);
+    inside.into_iter().for_each(wait_gone);
+    nothing_is_left(&site, &[]);
+    assert_eq!(site.records(), [] as [std::path::PathBuf; 0]);
+}
+
+/// Waits until something watches over what a site's supervisor has started.
+#[track_caller]
+fn wait_guarded(site: &Site) {
+    let root = format!("HYPERION_ROOT={}", site.root().display());
+    let is_guard = |folder: std::fs::DirEntry| {
+        let read = |name| std::fs::read(folder.path().join(name)).unwrap_or_default();
+        read("comm") == b"hyperion-init\n"
+            && read("environ")
+                .split(|&byte| byte == 0)
+                .any(|own| own == root.as_bytes())
+    };
+    let guarded = wait_until(LONG, || {
+        let all = std::fs::read_dir("/proc").expect("there is one");
+        all.flatten().any(is_guard)
+    });
+    assert!(guarded);
+}
+
+#[test]
+fn such_a_job_does_not_outlive_its_supervisor_whether_somebody_waits_or_not() {
+    for waits in [true, false] {
+        let site = Site::new();
+        let (run, job) = start_passing(&site);
+        let (supervisor, _) = site.processes(&job);
+        let inside = descendants(supervisor);
+        assert_eq!(inside.len(), 2, "{inside:?}");
+        if !waits {
+            run.signal(Signal::KILL);
+            wait_guarded(&site);
+        }
+        kill(supervisor);
+        inside.into_iter().for_each(wait_gone);
+        let done = run.finish();
+        assert!(
+            !waits || done.code == 125 && done.err.contains("ended unexpectedly"),
+            "{done:?}"
+        );
+        site.run(&["ps"]).ok();
+        nothing_is_left(&site, &[]);
+    }
+}
+
+#[test]
+fn a_part_of_such_a_job_that_dies_at_any_point_leaves_nothing() {
+    for point in [
+        "init-spawned",
+        "ranks-run",
+        "record-made",
+        "socket-made",
+        "before-end",
+        "before-cleaning",
+    ] {
+        let site = Site::new();
+        let file = site.path().join("pid");
+        let time = if point.starts_with("before") {
+            0.1
+        } else {
+            300.
+        };
+        let script = format!("echo $$ > {}; exec sleep {time}", file.display());
+        let mut run = site.command(&["run", "--rm", "--isolation", "process", "sh", "-c", &script]);
+        run.env("HYPERION_FAILPOINT", point);
+        let done = crate::site::finish(run);
+        let code = if point == "before-cleaning" { 0 } else { 125 };
+        assert_eq!(done.code, code, "{point}: {done:?}");
+        // It may have ended before it could write that.
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
+            wait_gone(pid);
+        }
+        site.run(&["ps"]).ok();
+        let left = site.jobs();
+        for job in &left {
+            site.run(&["rm", job]).ok();
+        }
+        nothing_is_left(&site, &left);
+        assert!(site.jobs().is_empty(), "{point}");
+    }
+}
+
 #[test]
 fn a_killed_rank_is_told_with_its_signal() {
     let site = Site::new();

@@ -322,6 +322,20 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
 }
 
 #[test]
+fn a_job_of_which_nothing_is_kept_runs_on_a_full_disk() {
+    requires!("root", "command:unshare", "command:mount");
+    let site = Site::new();
+    let script =
+        "head -c 1M /dev/zero > $HYPERION_ROOT/fill 2>/dev/null; mkdir $HYPERION_ROOT/jobs;
+        \"$0\" run --rm --isolation process sh -c 'sleep 0.3; exit 3'; echo \"code $?\";
+        ls -A $HYPERION_ROOT/jobs/*";
+    let done = with_small_disk(&site, script);
+    assert_eq!(done.out, "code 3\n", "{done:?}");
+    let done = done.says("the job has no record yet, so that no other command finds it");
+    done.says("No space left on device");
+}
+
+#[test]
 fn a_job_goes_on_when_its_log_is_full() {
     requires!("root", "command:unshare", "command:mount");
     let site = Site::new();

@@ -11,7 +11,7 @@ const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
 const MAX_NAMES: usize = 20_000;
 
 /// Reads part of a regular file; `None` when it is not one.
-pub(super) fn read(path: &str, offset: u64, len: u32) -> Option<Vec<u8>> {
+pub(crate) fn read(path: &str, offset: u64, len: u32) -> Option<Vec<u8>> {
     let file = fs::OpenOptions::new()
         .read(true)
         .custom_flags(NONBLOCK)
@@ -35,7 +35,7 @@ pub(super) fn read(path: &str, offset: u64, len: u32) -> Option<Vec<u8>> {
 }
 
 /// Lists a folder, sorted.
-pub(super) fn list(path: &str) -> Vec<String> {
+pub(crate) fn list(path: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(path) else {
         return Vec::new();
     };
@@ -49,7 +49,7 @@ pub(super) fn list(path: &str) -> Vec<String> {
 }
 
 /// Tells what is at a path, links followed.
-pub(super) fn look(path: &str) -> Option<FileEntry> {
+pub(crate) fn look(path: &str) -> Option<FileEntry> {
     let meta: Metadata = fs::metadata(path).ok()?;
     let kind = match meta.file_type() {
         t if t.is_dir() => FileKind::Folder,

@@ -9,16 +9,17 @@
 //! It starts processes, reaps whatever ends, passes signals on, and ends with
 //! everything it started when its supervisor says so or is gone.
 
-mod files;
+pub(crate) mod files;
 mod shim;
 mod spawn;
+mod started;
 mod steps;
 pub(crate) mod users;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -28,11 +29,11 @@ use hyperion_sys::cgroup::Entrance;
 use hyperion_sys::entry::ExitCode;
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Ended};
-use hyperion_sys::signals::{self, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SignalFd};
+use hyperion_sys::signals::{self, SIGCHLD, SIGKILL, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Pid;
 
 pub(crate) use spawn::{Confinement, become_user, spawn_on};
+pub(crate) use started::Started;
 
 use crate::protocol::{Event, Reply, Request};
 use crate::wire::{Frame, Wire};
@@ -42,6 +43,9 @@ use steps::{Caller, Steps};
 pub use crate::container::SHIM as SHIM_INSIDE;
 pub use shim::{HOLD, Joined, NAME as SHIM};
 pub use steps::StepAsk;
+
+/// Under which name an init runs.
+pub(crate) const NAME: &std::ffi::CStr = c"hyperion-init";
 
 /// How long nothing must happen before an init or a supervisor gives memory back.
 pub const SETTLING: rustix::event::Timespec = rustix::event::Timespec {
@@ -79,7 +83,7 @@ pub fn entry(
 /// made: before that is waited for.
 pub(crate) fn settle_in() {
     // The words of the command line, which every user may read, are the host's.
-    process::rename(c"hyperion-init");
+    process::rename(NAME);
 }
 
 /// What an init does for its sandbox.
@@ -119,10 +123,7 @@ struct Init {
     wire: Wire,
     signals: SignalFd,
     duty: Duty,
-    /// What was spawned, with the supervisor's numbers.
-    spawned: HashMap<Pid, u32>,
-    /// The terminals of what was spawned, for their sizes.
-    terminals: HashMap<u32, OwnedFd>,
+    started: Started,
     /// Ranks that a program inside will start, until they ask for their streams.
     expected: BTreeMap<u32, (RankSpec, Vec<OwnedFd>)>,
     listener: Option<UnixListener>,
@@ -140,8 +141,7 @@ impl Init {
         Ok(Self {
             wire,
             signals: SignalFd::new(&watched)?,
-            spawned: HashMap::new(),
-            terminals: HashMap::new(),
+            started: Started::default(),
             expected: BTreeMap::new(),
             // Where there is no room for it, steps run and are not counted.
             listener: match duty.steps {
@@ -182,7 +182,7 @@ impl Init {
             self.wait()?;
             while let Some(signal) = self.signals.next() {
                 if signal != SIGCHLD {
-                    self.signal(None, signal);
+                    self.started.signal(None, signal);
                 }
             }
             let ended = self.reap();
@@ -240,24 +240,21 @@ impl Init {
             Request::Enter { groups } => self.enter(groups)?,
             Request::Spawn { id, process } => {
                 failpoint!("init-asked");
-                if self.duty.sweeps && self.spawned.is_empty() {
+                if self.duty.sweeps && self.started.is_empty() {
                     // Another script: its steps are counted anew.
                     self.steps = Steps::default();
                     self.callers.clear();
                 }
                 let fds = self.wire.take_fds();
-                match spawn::spawn(&self.duty.confinement, &process, fds) {
-                    Ok((pid, terminal)) => {
-                        self.spawned.insert(pid, id);
-                        failpoint!("init-spawned");
-                        let terminal_fd: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
-                        let reply = Reply::Spawned {
-                            pid: pid.as_raw_pid().unsigned_abs(),
-                            terminal: terminal.is_some(),
-                        };
-                        self.wire.send(&reply, &terminal_fd)?;
-                        self.terminals
-                            .extend(terminal.map(|terminal| (id, terminal)));
+                match self
+                    .started
+                    .start(&self.duty.confinement, id, &process, fds)
+                {
+                    Ok(pid) => {
+                        let pid = pid.as_raw_pid().unsigned_abs();
+                        let fds: Vec<_> = self.started.terminal(id).into_iter().collect();
+                        let terminal = !fds.is_empty();
+                        self.wire.send(&Reply::Spawned { pid, terminal }, &fds)?;
                     }
                     Err((step, error)) => {
                         let errno = error.raw_os_error().unwrap_or(EINVAL);
@@ -271,15 +268,13 @@ impl Init {
                 }
                 self.expected.insert(id, (rank, self.wire.take_fds()));
             }
-            Request::Signal { id, signal } => self.signal(id, signal),
+            Request::Signal { id, signal } => self.started.signal(id, signal),
             Request::Step { number, signal } => {
                 let mut callers = self.callers.iter_mut();
                 callers.any(|caller| caller.is_told(number, signal));
             }
             Request::Resize { id, rows, columns } => {
-                if let Some(terminal) = self.terminals.get(&id) {
-                    let _ = hyperion_sys::pty::resize(terminal.as_fd(), rows, columns);
-                }
+                self.started.resize(id, rows, columns);
             }
             Request::Read { path, offset, len } => {
                 let bytes = files::read(&path, offset, len);
@@ -310,39 +305,11 @@ impl Init {
         Ok(true)
     }
 
-    /// Signals the process groups of one or all of what was spawned.
-    fn signal(&self, id: Option<u32>, signal: i32) {
-        if id.is_none() && matches!(signal, SIGSTOP | SIGCONT) {
-            return signal_everything(signal);
-        }
-        for (&pid, &this) in &self.spawned {
-            if id.is_none_or(|id| id == this) {
-                // Each leads a session, so its group is what a terminal would signal.
-                let _ = signals::send_to_group(pid, signal);
-            }
-        }
-    }
-
     /// Says who has ended.
     fn reap(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        let left = loop {
-            match process::wait_any() {
-                Ok(Some(ended)) => {
-                    if let Some(id) = self.spawned.remove(&ended.pid) {
-                        self.terminals.remove(&id);
-                        events.push(ended_event(id, &ended));
-                    }
-                }
-                Ok(None) => break true,
-                Err(_) => break false,
-            }
-        };
-        if self.duty.sweeps && left && self.spawned.is_empty() {
+        let (events, left) = self.started.reap();
+        if self.duty.sweeps && left && self.started.is_empty() {
             kill_everything();
-        }
-        if let (false, Some(Event::Ended { alone, .. })) = (left, events.last_mut()) {
-            *alone = true;
         }
         if !events.is_empty() {
             failpoint!("init-reaped");
@@ -438,7 +405,7 @@ fn signal_everything(signal: i32) {
 }
 
 /// Kills and reaps every process inside but this one.
-fn kill_everything() {
+pub(crate) fn kill_everything() {
     let this = rustix::process::getpid();
     if this.is_init() {
         // In a process namespace of its own: everything there is.

@@ -315,6 +315,7 @@ fn put_up(boot: Boot) -> Result<Wire, Failure> {
         program: PROGRAM.into(),
         port: None,
         groups: Layout::detect(),
+        bare: false,
         counted: true,
     };
     let guest = ContainerIsolation::put_up(&spec, &stage).map_err(of_sandbox)?;

@@ -15,6 +15,7 @@ use hyperion_sys::signals::{self, SIGKILL, SIGTERM, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
+use super::launch::job_variable;
 use super::streams::{Owner, Streams};
 use super::{FAILURE_GRACE, GRACE, Problem, Supervisor, report};
 use crate::client::socket_address;
@@ -61,12 +62,15 @@ pub(super) enum Said {
     Left,
 }
 
+/// The client who has started the job.
+const FIRST: u64 = 0;
 /// Who asks what this process is asked by a signal.
 const NOBODY: u64 = u64::MAX;
 
 /// All connections.
 pub(super) struct Clients {
-    listener: OwnedFd,
+    /// Where others come, once the job has a record.
+    listener: Option<OwnedFd>,
     all: Vec<Connection>,
     /// What has been heard and not been dealt with: when, and of whom.
     pub(super) said: VecDeque<(u64, Instant, Said)>,
@@ -94,32 +98,34 @@ pub(super) fn bind_in(folder: &Path) -> io::Result<OwnedFd> {
 }
 
 impl Clients {
-    /// Listens at the job's socket; the first client is there already.
-    pub(super) fn listen(
-        listener: OwnedFd,
-        first: Wire,
-        attach: Option<(bool, Option<Size>)>,
-    ) -> io::Result<Self> {
-        // The process that listens is the one that clients take for their peer.
-        listen(&listener, 64)?;
+    /// Begins with the first client, which is there already.
+    pub(super) fn new(first: Wire, attach: Option<(bool, Option<Size>)>) -> Self {
         let feeds = attach.and_then(|(stdin, _)| stdin.then_some(Owner::Rank(0)));
         let connection = Connection {
             attached: attach.is_some(),
             feeds,
-            ..Connection::new(0, first)
+            ..Connection::new(FIRST, first)
         };
-        Ok(Self {
-            listener,
+        Self {
+            listener: None,
             all: vec![connection],
             said: VecDeque::new(),
-            next_id: 1,
+            next_id: FIRST + 1,
             size: attach.and_then(|(_, size)| size),
-        })
+        }
+    }
+
+    /// Lets others come to the job's socket.
+    pub(super) fn listen(&mut self, socket: OwnedFd) -> io::Result<()> {
+        // The process that listens is the one that clients take for their peer.
+        listen(&socket, 64)?;
+        self.listener = Some(socket);
+        Ok(())
     }
 
     pub(super) fn poll_set<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) -> Range<usize> {
         let start = fds.len();
-        fds.push(PollFd::new(&self.listener, PollFlags::IN));
+        fds.extend(self.door());
         for client in self.all.iter().filter(|c| !c.left) {
             let out = if client.wire.queued() > 0 {
                 PollFlags::OUT
@@ -129,6 +135,12 @@ impl Clients {
             fds.push(PollFd::new(&client.wire, PollFlags::IN | out));
         }
         start..fds.len()
+    }
+
+    /// Gives what is readable when somebody comes.
+    fn door(&self) -> Option<PollFd<'_>> {
+        let listener = self.listener.as_ref();
+        listener.map(|listener| PollFd::new(listener, PollFlags::IN))
     }
 
     /// Hears what has come from clients, and by signals, and puts it in a row.
@@ -142,9 +154,7 @@ impl Clients {
                 self.said.push_back((NOBODY, now, said));
             }
         }
-        let Some((newcomer, ready)) = ready.split_first() else {
-            return;
-        };
+        let (door, ready) = ready.split_at(usize::from(self.listener.is_some()).min(ready.len()));
         let clients = self.all.iter_mut().filter(|c| !c.left);
         for (client, flags) in clients.zip(ready) {
             if flags.contains(PollFlags::OUT) {
@@ -172,7 +182,7 @@ impl Clients {
                 self.said.push_back((client.id, now, said));
             }
         }
-        if !newcomer.is_empty()
+        if door.iter().any(|newcomer| !newcomer.is_empty())
             && let Some(wire) = self.accept()
         {
             self.all.push(Connection::new(self.next_id, wire));
@@ -252,7 +262,7 @@ impl Clients {
                 .map(|c| PollFd::new(&c.wire, PollFlags::OUT))
                 .collect();
             // One that is slow to hear it does not keep others from hearing it.
-            fds.push(PollFd::new(&self.listener, PollFlags::IN));
+            fds.extend(self.door());
             if poll(&mut fds, None).is_err_and(|e| e != rustix::io::Errno::INTR) {
                 return;
             }
@@ -269,7 +279,7 @@ impl Clients {
     }
 
     fn accept(&self) -> Option<Wire> {
-        let socket = accept_with(&self.listener, SocketFlags::CLOEXEC).ok()?;
+        let socket = accept_with(self.listener.as_ref()?, SocketFlags::CLOEXEC).ok()?;
         Some(Wire::new(socket))
     }
 }
@@ -298,6 +308,11 @@ impl Supervisor {
         let mut keepers = self.clients.all.iter().filter(|c| c.keeps);
         let kept = keepers.any(|c| c.id == id);
         self.clients.all.retain(|c| c.id != id);
+        if let (FIRST, Some(sandbox)) = (id, &mut self.sandbox) {
+            // Its starter would have ended what this process leaves when it is killed.
+            // Where it cannot be had, the job goes on without.
+            let _ = sandbox.guard(&job_variable(&self.launch.plan.id));
+        }
         // A job keeps its input open for the next who attaches; a command does not outlive its asker's.
         if let Some(owner @ Owner::Exec(_)) = feeds {
             self.streams.end_input(owner);
@@ -498,7 +513,8 @@ mod tests {
         let job = Jobs::new(root.path()).find("0123").expect("it is there");
         let (first, theirs) = Wire::pair().expect("a pair");
         let listener = bind_in(&folder).expect("a socket");
-        let mut clients = Clients::listen(listener, theirs, None).expect("it listens");
+        let mut clients = Clients::new(theirs, None);
+        clients.listen(listener).expect("it listens");
         let ended = Tell::Ended(Box::new(End {
             finished: jiff::Timestamp::UNIX_EPOCH,
             code: 7,
@@ -506,6 +522,7 @@ mod tests {
             failure: None,
             lost: false,
             report: None,
+            uncounted: false,
         }));
         clients.tell_end(&ended);
         let mut first = Client::new(first);

@@ -15,6 +15,7 @@ use hyperion_model::report::Exit;
 use hyperion_model::task::End;
 use hyperion_model::{Bytes, ProcessSpec};
 
+use super::launch::job_variable;
 use super::ranks::{RankState, files_of};
 use super::streams::Owner;
 use super::{Problem, Supervisor, report};
@@ -94,7 +95,7 @@ impl Supervisor {
         };
         let mut env = task.env.clone();
         // The name under which `exec` and others find it.
-        env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
+        env.push(job_variable(&self.launch.plan.id));
         env.extend(self.steps_variable());
         self.steps.begin();
         let process = ProcessSpec {

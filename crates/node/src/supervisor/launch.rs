@@ -9,16 +9,15 @@ use std::time::Instant;
 use hyperion_isolation::Isolation;
 use hyperion_isolation::wire::Wire;
 use hyperion_model::report::Phase;
-use hyperion_model::{Bytes, CpuSet, JobId, NodePlan, Resources};
+use hyperion_model::{Bytes, CpuSet, JobId, Level, NodePlan, Resources};
 use hyperion_mpi::decide::Note;
 use hyperion_mpi::layout::NumaNode;
 use hyperion_sys::failpoint;
 use hyperion_sys::process::{self, Fork};
-use rustix::fs::{Mode, OFlags};
 
-use super::{clients, supervise};
+use super::{clients, preflight, supervise};
 use crate::client::Client;
-use crate::jobs::{JobError, Jobs};
+use crate::jobs::{JobError, JobFolder, Jobs};
 use crate::talk::Size;
 
 /// What a supervisor is started with.
@@ -46,6 +45,27 @@ pub struct Launch {
     pub notes: Vec<Note>,
     /// Whether anybody may read what it has used.
     pub counted: bool,
+}
+
+impl Launch {
+    /// Tells whether it is one process that somebody waits for, with nothing around it that
+    /// limits, counts or asks: its supervisor looks after it by itself, and its starter ends
+    /// what that leaves when it is killed.
+    pub(super) fn is_bare(&self) -> bool {
+        let job = &self.plan.job;
+        job.level == Level::Process
+            && job.members.is_empty()
+            && self.attach.is_some()
+            && !self.counted
+            && !self.plan.sandbox.resources.is_limited()
+            && !preflight::is_looked_at(job)
+    }
+
+    /// Tells whether the record may be made while the program begins. Nothing is made then
+    /// that could outlive the supervisor, no name can be taken, and nobody was told the id.
+    pub(super) fn is_recorded_late(&self) -> bool {
+        self.plan.job.name.is_none() && self.is_bare()
+    }
 }
 
 /// What is looked at when it is asked for first.
@@ -81,17 +101,23 @@ impl HostFacts {
     }
 }
 
-/// Makes the record of a job, starts its supervisor and gives the connection to it.
+/// Starts the supervisor of a job, makes the job's record and gives the connection to it.
 ///
 /// # Errors
 /// [`JobError`]; nothing is left behind then.
 pub fn start(launch: Launch) -> Result<Client, JobError> {
     let failed = |source| no_supervisor(&launch.jobs, &launch.plan.id, source);
     let (mut ours, theirs) = Wire::pair().map_err(failed)?;
+    if launch.is_bare() {
+        adopt_orphans().map_err(failed)?;
+    }
     match process::fork().map_err(failed)? {
         Fork::Parent(_) => {
             drop(theirs);
-            let handed = hand_over(&launch.jobs, &launch.plan, &mut ours);
+            let handed = match launch.is_recorded_late() {
+                true => Ok(()),
+                false => hand_over(&launch.jobs, &launch.plan, &mut ours),
+            };
             // Freeing writes to memory, and each page that is written to is now copied first.
             std::mem::forget(launch.plan);
             handed.map(|()| Client::new(ours))
@@ -120,34 +146,69 @@ pub(super) fn hand_over(
     plan: &NodePlan,
     supervisor: &mut Wire,
 ) -> Result<(), JobError> {
-    let folder = jobs.create(plan)?;
-    failpoint!("record-made");
-    let socket = clients::bind_in(&folder.path);
-    let handed = socket.and_then(|socket| {
-        failpoint!("socket-made");
+    make_record(jobs, plan, |folder, socket| {
         let lock = folder.lock().into_iter();
         let files: Vec<_> = lock.chain([socket.as_fd()]).collect();
         supervisor.send(&(), &files)
-    });
-    handed.map_err(|source| {
-        jobs.free_name(&folder, plan.job.name.as_ref());
-        let _ = jobs.erase(&folder);
-        no_supervisor(jobs, &plan.id, source)
     })
+    .map(drop)
 }
 
-/// Leaves the terminal, its session and its files.
+/// Makes the record of a job and the socket in it; what cannot be `used` is removed again.
+pub(super) fn make_record<T>(
+    jobs: &Jobs,
+    plan: &NodePlan,
+    used: impl FnOnce(&JobFolder, OwnedFd) -> io::Result<T>,
+) -> Result<(JobFolder, T), JobError> {
+    let folder = jobs.create(plan)?;
+    failpoint!("record-made");
+    let socket = clients::bind_in(&folder.path);
+    let used = socket.and_then(|socket| {
+        failpoint!("socket-made");
+        used(&folder, socket)
+    });
+    match used {
+        Ok(used) => Ok((folder, used)),
+        Err(source) => {
+            jobs.free_name(&folder, plan.job.name.as_ref());
+            let _ = jobs.erase(&folder);
+            Err(no_supervisor(jobs, &plan.id, source))
+        }
+    }
+}
+
+/// Lets go of what is its starter's, and of the terminal where there is time for it now.
 fn detach(launch: &Launch, client: &Wire) -> io::Result<()> {
-    rustix::process::setsid()?;
     let mut own = vec![client.as_fd()];
     own.extend(launch.keep.iter().map(AsFd::as_fd));
     process::close_all_but(&own)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    process::install_fds(&[null.as_fd(); 3])?;
-    rustix::process::chdir("/")?;
-    let _ = rustix::thread::set_name(c"hyperion-sup");
     // Orphans of a job whose init was killed come here and are ended here.
-    Ok(rustix::process::set_child_subreaper(Some(
-        rustix::process::getpid(),
-    ))?)
+    adopt_orphans()?;
+    match launch.is_recorded_late() {
+        true => Ok(()),
+        false => leave(),
+    }
+}
+
+/// Leaves the terminal, its session and its files.
+pub(super) fn leave() -> io::Result<()> {
+    process::leave_terminal()?;
+    let _ = rustix::thread::set_name(c"hyperion-sup");
+    Ok(())
+}
+
+fn adopt_orphans() -> io::Result<()> {
+    let this = rustix::process::getpid();
+    Ok(rustix::process::set_child_subreaper(Some(this))?)
+}
+
+/// Ends what is left of a job whose supervisor is gone: where there was neither an init nor a
+/// group, its processes are known by the job that they were told.
+pub fn end_orphans(id: &JobId) {
+    process::end_carriers(&job_variable(id));
+}
+
+/// Tells a program which job it belongs to.
+pub(crate) fn job_variable(id: &JobId) -> String {
+    format!("HYPERION_JOB_ID={id}")
 }

@@ -50,7 +50,7 @@ use crate::jobs::{End, Failure, JobError, JobFolder, Running};
 use crate::log::Writer;
 use crate::talk::Tell;
 use clients::Clients;
-pub use launch::{HostFacts, Launch, Looked, start};
+pub use launch::{HostFacts, Launch, Looked, end_orphans, start};
 use pmi::Pmi;
 use preflight::Decision;
 use ranks::RankState;
@@ -81,13 +81,21 @@ const NOT_BEGUN: &str = "the job was stopped before it began";
 
 fn supervise(launch: Launch, mut first: Wire) -> io::Result<()> {
     let signals = SignalFd::new(&signals::FORWARDED)?;
-    let groups = Layout::detect();
-    // What comes behind open files is not read together with them (unix(7)): it is the client's.
-    first.receive::<()>()?;
-    let folder = launch.jobs.taken_over(&launch.plan.id, first.take_fd()?);
-    let socket = first.take_fd()?;
-    failpoint!("folder-made");
-    let clients = Clients::listen(socket, first, launch.attach)?;
+    let groups = match launch.is_bare() {
+        true => Layout::default(),
+        false => Layout::detect(),
+    };
+    let mut folder = launch.jobs.unmade(&launch.plan.id);
+    let mut socket = None;
+    if !launch.is_recorded_late() {
+        // What comes behind open files is not read together with them (unix(7)): it is the client's.
+        first.receive::<()>()?;
+        folder = launch.jobs.taken_over(&launch.plan.id, first.take_fd()?);
+        socket = Some(first.take_fd()?);
+        failpoint!("folder-made");
+    }
+    let mut clients = Clients::new(first, launch.attach);
+    socket.map_or(Ok(()), |socket| clients.listen(socket))?;
     let log = Writer::new(folder.log());
     let mut supervisor = Supervisor {
         folder,
@@ -158,7 +166,7 @@ enum Problem {
 
 struct Supervisor {
     launch: Launch,
-    /// The record of the job, with its lock.
+    /// The record of the job, with its lock once it is made.
     folder: JobFolder,
     /// Where this host has groups, until the sandbox is made.
     groups: Layout,
@@ -254,7 +262,9 @@ impl Supervisor {
             (Ok(()), None) if !whole => 125,
             (Ok(()), None) => 0,
         };
-        let report = self.first_start.is_some().then(|| self.report(usage));
+        let ran = self.first_start.is_some();
+        let counted = self.launch.counted;
+        let report = (ran && counted).then(|| self.report(usage));
         let exit = self
             .failed_exit
             .or_else(|| outcome.is_ok().then_some(Exit::Code(0)));
@@ -266,6 +276,7 @@ impl Supervisor {
             failure: self.failure.take(),
             lost: lost && exit.is_none(),
             report,
+            uncounted: ran && !counted,
         }
     }
 
@@ -274,7 +285,7 @@ impl Supervisor {
         let job = &self.launch.plan.job;
         failpoint!("before-end");
         // What never ran has told its starter why, and leaves nothing: its name can be used again.
-        let never_ran = end.report.is_none();
+        let never_ran = !end.has_run();
         let remove = job.remove || never_ran;
         let written = if remove {
             self.launch.jobs.free_name(&self.folder, job.name.as_ref());
@@ -358,6 +369,7 @@ impl Supervisor {
             program: self.launch.program.clone(),
             port: None,
             groups: std::mem::take(&mut self.groups),
+            bare: self.launch.is_bare(),
             counted: self.launch.counted,
         };
         if let Some(scratch) = &self.launch.plan.sandbox.root.scratch {
@@ -432,8 +444,15 @@ impl Supervisor {
                     Some(_) => self.record_at = Some(since + RECORDED_AFTER),
                 }
                 self.clients.tell_all(&Tell::Started);
-                // The report needs it, and now there is time.
-                LazyCell::force(&self.launch.host.memory);
+                // While the program begins.
+                if self.launch.is_recorded_late() {
+                    launch::leave()?;
+                }
+                self.try_make_record();
+                if self.launch.counted {
+                    // The report needs it, and now there is time.
+                    LazyCell::force(&self.launch.host.memory);
+                }
                 failpoint!("ranks-run");
             }
             let ran = self.run();
@@ -460,8 +479,32 @@ impl Supervisor {
             .unwrap_or_else(|| self.ranks.values().any(RankState::runs))
     }
 
+    /// Makes the record of a job that has none yet.
+    fn make_record(&mut self) -> Result<(), JobError> {
+        if self.folder.lock().is_some() {
+            return Ok(());
+        }
+        let clients = &mut self.clients;
+        let listen = |_: &JobFolder, socket| clients.listen(socket);
+        let Launch { jobs, plan, .. } = &self.launch;
+        (self.folder, ()) = launch::make_record(jobs, plan, listen)?;
+        Ok(())
+    }
+
+    /// Makes the record if that can be done now: what runs already goes on without.
+    fn try_make_record(&mut self) {
+        if let Err(error) = self.make_record() {
+            let problem = Problem::from(error);
+            let causes = report::causes(&problem).join(": ");
+            self.clients.note(&format!(
+                "the job has no record yet, so that no other command finds it: {problem}: {causes}"
+            ));
+        }
+    }
+
     /// Writes down that it runs, once.
     fn record_running(&mut self) -> Result<(), Problem> {
+        self.make_record()?;
         let Some(sandbox) = self.sandbox.as_ref().filter(|_| !self.recorded) else {
             return Ok(());
         };

@@ -1,7 +1,7 @@
 //! The look at program and host before the ranks are started.
 
 use hyperion_isolation::{Asker, FileKind, Sandbox, SandboxError};
-use hyperion_model::{Bytes, Level, MpiChoice, Preflight, ProcessSpec};
+use hyperion_model::{Bytes, JobSpec, Level, MpiChoice, Preflight, ProcessSpec};
 use hyperion_mpi::decide::{self, LaunchKind, LaunchPlan};
 use hyperion_mpi::family::Mpi;
 use hyperion_mpi::preflight::{Command, inspect, is_launcher};
@@ -67,17 +67,20 @@ pub(super) struct Decision {
     pub(super) words: Option<String>,
 }
 
+/// Tells whether what a job runs is looked at before. One rank needs no launcher, and a look
+/// costs more than its start.
+pub(super) fn is_looked_at(job: &JobSpec) -> bool {
+    let parallel = &job.parallel;
+    parallel.ranks > 1
+        || is_launcher(&job.argv)
+        || parallel.preflight != Preflight::Quiet
+        || !matches!(parallel.mpi, MpiChoice::Auto | MpiChoice::None)
+}
+
 impl Supervisor {
     /// Decides how the ranks are started; gives `None` when the job was only to be looked at.
     pub(super) fn preflight(&mut self) -> Result<Option<Decision>, Problem> {
-        let job = &self.launch.plan.job;
-        let parallel = &job.parallel;
-        // One rank needs no launcher, and a look costs more than its start.
-        let needed = parallel.ranks > 1
-            || is_launcher(&job.argv)
-            || parallel.preflight != Preflight::Quiet
-            || !matches!(parallel.mpi, MpiChoice::Auto | MpiChoice::None);
-        if !needed {
+        if !is_looked_at(&self.launch.plan.job) {
             return Ok(Some(Decision {
                 kind: LaunchKind::None,
                 processes: 1,

@@ -21,6 +21,7 @@ use hyperion_mpi::openmpi::OpenMpi;
 use hyperion_sys::{process, signals};
 use rustix::process::Pid;
 
+use super::launch::job_variable;
 use super::pmi::Pmi;
 use super::streams::Owner;
 use super::{FAILURE_GRACE, Problem, Supervisor, report};
@@ -235,7 +236,7 @@ impl Supervisor {
     fn rank_process(&self, rank: u32, tty: bool, pmi_fd: Option<i32>) -> ProcessSpec {
         let job = &self.launch.plan.job;
         let mut env = self.rank_variables(rank, pmi_fd);
-        env.push(format!("HYPERION_JOB_ID={}", self.launch.plan.id));
+        env.push(job_variable(&self.launch.plan.id));
         if let (Some(task), Some(all)) = (self.task, &job.array) {
             env.push(format!("HYPERION_TASK_ID={task}"));
             env.push(format!("HYPERION_TASK_COUNT={}", all.0.len()));

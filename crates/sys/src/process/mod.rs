@@ -3,21 +3,26 @@
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use hyperion_model::report::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::cgroup::Entrance;
 
+mod name;
 mod others;
 
+pub(crate) use name::remember_words;
+pub use name::rename;
 pub use others::{
-    Standing, Work, bind, bind_all, children, descendants, kill_tree, standing, usage, wake, work,
+    Standing, Work, bind, bind_all, children, descendants, end_carriers, kill_tree, standing,
+    usage, wake, work,
 };
 
 /// Of linux/sched.h; the C library crate's constant overflows its type.
@@ -131,11 +136,24 @@ thread_local! {
 /// As [`fork`]; `EPERM` when a namespace is not permitted, `ENOSPC` when
 /// `max_user_namespaces` is reached.
 pub fn clone_into(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    clone(namespaces, libc::SIGCHLD, cgroup)
+}
+
+/// Copies this process; the copy is no child of it, but of its parent. As [`clone_into`] else.
+///
+/// # Errors
+/// As [`fork`]; `EINVAL` in the first process of a namespace, which has no parent.
+pub fn fork_beside() -> io::Result<Fork> {
+    // The parent hears of its end as it hears of this one's.
+    clone(libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn clone(flags: u64, exit_signal: i32, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     require_single_thread()?;
     // SAFETY: all-zero is a valid `clone_args`: no flags and no pointers.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.flags = flags;
+    args.exit_signal = exit_signal as u64;
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = fd.as_raw_fd() as u64;
@@ -341,6 +359,18 @@ pub fn ends_within(pid: Pid, limit: Duration) -> io::Result<bool> {
     }
 }
 
+/// Waits until any process has ended and lets go of all that this one has open. Meant for a copy
+/// of a process that does nothing else.
+///
+/// # Errors
+/// The kernel's (before Linux 5.3).
+pub fn wait_gone(pid: Pid) -> io::Result<()> {
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    close_all_but(&[process.as_fd()])?;
+    while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
+    Ok(())
+}
+
 /// Waits until any child ends and takes its end.
 ///
 /// # Errors
@@ -490,6 +520,18 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Leaves the terminal, its session and its files, and the working folder. Meant for a copy of
+/// a process that outlives it.
+///
+/// # Errors
+/// The kernel's.
+pub fn leave_terminal() -> io::Result<()> {
+    rustix::process::setsid()?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    install_fds(&[null.as_fd(); 3])?;
+    Ok(rustix::process::chdir("/")?)
+}
+
 /// Gives back the memory of this program's code and constants, which the
 /// kernel reads from its file again where they are needed: a process that
 /// starts a job and then sleeps for hours keeps the few pages of its loop only.
@@ -549,26 +591,6 @@ pub fn become_user(user: u32, group: u32, groups: &[u32]) -> io::Result<()> {
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     let uid = Uid::from_raw(user);
     Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
-}
-
-/// Names this process, in place of what it was started as: `ps` and `/proc`
-/// show the name only, and none of the words of its command line. Meant for a
-/// copy of a process that never asks for its arguments again.
-pub fn rename(name: &CStr) {
-    unsafe extern "C" {
-        /// The C library's pointer to the first argument.
-        static program_invocation_name: *mut libc::c_char;
-    }
-    let _ = rustix::thread::set_name(name);
-    // All words with the zeros at their ends, as they lie one after the other.
-    let size = std::fs::read("/proc/self/cmdline").map_or(0, |words| words.len());
-    let shown = name.to_bytes().len().min(size.saturating_sub(1));
-    // SAFETY: the words begin where the first one does and are `size` bytes long; they lie on the
-    // stack's top, may be written (proc_pid_cmdline(5)), and nothing in this one thread reads them.
-    unsafe {
-        ptr::write_bytes(program_invocation_name, 0, size);
-        ptr::copy_nonoverlapping(name.as_ptr(), program_invocation_name, shown);
-    }
 }
 
 /// Gives the process at the other end of a Unix socket: who connected, or who

@@ -1,7 +1,7 @@
 //! Other processes of this host: how they stand, what they have started, where they run.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyperion_model::{Bytes, CpuSet, Usage};
 use rustix::process::Pid;
@@ -112,6 +112,38 @@ pub fn usage(processes: &[Pid]) -> Usage {
     each.reduce(|all, one| all.plus(&one)).unwrap_or_default()
 }
 
+/// Kills all processes of this host that were executed with a variable, `NAME=value`, and what
+/// they have started, until none is left: only those that this process may look at, and none if
+/// it is one of them itself.
+pub fn end_carriers(variable: &str) {
+    let carries = |pid: &Pid| {
+        let path = format!("/proc/{}/environ", pid.as_raw_pid());
+        let all = std::fs::read(path).unwrap_or_default();
+        all.split(|&byte| byte == 0)
+            .any(|own| own == variable.as_bytes())
+    };
+    if carries(&rustix::process::getpid()) {
+        return;
+    }
+    let since = Instant::now();
+    loop {
+        let found: Vec<Pid> = numbers_in("/proc")
+            .into_iter()
+            .filter_map(|n| Pid::from_raw(n.cast_signed()))
+            .filter(carries)
+            .collect();
+        // One that waits for a device ends when it can.
+        if found.is_empty() || since.elapsed() > ENDING {
+            return;
+        }
+        found.into_iter().for_each(kill_tree);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How long what was killed may take to end.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// Lets a process go on that a signal has stopped; tells whether it was stopped.
 pub fn wake(pid: Pid) -> bool {
     let stopped = standing(pid).is_some_and(|s| s.stopped);
@@ -168,9 +200,13 @@ pub fn children(pid: Pid) -> Vec<Pid> {
 
 /// Gives the numbers of a process's threads; none when it is gone.
 fn threads(pid: Pid) -> Vec<u32> {
-    let folder = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()));
-    let threads = folder.into_iter().flatten().flatten();
-    let numbers = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    numbers_in(&format!("/proc/{}/task", pid.as_raw_pid()))
+}
+
+/// Gives the names in a folder of `/proc` that are numbers.
+fn numbers_in(folder: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.collect()
 }
 

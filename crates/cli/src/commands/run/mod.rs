@@ -51,15 +51,18 @@ pub(crate) fn run(args: Args, ctx: &Context) -> anyhow::Result<ExitCode> {
     let mut launch = prepare(args, ctx, id.clone(), |_| ())?;
     // What goes with the job and is not asked for now, nobody will read.
     launch.counted = report.is_some() || !launch.plan.job.remove;
-    let client = start(launch)?;
     if detach {
-        return session::wait_started(client, &id);
+        return session::wait_started(start(launch)?, &id);
     }
+    // Before the job begins: what comes while it does is the job's.
+    let arrived = Some(session::watch_signals()?);
+    let client = start(launch)?;
     let session = Session {
         label: Label::brackets(label),
         raw,
         input,
         job: true,
+        arrived,
         ..Session::default()
     };
     let code = session.run(client, &id, |end| {
