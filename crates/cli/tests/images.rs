@@ -148,6 +148,10 @@ fn bad_words_and_files_are_refused_with_a_hint() {
     std::fs::write(&junk, b"this is no archive").expect("a file");
     let junk = junk.display().to_string();
     let pinned = format!("x@sha256:{}", "1".repeat(64));
+    let saved = home.path().join("saved.tar").display().to_string();
+    let made = TestDir::new();
+    ok(&made, &["image", "import", &tree, "base"]);
+    ok(&made, &["image", "save", "base", "-o", &saved]);
     let table: &[(&[&str], &str, &str)] = &[
         (&["image", "rm", "nothing"], "not-found", "ls"),
         (
@@ -157,6 +161,7 @@ fn bad_words_and_files_are_refused_with_a_hint() {
         ),
         (&["image", "inspect", "nothing"], "not-found", "ls"),
         (&["image", "import", &junk, "x"], "user", "tar archive"),
+        (&["image", "import", &saved, "x"], "user", "image load"),
         (&["image", "import", &tree, "Upper"], "user", "write upper"),
         (
             &["image", "import", &tree, "Not One"],

@@ -114,19 +114,54 @@ pub(crate) fn store_archive(
         to: start(store, compression)?,
         failed: None,
     });
+    let mut tops = Tops::default();
     let mut empty = true;
     // Read as it will be read when it is unpacked: what is wrong is said now.
     while let Some(entry) = tar.next().map_err(archive)? {
         Name::read(&entry.path).map_err(archive)?;
+        tops.see(&entry.path);
         empty = false;
     }
     if empty {
         return Err(archive(LayerError::Empty));
     }
+    if tops.are_of_images() {
+        return Err(archive(LayerError::OfImages));
+    }
     let tee = tar.finish().map_err(archive)?;
     match tee.failed {
         Some(error) => Err(ImportError::Write(error)),
         None => finish(tee.to, compression),
+    }
+}
+
+/// What lies at the top of an archive.
+#[derive(Default)]
+struct Tops {
+    /// What lists images.
+    list: bool,
+    /// What no archive of images holds.
+    other: bool,
+}
+
+impl Tops {
+    fn see(&mut self, path: &[u8]) {
+        let mut parts = path.split(|&byte| byte == b'/');
+        let Some(top) = parts.find(|part| !matches!(part, [] | [b'.'])) else {
+            return;
+        };
+        let stem = top.split(|&byte| byte == b'.').next().unwrap_or(top);
+        let is_digest = stem.len() == 64 && stem.iter().all(u8::is_ascii_hexdigit);
+        self.list |= matches!(top, b"manifest.json" | b"oci-layout");
+        self.other |= !matches!(
+            top,
+            b"manifest.json" | b"oci-layout" | b"index.json" | b"blobs" | b"repositories"
+        ) && !is_digest;
+    }
+
+    /// Tells whether images lie there as docker and OCI layouts have them, and nothing else.
+    fn are_of_images(&self) -> bool {
+        self.list && !self.other
     }
 }
 

@@ -3,6 +3,7 @@
 //! An [`Isolation`] puts up a [`Sandbox`]; processes are spawned into it, and
 //! all ranks of a job on one node join the same one. Inside every sandbox runs
 //! the same [`init`], which speaks the same [`protocol`]; only the wire differs.
+//! A single process with nothing around it needs none (`bare`).
 //!
 //! **Architecture invariant:** nothing here knows where a job came from or who
 //! schedules it. Nothing here prints, reads the environment or keeps records.

@@ -90,6 +90,9 @@ pub enum LayerError {
     /// There is nothing in it, or it is no tar archive.
     #[error("the archive has no entries")]
     Empty,
+    /// It holds images, and no root of a file system.
+    #[error("it is an archive of images, not of a root file system")]
+    OfImages,
     /// More entries than allowed.
     #[error("the layer has more than {0} entries")]
     Entries(u64),

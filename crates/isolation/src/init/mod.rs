@@ -1,4 +1,4 @@
-//! What runs inside every sandbox: PID 1 of a container (and of a virtual
+//! What runs inside every sandbox that is one: PID 1 of a container (and of a virtual
 //! machine), the reaper of a job at process level.
 //!
 //! On this host it is a copy of the supervisor and executes nothing. That costs
