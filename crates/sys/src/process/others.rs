@@ -116,29 +116,44 @@ pub fn usage(processes: &[Pid]) -> Usage {
 /// they have started, until none is left: only those that this process may look at, and none if
 /// it is one of them itself.
 pub fn end_carriers(variable: &str) {
+    let this = rustix::process::getpid();
     let carries = |pid: &Pid| {
-        let path = format!("/proc/{}/environ", pid.as_raw_pid());
-        let all = std::fs::read(path).unwrap_or_default();
+        let all = environment(*pid);
         all.split(|&byte| byte == 0)
             .any(|own| own == variable.as_bytes())
     };
-    if carries(&rustix::process::getpid()) {
+    if carries(&this) {
         return;
     }
     let since = Instant::now();
     loop {
-        let found: Vec<Pid> = numbers_in("/proc")
+        // First: what is on its way now may carry it when it is looked at.
+        let more = children(this).into_iter().any(is_becoming);
+        let processes = numbers_in("/proc")
             .into_iter()
-            .filter_map(|n| Pid::from_raw(n.cast_signed()))
-            .filter(carries)
-            .collect();
+            .filter_map(|number| Pid::from_raw(number.cast_signed()));
+        let found: Vec<Pid> = processes.filter(carries).collect();
         // One that waits for a device ends when it can.
-        if found.is_empty() || since.elapsed() > ENDING {
+        if found.is_empty() && !more || since.elapsed() > ENDING {
             return;
         }
         found.into_iter().for_each(kill_tree);
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Reads the variables that a process was executed with; none are there until it has begun.
+fn environment(pid: Pid) -> Vec<u8> {
+    std::fs::read(format!("/proc/{}/environ", pid.as_raw_pid())).unwrap_or_default()
+}
+
+/// Tells whether a child has not yet become the program that it is to be: it is still a copy of
+/// this one, or has no variables yet.
+fn is_becoming(child: Pid) -> bool {
+    let program = |of: &str| std::fs::read_link(format!("/proc/{of}/exe")).ok();
+    standing(child).is_some()
+        && (environment(child).is_empty()
+            || program(&child.as_raw_pid().to_string()) == program("self"))
 }
 
 /// How long what was killed may take to end.
