@@ -152,6 +152,8 @@ fn bad_words_and_files_are_refused_with_a_hint() {
     let made = TestDir::new();
     ok(&made, &["image", "import", &tree, "base"]);
     ok(&made, &["image", "save", "base", "-o", &saved]);
+    let layout = home.path().join("layout").display().to_string();
+    ok(&made, &["image", "save", "--layout", "-o", &layout, "base"]);
     let table: &[(&[&str], &str, &str)] = &[
         (&["image", "rm", "nothing"], "not-found", "ls"),
         (
@@ -162,6 +164,7 @@ fn bad_words_and_files_are_refused_with_a_hint() {
         (&["image", "inspect", "nothing"], "not-found", "ls"),
         (&["image", "import", &junk, "x"], "user", "tar archive"),
         (&["image", "import", &saved, "x"], "user", "image load"),
+        (&["image", "import", &layout, "x"], "user", "image load"),
         (&["image", "import", &tree, "Upper"], "user", "write upper"),
         (
             &["image", "import", &tree, "Not One"],

@@ -69,6 +69,11 @@ pub fn import(
         source: error,
     };
     let layer = if std::fs::metadata(source).map_err(open)?.is_dir() {
+        let mut tops = Tops::default();
+        for entry in std::fs::read_dir(source).map_err(open)? {
+            tops.see(entry.map_err(open)?.file_name().as_encoded_bytes());
+        }
+        tops.refuse_images(source)?;
         let writer = start(store, compression)?;
         finish(pack(source, writer, latest)?, compression)?
     } else {
@@ -125,9 +130,7 @@ pub(crate) fn store_archive(
     if empty {
         return Err(archive(LayerError::Empty));
     }
-    if tops.are_of_images() {
-        return Err(archive(LayerError::OfImages));
-    }
+    tops.refuse_images(path)?;
     let tee = tar.finish().map_err(archive)?;
     match tee.failed {
         Some(error) => Err(ImportError::Write(error)),
@@ -135,7 +138,7 @@ pub(crate) fn store_archive(
     }
 }
 
-/// What lies at the top of an archive.
+/// What lies at the top of an archive or a folder.
 #[derive(Default)]
 struct Tops {
     /// What lists images.
@@ -159,9 +162,15 @@ impl Tops {
         ) && !is_digest;
     }
 
-    /// Tells whether images lie there as docker and OCI layouts have them, and nothing else.
-    fn are_of_images(&self) -> bool {
-        self.list && !self.other
+    /// Refuses images as docker and OCI layouts have them, with nothing else beside them.
+    fn refuse_images(&self, path: &Path) -> Result<(), ImportError> {
+        match self.list && !self.other {
+            true => Err(ImportError::Archive {
+                path: path.to_owned(),
+                source: LayerError::OfImages,
+            }),
+            false => Ok(()),
+        }
     }
 }
 

@@ -158,7 +158,7 @@ impl Sandbox for Bare {
         match process::fork_beside().map_err(SandboxError::Init)? {
             Fork::Parent(_) => Ok(()),
             Fork::Child => {
-                process::rename(init::NAME);
+                process::rename(c"hyperion-watch");
                 let watched = process::wait_gone(this);
                 if watched.is_ok() {
                     process::end_carriers(variable);

@@ -12,8 +12,11 @@ const ROOM: usize = 4096;
 /// for, and [`std::fs::read_to_string`], which asks and then feels its way,
 /// makes a start measurably slower.
 ///
+/// Names of processes, mounts and groups are whatever bytes somebody chose: those that are no
+/// UTF-8 are replaced, so that one of them does not hide all others.
+///
 /// # Errors
-/// The kernel's; `InvalidData` when it is no UTF-8.
+/// The kernel's.
 pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path.as_ref(), flags, Mode::empty())?;
@@ -28,7 +31,8 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<String> {
             Err(e) => return Err(e.into()),
         }
     }
-    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+    let text = String::from_utf8(bytes);
+    Ok(text.unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 
 #[cfg(test)]

@@ -30,22 +30,17 @@ macro_rules! level {
 }
 
 macro_rules! everywhere {
-    ($($check:ident),* $(,)?) => {
-        level!(process_of_root, PROCESS: $($check),*);
-        level!(process_of_a_user, USER_PROCESS: $($check),*);
-        level!(container_of_root, ROOT: $($check),*);
-        level!(container_of_root_with_host_ids, REAL_ROOT: $($check),*);
-        level!(container_of_a_user, USER: $($check),*);
-        level!(container_of_a_user_without_subordinate_ids, LONE_USER: $($check),*);
-        level!(machine_of_root, ROOT_MACHINE: $($check),*);
-        level!(machine_of_a_user, USER_MACHINE: $($check),*);
-    };
-}
-
-macro_rules! where_nothing_is_kept {
-    ($($check:ident),* $(,)?) => {
+    (always: $($check:ident),*; kept: $($kept:ident),* $(,)?) => {
+        level!(process_of_root, PROCESS: $($check,)* $($kept),*);
+        level!(process_of_a_user, USER_PROCESS: $($check,)* $($kept),*);
         level!(passing_process_of_root, PASSING: $($check),*);
         level!(passing_process_of_a_user, USER_PASSING: $($check),*);
+        level!(container_of_root, ROOT: $($check,)* $($kept),*);
+        level!(container_of_root_with_host_ids, REAL_ROOT: $($check,)* $($kept),*);
+        level!(container_of_a_user, USER: $($check,)* $($kept),*);
+        level!(container_of_a_user_without_subordinate_ids, LONE_USER: $($check,)* $($kept),*);
+        level!(machine_of_root, ROOT_MACHINE: $($check,)* $($kept),*);
+        level!(machine_of_a_user, USER_MACHINE: $($check,)* $($kept),*);
     };
 }
 
@@ -64,33 +59,22 @@ macro_rules! in_containers {
 }
 
 everywhere! {
+    always:
     exit_codes_and_signals_come_back,
-    how_a_job_ended_is_kept,
     what_cannot_be_started_gets_127_or_126,
     output_and_error_come_separately,
     the_environment_is_what_was_asked,
     the_working_folder_is_what_was_asked,
     a_user_is_taken_by_name_and_by_number,
     a_daemon_does_not_survive_its_job,
-    stop_ends_a_program_that_ignores_sigterm_and_twice_is_no_error,
     limits_hold_or_are_refused,
     a_limit_on_files_is_capped_at_the_hard_limit,
     usage_is_reported,
     only_the_standard_streams_are_open,
-    a_strict_umask_of_the_caller_does_no_harm,
-}
-
-where_nothing_is_kept! {
-    exit_codes_and_signals_come_back,
-    what_cannot_be_started_gets_127_or_126,
-    output_and_error_come_separately,
-    the_environment_is_what_was_asked,
-    the_working_folder_is_what_was_asked,
-    a_user_is_taken_by_name_and_by_number,
-    a_daemon_does_not_survive_its_job,
-    a_limit_on_files_is_capped_at_the_hard_limit,
-    only_the_standard_streams_are_open,
-    a_strict_umask_of_the_caller_does_no_harm,
+    a_strict_umask_of_the_caller_does_no_harm;
+    kept:
+    how_a_job_ended_is_kept,
+    stop_ends_a_program_that_ignores_sigterm_and_twice_is_no_error,
 }
 
 in_containers! {

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use hyperion_sys::process::descendants;
 use hyperion_testkit::{requires, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -261,11 +262,6 @@ fn start_passing(site: &Site) -> (Running, String) {
     (run, job)
 }
 
-/// Gives what a process has started, and what that has.
-fn descendants(pid: Pid) -> Vec<Pid> {
-    hyperion_sys::process::descendants(pid)
-}
-
 #[test]
 fn a_job_of_which_nothing_is_kept_is_found_while_it_runs_and_needs_no_group() {
     let site = Site::new();
@@ -276,6 +272,8 @@ fn a_job_of_which_nothing_is_kept_is_found_while_it_runs_and_needs_no_group() {
     );
     let inside = descendants(site.processes(&job).0);
     assert_eq!(inside.len(), 2, "{inside:?}");
+    let all = processes_of(&site);
+    assert_eq!(all.iter().filter(|p| *p == "sleep").count(), 2, "{all:?}");
     assert_eq!(site.run(&["exec", &job, "echo", "here"]).ok(), "here");
     site.run(&["stop", &job]).ok();
     run.finish().expect_code(143);
@@ -284,22 +282,18 @@ fn a_job_of_which_nothing_is_kept_is_found_while_it_runs_and_needs_no_group() {
     assert_eq!(site.records(), [] as [std::path::PathBuf; 0]);
 }
 
-/// Waits until something watches over what a site's supervisor has started.
-#[track_caller]
-fn wait_guarded(site: &Site) {
+/// Gives the names of all processes that this site's commands, and what they started, are.
+fn processes_of(site: &Site) -> Vec<String> {
     let root = format!("HYPERION_ROOT={}", site.root().display());
-    let is_guard = |folder: std::fs::DirEntry| {
+    let name = |folder: std::fs::DirEntry| {
         let read = |name| std::fs::read(folder.path().join(name)).unwrap_or_default();
-        read("comm") == b"hyperion-init\n"
-            && read("environ")
-                .split(|&byte| byte == 0)
-                .any(|own| own == root.as_bytes())
+        let environment = read("environ");
+        let mut variables = environment.split(|&byte| byte == 0);
+        let own = variables.any(|variable| variable == root.as_bytes());
+        own.then(|| String::from_utf8_lossy(&read("comm")).trim_end().to_owned())
     };
-    let guarded = wait_until(LONG, || {
-        let all = std::fs::read_dir("/proc").expect("there is one");
-        all.flatten().any(is_guard)
-    });
-    assert!(guarded);
+    let all = std::fs::read_dir("/proc").expect("there is one");
+    all.flatten().filter_map(name).collect()
 }
 
 #[test]
@@ -312,7 +306,8 @@ fn such_a_job_does_not_outlive_its_supervisor_whether_somebody_waits_or_not() {
         assert_eq!(inside.len(), 2, "{inside:?}");
         if !waits {
             run.signal(Signal::KILL);
-            wait_guarded(&site);
+            let watched = || processes_of(&site).iter().any(|p| p == "hyperion-watch");
+            assert!(wait_until(LONG, watched));
         }
         kill(supervisor);
         inside.into_iter().for_each(wait_gone);
@@ -321,6 +316,7 @@ fn such_a_job_does_not_outlive_its_supervisor_whether_somebody_waits_or_not() {
             !waits || done.code == 125 && done.err.contains("ended unexpectedly"),
             "{done:?}"
         );
+        assert!(wait_until(LONG, || processes_of(&site).is_empty()));
         site.run(&["ps"]).ok();
         nothing_is_left(&site, &[]);
     }
@@ -337,23 +333,18 @@ fn a_part_of_such_a_job_that_dies_at_any_point_leaves_nothing() {
         "before-cleaning",
     ] {
         let site = Site::new();
-        let file = site.path().join("pid");
         let time = if point.starts_with("before") {
-            0.1
+            "0.1"
         } else {
-            300.
+            "300"
         };
-        let script = format!("echo $$ > {}; exec sleep {time}", file.display());
-        let mut run = site.command(&["run", "--rm", "--isolation", "process", "sh", "-c", &script]);
+        let mut run = site.command(&["run", "--rm", "--isolation", "process", "sleep", time]);
         run.env("HYPERION_FAILPOINT", point);
         let done = crate::site::finish(run);
         let code = if point == "before-cleaning" { 0 } else { 125 };
         assert_eq!(done.code, code, "{point}: {done:?}");
-        // It may have ended before it could write that.
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        if let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) {
-            wait_gone(pid);
-        }
+        let gone = wait_until(LONG, || processes_of(&site).is_empty());
+        assert!(gone, "{point}: {:?}", processes_of(&site));
         site.run(&["ps"]).ok();
         let left = site.jobs();
         for job in &left {

@@ -91,7 +91,7 @@ pub enum LayerError {
     #[error("the archive has no entries")]
     Empty,
     /// It holds images, and no root of a file system.
-    #[error("it is an archive of images, not of a root file system")]
+    #[error("it holds images, and no root of a file system")]
     OfImages,
     /// More entries than allowed.
     #[error("the layer has more than {0} entries")]

@@ -44,9 +44,6 @@ pub use crate::container::SHIM as SHIM_INSIDE;
 pub use shim::{HOLD, Joined, NAME as SHIM};
 pub use steps::StepAsk;
 
-/// Under which name an init runs.
-pub(crate) const NAME: &std::ffi::CStr = c"hyperion-init";
-
 /// How long nothing must happen before an init or a supervisor gives memory back.
 pub const SETTLING: rustix::event::Timespec = rustix::event::Timespec {
     tv_sec: 0,
@@ -83,7 +80,7 @@ pub fn entry(
 /// made: before that is waited for.
 pub(crate) fn settle_in() {
     // The words of the command line, which every user may read, are the host's.
-    process::rename(NAME);
+    process::rename(c"hyperion-init");
 }
 
 /// What an init does for its sandbox.

@@ -150,16 +150,16 @@ pub(super) fn hand_over(
         let lock = folder.lock().into_iter();
         let files: Vec<_> = lock.chain([socket.as_fd()]).collect();
         supervisor.send(&(), &files)
-    })
-    .map(drop)
+    })?;
+    Ok(())
 }
 
 /// Makes the record of a job and the socket in it; what cannot be `used` is removed again.
-pub(super) fn make_record<T>(
+pub(super) fn make_record(
     jobs: &Jobs,
     plan: &NodePlan,
-    used: impl FnOnce(&JobFolder, OwnedFd) -> io::Result<T>,
-) -> Result<(JobFolder, T), JobError> {
+    used: impl FnOnce(&JobFolder, OwnedFd) -> io::Result<()>,
+) -> Result<JobFolder, JobError> {
     let folder = jobs.create(plan)?;
     failpoint!("record-made");
     let socket = clients::bind_in(&folder.path);
@@ -168,7 +168,7 @@ pub(super) fn make_record<T>(
         used(&folder, socket)
     });
     match used {
-        Ok(used) => Ok((folder, used)),
+        Ok(()) => Ok(folder),
         Err(source) => {
             jobs.free_name(&folder, plan.job.name.as_ref());
             let _ = jobs.erase(&folder);

@@ -487,7 +487,7 @@ impl Supervisor {
         let clients = &mut self.clients;
         let listen = |_: &JobFolder, socket| clients.listen(socket);
         let Launch { jobs, plan, .. } = &self.launch;
-        (self.folder, ()) = launch::make_record(jobs, plan, listen)?;
+        self.folder = launch::make_record(jobs, plan, listen)?;
         Ok(())
     }
 

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -188,14 +187,13 @@ fn require_single_thread() -> io::Result<()> {
     if unsafe { (&raw const __libc_single_threaded).read_volatile() } != 0 {
         return Ok(());
     }
-    // The link count of /proc/self/task is 2 + the number of threads; where
-    // /proc is not mounted this is PID 1 on its way up, which makes no threads.
-    match std::fs::metadata("/proc/self/task") {
-        Ok(meta) if meta.nlink() > 3 => Err(io::Error::new(
+    // Where /proc is not mounted this is PID 1 on its way up, which makes no threads.
+    match others::count_threads() {
+        0 | 1 => Ok(()),
+        _ => Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "cannot fork: the process has several threads",
         )),
-        _ => Ok(()),
     }
 }
 

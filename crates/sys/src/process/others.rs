@@ -12,8 +12,12 @@ struct Stat(String);
 impl Stat {
     /// Reads that of a process, or of a folder of `/proc` below its own; `None` when it is gone.
     fn of(pid: Pid, below: &str) -> Option<Self> {
-        let path = format!("/proc/{}{below}/stat", pid.as_raw_pid());
-        crate::kernel_file::read(path).ok().map(Self)
+        Self::read(&format!("/proc/{}{below}", pid.as_raw_pid()))
+    }
+
+    fn read(folder: &str) -> Option<Self> {
+        let text = crate::kernel_file::read(format!("{folder}/stat"));
+        text.ok().map(Self)
     }
 
     /// Gives a field from the third on, by its number there. The second, a name in
@@ -218,6 +222,23 @@ fn threads(pid: Pid) -> Vec<u32> {
     numbers_in(&format!("/proc/{}/task", pid.as_raw_pid()))
 }
 
+/// Counts the threads of this process, by `/proc`: none where that is not mounted. One that has
+/// been waited for is listed a while longer, on its way through the kernel, and does not count:
+/// it touches nothing of the process any more.
+pub(super) fn count_threads() -> usize {
+    /// Of linux/sched.h, in the ninth field of proc_pid_stat(5).
+    const PF_EXITING: u64 = 0x4;
+    let folder = "/proc/self/task";
+    let runs = |thread: &u32| {
+        let flags = Stat::read(&format!("{folder}/{thread}")).and_then(|stat| stat.number(9));
+        flags.is_some_and(|flags| flags & PF_EXITING == 0)
+    };
+    numbers_in(folder)
+        .iter()
+        .filter(|thread| runs(thread))
+        .count()
+}
+
 /// Gives the names in a folder of `/proc` that are numbers.
 fn numbers_in(folder: &str) -> Vec<u32> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -227,10 +248,39 @@ fn numbers_in(folder: &str) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
     use std::process::Command;
     use std::sync::mpsc;
 
+    use hyperion_testkit::TestDir;
+
     use super::*;
+
+    #[test]
+    fn a_thread_that_was_waited_for_does_not_count_while_the_kernel_still_lists_it() {
+        let before = count_threads();
+        for _ in 0..2000 {
+            std::thread::spawn(|| {}).join().expect("it ends");
+            assert_eq!(count_threads(), before);
+        }
+    }
+
+    #[test]
+    fn a_process_of_any_name_is_seen() {
+        let home = TestDir::new();
+        let name = home.path().join(OsStr::from_bytes(b"\xff x) Z 1"));
+        std::fs::copy("/bin/sleep", &name).expect("a copy");
+        let mut child = Command::new(&name).arg("60").spawn().expect("it starts");
+        let pid = Pid::from_child(&child);
+        let seen = (standing(pid), work(pid).is_some(), usage(&[pid]).pids);
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+        assert!(
+            matches!(seen, (Some(Standing { stopped: false, .. }), true, Some(1))),
+            "{seen:?}"
+        );
+    }
 
     #[test]
     fn a_child_of_another_thread_is_a_child() {
