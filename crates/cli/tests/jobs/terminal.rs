@@ -78,8 +78,19 @@ impl Terminal {
         self.master.write_all(keys).expect("typed");
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
+    /// Gives the terminal a size, of which [`SHELL`] tells.
+    ///
+    /// It runs a trap after its `read` was interrupted, or after the next line, which may have
+    /// come before the signal.
+    #[track_caller]
+    fn resize(&mut self, rows: u16, columns: u16) {
         resize(&self.master, rows, columns);
+        let told = format!("NOW {rows} {columns}");
+        wait_until(LONG, || {
+            self.keys(b":\r");
+            self.text().contains(&told)
+        });
+        self.wait_for(&told);
     }
 
     #[track_caller]
@@ -116,7 +127,7 @@ const SHELL: [&str; 3] = [
 fn run_words<'a>(site: &Site, container: bool, root: &'a mut String) -> Vec<&'a str> {
     let mut words = vec!["run", "-it", "--name", "tty"];
     if container {
-        *root = site.rootfs(&["sh", "stty", "sleep", "tty"]);
+        *root = site.rootfs(&["sh", "stty", "cat", "tty"]);
         words.push(root);
     } else {
         words.extend(["--isolation", "process"]);
@@ -134,19 +145,14 @@ fn at_the_terminal(container: bool) {
     terminal.keys(b"stty size; tty\r");
     terminal.wait_for("33 101\r\n/dev/pts/");
     terminal.resize(44, 122);
-    // The shell runs a trap after its `read` was interrupted, or after the next line, which
-    // may have come before the signal.
-    wait_until(LONG, || {
-        terminal.keys(b":\r");
-        terminal.text().contains("NOW 44 122")
-    });
-    terminal.wait_for("NOW 44 122");
-    // A shell that has not yet started what it was told to would start it after its trap.
-    terminal.keys(b"sh -c 'echo ASLEEP; sleep 300'\r");
-    terminal.wait_for("ASLEEP");
+    // What answers is the program: a copy of the shell that has yet to become it would keep a
+    // signal for itself, and the shell would start it after its trap.
+    terminal.keys(b"cat\rHERE\r");
+    terminal.wait_for("HERE");
     // What ctrl-C interrupts is the program, not Hyperion.
     assert_eq!(site.run(&["ps", "-q"]).out.lines().count(), 1);
     terminal.keys(b"\x03");
+    terminal.wait_for("GOT-INT");
     terminal.keys(b"echo on\r");
     terminal.wait_for("on\r\n");
     // Half of the detach keys is a key like any other.
@@ -196,8 +202,6 @@ fn a_command_beside_a_job_has_a_terminal_of_its_own() {
     terminal.keys(b"stty size\r");
     terminal.wait_for("50 90");
     terminal.resize(51, 91);
-    terminal.keys(b":\r");
-    terminal.wait_for("NOW 51 91");
     terminal.keys(b"\x03");
     terminal.keys(b":\r");
     terminal.wait_for("GOT-INT");
@@ -223,7 +227,8 @@ fn a_closed_terminal_leaves_the_job_running() {
     let pid = rustix::process::Pid::from_child(&terminal.child);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
     assert_eq!(terminal.end(), 0);
-    assert_eq!(site.state("tty"), "running");
+    // What it writes may be seen before it is recorded that it runs.
+    assert!(wait_until(LONG, || site.state("tty") == "running"));
     let mut again = Terminal::start(&site, &["attach", "tty"], 24, 80);
     again.keys(b"echo still here\r");
     again.wait_for("still here");
