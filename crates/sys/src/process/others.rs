@@ -1,4 +1,5 @@
-//! Other processes of this host: how they stand, what they have started, where they run.
+//! Other processes of this host, by `/proc`: how they stand, what they have started, where they
+//! run; and the threads of this one.
 
 use std::io;
 use std::time::{Duration, Instant};
